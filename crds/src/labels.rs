@@ -1,0 +1,50 @@
+//! Labels, annotations and finalizers, on Kubernetes objects and on containers.
+
+/// On a Task: the service it belongs to.
+pub const SERVICE: &str = "tallyman.dev/service";
+/// On a Task and on a host's objects: the cluster.
+pub const CLUSTER: &str = "tallyman.dev/cluster";
+/// On a Task: the object name of its task definition revision, `<name>-<n>`.
+pub const REVISION: &str = "tallyman.dev/revision";
+/// On a Task: number of the deployment that started it.
+pub const DEPLOYMENT: &str = "tallyman.dev/deployment";
+/// On a Task and on a host's Lease, Secret, ServiceAccount, Role: the container instance.
+pub const CONTAINER_INSTANCE: &str = "tallyman.dev/container-instance";
+/// On a TaskDefinitionRevision: the object that minted it.
+pub const TASK_DEFINITION: &str = "tallyman.dev/task-definition";
+/// On objects that the operator made.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Value of [`MANAGED_BY`].
+pub const MANAGER: &str = "tallyman";
+
+/// Finalizer of a Task: its containers are stopped and removed first.
+pub const STOP_FINALIZER: &str = "tallyman.dev/stop";
+/// Finalizer of a Service: its tasks are stopped first.
+pub const SERVICE_FINALIZER: &str = "tallyman.dev/stop-tasks";
+/// Finalizer of a Cluster, ContainerInstance or TaskDefinitionRevision: kept while in use.
+pub const IN_USE_FINALIZER: &str = "tallyman.dev/in-use";
+
+/// On a container: uid of its Task. The scope by which an agent knows its own.
+pub const CONTAINER_TASK_UID: &str = "tallyman.dev/task-uid";
+/// On a container: name of its Task.
+pub const CONTAINER_TASK: &str = "tallyman.dev/task";
+/// On a container: namespace of its Task.
+pub const CONTAINER_NAMESPACE: &str = "tallyman.dev/namespace";
+/// On a container: uid of the ContainerInstance that it was started for.
+pub const CONTAINER_INSTANCE_UID: &str = "tallyman.dev/container-instance-uid";
+/// On a container: which attempt of the container it is, from 1.
+pub const CONTAINER_ATTEMPT: &str = "tallyman.dev/attempt";
+
+/// Engine labels as ECS sets them (ecs-semantics 1.10).
+pub mod ecs {
+    /// Task identity; here `<namespace>/<task>`.
+    pub const TASK_ARN: &str = "com.amazonaws.ecs.task-arn";
+    /// Container name in the task definition.
+    pub const CONTAINER_NAME: &str = "com.amazonaws.ecs.container-name";
+    /// Family.
+    pub const TASK_DEFINITION_FAMILY: &str = "com.amazonaws.ecs.task-definition-family";
+    /// Revision number.
+    pub const TASK_DEFINITION_VERSION: &str = "com.amazonaws.ecs.task-definition-version";
+    /// Cluster name.
+    pub const CLUSTER: &str = "com.amazonaws.ecs.cluster";
+}

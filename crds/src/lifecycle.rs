@@ -1,0 +1,130 @@
+//! States of a task, and who may move it from one to the next.
+//!
+//! The table is the single statement of design rule "`lastStatus` has a rank and never goes back; STOPPED absorbs".
+//! The CRD enforces the rank on the server, the admission policy enforces the actor, and this code says the same.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What somebody wants of a task. Moves once, from RUNNING to STOPPED.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum DesiredStatus {
+    /// The task is to run.
+    #[default]
+    #[serde(rename = "RUNNING")]
+    Running,
+    /// The task is to stop, or has stopped.
+    #[serde(rename = "STOPPED")]
+    Stopped,
+}
+
+/// Where a task is in its life, in order of rank (ECS task life cycle).
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum LastStatus {
+    /// Waiting for something of the control plane before launch.
+    #[serde(rename = "PROVISIONING")]
+    Provisioning,
+    /// Waiting on the host's agent: pull, create, dependencies.
+    #[default]
+    #[serde(rename = "PENDING")]
+    Pending,
+    /// Work after launch and before RUNNING.
+    #[serde(rename = "ACTIVATING")]
+    Activating,
+    /// All containers that must run are running.
+    #[serde(rename = "RUNNING")]
+    Running,
+    /// Work before the stop, such as leaving a target group.
+    #[serde(rename = "DEACTIVATING")]
+    Deactivating,
+    /// Between SIGTERM and the end of the last container.
+    #[serde(rename = "STOPPING")]
+    Stopping,
+    /// Work after the stop.
+    #[serde(rename = "DEPROVISIONING")]
+    Deprovisioning,
+    /// The end. Nothing follows.
+    #[serde(rename = "STOPPED")]
+    Stopped,
+}
+
+impl LastStatus {
+    /// True when a task may move from `self` to `next`: never back, and nothing follows STOPPED.
+    pub fn may_become(self, next: LastStatus) -> bool {
+        self == next || (self != LastStatus::Stopped && next > self)
+    }
+
+    /// ECS spelling.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LastStatus::Provisioning => "PROVISIONING",
+            LastStatus::Pending => "PENDING",
+            LastStatus::Activating => "ACTIVATING",
+            LastStatus::Running => "RUNNING",
+            LastStatus::Deactivating => "DEACTIVATING",
+            LastStatus::Stopping => "STOPPING",
+            LastStatus::Deprovisioning => "DEPROVISIONING",
+            LastStatus::Stopped => "STOPPED",
+        }
+    }
+}
+
+/// Health of a container or task by its health checks.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum HealthStatus {
+    /// Every essential container with a health check passes it.
+    #[serde(rename = "HEALTHY")]
+    Healthy,
+    /// An essential container fails its health check.
+    #[serde(rename = "UNHEALTHY")]
+    Unhealthy,
+    /// No health check, or none has finished yet.
+    #[default]
+    #[serde(rename = "UNKNOWN")]
+    Unknown,
+}
+
+/// Why a task stopped (ECS `stopCode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum StopCode {
+    /// It stopped before it ever ran.
+    TaskFailedToStart,
+    /// An essential container ended.
+    EssentialContainerExited,
+    /// A user stopped it.
+    UserInitiated,
+    /// The service scheduler stopped it: scale-in, deployment, health.
+    ServiceSchedulerInitiated,
+    /// A spot host was reclaimed.
+    SpotInterruption,
+    /// The host gave notice of its end.
+    TerminationNotice,
+    /// The host failed.
+    InfrastructureHealth,
+}
+
+/// Who writes a task's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// The agent of the host that the task is placed on.
+    Agent,
+    /// The operator, for a task no agent accepted or whose host was declared lost.
+    Operator,
+}
+
+/// True when `actor` may move a task from `from` to `to`.
+///
+/// `accepted`: an agent has taken the task on. `host_lost`: its host was declared lost.
+pub fn may_write(actor: Actor, from: LastStatus, to: LastStatus, accepted: bool, host_lost: bool) -> bool {
+    let forward = from.may_become(to);
+    match actor {
+        Actor::Agent => forward,
+        Actor::Operator => forward && (!accepted || (host_lost && to == LastStatus::Stopped)),
+    }
+}

@@ -1,0 +1,198 @@
+#!/usr/bin/env bash
+# Gets everything the lab, the tests and `make up` stand on: Debian packages, a Kubernetes control plane
+# and current Docker, the last two built from the pinned Go modules beside this script.
+#
+#   dev/tools.sh build           what compiling Tallyman needs (checks only)
+#   dev/tools.sh packages        Debian packages for the lab: Docker 20.10, busybox, iptables, iproute2
+#   dev/tools.sh control-plane   etcd, kube-apiserver, kube-controller-manager, kubectl  -> .tools/bin
+#   dev/tools.sh engines         current Docker, containerd and runc                     -> .tools/engines/current/bin
+#   dev/tools.sh all             all of the above (the default)
+#
+# It may be run any number of times: what is there and unchanged costs nothing. With KUBEBUILDER_ASSETS pointing at a
+# folder with kube-apiserver, etcd and kubectl, those are used and not built.
+set -euo pipefail
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+tools="$(dirname "$here")/.tools"
+control_plane_bin="$tools/bin"
+engines_bin="$tools/engines/current/bin"
+stamps="$tools/stamps"
+
+say() { printf '%s\n' "tools: $*" >&2; }
+die() { printf '%s\n' "tools: $*" >&2; exit 1; }
+
+# --- Debian packages --------------------------------------------------------------------------------------------
+
+apt_updated=""
+
+# install_packages REASON PACKAGE...: installs them all at once, after saying what and why.
+install_packages() {
+  local reason="$1"; shift
+  command -v apt-get >/dev/null || die "missing: $* ($reason). This is no Debian machine; please install them by its own means."
+  [ "$(id -u)" = 0 ] || die "missing: $* ($reason). Run as root, or: sudo apt-get install -y $*"
+  say "installing $* ($reason)"
+  local log; log="$(mktemp)"
+  if ! apt_get_install "$@" >"$log" 2>&1; then
+    if [ -z "$apt_updated" ]; then
+      say "the package lists are stale, updating them"
+      apt-get update >>"$log" 2>&1 || true
+      apt_updated=yes
+      apt_get_install "$@" >>"$log" 2>&1 || { tail -n 30 "$log" >&2; die "apt-get could not install $*; its last lines are above."; }
+    else
+      tail -n 30 "$log" >&2; die "apt-get could not install $*; its last lines are above."
+    fi
+  fi
+  rm -f "$log"
+}
+
+# Where there is a service manager it is left as the package sets it up; where there is none, postinst notices by itself.
+apt_get_install() { DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; }
+
+# have COMMAND: as root finds it, also where the PATH of the caller lacks the sbin folders.
+have() { PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
+
+packages() {
+  local missing=()
+  # A docker command may come from elsewhere (docker.com); the engine for the lab is always a dockerd in one of these folders.
+  have dockerd && have containerd && have runc && have docker-proxy && have docker || missing+=(docker.io)
+  have iptables || missing+=(iptables)
+  have ip || missing+=(iproute2)
+  have nsenter || missing+=(util-linux)
+  if have busybox && ! LC_ALL=C ldd "$(PATH="$PATH:/usr/sbin:/sbin" command -v busybox)" 2>&1 | grep -q 'not a dynamic'; then
+    missing+=(busybox-static)
+  elif ! have busybox; then
+    missing+=(busybox-static)
+  fi
+  [ ${#missing[@]} = 0 ] || install_packages "Docker engine, small images and host networks for the lab" "${missing[@]}"
+  # From Debian 13 on the docker command is a package of its own.
+  have docker || install_packages "the docker command" docker-cli
+}
+
+need_cc() {
+  have cc || have gcc || install_packages "a linker for Rust and a C compiler for cgo" gcc libc6-dev
+}
+
+# --- build prerequisites ----------------------------------------------------------------------------------------
+
+build() {
+  have cargo || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ] ||
+    die "cargo is missing. Tallyman is built with Rust 1.95: install it from https://rustup.rs and run this again."
+  need_cc
+}
+
+need_go() {
+  have go || [ -x /usr/local/go/bin/go ] ||
+    die "go is missing. $1 is built with Go 1.26 or newer: install it from https://go.dev/doc/install and run this again."
+  have go || PATH="$PATH:/usr/local/go/bin"
+}
+
+# stamp NAME FILE...: the content that a build depends on.
+digest() { cat "$@" | sha256sum | cut -d' ' -f1; }
+
+# current STAMP DIGEST FILE...: true when the stamp matches and every file is there.
+current() {
+  local stamp="$1" digest="$2"; shift 2
+  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$digest" ] || return 1
+  local file; for file in "$@"; do [ -x "$file" ] || return 1; done
+}
+
+# go_build MODULE OUT PACKAGE [FLAGS...]: written beside and moved into place, so that a running binary is never torn.
+go_build() {
+  local module="$1" out="$2" package="$3"; shift 3
+  local began=$SECONDS
+  say "building $(basename "$out")"
+  (cd "$here/$module" && GOFLAGS=-buildvcs=false go build -o "$out.new" "$@" "$package")
+  mv -f "$out.new" "$out"
+  say "built $(basename "$out") in $((SECONDS - began)) s"
+}
+
+# --- control plane ----------------------------------------------------------------------------------------------
+
+module_version() { (cd "$here/$1" && awk -v m="$2" '$1 == m && $2 ~ /^v/ { print $2; exit }' go.mod); }
+
+control_plane() {
+  local part wanted=()
+  for part in etcd kube-apiserver kubectl kube-controller-manager; do
+    if [ -n "${KUBEBUILDER_ASSETS:-}" ] && [ -x "$KUBEBUILDER_ASSETS/$part" ]; then continue; fi
+    wanted+=("$part")
+  done
+  [ ${#wanted[@]} -gt 0 ] || { say "control plane: all parts come from KUBEBUILDER_ASSETS"; return 0; }
+
+  mkdir -p "$control_plane_bin" "$stamps"
+  local sum; sum="$(digest "$here/control-plane/go.mod" "$here/control-plane/go.sum")"
+  local todo=()
+  for part in "${wanted[@]}"; do
+    current "$stamps/$part" "$sum" "$control_plane_bin/$part" || todo+=("$part")
+  done
+  [ ${#todo[@]} -gt 0 ] || return 0
+
+  need_go "The control plane"
+  local version; version="$(module_version control-plane k8s.io/kubernetes)"
+  local minor; minor="${version#v1.}"; minor="${minor%%.*}"
+  # Without a version in the binary, clients cannot parse what the server calls itself.
+  local flags="-s -w -X k8s.io/component-base/version.gitVersion=$version"
+  flags="$flags -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$minor"
+  say "control plane $version: building ${todo[*]} (about five minutes when cold on two cores)"
+  for part in "${todo[@]}"; do
+    case "$part" in
+      etcd) go_build control-plane "$control_plane_bin/etcd" go.etcd.io/etcd/server/v3 -ldflags "-s -w" ;;
+      *) go_build control-plane "$control_plane_bin/$part" "k8s.io/kubernetes/cmd/$part" -ldflags "$flags" ;;
+    esac
+    printf '%s\n' "$sum" >"$stamps/$part"
+  done
+}
+
+# --- engines ----------------------------------------------------------------------------------------------------
+
+engines() {
+  mkdir -p "$engines_bin" "$stamps"
+  local sum; sum="$(digest "$here/engines/go.mod" "$here/engines/go.sum")"
+  local parts=(dockerd docker-proxy containerd containerd-shim-runc-v2 runc)
+  local part todo=()
+  for part in "${parts[@]}"; do
+    current "$stamps/engine-$part" "$sum" "$engines_bin/$part" || todo+=("$part")
+  done
+  [ ${#todo[@]} -gt 0 ] || return 0
+
+  need_go "Current Docker"
+  need_cc
+  have pkg-config && pkg-config --exists libseccomp ||
+    install_packages "headers for building runc with seccomp" libseccomp-dev pkg-config
+  local moby containerd
+  moby="$(module_version engines github.com/moby/moby/v2)"
+  containerd="$(module_version engines github.com/containerd/containerd/v2)"
+  local moby_flags="-s -w -X github.com/moby/moby/v2/dockerversion.Version=${moby#v}"
+  local containerd_flags="-s -w -X github.com/containerd/containerd/v2/version.Version=${containerd#v}"
+  say "current Docker $moby: building ${todo[*]} (about three minutes when cold on two cores)"
+  for part in "${todo[@]}"; do
+    case "$part" in
+      dockerd | docker-proxy)
+        go_build engines "$engines_bin/$part" "github.com/moby/moby/v2/cmd/$part" -ldflags "$moby_flags" ;;
+      containerd | containerd-shim-runc-v2)
+        go_build engines "$engines_bin/$part" "github.com/containerd/containerd/v2/cmd/$part" -ldflags "$containerd_flags" ;;
+      runc)
+        go_build engines "$engines_bin/runc" github.com/opencontainers/runc -tags seccomp -ldflags "-s -w" ;;
+    esac
+    printf '%s\n' "$sum" >"$stamps/engine-$part"
+  done
+}
+
+# --- main -------------------------------------------------------------------------------------------------------
+
+mkdir -p "$tools"
+# Two runs at once would build everything twice.
+exec 9>"$tools/lock"
+flock 9
+
+[ $# -gt 0 ] || set -- all
+for what in "$@"; do
+  case "$what" in
+    build) build ;;
+    packages) packages ;;
+    control-plane) control_plane ;;
+    engines) engines ;;
+    all) build; packages; control_plane; engines ;;
+    -h | --help | help) sed -n '2,12p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' ;;
+    *) die "unknown: $what (build, packages, control-plane, engines, all)" ;;
+  esac
+done
