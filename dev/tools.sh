@@ -51,6 +51,12 @@ apt_get_install() { DEBIAN_FRONTEND=noninteractive apt-get install -y --no-insta
 # have COMMAND: as root finds it, also where the PATH of the caller lacks the sbin folders.
 have() { PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
 
+is_static() {
+  local path; path="$(PATH="$PATH:/usr/sbin:/sbin" command -v "$1")" || return 1
+  # ldd fails on a static program, which is the answer and no error.
+  { LC_ALL=C ldd "$path" 2>&1 || true; } | grep -Eq 'not a dynamic|statically linked'
+}
+
 packages() {
   local missing=()
   # A docker command may come from elsewhere (docker.com); the engine for the lab is always a dockerd in one of these folders.
@@ -58,11 +64,8 @@ packages() {
   have iptables || missing+=(iptables)
   have ip || missing+=(iproute2)
   have nsenter || missing+=(util-linux)
-  if have busybox && ! LC_ALL=C ldd "$(PATH="$PATH:/usr/sbin:/sbin" command -v busybox)" 2>&1 | grep -q 'not a dynamic'; then
-    missing+=(busybox-static)
-  elif ! have busybox; then
-    missing+=(busybox-static)
-  fi
+  # Images are made of it alone, so it has to be the one without libraries.
+  is_static busybox || missing+=(busybox-static)
   [ ${#missing[@]} = 0 ] || install_packages "Docker engine, small images and host networks for the lab" "${missing[@]}"
   # From Debian 13 on the docker command is a package of its own.
   have docker || install_packages "the docker command" docker-cli
@@ -86,7 +89,7 @@ need_go() {
   have go || PATH="$PATH:/usr/local/go/bin"
 }
 
-# stamp NAME FILE...: the content that a build depends on.
+# digest FILE...: of the content that a build depends on.
 digest() { cat "$@" | sha256sum | cut -d' ' -f1; }
 
 # current STAMP DIGEST FILE...: true when the stamp matches and every file is there.
@@ -96,12 +99,12 @@ current() {
   local file; for file in "$@"; do [ -x "$file" ] || return 1; done
 }
 
-# go_build MODULE OUT PACKAGE [FLAGS...]: written beside and moved into place, so that a running binary is never torn.
+# go_build MODULE CGO OUT PACKAGE [FLAGS...]: written beside and moved into place, so that a running binary is never torn.
 go_build() {
-  local module="$1" out="$2" package="$3"; shift 3
+  local module="$1" cgo="$2" out="$3" package="$4"; shift 4
   local began=$SECONDS
   say "building $(basename "$out")"
-  (cd "$here/$module" && GOFLAGS=-buildvcs=false go build -o "$out.new" "$@" "$package")
+  (cd "$here/$module" && CGO_ENABLED=$cgo GOFLAGS=-buildvcs=false go build -o "$out.new" "$@" "$package")
   mv -f "$out.new" "$out"
   say "built $(basename "$out") in $((SECONDS - began)) s"
 }
@@ -135,8 +138,8 @@ control_plane() {
   say "control plane $version: building ${todo[*]} (about five minutes when cold on two cores)"
   for part in "${todo[@]}"; do
     case "$part" in
-      etcd) go_build control-plane "$control_plane_bin/etcd" go.etcd.io/etcd/server/v3 -ldflags "-s -w" ;;
-      *) go_build control-plane "$control_plane_bin/$part" "k8s.io/kubernetes/cmd/$part" -ldflags "$flags" ;;
+      etcd) go_build control-plane 0 "$control_plane_bin/etcd" go.etcd.io/etcd/server/v3 -ldflags "-s -w" ;;
+      *) go_build control-plane 0 "$control_plane_bin/$part" "k8s.io/kubernetes/cmd/$part" -ldflags "$flags" ;;
     esac
     printf '%s\n' "$sum" >"$stamps/$part"
   done
@@ -167,11 +170,11 @@ engines() {
   for part in "${todo[@]}"; do
     case "$part" in
       dockerd | docker-proxy)
-        go_build engines "$engines_bin/$part" "github.com/moby/moby/v2/cmd/$part" -ldflags "$moby_flags" ;;
+        go_build engines 1 "$engines_bin/$part" "github.com/moby/moby/v2/cmd/$part" -ldflags "$moby_flags" ;;
       containerd | containerd-shim-runc-v2)
-        go_build engines "$engines_bin/$part" "github.com/containerd/containerd/v2/cmd/$part" -ldflags "$containerd_flags" ;;
+        go_build engines 1 "$engines_bin/$part" "github.com/containerd/containerd/v2/cmd/$part" -ldflags "$containerd_flags" ;;
       runc)
-        go_build engines "$engines_bin/runc" github.com/opencontainers/runc -tags seccomp -ldflags "-s -w" ;;
+        go_build engines 1 "$engines_bin/runc" github.com/opencontainers/runc -tags seccomp -ldflags "-s -w" ;;
     esac
     printf '%s\n' "$sum" >"$stamps/engine-$part"
   done

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::conditions::Condition;
 use crate::ecs::Tag;
 
+/// A scheduling domain: services and tasks of a cluster run on the container instances of that
+/// cluster (ECS `Cluster`). The cluster `default` is made when something first needs it; a cluster
+/// in use cannot be deleted.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "tallyman.dev",
@@ -15,28 +18,74 @@ use crate::ecs::Tag;
     plural = "clusters",
     shortname = "tclu",
     category = "tallyman",
+    printcolumn(
+        name = "Instances",
+        type_ = "integer",
+        json_path = ".status.registeredContainerInstancesCount"
+    ),
+    printcolumn(
+        name = "Services",
+        type_ = "integer",
+        json_path = ".status.activeServicesCount"
+    ),
+    printcolumn(
+        name = "Running",
+        type_ = "integer",
+        json_path = ".status.runningTasksCount"
+    ),
+    printcolumn(
+        name = "Pending",
+        type_ = "integer",
+        json_path = ".status.pendingTasksCount"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
     namespaced,
     status = "ClusterStatus"
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterSpec {
+    /// ECS tags of the cluster, up to 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
     pub tags: Vec<Tag>,
 }
 
+/// What the operator counts in a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterStatus {
+    /// Generation of the spec that this status speaks of; -1 until a controller has seen the
+    /// object.
     #[serde(default = "crate::conditions::unobserved")]
+    #[schemars(range(min = -1))]
     pub observed_generation: i64,
+    /// `Ready`, and what else is true of the cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// Container instances of the cluster that have registered.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub registered_container_instances_count: i32,
+    /// Tasks that are RUNNING.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub running_tasks_count: i32,
+    /// Tasks that are placed and not yet RUNNING.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub pending_tasks_count: i32,
+    /// Services that are ACTIVE.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub active_services_count: i32,
 }

@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::patterns;
+
 /// Condition type that is always present.
 pub const READY: &str = "Ready";
 /// Present only while True: the object is on its way.
@@ -21,29 +23,35 @@ pub fn unobserved() -> i64 {
     UNOBSERVED
 }
 
-/// A Kubernetes condition.
+/// A Kubernetes condition: one thing that is true, false or unknown of an object, and since when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// Adjective or past participle in CamelCase, such as `Ready`.
     #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 316), regex(pattern = patterns::CONDITION_TYPE))]
     pub type_: String,
     /// `True`, `False` or `Unknown`.
     pub status: ConditionStatus,
     /// `metadata.generation` that the condition was computed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
     /// When `status` last changed.
     pub last_transition_time: Time,
-    /// One CamelCase word.
+    /// One CamelCase word for programs.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = patterns::REASON))]
     pub reason: String,
-    /// A sentence for people.
+    /// A whole sentence for people.
     #[serde(default)]
+    #[schemars(length(max = 32768))]
     pub message: String,
 }
 
 /// Three-valued truth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum ConditionStatus {
     /// It holds.
     True,
@@ -68,7 +76,12 @@ pub struct Statement {
 
 /// Conditions after `statements` at `generation`: transition times are kept where the status did not change,
 /// types that are not stated any more disappear, order is that of the statements.
-pub fn merge(previous: &[Condition], statements: &[Statement], generation: i64, now: &Time) -> Vec<Condition> {
+pub fn merge(
+    previous: &[Condition],
+    statements: &[Statement],
+    generation: i64,
+    now: &Time,
+) -> Vec<Condition> {
     statements
         .iter()
         .map(|s| {

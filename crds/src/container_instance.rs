@@ -5,9 +5,15 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules;
+
+use crate::patterns;
+
 use crate::conditions::Condition;
 use crate::ecs::Tag;
 
+/// A host with an engine and an agent (ECS `ContainerInstance`). Its name is at most 40 characters
+/// long.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "tallyman.dev",
@@ -16,66 +22,135 @@ use crate::ecs::Tag;
     plural = "containerinstances",
     shortname = "cinst",
     category = "tallyman",
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.cluster"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.status"),
+    printcolumn(
+        name = "Agent",
+        type_ = "boolean",
+        json_path = ".status.agentConnected"
+    ),
+    printcolumn(name = "CPU Free", type_ = "string", json_path = ".status.cpuFree"),
+    printcolumn(
+        name = "Memory Free",
+        type_ = "string",
+        json_path = ".status.memoryFree"
+    ),
+    printcolumn(
+        name = "Tasks",
+        type_ = "integer",
+        json_path = ".status.runningTasksCount"
+    ),
+    printcolumn(name = "Engine", type_ = "string", json_path = ".status.host.engine"),
+    printcolumn(
+        name = "Agent Version",
+        type_ = "string",
+        json_path = ".status.host.agentVersion"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Pending",
+        type_ = "integer",
+        json_path = ".status.pendingTasksCount",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Address",
+        type_ = "string",
+        json_path = ".status.host.address",
+        priority = 1
+    ),
     namespaced,
     status = "ContainerInstanceStatus"
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::on("ContainerInstanceSpec")))]
 pub struct ContainerInstanceSpec {
-    /// Cluster the host belongs to; default `default`. Immutable.
+    /// Cluster the host belongs to. Default `default`. Immutable: to move a host, delete the object
+    /// and make it anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = patterns::REFERENCE), extend("default" = "default"))]
     pub cluster: Option<String>,
-    /// ACTIVE takes tasks; DRAINING takes none and its service tasks move away.
+    /// ACTIVE takes tasks; DRAINING takes none and its service tasks move away. Default ACTIVE.
     #[serde(default)]
     pub status: DesiredInstanceStatus,
-    /// Custom attributes for placement.
+    /// Custom attributes that placement constraints and strategies can ask for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub attributes: Vec<Attribute>,
+    /// ECS tags of the host, up to 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
     pub tags: Vec<Tag>,
 }
 
-/// A name, or a name and a value, that placement can ask for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+/// A name, or a name and a value, that placement can ask for (ECS `Attribute`).
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Attribute {
+    /// Name, up to 128 letters, digits, hyphens, underscores, dots, slashes.
+    #[schemars(length(min = 1, max = 128))]
     pub name: String,
+    /// Value; an attribute without one only exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub value: Option<String>,
 }
 
 /// What a user may ask of a host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum DesiredInstanceStatus {
+    /// Take tasks.
     #[default]
     #[serde(rename = "ACTIVE")]
     Active,
+    /// Take no tasks, and let those of services move away.
     #[serde(rename = "DRAINING")]
     Draining,
 }
 
-/// ECS status of a container instance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+/// State of a container instance (ECS `status`).
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum InstanceStatus {
     /// Its agent has not registered yet.
     #[default]
     #[serde(rename = "REGISTERING")]
     Registering,
+    /// It takes tasks.
     #[serde(rename = "ACTIVE")]
     Active,
+    /// It takes no tasks; those of services move away.
     #[serde(rename = "DRAINING")]
     Draining,
-    /// Being deleted.
+    /// It is being deleted.
     #[serde(rename = "DEREGISTERING")]
     Deregistering,
 }
 
+/// What is known of a host. The part `host` is written by its agent, everything else by the
+/// operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerInstanceStatus {
+    /// Generation of the spec that this status speaks of; -1 until a controller has seen the
+    /// object.
     #[serde(default = "crate::conditions::unobserved")]
+    #[schemars(range(min = -1))]
     pub observed_generation: i64,
+    /// `Ready`, and what else is true of the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// State of the container instance.
     #[serde(default)]
     pub status: InstanceStatus,
     /// The operator saw the host's Lease renewed lately.
@@ -84,19 +159,26 @@ pub struct ContainerInstanceStatus {
     /// What the agent reports; it alone writes this part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostReport>,
-    /// Registered minus what the host's tasks hold.
+    /// Registered resources minus what the host's tasks hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remaining_resources: Option<Resources>,
+    /// Tasks of the host that are RUNNING.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub running_tasks_count: i32,
+    /// Tasks of the host that are not yet RUNNING.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub pending_tasks_count: i32,
     /// `free/registered` CPU units, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub cpu_free: Option<String>,
     /// `free/registered` MiB, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub memory_free: Option<String>,
+    /// When the agent first registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered_at: Option<Time>,
 }
@@ -105,31 +187,42 @@ pub struct ContainerInstanceStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostReport {
+    /// Version of the agent.
+    #[schemars(length(max = 64))]
     pub agent_version: String,
     /// Engine name and version for people, such as `docker 20.10.24`.
+    #[schemars(length(max = 128))]
     pub engine: String,
-    /// Engine API version, such as `1.41`.
+    /// Version of the engine's API, such as `1.41`.
+    #[schemars(length(max = 32))]
     pub engine_api_version: String,
     /// False while the agent cannot reach its engine.
     pub engine_reachable: bool,
+    /// What the host has for tasks.
     pub registered_resources: Resources,
-    /// ECS attributes of the host (ecs-semantics 1.2, 1.4).
+    /// ECS attributes of the host, such as `ecs.os-type`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 500), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub attributes: Vec<Attribute>,
     /// Address at which published ports are reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
     pub address: Option<String>,
     /// Changes when the host boots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
     pub boot_id: Option<String>,
     /// Identity of the engine, to notice two agents on one engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
     pub engine_id: Option<String>,
     /// HostPlan generation that the agent works from.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub applied_plan_generation: i64,
     /// Last failure of the agent as a whole, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32768))]
     pub message: Option<String>,
 }
 
@@ -138,13 +231,17 @@ pub struct HostReport {
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// CPU units, 1024 per core.
+    #[schemars(range(min = i32::MIN))]
     pub cpu: i64,
-    /// MiB.
+    /// Memory in MiB.
+    #[schemars(range(min = i32::MIN))]
     pub memory: i64,
     /// TCP host ports that are taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 65535), inner(range(min = 0, max = 65535)))]
     pub ports: Vec<i32>,
     /// UDP host ports that are taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 65535), inner(range(min = 0, max = 65535)))]
     pub ports_udp: Vec<i32>,
 }

@@ -6,10 +6,14 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules;
+
 use crate::ecs::TaskOverride;
 use crate::lifecycle::{DesiredStatus, StopCode};
 use crate::task_definition::TaskDefinitionSpec;
 
+/// The mailbox of one host, derived from the Tasks that are assigned to it. Written by the
+/// operator, read by the host's agent, of no use to people but for looking.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "tallyman.dev",
@@ -18,23 +22,37 @@ use crate::task_definition::TaskDefinitionSpec;
     plural = "hostplans",
     shortname = "hplan",
     category = "tallyman",
+    printcolumn(name = "Generation", type_ = "integer", json_path = ".spec.generation"),
+    printcolumn(name = "Epoch", type_ = "integer", json_path = ".spec.leaderEpoch"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
     namespaced
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::on("HostPlanSpec")))]
 pub struct HostPlanSpec {
-    /// Rises with every write.
+    /// Rises with every write and never falls.
+    #[schemars(range(min = 0))]
     pub generation: i64,
     /// Which leader wrote it; never falls.
+    #[schemars(range(min = 0))]
     pub leader_epoch: i64,
     /// Cluster of the host.
+    #[schemars(length(max = 255))]
     pub cluster: String,
     /// uid of the ContainerInstance that the plan is for.
+    #[schemars(length(max = 64))]
     pub container_instance_uid: String,
     /// Every revision that a task below runs, by the revision's object name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 5000))]
     pub definitions: BTreeMap<String, PlannedDefinition>,
     /// Tasks of this host that are not known to be STOPPED, or that are being deleted; by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5000), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub tasks: Vec<PlannedTask>,
 }
 
@@ -42,8 +60,14 @@ pub struct HostPlanSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedDefinition {
+    /// Family.
+    #[schemars(length(max = 255))]
     pub family: String,
+    /// Number of the revision.
+    #[schemars(range(min = 1))]
     pub revision: i64,
+    /// The task definition, as `kubectl explain tdef.spec` describes it.
+    #[schemars(schema_with = "crate::schema::opaque")]
     pub definition: TaskDefinitionSpec,
 }
 
@@ -51,23 +75,36 @@ pub struct PlannedDefinition {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedTask {
+    /// Name of the Task.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// uid of the Task.
+    #[schemars(length(max = 64))]
     pub uid: String,
     /// Key into `definitions`.
+    #[schemars(length(max = 253))]
     pub definition: String,
+    /// RUNNING, or STOPPED once it is to stop. Only this entry ever stops a container.
     #[serde(default)]
     pub desired_status: DesiredStatus,
     /// `metadata.generation` of the Task, for the conditions that the agent writes.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub generation: i64,
     /// ECS group, such as `service:web`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
     pub group: Option<String>,
+    /// Why it is to stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_code: Option<StopCode>,
+    /// Why it is to stop, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32768))]
     pub stopped_reason: Option<String>,
+    /// Changes to the definition, as `kubectl explain task.spec.overrides` describes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::opaque")]
     pub overrides: Option<TaskOverride>,
     /// The Task is being deleted: once it is STOPPED, remove its containers and report `removedAt`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

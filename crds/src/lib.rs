@@ -8,8 +8,12 @@ pub mod host_plan;
 pub mod labels;
 pub mod lifecycle;
 pub mod names;
+pub mod patterns;
+pub mod rules;
 pub mod run_task;
+
 pub mod scheduled_task;
+pub mod schema;
 pub mod service;
 pub mod task;
 pub mod task_definition;

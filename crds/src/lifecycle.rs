@@ -8,7 +8,18 @@ use serde::{Deserialize, Serialize};
 
 /// What somebody wants of a task. Moves once, from RUNNING to STOPPED.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 pub enum DesiredStatus {
     /// The task is to run.
@@ -22,7 +33,18 @@ pub enum DesiredStatus {
 
 /// Where a task is in its life, in order of rank (ECS task life cycle).
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 pub enum LastStatus {
     /// Waiting for something of the control plane before launch.
@@ -75,7 +97,18 @@ impl LastStatus {
 
 /// Health of a container or task by its health checks.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 pub enum HealthStatus {
     /// Every essential container with a health check passes it.
@@ -91,7 +124,9 @@ pub enum HealthStatus {
 }
 
 /// Why a task stopped (ECS `stopCode`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub enum StopCode {
     /// It stopped before it ever ran.
     TaskFailedToStart,
@@ -121,7 +156,13 @@ pub enum Actor {
 /// True when `actor` may move a task from `from` to `to`.
 ///
 /// `accepted`: an agent has taken the task on. `host_lost`: its host was declared lost.
-pub fn may_write(actor: Actor, from: LastStatus, to: LastStatus, accepted: bool, host_lost: bool) -> bool {
+pub fn may_write(
+    actor: Actor,
+    from: LastStatus,
+    to: LastStatus,
+    accepted: bool,
+    host_lost: bool,
+) -> bool {
     let forward = from.may_become(to);
     match actor {
         Actor::Agent => forward,

@@ -21,7 +21,8 @@ pub fn service_task(service: &str, number: i64) -> String {
 /// The number in a task name of `service`, if it is one.
 pub fn service_task_number(service: &str, task: &str) -> Option<i64> {
     let digits = task.strip_prefix(service)?.strip_prefix('-')?;
-    (digits.len() >= 6 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+    (digits.len() >= 6 && digits.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| digits.parse().ok())?
 }
 
 /// Name of a host's ServiceAccount, Role, RoleBinding, Secret and Lease. Its HostPlan is named like the host itself.
@@ -31,5 +32,8 @@ pub fn host_identity(container_instance: &str) -> String {
 
 /// User name of a host's ServiceAccount as the API server sees it.
 pub fn host_user(namespace: &str, container_instance: &str) -> String {
-    format!("system:serviceaccount:{namespace}:{}", host_identity(container_instance))
+    format!(
+        "system:serviceaccount:{namespace}:{}",
+        host_identity(container_instance)
+    )
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::conditions::Condition;
 use crate::run_task::RunTaskSpec;
 
+/// Runs a task on a schedule. The object's name is at most 40 characters long.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "tallyman.dev",
@@ -16,43 +17,94 @@ use crate::run_task::RunTaskSpec;
     plural = "scheduledtasks",
     shortname = "tsched",
     category = "tallyman",
+    printcolumn(
+        name = "Schedule",
+        type_ = "string",
+        json_path = ".spec.scheduleExpression"
+    ),
+    printcolumn(
+        name = "Time Zone",
+        type_ = "string",
+        json_path = ".spec.scheduleExpressionTimezone"
+    ),
+    printcolumn(name = "Suspend", type_ = "boolean", json_path = ".spec.suspend"),
+    printcolumn(name = "Last", type_ = "date", json_path = ".status.lastScheduleTime"),
+    printcolumn(
+        name = "Next",
+        type_ = "string",
+        json_path = ".status.nextScheduleTime"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     namespaced,
     status = "ScheduledTaskStatus"
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduledTaskSpec {
-    /// `cron(...)`, `rate(...)`, `at(...)` as in EventBridge Scheduler, or a five-field cron line.
+    /// `cron(...)`, `rate(...)` or `at(...)` as in EventBridge Scheduler, or a five-field cron
+    /// line.
+    #[schemars(length(min = 1, max = 256))]
     pub schedule_expression: String,
-    /// IANA time zone name; UTC when absent.
+    /// IANA name of the time zone, such as `Europe/Berlin`. UTC when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub schedule_expression_timezone: Option<String>,
-    /// What happens when the previous run has not ended; default Allow.
+    /// What happens when the previous run has not ended. Default Allow.
     #[serde(default)]
     pub concurrency_policy: ConcurrencyPolicy,
-    /// True: no new runs.
+    /// True: no new runs. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
     pub suspend: Option<bool>,
-    /// What to run: the fields of RunTask.
+    /// What to run: the fields of a RunTask.
     pub run_task: RunTaskSpec,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+/// What happens when a run is due and the previous one has not ended.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum ConcurrencyPolicy {
+    /// Both run.
     #[default]
     Allow,
+    /// The new one is left out.
     Forbid,
+    /// The previous one is stopped.
     Replace,
 }
 
+/// What became of a schedule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduledTaskStatus {
+    /// Generation of the spec that this status speaks of; -1 until a controller has seen the
+    /// object.
     #[serde(default = "crate::conditions::unobserved")]
+    #[schemars(range(min = -1))]
     pub observed_generation: i64,
+    /// `Ready` once the schedule is understood.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// When a run was last due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_schedule_time: Option<Time>,
+    /// When the next run is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_schedule_time: Option<Time>,
 }

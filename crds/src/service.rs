@@ -5,9 +5,15 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules;
+
+use crate::patterns;
+
 use crate::conditions::Condition;
 use crate::ecs::*;
 
+/// Keeps copies of a task definition running (the input of ECS `CreateService`). The object's name
+/// is at most 52 characters long.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "tallyman.dev",
@@ -16,6 +22,38 @@ use crate::ecs::*;
     plural = "services",
     shortname = "tsvc",
     category = "tallyman",
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.cluster"),
+    printcolumn(
+        name = "Task Definition",
+        type_ = "string",
+        json_path = ".status.taskDefinition"
+    ),
+    printcolumn(
+        name = "Desired",
+        type_ = "integer",
+        json_path = ".status.desiredCount"
+    ),
+    printcolumn(
+        name = "Running",
+        type_ = "integer",
+        json_path = ".status.runningCount"
+    ),
+    printcolumn(
+        name = "Pending",
+        type_ = "integer",
+        json_path = ".status.pendingCount"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.message"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
     namespaced,
     status = "ServiceStatus",
     scale(
@@ -25,100 +63,171 @@ use crate::ecs::*;
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::on("ServiceSpec")))]
 pub struct ServiceSpec {
+    /// Cluster to run in. Default `default`. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::REFERENCE), extend("default" = "default"))]
     pub cluster: Option<String>,
+    /// Name of the service, as a check on pasted input: it must be the object's name, in capitals
+    /// or not, with `_` for `-` or not. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = patterns::NAME))]
     pub service_name: Option<String>,
+    /// `family`, which follows the latest ACTIVE revision, or `family:revision`, which is pinned.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::TASK_DEFINITION))]
     pub task_definition: String,
+    /// Whether tasks are moved when zones are uneven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability_zone_rebalancing: Option<AvailabilityZoneRebalancing>,
+    /// Load balancers in front of the service, up to 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
     pub load_balancers: Vec<LoadBalancer>,
+    /// Service registries that tasks are entered in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
     pub service_registries: Vec<ServiceRegistry>,
+    /// How many tasks to run. Changed by `kubectl scale` too. Absent: what runs now, or 1 for a new
+    /// service. Not with scheduling strategy DAEMON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100000))]
     pub desired_count: Option<i32>,
+    /// Idempotency token of ECS; the object's name does that here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub client_token: Option<String>,
+    /// Kind of capacity; kept for ECS input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launch_type: Option<LaunchType>,
+    /// Capacity providers and their parts. Not together with `launchType`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
     pub capacity_provider_strategy: Vec<CapacityProviderStrategyItem>,
+    /// Fargate platform version; kept for ECS input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub platform_version: Option<String>,
+    /// Role that enters tasks in a load balancer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
     pub role: Option<String>,
+    /// How the service rolls from one revision to the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment_configuration: Option<DeploymentConfiguration>,
+    /// Rules that every chosen host must meet, up to 10, beside those of the task definition.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
     pub placement_constraints: Vec<PlacementConstraint>,
+    /// Preferences between hosts, up to 5, applied in order. Over hosts by default. Not with
+    /// scheduling strategy DAEMON.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
     pub placement_strategy: Vec<PlacementStrategy>,
+    /// Network, with network mode `awsvpc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<NetworkConfiguration>,
+    /// Seconds after a task's start in which its health checks do not count. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = i32::MAX))]
     pub health_check_grace_period_seconds: Option<i32>,
+    /// REPLICA runs `desiredCount` tasks; DAEMON one on each host that meets the constraints.
+    /// Default REPLICA. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "REPLICA"))]
     pub scheduling_strategy: Option<SchedulingStrategy>,
+    /// Who runs deployments. The scheduler itself when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment_controller: Option<DeploymentController>,
+    /// ECS tags of the service, up to 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
     pub tags: Vec<Tag>,
-    #[serde(rename = "enableECSManagedTags", default, skip_serializing_if = "Option::is_none")]
+    /// True: tasks get tags for cluster and service.
+    #[serde(
+        rename = "enableECSManagedTags",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub enable_ecs_managed_tags: Option<bool>,
+    /// Whose tags new tasks get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propagate_tags: Option<PropagateTags>,
+    /// True: commands may be run in the tasks' containers (ECS Exec).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_execute_command: Option<bool>,
+    /// Names and proxies for the service's ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_connect_configuration: Option<ServiceConnectConfiguration>,
+    /// What the task definition's volumes with `configuredAtLaunch` are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
     pub volume_configurations: Vec<ServiceVolumeConfiguration>,
+    /// VPC Lattice target groups that tasks join.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
     pub vpc_lattice_configurations: Vec<VpcLatticeConfiguration>,
+    /// Gateways that tasks join.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
     pub gateway_connectors: Vec<GatewayConnector>,
+    /// Resolution of the service's metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monitoring: Option<MonitoringConfiguration>,
 }
 
+/// What runs of a service, and what the scheduler is doing about it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceStatus {
+    /// Generation of the spec that this status speaks of; -1 until a controller has seen the
+    /// object.
     #[serde(default = "crate::conditions::unobserved")]
+    #[schemars(range(min = -1))]
     pub observed_generation: i64,
+    /// `Ready` once the desired revision is fully deployed, running and healthy, and no older
+    /// deployment is left.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// ECS status of the service: ACTIVE, or DRAINING while it is being deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ServiceLifecycle>,
     /// Copies wanted now.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub desired_count: i32,
     /// Copies that are RUNNING.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub running_count: i32,
     /// Copies that are placed and not yet RUNNING.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub pending_count: i32,
     /// `family:revision` that the primary deployment runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 300))]
     pub task_definition: Option<String>,
     /// Label selector of this service's tasks, for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub selector: Option<String>,
     /// One line for people: what the service is doing or what keeps it from doing it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32768))]
     pub message: Option<String>,
     /// PRIMARY first, then older deployments that still have tasks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
     pub deployments: Vec<DeploymentStatus>,
     /// Highest task number ever handed out; task names are `<service>-<number>`.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub last_task_number: i64,
-    /// Tasks in a row that stopped before they ever ran; the launch throttle's memory (ecs-semantics 2.8).
+    /// Tasks in a row that stopped before they ever ran; the launch throttle's memory.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub consecutive_start_failures: i32,
     /// No task is launched before this time, because of the throttle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,48 +237,81 @@ pub struct ServiceStatus {
     pub steady_since: Option<Time>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+/// State of a service (ECS `status`).
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum ServiceLifecycle {
+    /// It runs tasks.
     #[serde(rename = "ACTIVE")]
     Active,
+    /// It is being deleted and its tasks stop.
     #[serde(rename = "DRAINING")]
     Draining,
 }
 
+/// One revision's part of a service (ECS `Deployment`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentStatus {
     /// `ecs-svc/<number>`.
+    #[schemars(length(max = 128))]
     pub id: String,
+    /// Whether it is the wanted one.
     pub status: DeploymentLifecycle,
     /// `family:revision`.
+    #[schemars(length(max = 300))]
     pub task_definition: String,
+    /// Copies wanted of it.
+    #[schemars(range(min = 0))]
     pub desired_count: i32,
+    /// Copies that are placed and not yet RUNNING.
+    #[schemars(range(min = 0))]
     pub pending_count: i32,
+    /// Copies that are RUNNING.
+    #[schemars(range(min = 0))]
     pub running_count: i32,
+    /// Tasks in a row that failed to start.
+    #[schemars(range(min = 0))]
     pub failed_tasks: i32,
+    /// How far it is.
     pub rollout_state: RolloutState,
+    /// How far it is, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32768))]
     pub rollout_state_reason: Option<String>,
+    /// When it began.
     pub created_at: Time,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+/// Whether a deployment is the wanted one (ECS `status` of a deployment).
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum DeploymentLifecycle {
+    /// The newest.
     #[serde(rename = "PRIMARY")]
     Primary,
+    /// An older one that still has tasks.
     #[serde(rename = "ACTIVE")]
     Active,
+    /// Replaced completely.
     #[serde(rename = "INACTIVE")]
     Inactive,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+/// How far a deployment is (ECS `rolloutState`).
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum RolloutState {
+    /// Under way.
     #[serde(rename = "IN_PROGRESS")]
     InProgress,
+    /// Every task is of this deployment and healthy.
     #[serde(rename = "COMPLETED")]
     Completed,
+    /// Given up by the circuit breaker or an alarm.
     #[serde(rename = "FAILED")]
     Failed,
 }

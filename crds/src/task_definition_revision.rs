@@ -4,9 +4,13 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules;
+
 use crate::conditions::Condition;
 use crate::task_definition::TaskDefinitionSpec;
 
+/// An immutable snapshot of a task definition, named `<task definition>-<revision>`. Written by the
+/// operator; kept while something uses it.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "tallyman.dev",
@@ -15,34 +19,60 @@ use crate::task_definition::TaskDefinitionSpec;
     plural = "taskdefinitionrevisions",
     shortname = "tdrev",
     category = "tallyman",
+    printcolumn(name = "Family", type_ = "string", json_path = ".spec.family"),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".spec.revision"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.status"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
     namespaced,
     status = "TaskDefinitionRevisionStatus"
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::on("TaskDefinitionRevisionSpec")))]
 pub struct TaskDefinitionRevisionSpec {
+    /// Family.
+    #[schemars(length(min = 1, max = 255))]
     pub family: String,
+    /// Number of the revision, from 1.
+    #[schemars(range(min = 1))]
     pub revision: i64,
     /// The task definition as it was registered.
+    #[schemars(schema_with = "crate::schema::checked::<TaskDefinitionSpec>")]
     pub definition: TaskDefinitionSpec,
 }
 
+/// What became of a revision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskDefinitionRevisionStatus {
+    /// Generation of the spec that this status speaks of; -1 until a controller has seen the
+    /// object.
     #[serde(default = "crate::conditions::unobserved")]
+    #[schemars(range(min = -1))]
     pub observed_generation: i64,
+    /// `Ready`, and what else is true of the revision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// ACTIVE, or INACTIVE once deregistered (the object was deleted while in use).
+    /// ACTIVE, or INACTIVE once deregistered: the task definition was deleted while the revision is
+    /// in use.
     #[serde(default)]
     pub status: RevisionLifecycle,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+/// Whether new tasks may name a revision (ECS `status`).
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum RevisionLifecycle {
+    /// They may.
     #[default]
     #[serde(rename = "ACTIVE")]
     Active,
+    /// Only services that already run it may start more.
     #[serde(rename = "INACTIVE")]
     Inactive,
 }

@@ -1,1 +1,42 @@
-//! Placeholder.
+//! What the agent decides.
+//!
+//! Why: everything on a host that chooses (which container to create, whether a task has ended, when
+//! to ask again, what to tell the control plane) is here, as functions of values. So it runs against
+//! a real engine, against the fake one, and a thousand times a second in the simulator, and behaves
+//! the same.
+//!
+//! Where: between the plan that the operator wrote ([`assignment`]) and the engine port
+//! (`tallyman-agent-engine`). The shell (`node-agent/src`) feeds [`Host`] with plans and container
+//! lists and each [`TaskMachine`] with the outcomes of its actions, and carries out what they return.
+//!
+//! Never: this crate waits for nothing, reads no clock, draws no random number, and names neither a
+//! runtime nor a client. Time and chance are arguments.
+//!
+//! Nomenclature: an **assignment** is the plan after it was parsed; a **task** of it has **planned
+//! containers**. A **record** is what the agent remembers of a task and may lose; a **sighting** is what
+//! it last saw of a container; an **action** is one engine verb handed out and not yet **settled**.
+
+pub mod assignment;
+pub mod backoff;
+pub mod containers;
+pub mod host;
+pub mod ids;
+pub mod names;
+pub mod orphans;
+pub mod perform;
+pub mod register;
+pub mod report;
+pub mod settings;
+pub mod task;
+
+pub use assignment::{AssignedTask, Assignment, Desired, Plan, PlannedContainer, TaskBody};
+pub use host::{Host, Offer, Refusal};
+pub use ids::{Fence, TaskUid};
+pub use orphans::{Condemned, Orphans};
+pub use perform::{Outcome, perform};
+pub use report::{Delivery, Due, Outbox, Parcel};
+pub use settings::Settings;
+pub use task::{
+    Action, ContainerRecord, HostContext, Sighting, Step, TaskMachine, TaskObservation, TaskRecord,
+    settle, step,
+};

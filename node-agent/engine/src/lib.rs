@@ -1,1 +1,32 @@
-//! Placeholder.
+//! The container engine as the agent sees it.
+//!
+//! Why: the agent decides in words of its own, and must be tested against an engine that lies,
+//! stalls and forgets. So the verbs live here as a port ([`Engine`]) with values in our own words,
+//! beside a deterministic engine in memory ([`fake`]) and one suite of cases ([`conformance`]) that
+//! the fake and every real engine must pass.
+//!
+//! Where: `node-agent/core` speaks the value types of this crate, `node-agent/docker` implements the
+//! trait, the simulator drives the fake.
+//!
+//! Never: this crate names no engine client, no runtime and no Kubernetes client; it reads no clock
+//! and starts no thread. Times are [`Moment`]s that somebody else measured.
+
+pub mod conformance;
+mod container;
+mod description;
+mod error;
+pub mod fake;
+mod image;
+mod port;
+mod spec;
+mod time;
+
+pub use container::{
+    ContainerState, ContainerSummary, Health, Phase, PhaseKind, Protocol, PublishedPort,
+};
+pub use description::EngineDescription;
+pub use error::{Cause, EngineError, Fault, PullFault, Retry};
+pub use image::{Prepared, PullBehavior};
+pub use port::{Created, Engine, Hint, Label, Verb};
+pub use spec::{ContainerSpec, HealthCheck, Network, PortSpec};
+pub use time::Moment;

@@ -1,1 +1,45 @@
-//! Placeholder.
+//! What the operator decides. Pure: a [`World`] and a time go in, a [`Plan`] comes out.
+//!
+//! No client, no clock, no chance: the operator's shell gathers the world and carries the plan out, the simulator does
+//! the same in memory. A plan is a fixpoint: carry it out, plan again, and nothing is left to do.
+
+pub mod definition;
+pub mod deployments;
+pub mod families;
+pub mod invariants;
+pub mod liveness;
+pub mod names;
+pub mod placement;
+pub mod plan;
+pub mod problem;
+pub mod settings;
+pub mod throttle;
+pub mod unsupported;
+pub mod world;
+
+mod clusters;
+mod host_plans;
+mod instances;
+mod service_report;
+mod services;
+mod status;
+mod tasks;
+
+use jiff::Timestamp;
+
+pub use plan::{Action, Kind, Note, Plan, Publication, Target};
+pub use settings::Settings;
+pub use world::{Objects, World};
+
+/// Decides for one cluster: what to write, what to publish, what to say, and when to be asked again.
+pub fn plan(world: &World, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let mut ledger = placement::Ledger::of(world);
+    clusters::plan_all(world, now, &mut plan);
+    let lost = instances::lost(world, now, &mut plan);
+    tasks::plan_all(world, &lost, &mut ledger, now, &mut plan);
+    services::plan_all(world, &mut ledger, now, &mut plan);
+    instances::plan_all(world, &ledger, now, &mut plan);
+    host_plans::plan_all(world, &mut plan);
+    plan
+}

@@ -1,0 +1,80 @@
+//! Where a container's output goes.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::container_definition::Secret;
+
+/// How output leaves the host.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum LogDriver {
+    /// Files on the host.
+    #[serde(rename = "json-file")]
+    JsonFile,
+    /// syslog.
+    #[serde(rename = "syslog")]
+    Syslog,
+    /// The systemd journal.
+    #[serde(rename = "journald")]
+    Journald,
+    /// Graylog.
+    #[serde(rename = "gelf")]
+    Gelf,
+    /// Fluentd.
+    #[serde(rename = "fluentd")]
+    Fluentd,
+    /// CloudWatch Logs.
+    #[serde(rename = "awslogs")]
+    Awslogs,
+    /// Splunk.
+    #[serde(rename = "splunk")]
+    Splunk,
+    /// The task's own log router container.
+    #[serde(rename = "awsfirelens")]
+    Awsfirelens,
+}
+
+/// Log driver and its options (ECS `LogConfiguration`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LogConfiguration {
+    /// Log driver.
+    pub log_driver: LogDriver,
+    /// Options of the driver, such as `max-size`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 100, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 4096})))]
+    pub options: BTreeMap<String, String>,
+    /// Options whose values come from a secret store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub secret_options: Vec<Secret>,
+}
+
+/// Which log router.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum FirelensConfigurationType {
+    /// Fluentd.
+    #[serde(rename = "fluentd")]
+    Fluentd,
+    /// Fluent Bit.
+    #[serde(rename = "fluentbit")]
+    Fluentbit,
+}
+
+/// Makes a container the task's log router.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FirelensConfiguration {
+    /// Which router it runs.
+    pub r#type: FirelensConfigurationType,
+    /// Router options, such as `enable-ecs-log-metadata` or `config-file-type`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 100, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 4096})))]
+    pub options: BTreeMap<String, String>,
+}

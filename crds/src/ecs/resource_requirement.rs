@@ -1,0 +1,78 @@
+//! Devices beside CPU and memory, and storage.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Kind of device.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum ResourceType {
+    /// Whole GPUs.
+    #[serde(rename = "GPU")]
+    Gpu,
+    /// An accelerator named in the task definition.
+    #[serde(rename = "InferenceAccelerator")]
+    InferenceAccelerator,
+    /// Neuron devices.
+    #[serde(rename = "NeuronDevice")]
+    NeuronDevice,
+}
+
+/// A part of a GPU shared through NVIDIA MPS.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NvidiaMpsAllocation {
+    /// GPU memory in MiB.
+    #[schemars(range(min = 0, max = i32::MAX))]
+    pub memory: i32,
+    /// Largest part of the GPU's compute in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_compute_percent: Option<i32>,
+}
+
+/// How a device is shared.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SharingStrategy {
+    /// Sharing through NVIDIA MPS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvidia_mps: Option<NvidiaMpsAllocation>,
+}
+
+/// A device that a container needs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceRequirement {
+    /// How many GPUs, or the name of the accelerator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub value: Option<String>,
+    /// Kind of device.
+    pub r#type: ResourceType,
+    /// How the device is shared; not shared when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing_strategy: Option<SharingStrategy>,
+}
+
+/// An accelerator of the task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InferenceAccelerator {
+    /// Name that containers refer to.
+    #[schemars(length(min = 1, max = 255))]
+    pub device_name: String,
+    /// Type of the accelerator.
+    #[schemars(length(min = 1, max = 255))]
+    pub device_type: String,
+}
+
+/// Scratch disk of the task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EphemeralStorage {
+    /// Size in GiB, 20 to 200.
+    #[schemars(range(min = 20, max = 200))]
+    pub size_in_gi_b: i32,
+}

@@ -1,0 +1,19 @@
+//! Regular expressions of the schema, in the syntax of the API server (RE2).
+
+/// Letters, digits, hyphens, underscores: families, container names, services as ECS spells them.
+pub const NAME: &str = "^[A-Za-z0-9_-]+$";
+/// A cluster by name, or by the ARN that ends in its name.
+pub const REFERENCE: &str = "^(arn:[^ ]+:cluster/)?[A-Za-z0-9._-]{1,255}$";
+/// `family` or `family:revision`, or an ARN that ends in one of them.
+pub const TASK_DEFINITION: &str =
+    "^(arn:[^ ]+:task-definition/)?[A-Za-z0-9_-]{1,255}(:[0-9]{1,9})?$";
+/// CPU of a task: units (`512`) or virtual cores (`.5 vCPU`, `1 vcpu`).
+pub const CPU: &str = r"^([0-9]+|([0-9]+(\.[0-9]+)?|\.[0-9]+) ?[vV][cC][pP][uU])$";
+/// Memory of a task: MiB (`512`) or gigabytes (`0.5GB`, `1 GB`).
+pub const MEMORY: &str = r"^([0-9]+|([0-9]+(\.[0-9]+)?|\.[0-9]+) ?[gG][bB])$";
+/// `first-last`.
+pub const PORT_RANGE: &str = "^[0-9]{1,5}-[0-9]{1,5}$";
+/// Type of a Kubernetes condition.
+pub const CONDITION_TYPE: &str = r"^[A-Za-z]([A-Za-z0-9_./-]*[A-Za-z0-9])?$";
+/// Reason of a Kubernetes condition.
+pub const REASON: &str = "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$";

@@ -1,0 +1,435 @@
+//! The plan of a host, parsed at the door.
+//!
+//! Why: a plan is written by another program, perhaps a newer one. Past this door there are only tasks
+//! that can be carried out and tasks that are refused with a sentence; one bad entry never hurts the
+//! others.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tallyman_agent_engine::{ContainerSpec, ContainerSummary, Protocol};
+use tallyman_crds::labels;
+use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask, StopCode};
+
+use crate::containers;
+use crate::ids::{Fence, TaskUid};
+use crate::task::TaskRecord;
+
+/// What the door must know of the host to turn a plan into tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// Namespace of the HostPlan and of its Tasks.
+    pub namespace: String,
+    /// Grace of containers without `stopTimeout` (`ECS_CONTAINER_STOP_TIMEOUT`).
+    pub stop_timeout: Duration,
+}
+
+/// A HostPlan whose head could be read; entries may still be bad.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// How new it is.
+    pub fence: Fence,
+    /// Cluster of the host.
+    pub cluster: String,
+    /// uid of the ContainerInstance that it is for.
+    pub container_instance_uid: String,
+    definitions: BTreeMap<String, Result<PlannedDefinition, String>>,
+    tasks: Vec<Entry>,
+}
+
+/// One entry of a plan.
+#[derive(Clone, Debug, PartialEq)]
+enum Entry {
+    Good(PlannedTask),
+    /// Name and uid could be read, the rest not.
+    Bad {
+        name: String,
+        uid: String,
+        desired: DesiredStatus,
+        remove: bool,
+        why: String,
+    },
+    /// Not even that.
+    Nameless(String),
+}
+
+/// Why a plan cannot be read at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the HostPlan cannot be read: {why}")]
+pub struct UnreadablePlan {
+    /// Names the field.
+    pub why: String,
+}
+
+impl From<HostPlanSpec> for Plan {
+    fn from(spec: HostPlanSpec) -> Self {
+        Self {
+            fence: Fence { epoch: spec.leader_epoch, generation: spec.generation },
+            cluster: spec.cluster,
+            container_instance_uid: spec.container_instance_uid,
+            definitions: spec.definitions.into_iter().map(|(key, d)| (key, Ok(d))).collect(),
+            tasks: spec.tasks.into_iter().map(Entry::Good).collect(),
+        }
+    }
+}
+
+impl Plan {
+    /// Reads the `spec` of a HostPlan entry by entry.
+    ///
+    /// # Errors
+    /// The head (generation, leaderEpoch, containerInstanceUid) is missing or of the wrong type.
+    pub fn from_json(spec: &Value) -> Result<Self, UnreadablePlan> {
+        let unreadable = |why: String| UnreadablePlan { why };
+        let number = |field: &str| {
+            spec.get(field)
+                .and_then(Value::as_i64)
+                .ok_or_else(|| unreadable(format!("`spec.{field}` is not a number")))
+        };
+        let fence = Fence { epoch: number("leaderEpoch")?, generation: number("generation")? };
+        let container_instance_uid = text(spec, "containerInstanceUid")
+            .ok_or_else(|| unreadable("`spec.containerInstanceUid` is not a text".to_owned()))?;
+        let definitions = match spec.get("definitions") {
+            None | Some(Value::Null) => BTreeMap::new(),
+            Some(Value::Object(entries)) => {
+                entries.iter().map(|(key, value)| (key.clone(), read(value))).collect()
+            }
+            Some(_) => return Err(unreadable("`spec.definitions` is not an object".to_owned())),
+        };
+        let tasks = match spec.get("tasks") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(entries)) => entries.iter().map(entry).collect(),
+            Some(_) => return Err(unreadable("`spec.tasks` is not a list".to_owned())),
+        };
+        Ok(Self {
+            fence,
+            cluster: text(spec, "cluster").unwrap_or_default(),
+            container_instance_uid,
+            definitions,
+            tasks,
+        })
+    }
+}
+
+fn text(value: &Value, field: &str) -> Option<String> {
+    value.get(field).and_then(Value::as_str).map(str::to_owned)
+}
+
+fn read<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
+    T::deserialize(value).map_err(|error| error.to_string())
+}
+
+fn entry(value: &Value) -> Entry {
+    let why = match read::<PlannedTask>(value) {
+        Ok(task) => return Entry::Good(task),
+        Err(why) => why,
+    };
+    match (text(value, "name"), text(value, "uid")) {
+        (Some(name), Some(uid)) => Entry::Bad {
+            name,
+            uid,
+            desired: value.get("desiredStatus").and_then(|d| read(d).ok()).unwrap_or_default(),
+            remove: value.get("remove").and_then(Value::as_bool).unwrap_or(false),
+            why,
+        },
+        _ => Entry::Nameless(why),
+    }
+}
+
+/// All that one plan wants of the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    /// How new it is.
+    pub fence: Fence,
+    /// Cluster of the host.
+    pub cluster: String,
+    /// uid of the ContainerInstance that it is for.
+    pub container_instance_uid: String,
+    /// Its tasks.
+    pub tasks: BTreeMap<TaskUid, AssignedTask>,
+    /// Entries that could not even be named, in words, for the log.
+    pub complaints: Vec<String>,
+}
+
+/// What the plan wants of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Desired {
+    /// Run it.
+    Run,
+    /// Stop it, or let it never start.
+    Stop {
+        /// Who wants it, as the plan says.
+        code: Option<StopCode>,
+        /// Why, as the plan says.
+        reason: Option<String>,
+    },
+}
+
+/// One task of the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AssignedTask {
+    /// Identity.
+    pub uid: TaskUid,
+    /// Name of the Task.
+    pub name: String,
+    /// Cluster of the task.
+    pub cluster: String,
+    /// ECS group, such as `service:web`.
+    pub group: Option<String>,
+    /// `metadata.generation` of the Task that the plan was derived from.
+    pub generation: i64,
+    /// What is wanted.
+    pub desired: Desired,
+    /// The Task is being deleted: once STOPPED, its containers go and `removedAt` is reported.
+    pub remove: bool,
+    /// False once the newest plan has no entry for it. Nothing of it is started any more, and nothing
+    /// is killed for that reason.
+    pub planned: bool,
+    /// Family, empty when it is not known.
+    pub family: String,
+    /// Revision number.
+    pub revision: i64,
+    /// What to run.
+    pub body: TaskBody,
+}
+
+/// What a task consists of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskBody {
+    /// It can be carried out.
+    Runnable(Vec<PlannedContainer>),
+    /// It cannot; the sentence says which field is wrong.
+    Refused(String),
+}
+
+impl AssignedTask {
+    /// Its containers in the order of the task definition; none when it is refused.
+    pub fn containers(&self) -> &[PlannedContainer] {
+        match &self.body {
+            TaskBody::Runnable(containers) => containers,
+            TaskBody::Refused(_) => &[],
+        }
+    }
+
+    /// A task that only the record knows: the plan has no entry (any more). Enough to watch its
+    /// containers and to clean up after it; nothing of it is ever started.
+    pub fn remembered(record: &TaskRecord, door: &Door) -> Self {
+        let containers = record
+            .containers
+            .iter()
+            .map(|(name, known)| PlannedContainer {
+                name: name.clone(),
+                essential: false,
+                health_checked: false,
+                grace: door.stop_timeout,
+                spec: ContainerSpec::new(known.base_name.clone(), known.image.clone()),
+                exposed: Vec::new(),
+                base_name: known.base_name.clone(),
+            })
+            .collect();
+        Self {
+            uid: record.uid.clone(),
+            name: record.name.clone(),
+            cluster: record.cluster.clone(),
+            group: None,
+            generation: record.generation,
+            desired: Desired::Run,
+            remove: false,
+            planned: false,
+            family: record.family.clone(),
+            revision: record.revision,
+            body: TaskBody::Runnable(containers),
+        }
+    }
+}
+
+impl AssignedTask {
+    /// Containers of a task whose definition cannot be read, from record and list.
+    pub(crate) fn salvage(
+        record: &TaskRecord,
+        listed: &[ContainerSummary],
+    ) -> Vec<PlannedContainer> {
+        let ours = |summary: &&ContainerSummary| {
+            summary.labels.get(labels::CONTAINER_TASK_UID).map(String::as_str)
+                == Some(record.uid.as_str())
+        };
+        listed
+            .iter()
+            .filter(ours)
+            .map(|summary| PlannedContainer {
+                name: summary
+                    .labels
+                    .get(labels::ecs::CONTAINER_NAME)
+                    .unwrap_or(&summary.name)
+                    .clone(),
+                essential: true,
+                health_checked: false,
+                grace: SALVAGE_GRACE,
+                exposed: Vec::new(),
+                spec: ContainerSpec::new(summary.name.clone(), ""),
+                base_name: summary.name.clone(),
+            })
+            .collect()
+    }
+}
+
+/// Grace of a container whose definition cannot be read: ECS's default.
+const SALVAGE_GRACE: Duration = Duration::from_secs(30);
+
+/// One container of a task, ready for the engine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedContainer {
+    /// Name in the task definition.
+    pub name: String,
+    /// Its end ends the task.
+    pub essential: bool,
+    /// The task definition has a health check for it (an image's own is not monitored).
+    pub health_checked: bool,
+    /// Between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// Ports that it occupies on the host without publishing (network mode `host`).
+    pub exposed: Vec<(u16, Protocol)>,
+    /// What the engine is told, for the first attempt.
+    spec: ContainerSpec,
+    /// Name on the engine, less the attempt.
+    base_name: String,
+}
+
+impl PlannedContainer {
+    pub(crate) fn new(
+        name: String,
+        essential: bool,
+        health_checked: bool,
+        grace: Duration,
+        exposed: Vec<(u16, Protocol)>,
+        spec: ContainerSpec,
+    ) -> Self {
+        let base_name = spec.name.clone();
+        Self { name, essential, health_checked, grace, exposed, spec, base_name }
+    }
+
+    /// Name of its `attempt`th container on the engine.
+    pub fn engine_name(&self, attempt: u32) -> String {
+        if attempt > 1 { format!("{}-{attempt}", self.base_name) } else { self.base_name.clone() }
+    }
+
+    /// Image reference.
+    pub fn image(&self) -> &str {
+        &self.spec.image
+    }
+
+    /// What the engine is told for its `attempt`th container.
+    pub fn spec(&self, attempt: u32) -> ContainerSpec {
+        let mut spec = self.spec.clone();
+        spec.name = self.engine_name(attempt);
+        spec.labels.insert(labels::CONTAINER_ATTEMPT.to_owned(), attempt.max(1).to_string());
+        spec
+    }
+}
+
+impl Assignment {
+    /// Turns a plan into tasks. Never fails: what cannot be carried out is a refused task.
+    pub fn parse(plan: Plan, door: &Door) -> Self {
+        let Plan { fence, cluster, container_instance_uid, definitions, tasks } = plan;
+        let mut assignment = Self {
+            fence,
+            cluster,
+            container_instance_uid,
+            tasks: BTreeMap::new(),
+            complaints: Vec::new(),
+        };
+        for entry in tasks {
+            let task = match entry {
+                Entry::Good(task) => assignment.assign(&task, &definitions, door),
+                Entry::Bad { name, uid, desired, remove, why } => {
+                    let known = PlannedTask {
+                        name,
+                        uid,
+                        desired_status: desired,
+                        remove,
+                        ..PlannedTask::default()
+                    };
+                    let why = format!("The agent cannot read the plan's entry for the task: {why}.");
+                    assignment.head(&known, String::new(), 0, TaskBody::Refused(why))
+                }
+                Entry::Nameless(why) => {
+                    assignment.complaints.push(format!("an entry without name or uid: {why}"));
+                    continue;
+                }
+            };
+            if task.uid.as_str().is_empty() {
+                assignment.complaints.push(format!("task {} has no uid", task.name));
+                continue;
+            }
+            if let Some(other) = assignment.tasks.insert(task.uid.clone(), task) {
+                assignment.complaints.push(format!("uid {} occurs twice", other.uid));
+            }
+        }
+        assignment
+    }
+
+    fn assign(
+        &self,
+        task: &PlannedTask,
+        definitions: &BTreeMap<String, Result<PlannedDefinition, String>>,
+        door: &Door,
+    ) -> AssignedTask {
+        let definition = match definitions.get(&task.definition) {
+            Some(Ok(definition)) => definition,
+            Some(Err(why)) => {
+                let why = format!(
+                    "The agent cannot read the task definition revision `{}`: {why}.",
+                    task.definition
+                );
+                return self.head(task, String::new(), 0, TaskBody::Refused(why));
+            }
+            None => {
+                let why = format!(
+                    "The plan of the host has no task definition revision `{}`.",
+                    task.definition
+                );
+                return self.head(task, String::new(), 0, TaskBody::Refused(why));
+            }
+        };
+        let scope = containers::Scope {
+            namespace: &door.namespace,
+            cluster: &self.cluster,
+            container_instance_uid: &self.container_instance_uid,
+            stop_timeout: door.stop_timeout,
+        };
+        let body = match containers::plan(definition, task, &scope) {
+            Ok(containers) => TaskBody::Runnable(containers),
+            Err(refusal) => TaskBody::Refused(refusal.to_string()),
+        };
+        self.head(task, definition.family.clone(), definition.revision, body)
+    }
+
+    fn head(
+        &self,
+        task: &PlannedTask,
+        family: String,
+        revision: i64,
+        body: TaskBody,
+    ) -> AssignedTask {
+        AssignedTask {
+            uid: TaskUid::new(task.uid.clone()),
+            name: task.name.clone(),
+            cluster: self.cluster.clone(),
+            group: task.group.clone(),
+            generation: task.generation,
+            desired: match task.desired_status {
+                DesiredStatus::Running => Desired::Run,
+                DesiredStatus::Stopped => Desired::Stop {
+                    code: task.stop_code,
+                    reason: task.stopped_reason.clone(),
+                },
+            },
+            remove: task.remove,
+            planned: true,
+            family,
+            revision,
+            body,
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! From a task definition to what the engine is told (ecs-semantics 1.7, 1.9, 2.25).
+//!
+//! This is the one place that says which fields of a container definition are honoured: the
+//! destructuring in [`plan_one`] names every field, and `_` marks those that nothing honours yet. The
+//! operator refuses or reports those; here they are left alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tallyman_agent_engine::{ContainerSpec, HealthCheck, Network, PortSpec, Protocol};
+use tallyman_crds::ecs::{
+    ContainerDefinition, ContainerOverride, KeyValuePair, NetworkMode, PortMapping,
+    TransportProtocol,
+};
+use tallyman_crds::labels;
+use tallyman_crds::{PlannedDefinition, PlannedTask};
+
+use crate::assignment::PlannedContainer;
+use crate::ids::TaskUid;
+use crate::names;
+
+/// Fields of a container definition that containers get, as ECS spells them.
+pub const HONOURED_CONTAINER_FIELDS: [&str; 15] = [
+    "command",
+    "cpu",
+    "dockerLabels",
+    "entryPoint",
+    "environment",
+    "essential",
+    "healthCheck",
+    "image",
+    "memory",
+    "memoryReservation",
+    "name",
+    "portMappings",
+    "stopTimeout",
+    "user",
+    "workingDirectory",
+];
+
+/// Smallest and largest CPU shares that an engine takes; ECS clamps `cpu` to them.
+const CPU_SHARES: (i64, i64) = (2, 262_144);
+/// Engines refuse a smaller limit; ECS documents the same minimum.
+const MEMORY_MINIMUM_MIB: i64 = 6;
+const MIB: i64 = 1024 * 1024;
+/// ECS defaults of a health check.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+const HEALTH_RETRIES: u32 = 3;
+
+/// What all containers of a host share.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// Namespace of the task.
+    pub namespace: &'a str,
+    /// Cluster of the host.
+    pub cluster: &'a str,
+    /// uid of the host's ContainerInstance.
+    pub container_instance_uid: &'a str,
+    /// Grace of containers without `stopTimeout`.
+    pub stop_timeout: Duration,
+}
+
+/// Why a task cannot be carried out; the messages name the field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The network mode is not supported.
+    #[error("`networkMode: awsvpc` is not supported by this agent; use bridge, host or none.")]
+    Awsvpc,
+    /// There is nothing to run.
+    #[error("`containerDefinitions` is empty.")]
+    Empty,
+    /// Two containers of one name.
+    #[error("Two containers of the task definition are called `{0}`.")]
+    TwiceNamed(String),
+    /// A container without an image.
+    #[error("Container `{0}`: `image` is empty.")]
+    NoImage(String),
+    /// A port outside 1 to 65535 (host port: 0 to 65535).
+    #[error("Container `{container}`: `portMappings.{field}` {port} is not a port number.")]
+    Port {
+        /// Which container.
+        container: String,
+        /// `containerPort` or `hostPort`.
+        field: &'static str,
+        /// What it says.
+        port: i32,
+    },
+    /// An environment entry without a name.
+    #[error("Container `{0}`: an entry of `environment` has no name.")]
+    NamelessVariable(String),
+    /// A health check without a command.
+    #[error("Container `{0}`: `healthCheck.command` is empty.")]
+    EmptyHealthCheck(String),
+}
+
+/// The containers of one task, in the order of its definition.
+///
+/// # Errors
+/// [`Refused`] when a value cannot be told to any engine.
+pub fn plan(
+    planned: &PlannedDefinition,
+    task: &PlannedTask,
+    scope: &Scope<'_>,
+) -> Result<Vec<PlannedContainer>, Refused> {
+    let definition = &planned.definition;
+    let network = match definition.network_mode {
+        None | Some(NetworkMode::Bridge) => Network::Bridge,
+        Some(NetworkMode::Host) => Network::Host,
+        Some(NetworkMode::None) => Network::None,
+        Some(NetworkMode::Awsvpc) => return Err(Refused::Awsvpc),
+    };
+    if definition.container_definitions.is_empty() {
+        return Err(Refused::Empty);
+    }
+    let mut containers: Vec<PlannedContainer> = Vec::new();
+    for container in &definition.container_definitions {
+        if containers.iter().any(|other| other.name == container.name) {
+            return Err(Refused::TwiceNamed(container.name.clone()));
+        }
+        let changes = task.overrides.as_ref().and_then(|overrides| {
+            overrides
+                .container_overrides
+                .iter()
+                .find(|o| o.name.as_deref() == Some(container.name.as_str()))
+        });
+        containers.push(plan_one(container, changes, planned, task, network, scope)?);
+    }
+    Ok(containers)
+}
+
+fn plan_one(
+    container: &ContainerDefinition,
+    changes: Option<&ContainerOverride>,
+    planned: &PlannedDefinition,
+    task: &PlannedTask,
+    network: Network,
+    scope: &Scope<'_>,
+) -> Result<PlannedContainer, Refused> {
+    let ContainerDefinition {
+        name,
+        image,
+        cpu,
+        memory,
+        memory_reservation,
+        port_mappings,
+        essential,
+        entry_point,
+        command,
+        environment,
+        docker_labels,
+        user,
+        working_directory,
+        stop_timeout,
+        health_check,
+        // Nothing honours these yet.
+        repository_credentials: _,
+        links: _,
+        restart_policy: _,
+        environment_files: _,
+        mount_points: _,
+        volumes_from: _,
+        linux_parameters: _,
+        secrets: _,
+        depends_on: _,
+        start_timeout: _,
+        version_consistency: _,
+        hostname: _,
+        disable_networking: _,
+        privileged: _,
+        readonly_root_filesystem: _,
+        dns_servers: _,
+        dns_search_domains: _,
+        extra_hosts: _,
+        docker_security_options: _,
+        interactive: _,
+        pseudo_terminal: _,
+        ulimits: _,
+        log_configuration: _,
+        system_controls: _,
+        resource_requirements: _,
+        firelens_configuration: _,
+        credential_specs: _,
+    } = container;
+    let nothing = ContainerOverride::default();
+    let ContainerOverride {
+        name: _,
+        command: other_command,
+        environment: other_environment,
+        cpu: other_cpu,
+        memory: other_memory,
+        memory_reservation: other_reservation,
+        // Nothing honours these yet.
+        environment_files: _,
+        resource_requirements: _,
+    } = changes.unwrap_or(&nothing);
+
+    if image.trim().is_empty() {
+        return Err(Refused::NoImage(name.clone()));
+    }
+    let uid = TaskUid::new(task.uid.clone());
+    let mappings = ports(name, port_mappings, network)?;
+    let grace = stop_timeout
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .filter(|seconds| *seconds > 0)
+        .map_or(scope.stop_timeout, Duration::from_secs);
+    let command = if other_command.is_empty() { command } else { other_command };
+    let health_check = health_check
+        .as_ref()
+        .map(|check| health(name, check))
+        .transpose()?;
+    let spec = ContainerSpec {
+        name: names::container(&planned.family, planned.revision, name, &uid, 1),
+        image: image.trim().to_owned(),
+        entrypoint: (!entry_point.is_empty()).then(|| entry_point.clone()),
+        command: (!command.is_empty()).then(|| command.clone()),
+        environment: variables(name, environment, other_environment)?,
+        labels: our_labels(container_labels(docker_labels), name, planned, task, scope),
+        cpu_shares: Some(
+            i64::from(other_cpu.or(*cpu).unwrap_or(0)).clamp(CPU_SHARES.0, CPU_SHARES.1),
+        ),
+        memory_bytes: mebibytes(other_memory.or(*memory))
+            .map(|mib| mib.max(MEMORY_MINIMUM_MIB) * MIB),
+        memory_reservation_bytes: mebibytes(other_reservation.or(*memory_reservation))
+            .map(|mib| mib * MIB),
+        ports: mappings.published,
+        network,
+        user: user.clone().filter(|user| !user.is_empty()),
+        working_directory: working_directory.clone().filter(|path| !path.is_empty()),
+        stop_timeout: Some(grace),
+        health_check: health_check.clone(),
+    };
+    let health_checked = health_check.is_some_and(|check| !is_none(&check.test));
+    Ok(PlannedContainer::new(
+        name.clone(),
+        essential.unwrap_or(true),
+        health_checked,
+        grace,
+        mappings.exposed,
+        spec,
+    ))
+}
+
+/// A positive number of MiB; ECS reads 0 as absent.
+fn mebibytes(value: Option<i32>) -> Option<i64> {
+    value.map(i64::from).filter(|mib| *mib > 0)
+}
+
+struct Ports {
+    published: Vec<PortSpec>,
+    exposed: Vec<(u16, Protocol)>,
+}
+
+fn ports(container: &str, mappings: &[PortMapping], network: Network) -> Result<Ports, Refused> {
+    let mut ports = Ports { published: Vec::new(), exposed: Vec::new() };
+    for mapping in mappings {
+        let PortMapping {
+            container_port,
+            host_port,
+            protocol,
+            // Of no meaning to an engine.
+            name: _,
+            app_protocol: _,
+            // Nothing honours this yet.
+            container_port_range: _,
+        } = mapping;
+        let refuse = |field: &'static str, port: i32| Refused::Port {
+            container: container.to_owned(),
+            field,
+            port,
+        };
+        let Some(inner) = *container_port else { continue };
+        let container_port = u16::try_from(inner)
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(|| refuse("containerPort", inner))?;
+        let outer = host_port.unwrap_or(0);
+        let host_port = u16::try_from(outer).map_err(|_| refuse("hostPort", outer))?;
+        let protocol = match protocol {
+            None | Some(TransportProtocol::Tcp) => Protocol::Tcp,
+            Some(TransportProtocol::Udp) => Protocol::Udp,
+        };
+        match network {
+            Network::Bridge => ports.published.push(PortSpec {
+                container_port,
+                host_port: (host_port > 0).then_some(host_port),
+                protocol,
+                host_ip: None,
+            }),
+            Network::Host => ports.exposed.push((container_port, protocol)),
+            Network::None => {}
+        }
+    }
+    Ok(ports)
+}
+
+/// The definition's variables in order, those of the override in their places or at the end.
+fn variables(
+    container: &str,
+    defined: &[KeyValuePair],
+    overridden: &[KeyValuePair],
+) -> Result<Vec<(String, String)>, Refused> {
+    let mut variables: Vec<(String, String)> = Vec::new();
+    for pair in defined.iter().chain(overridden) {
+        let name = pair
+            .name
+            .clone()
+            .filter(|name| !name.is_empty())
+            .ok_or_else(|| Refused::NamelessVariable(container.to_owned()))?;
+        let value = pair.value.clone().unwrap_or_default();
+        match variables.iter_mut().find(|(known, _)| *known == name) {
+            Some(known) => known.1 = value,
+            None => variables.push((name, value)),
+        }
+    }
+    Ok(variables)
+}
+
+/// What the user wants as labels, less what is reserved.
+fn container_labels(wanted: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    wanted
+        .iter()
+        .filter(|(key, _)| {
+            !key.starts_with("com.amazonaws.ecs.") && !key.starts_with("tallyman.dev/")
+        })
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+fn our_labels(
+    mut set: BTreeMap<String, String>,
+    container: &str,
+    planned: &PlannedDefinition,
+    task: &PlannedTask,
+    scope: &Scope<'_>,
+) -> BTreeMap<String, String> {
+    let ours = [
+        (labels::ecs::TASK_ARN, format!("{}/{}", scope.namespace, task.name)),
+        (labels::ecs::CONTAINER_NAME, container.to_owned()),
+        (labels::ecs::TASK_DEFINITION_FAMILY, planned.family.clone()),
+        (labels::ecs::TASK_DEFINITION_VERSION, planned.revision.to_string()),
+        (labels::ecs::CLUSTER, scope.cluster.to_owned()),
+        (labels::CONTAINER_TASK_UID, task.uid.clone()),
+        (labels::CONTAINER_TASK, task.name.clone()),
+        (labels::CONTAINER_NAMESPACE, scope.namespace.to_owned()),
+        (labels::CONTAINER_INSTANCE_UID, scope.container_instance_uid.to_owned()),
+        (labels::CONTAINER_ATTEMPT, "1".to_owned()),
+    ];
+    set.extend(ours.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    set
+}
+
+fn health(
+    container: &str,
+    check: &tallyman_crds::ecs::HealthCheck,
+) -> Result<HealthCheck, Refused> {
+    let tallyman_crds::ecs::HealthCheck { command, interval, timeout, retries, start_period } =
+        check;
+    if command.is_empty() {
+        return Err(Refused::EmptyHealthCheck(container.to_owned()));
+    }
+    let seconds = |value: &Option<i32>| {
+        value
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .filter(|seconds| *seconds > 0)
+            .map(Duration::from_secs)
+    };
+    Ok(HealthCheck {
+        test: if is_none(command) { vec!["NONE".to_owned()] } else { command.clone() },
+        interval: seconds(interval).unwrap_or(HEALTH_INTERVAL),
+        timeout: seconds(timeout).unwrap_or(HEALTH_TIMEOUT),
+        retries: retries
+            .and_then(|retries| u32::try_from(retries).ok())
+            .filter(|retries| *retries > 0)
+            .unwrap_or(HEALTH_RETRIES),
+        start_period: seconds(start_period),
+    })
+}
+
+/// `["NONE"]` switches a health check off.
+fn is_none(command: &[String]) -> bool {
+    command.first().is_some_and(|word| word == "NONE")
+}

@@ -1,0 +1,216 @@
+//! When a task's status is sent, and as what.
+//!
+//! One patch in flight for each task, in order, again until the API server has taken it or says that the
+//! Task is gone. What changes quickly is sent once: PENDING and STOPPING wait a second, since most tasks
+//! have passed them by then (a started task costs one patch), while RUNNING and STOPPED go out at once.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tallyman_crds::{LastStatus, TaskStatus};
+
+use crate::assignment::AssignedTask;
+use crate::backoff::{Backoff, later};
+use crate::ids::TaskUid;
+use crate::names::hash;
+use crate::task::TaskRecord;
+
+/// How long a passing status (PENDING, STOPPING) waits for the next one.
+const PASSING: Duration = Duration::from_secs(1);
+/// How long a change within a status (health, ports, a message) waits for another one.
+const WITHIN: Duration = Duration::from_millis(150);
+/// After a failed delivery.
+const FAILED: Backoff =
+    Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(30) };
+/// After a refused one: somebody has to change something first.
+const REFUSED: Backoff =
+    Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(60) };
+
+/// A status on its way to the API server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parcel {
+    /// Name of the Task.
+    pub name: String,
+    /// uid of the Task: a precondition, so that a namesake is never written.
+    pub uid: TaskUid,
+    /// Merge patch for the `status` subresource.
+    pub body: Value,
+    /// Hash of the body.
+    pub fingerprint: u64,
+    /// It says STOPPED.
+    pub ends: bool,
+    /// It says RUNNING for the first time, or STOPPED: worth a line in the log.
+    pub last_status: LastStatus,
+}
+
+/// Whether a status is to be sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Due {
+    /// The API server has it, or a patch is in flight.
+    Nothing,
+    /// Ask again then.
+    At(Timestamp),
+    /// Send it now and tell [`Outbox::settle`].
+    Now(Box<Parcel>),
+}
+
+/// How a parcel fared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The API server took it.
+    Accepted,
+    /// There is no Task of that name and uid: nobody wants to know any more.
+    Gone,
+    /// The API server or a policy will not have it (403, 422), in its words.
+    Refused(String),
+    /// Anything else: asked again soon.
+    Failed(String),
+}
+
+/// The reports of one task.
+#[derive(Clone, Debug, Default)]
+pub struct Outbox {
+    in_flight: bool,
+    failures: u32,
+    not_before: Option<Timestamp>,
+    /// Since when there is something unsent.
+    unsent_since: Option<Timestamp>,
+    /// `lastStatus` that the API server took last in this process.
+    told: Option<LastStatus>,
+}
+
+impl Outbox {
+    /// Whether `report` is to be sent. Marks it in flight when it is.
+    pub fn due(
+        &mut self,
+        task: &AssignedTask,
+        record: &TaskRecord,
+        report: &TaskStatus,
+        now: Timestamp,
+    ) -> Due {
+        if self.in_flight || (record.condemned && !task.planned) {
+            return Due::Nothing;
+        }
+        // Nothing new can come of a task whose end the API server has, except its removal.
+        if record.end_acknowledged && record.removed_at.is_none() {
+            return Due::Nothing;
+        }
+        let body = body(&record.uid, report);
+        let fingerprint = fingerprint(&body);
+        if record.acknowledged == Some(fingerprint) {
+            self.unsent_since = None;
+            return Due::Nothing;
+        }
+        let since = *self.unsent_since.get_or_insert(now);
+        let patience = match report.last_status {
+            LastStatus::Stopped if task.remove && record.removed_at.is_none() => PASSING,
+            LastStatus::Stopped => Duration::ZERO,
+            LastStatus::Running if self.told == Some(LastStatus::Running) => WITHIN,
+            LastStatus::Running => Duration::ZERO,
+            LastStatus::Provisioning
+            | LastStatus::Pending
+            | LastStatus::Activating
+            | LastStatus::Deactivating
+            | LastStatus::Stopping
+            | LastStatus::Deprovisioning => PASSING,
+        };
+        let at = later(since, patience).max(self.not_before.unwrap_or(Timestamp::MIN));
+        if now < at && at <= later(now, Duration::from_secs(300)) {
+            return Due::At(at);
+        }
+        self.in_flight = true;
+        Due::Now(Box::new(Parcel {
+            name: record.name.clone(),
+            uid: record.uid.clone(),
+            body,
+            fingerprint,
+            ends: report.last_status == LastStatus::Stopped,
+            last_status: report.last_status,
+        }))
+    }
+
+    /// How a parcel fared. What is acknowledged goes to the record and so survives a restart.
+    pub fn settle(
+        &mut self,
+        task: &AssignedTask,
+        record: &mut TaskRecord,
+        parcel: &Parcel,
+        delivery: &Delivery,
+        now: Timestamp,
+    ) {
+        self.in_flight = false;
+        let taken = match delivery {
+            Delivery::Accepted | Delivery::Gone => true,
+            // The plan does not have it and its end is not wanted: the Task has ended otherwise.
+            Delivery::Refused(_) => parcel.ends && !task.planned,
+            Delivery::Failed(_) => false,
+        };
+        if taken {
+            record.acknowledged = Some(parcel.fingerprint);
+            record.end_acknowledged |= parcel.ends;
+            self.told = Some(parcel.last_status);
+            self.failures = 0;
+            self.not_before = None;
+            self.unsent_since = None;
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            let pace = match delivery {
+                Delivery::Refused(_) => REFUSED,
+                Delivery::Accepted | Delivery::Gone | Delivery::Failed(_) => FAILED,
+            };
+            self.not_before = Some(pace.next(self.failures, record.salt(), now));
+        }
+    }
+}
+
+/// The merge patch for a status. A merge patch keeps what it does not name, so everything is named:
+/// absent values as null, lists whole.
+pub fn body(uid: &TaskUid, report: &TaskStatus) -> Value {
+    let TaskStatus {
+        observed_generation,
+        conditions,
+        last_status,
+        container_instance,
+        accepted_at,
+        health_status,
+        stop_code,
+        stopped_reason,
+        pull_started_at,
+        pull_stopped_at,
+        started_at,
+        stopping_at,
+        execution_stopped_at,
+        stopped_at,
+        removed_at,
+        ports,
+        containers,
+    } = report;
+    json!({
+        "metadata": { "uid": uid.as_str() },
+        "status": {
+            "observedGeneration": observed_generation,
+            "conditions": conditions,
+            "lastStatus": last_status,
+            "containerInstance": container_instance,
+            "acceptedAt": accepted_at,
+            "healthStatus": health_status,
+            "stopCode": stop_code,
+            "stoppedReason": stopped_reason,
+            "pullStartedAt": pull_started_at,
+            "pullStoppedAt": pull_stopped_at,
+            "startedAt": started_at,
+            "stoppingAt": stopping_at,
+            "executionStoppedAt": execution_stopped_at,
+            "stoppedAt": stopped_at,
+            "removedAt": removed_at,
+            "ports": ports,
+            "containers": containers,
+        },
+    })
+}
+
+/// Hash of a patch. Objects are sorted by key, so equal statuses have equal hashes in every process.
+pub fn fingerprint(body: &Value) -> u64 {
+    hash(body.to_string().as_bytes())
+}

@@ -1,0 +1,197 @@
+//! Which engine verbs to call now: at most one for each container, containers in listed order and in
+//! parallel.
+//!
+//! Later, `dependsOn` and `links` decide here whether a container may go on; today nothing waits for
+//! another container.
+
+use jiff::Timestamp;
+use tallyman_agent_engine::{Phase, Verb};
+
+use crate::assignment::{AssignedTask, PlannedContainer};
+use crate::backoff::later;
+use crate::task::observe::Sighting;
+use crate::task::record::{ContainerRecord, Retrying, TaskRecord};
+use crate::task::{Action, HostContext, TaskObservation};
+
+/// No wait is longer than this, whatever a clock that jumped says.
+const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// What to do, and when to look at the clock again.
+#[derive(Default)]
+pub(super) struct Todo {
+    pub(super) actions: Vec<Action>,
+    pub(super) wake_at: Option<Timestamp>,
+}
+
+impl Todo {
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+    }
+}
+
+/// One verb's turn for a container.
+enum Turn {
+    /// Nothing to do.
+    Rest,
+    Look,
+    Prepare,
+    Create,
+    Start,
+    Stop,
+    Remove,
+}
+
+pub(super) fn act(
+    task: &AssignedTask,
+    record: &mut TaskRecord,
+    seen: &TaskObservation,
+    host: &HostContext,
+    now: Timestamp,
+) -> Todo {
+    let mut todo = Todo::default();
+    let sweep = may_remove(task, record, host, now, &mut todo);
+    let ending = record.stop.is_some();
+    let mut pulls = false;
+    for container in task.containers() {
+        let Some(known) = record.containers.get(&container.name) else { continue };
+        if seen.in_flight.contains_key(&container.name) {
+            continue;
+        }
+        let sighting = seen.sighting(&container.name);
+        let turn = if ending || known.failure.is_some() || known.end.is_some() {
+            winding_down(sighting, sweep)
+        } else if task.planned {
+            bringing_up(known, sighting)
+        } else {
+            // Absence from the plan is no order to kill, and none to start either.
+            match sighting {
+                Sighting::Stale => Turn::Look,
+                Sighting::Absent | Sighting::Made { .. } | Sighting::Present(_) => Turn::Rest,
+            }
+        };
+        let Some(action) = action(container, known, host, turn) else { continue };
+        let waiting = match action.verb() {
+            Verb::Inspect => &known.looking,
+            _ => &known.retrying,
+        };
+        if let Some(until) = wait(waiting.as_ref(), action.verb(), now) {
+            todo.wake(until);
+            continue;
+        }
+        pulls |= action.verb() == Verb::Prepare;
+        todo.actions.push(action);
+    }
+    if pulls {
+        record.pull_started_at.get_or_insert(now);
+    }
+    todo
+}
+
+/// A container that is wanted and has not ended.
+fn bringing_up(known: &ContainerRecord, sighting: &Sighting) -> Turn {
+    match sighting {
+        Sighting::Stale => Turn::Look,
+        Sighting::Absent if known.prepared => Turn::Create,
+        Sighting::Absent => Turn::Prepare,
+        Sighting::Made { .. } => Turn::Start,
+        Sighting::Present(state) => match state.phase {
+            Phase::Created => Turn::Start,
+            // Paused is somebody's wish; restarting and removing pass, and the next list sees it.
+            Phase::Running { .. } | Phase::Paused | Phase::Restarting | Phase::Removing => {
+                Turn::Rest
+            }
+            // Learned as the end of the container: never started again.
+            Phase::Exited { .. } | Phase::Dead => Turn::Rest,
+        },
+    }
+}
+
+/// A container that shall not run (any more). One that is seen alive after its end is stopped again.
+fn winding_down(sighting: &Sighting, sweep: bool) -> Turn {
+    match sighting {
+        Sighting::Stale => Turn::Look,
+        Sighting::Absent => Turn::Rest,
+        Sighting::Made { .. } if sweep => Turn::Remove,
+        Sighting::Made { .. } => Turn::Rest,
+        Sighting::Present(state) => match state.phase {
+            Phase::Running { .. } | Phase::Paused | Phase::Restarting => Turn::Stop,
+            Phase::Created | Phase::Exited { .. } | Phase::Dead if sweep => Turn::Remove,
+            Phase::Created | Phase::Exited { .. } | Phase::Dead | Phase::Removing => Turn::Rest,
+        },
+    }
+}
+
+fn action(
+    container: &PlannedContainer,
+    known: &ContainerRecord,
+    host: &HostContext,
+    turn: Turn,
+) -> Option<Action> {
+    let name = container.engine_name(known.attempt);
+    let container_name = container.name.clone();
+    Some(match turn {
+        Turn::Rest => return None,
+        Turn::Look => Action::Inspect { container: container_name, name },
+        Turn::Prepare => Action::Prepare {
+            container: container_name,
+            image: container.image().to_owned(),
+            behavior: host.pull_behavior,
+        },
+        Turn::Create => Action::Create {
+            container: container_name,
+            spec: Box::new(container.spec(known.attempt)),
+        },
+        Turn::Start => Action::Start { container: container_name, name },
+        Turn::Stop => Action::Stop { container: container_name, name, grace: container.grace },
+        Turn::Remove => Action::Remove { container: container_name, name },
+    })
+}
+
+/// Until when a verb that failed has to wait.
+fn wait(retrying: Option<&Retrying>, verb: Verb, now: Timestamp) -> Option<Timestamp> {
+    let retrying = retrying.filter(|retrying| retrying.verb == verb)?;
+    let until = retrying.not_before;
+    (now < until && until <= later(now, LONGEST_WAIT)).then_some(until)
+}
+
+/// Whether containers of the task may be removed: it has ended, and its Task is being deleted, or it
+/// was condemned, or its end was acknowledged and the cleanup wait is over (ecs-semantics 2.27).
+fn may_remove(
+    task: &AssignedTask,
+    record: &TaskRecord,
+    host: &HostContext,
+    now: Timestamp,
+    todo: &mut Todo,
+) -> bool {
+    let Some(stopped_at) = record.stopped_at else { return false };
+    if !host.plan_is_live {
+        return false;
+    }
+    if task.remove || record.condemned {
+        return true;
+    }
+    if !record.end_acknowledged {
+        return false;
+    }
+    let from = later(stopped_at, host.cleanup_wait);
+    if now < from {
+        todo.wake(from);
+    }
+    now >= from
+}
+
+/// Nothing is left to do or to remember.
+pub(super) fn finished(task: &AssignedTask, record: &TaskRecord, seen: &TaskObservation) -> bool {
+    !task.planned
+        && record.is_stopped()
+        && (record.end_acknowledged || record.condemned)
+        && seen.in_flight.is_empty()
+        && all_gone(task, seen)
+}
+
+/// No container of the task is on the host.
+pub(super) fn all_gone(task: &AssignedTask, seen: &TaskObservation) -> bool {
+    task.containers()
+        .iter()
+        .all(|container| matches!(seen.sighting(&container.name), Sighting::Absent))
+}

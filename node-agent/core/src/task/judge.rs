@@ -1,0 +1,89 @@
+//! Whether the task ends, and why. Ordered rules; the first that applies decides, once.
+
+use jiff::Timestamp;
+use tallyman_agent_engine::PullBehavior;
+use tallyman_crds::StopCode;
+
+use crate::assignment::{AssignedTask, Desired, TaskBody};
+use crate::task::HostContext;
+use crate::task::record::{Stop, TaskRecord};
+
+/// ECS's words for the end of an essential container.
+pub const ESSENTIAL_EXITED: &str = "Essential container in task exited";
+
+/// Decides that the task ends, if it does. The first cause stays.
+pub(super) fn judge(
+    task: &AssignedTask,
+    record: &mut TaskRecord,
+    host: &HostContext,
+    now: Timestamp,
+) {
+    if record.stop.is_none() {
+        record.stop = cause(task, record, host).map(|(code, reason)| Stop { code, reason, at: now });
+    }
+}
+
+fn cause(
+    task: &AssignedTask,
+    record: &TaskRecord,
+    host: &HostContext,
+) -> Option<(Option<StopCode>, Option<String>)> {
+    // 1. The two-phase check condemned it.
+    if record.condemned {
+        let reason = "The plan of the host does not have the task any more.";
+        return Some((None, Some(reason.to_owned())));
+    }
+    // 2. The plan wants it stopped. Before exits: after a crash in mid-stop our own SIGTERM must not
+    //    look like the container's doing.
+    if let Desired::Stop { code, reason } = &task.desired {
+        return Some((*code, reason.clone()));
+    }
+    // 3. It cannot be carried out.
+    if let TaskBody::Refused(why) = &task.body {
+        return Some((Some(StopCode::TaskFailedToStart), Some(why.clone())));
+    }
+    let pairs = || {
+        task.containers()
+            .iter()
+            .filter_map(|container| Some((container, record.containers.get(&container.name)?)))
+    };
+    let ran = record.started_at.is_some();
+    // 4. An essential container could not be brought up, 5. or ended.
+    for (container, known) in pairs() {
+        if !container.essential {
+            continue;
+        }
+        if let Some(failure) = &known.failure {
+            return Some((Some(StopCode::TaskFailedToStart), Some(failure.reason.clone())));
+        }
+        if let Some(end) = &known.end {
+            return Some(if ran {
+                (Some(StopCode::EssentialContainerExited), Some(ESSENTIAL_EXITED.to_owned()))
+            } else {
+                let reason = end.reason.clone().unwrap_or_else(|| ESSENTIAL_EXITED.to_owned());
+                (Some(StopCode::TaskFailedToStart), Some(reason))
+            });
+        }
+    }
+    // 6. Under `always` and `once` a failed pull ends the task even for a sidecar (ecs-semantics 2.24).
+    let strict = match host.pull_behavior {
+        PullBehavior::Always | PullBehavior::Once => true,
+        PullBehavior::Default | PullBehavior::PreferCached => false,
+    };
+    if strict
+        && let Some(failure) =
+            pairs().filter_map(|(_, known)| known.failure.as_ref()).find(|f| f.at_pull)
+    {
+        return Some((Some(StopCode::TaskFailedToStart), Some(failure.reason.clone())));
+    }
+    // 7. Its last container ended.
+    let all_ended = !task.containers().is_empty()
+        && task.containers().iter().all(|container| {
+            record.containers.get(&container.name).is_some_and(|known| known.end.is_some())
+        });
+    all_ended.then(|| {
+        let code =
+            if ran { StopCode::EssentialContainerExited } else { StopCode::TaskFailedToStart };
+        (Some(code), Some("All containers in task exited".to_owned()))
+    })
+}

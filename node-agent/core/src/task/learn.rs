@@ -1,0 +1,217 @@
+//! What the sightings prove. Facts only; nothing is chosen here.
+
+use jiff::Timestamp;
+use tallyman_agent_engine::{ContainerState, Health, Moment, Phase, Protocol, Verb};
+use tallyman_crds::ecs::TransportProtocol;
+use tallyman_crds::{HealthStatus, NetworkBinding};
+
+use crate::assignment::{AssignedTask, PlannedContainer};
+use crate::task::TaskObservation;
+use crate::task::observe::Sighting;
+use crate::task::record::{ContainerRecord, End, TaskRecord};
+
+/// Longest reason that ECS agents report.
+pub(crate) const REASON_LIMIT: usize = 1024;
+
+/// Takes every sighting into the record, and notes the task's start.
+pub(super) fn learn(
+    task: &AssignedTask,
+    record: &mut TaskRecord,
+    seen: &TaskObservation,
+    now: Timestamp,
+) {
+    record.accepted_at.get_or_insert(now);
+    record.adopt_names(task);
+    for container in task.containers() {
+        let known = record.containers.entry(container.name.clone()).or_default();
+        match seen.sighting(&container.name) {
+            Sighting::Stale => {}
+            Sighting::Absent => {
+                if known.created && known.end.is_none() {
+                    known.end = Some(vanished(container, known, now));
+                }
+            }
+            Sighting::Made { id } => {
+                known.created = true;
+                known.runtime_id = Some(id.clone());
+            }
+            Sighting::Present(state) => present(container, known, state, now),
+        }
+    }
+    note_start(task, record, now);
+    conclude(task, record, seen, now);
+}
+
+fn vanished(container: &PlannedContainer, known: &ContainerRecord, now: Timestamp) -> End {
+    let reason = known.failure.as_ref().map_or_else(
+        || {
+            format!(
+                "ContainerVanishedError: Container {} is gone from the engine; somebody else removed it.",
+                container.engine_name(known.attempt)
+            )
+        },
+        |failure| failure.reason.clone(),
+    );
+    End { exit_code: None, reason: Some(reason), at: now }
+}
+
+fn present(
+    container: &PlannedContainer,
+    known: &mut ContainerRecord,
+    state: &ContainerState,
+    now: Timestamp,
+) {
+    known.created = true;
+    known.runtime_id = Some(state.id.clone());
+    let failed = known.failure.is_some();
+    match &state.phase {
+        Phase::Created | Phase::Removing => {}
+        Phase::Running { .. } | Phase::Paused | Phase::Restarting => {
+            started(known, state, now);
+            if known.retrying.as_ref().is_some_and(|retrying| retrying.verb != Verb::Stop) {
+                known.retrying = None;
+            }
+            known.bindings = bindings(container, state);
+            known.health = health(container, state.health);
+        }
+        Phase::Exited { exit_code, finished_at, oom_killed, error } => {
+            if !failed {
+                started(known, state, now);
+            }
+            if known.end.is_none() {
+                let reason = if *oom_killed {
+                    Some("OutOfMemoryError: Container killed due to memory usage".to_owned())
+                } else if let Some(failure) = &known.failure {
+                    Some(failure.reason.clone())
+                } else {
+                    error.as_ref().map(|error| trim(format!("ContainerRuntimeError: {error}")))
+                };
+                known.end = Some(End {
+                    exit_code: i32::try_from(*exit_code).ok(),
+                    reason,
+                    at: finished_at.and_then(timestamp).unwrap_or(now),
+                });
+            }
+        }
+        Phase::Dead => {
+            if known.end.is_none() {
+                let reason = "DockerStateError: The engine has the container half removed (dead)";
+                known.end =
+                    Some(End { exit_code: None, reason: Some(reason.to_owned()), at: now });
+            }
+        }
+    }
+    if known.end.is_some() {
+        known.health = HealthStatus::Unknown;
+    }
+}
+
+fn started(known: &mut ContainerRecord, state: &ContainerState, now: Timestamp) {
+    known.started = true;
+    if known.started_at.is_none() {
+        known.started_at = Some(state.started_at.and_then(timestamp).unwrap_or(now));
+    }
+}
+
+/// A task has started once every essential container ran and every other one ran or failed.
+fn note_start(task: &AssignedTask, record: &mut TaskRecord, now: Timestamp) {
+    if record.started_at.is_some() || record.stop.is_some() || task.containers().is_empty() {
+        return;
+    }
+    let mut latest: Option<Timestamp> = None;
+    for container in task.containers() {
+        let Some(known) = record.containers.get(&container.name) else { return };
+        let gave_up = known.failure.is_some() || known.end.is_some();
+        if !known.started && (container.essential || !gave_up) {
+            return;
+        }
+        latest = latest.max(known.started_at);
+    }
+    record.started_at = Some(latest.unwrap_or(now));
+}
+
+/// Ends the containers that will not be brought up (any more) and are known not to run; notes the end
+/// of the task when all have ended.
+pub(super) fn conclude(
+    task: &AssignedTask,
+    record: &mut TaskRecord,
+    seen: &TaskObservation,
+    now: Timestamp,
+) {
+    let ending = record.stop.is_some();
+    for container in task.containers() {
+        let Some(known) = record.containers.get_mut(&container.name) else { continue };
+        let busy = seen
+            .in_flight
+            .get(&container.name)
+            .is_some_and(|verb| *verb != Verb::Prepare);
+        let gave_up = ending || known.failure.is_some();
+        let alive = seen.sighting(&container.name).is_alive();
+        if gave_up && known.end.is_none() && !busy && alive == Some(false) {
+            let reason = known.failure.as_ref().map(|failure| failure.reason.clone());
+            known.end = Some(End { exit_code: None, reason, at: now });
+        }
+    }
+    if record.started_at.is_some() && record.execution_stopped_at.is_none() {
+        record.execution_stopped_at = task
+            .containers()
+            .iter()
+            .filter(|container| container.essential)
+            .filter_map(|container| record.containers.get(&container.name)?.end.as_ref())
+            .map(|end| end.at)
+            .min();
+    }
+    let ended = task.containers().iter().all(|container| {
+        record.containers.get(&container.name).is_some_and(|known| known.end.is_some())
+    });
+    if ending && ended && record.stopped_at.is_none() {
+        record.stopped_at = Some(now);
+    }
+}
+
+fn health(container: &PlannedContainer, health: Health) -> HealthStatus {
+    if !container.health_checked {
+        return HealthStatus::Unknown;
+    }
+    match health {
+        Health::Healthy => HealthStatus::Healthy,
+        Health::Unhealthy => HealthStatus::Unhealthy,
+        Health::None | Health::Starting => HealthStatus::Unknown,
+    }
+}
+
+/// What the engine published; in network mode `host`, the container's own ports.
+fn bindings(container: &PlannedContainer, state: &ContainerState) -> Vec<NetworkBinding> {
+    let published = state.ports.iter().map(|port| NetworkBinding {
+        bind_ip: port.host_ip.to_string(),
+        container_port: i32::from(port.container_port),
+        host_port: i32::from(port.host_port),
+        protocol: protocol(port.protocol),
+    });
+    let exposed = container.exposed.iter().map(|(port, kind)| NetworkBinding {
+        bind_ip: "0.0.0.0".to_owned(),
+        container_port: i32::from(*port),
+        host_port: i32::from(*port),
+        protocol: protocol(*kind),
+    });
+    published.chain(exposed).collect()
+}
+
+fn protocol(protocol: Protocol) -> TransportProtocol {
+    match protocol {
+        Protocol::Tcp => TransportProtocol::Tcp,
+        Protocol::Udp => TransportProtocol::Udp,
+    }
+}
+
+fn timestamp(moment: Moment) -> Option<Timestamp> {
+    Timestamp::from_millisecond(moment.millis()).ok()
+}
+
+/// At most [`REASON_LIMIT`] characters.
+pub(crate) fn trim(mut reason: String) -> String {
+    if let Some((end, _)) = reason.char_indices().nth(REASON_LIMIT) {
+        reason.truncate(end);
+    }
+    reason
+}

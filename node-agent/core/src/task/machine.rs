@@ -1,0 +1,143 @@
+//! A task with all that is known of it, stepped in place: what a worker of the shell and a host of the
+//! simulator hold for each task.
+
+use jiff::Timestamp;
+use tallyman_agent_engine::{ContainerSummary, Hint};
+use tallyman_crds::TaskStatus;
+
+use crate::assignment::{AssignedTask, Desired, TaskBody};
+use crate::perform::Outcome;
+use crate::report::{Delivery, Due, Outbox, Parcel};
+use crate::task::observe::TaskObservation;
+use crate::task::record::TaskRecord;
+use crate::task::{Action, HostContext, Step, settle, step};
+
+/// One task, its record, what is seen of it, and its reports.
+#[derive(Clone, Debug)]
+pub struct TaskMachine {
+    task: AssignedTask,
+    record: TaskRecord,
+    seen: TaskObservation,
+    outbox: Outbox,
+    report: TaskStatus,
+}
+
+impl TaskMachine {
+    /// Begins with a task, what is remembered of it, and a *complete* list of our containers.
+    ///
+    /// A task that this agent cannot read, but of which containers exist, is watched and not refused:
+    /// an older agent must not report what a newer one started as failed.
+    pub fn begin(
+        mut task: AssignedTask,
+        record: Option<TaskRecord>,
+        listed: &[ContainerSummary],
+    ) -> Self {
+        let record = record.unwrap_or_else(|| TaskRecord::new(&task));
+        if let TaskBody::Refused(_) = &task.body {
+            let salvaged = AssignedTask::salvage(&record, listed);
+            if !salvaged.is_empty() {
+                task.body = TaskBody::Runnable(salvaged);
+            }
+        }
+        let seen = TaskObservation::begin(&task, &record, listed);
+        Self { task, record, seen, outbox: Outbox::default(), report: TaskStatus::default() }
+    }
+
+    /// The newest plan's entry. What is desired only goes forward, and a task that could be read once
+    /// stays readable.
+    pub fn assign(&mut self, next: AssignedTask) {
+        let mut next = next;
+        if let (Desired::Stop { .. }, Desired::Run) = (&self.task.desired, &next.desired) {
+            next.desired = self.task.desired.clone();
+        }
+        next.remove |= self.task.remove;
+        if let (TaskBody::Runnable(_), TaskBody::Refused(_)) = (&self.task.body, &next.body) {
+            next.body = self.task.body.clone();
+            next.family.clone_from(&self.task.family);
+            next.revision = self.task.revision;
+        }
+        self.task = next;
+    }
+
+    /// The newest plan has no entry for it.
+    pub fn unplanned(&mut self) {
+        self.task.planned = false;
+    }
+
+    /// The two-phase check condemned it ([`crate::Orphans`]).
+    pub fn condemn(&mut self) {
+        if !self.task.planned {
+            self.record.condemned = true;
+        }
+    }
+
+    /// Takes in a complete list of our containers.
+    pub fn listed(&mut self, summaries: &[ContainerSummary]) {
+        self.seen.listed(&self.task, &self.record, summaries);
+    }
+
+    /// Takes in an engine event about the container called `engine_name`.
+    pub fn hinted(&mut self, engine_name: &str, hint: &Hint) {
+        let container = self.task.containers().iter().find(|container| {
+            let attempt = self.record.containers.get(&container.name).map_or(1, |k| k.attempt);
+            container.engine_name(attempt) == engine_name
+        });
+        if let Some(container) = container {
+            let name = container.name.clone();
+            self.seen.hinted(&name, hint);
+        }
+    }
+
+    /// One step. The actions are not yet in flight: tell [`TaskMachine::started`] of each that is called.
+    pub fn step(&mut self, host: &HostContext, now: Timestamp) -> Step {
+        let step = step(&self.task, &self.record, &self.seen, host, now);
+        self.record.clone_from(&step.record);
+        self.report.clone_from(&step.report);
+        step
+    }
+
+    /// An action was handed to the engine.
+    pub fn started(&mut self, action: &Action) {
+        self.seen.started(action.container(), action.verb());
+    }
+
+    /// An action came back.
+    pub fn settle(&mut self, container: &str, outcome: Outcome, now: Timestamp) {
+        settle(&mut self.record, &mut self.seen, container, outcome, now);
+    }
+
+    /// A prepare is not waited for any more; its outcome will not be settled.
+    pub fn abandon(&mut self, container: &str) {
+        self.seen.in_flight.remove(container);
+    }
+
+    /// Whether the status of the last step is to be sent.
+    pub fn due(&mut self, now: Timestamp) -> Due {
+        self.outbox.due(&self.task, &self.record, &self.report, now)
+    }
+
+    /// How a parcel fared.
+    pub fn delivered(&mut self, parcel: &Parcel, delivery: &Delivery, now: Timestamp) {
+        self.outbox.settle(&self.task, &mut self.record, parcel, delivery, now);
+    }
+
+    /// What is wanted.
+    pub fn task(&self) -> &AssignedTask {
+        &self.task
+    }
+
+    /// What is remembered.
+    pub fn record(&self) -> &TaskRecord {
+        &self.record
+    }
+
+    /// What is seen.
+    pub fn seen(&self) -> &TaskObservation {
+        &self.seen
+    }
+
+    /// The status that the last step came to.
+    pub fn report(&self) -> &TaskStatus {
+        &self.report
+    }
+}

@@ -1,0 +1,167 @@
+//! One task's state machine.
+//!
+//! [`step`] is the whole of it: from what is wanted ([`AssignedTask`]), what is remembered
+//! ([`TaskRecord`]), what is seen ([`TaskObservation`]) and the time, it says which engine verbs to
+//! call now, what to remember, what to report, and when to ask again. [`settle`] takes the outcome of a
+//! verb back in. Desired, known and in flight are three things: `assigned.desired`, the record with the
+//! sightings, and `observation.in_flight`.
+//!
+//! The four parts of a step, in order: [`learn`](self) what the sightings prove, `judge` whether the task
+//! ends, `act` per container, `tell` the control plane.
+//!
+//! What the rules protect: a container that exited is never started again; one container per task
+//! container and attempt, whatever was lost; nothing is taken for dead before the engine said so;
+//! `lastStatus` never falls and STOPPED absorbs.
+
+mod act;
+mod judge;
+mod learn;
+mod machine;
+mod observe;
+mod record;
+mod settle;
+mod tell;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tallyman_agent_engine::{ContainerSpec, PullBehavior, Verb};
+use tallyman_crds::TaskStatus;
+
+use crate::assignment::AssignedTask;
+
+pub use machine::TaskMachine;
+pub use observe::{Sighting, TaskObservation};
+pub use record::{ContainerRecord, End, Failure, Retrying, Stop, TaskRecord};
+pub use settle::settle;
+
+/// What a task must know of its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostContext {
+    /// Name of the ContainerInstance.
+    pub container_instance: String,
+    /// Address at which published ports are reached, for people.
+    pub address: Option<String>,
+    /// `ECS_IMAGE_PULL_BEHAVIOR`.
+    pub pull_behavior: PullBehavior,
+    /// `ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION`: how long containers of a stopped task are kept.
+    pub cleanup_wait: Duration,
+    /// A complete plan was read from the API in this process. Nothing is removed before.
+    pub plan_is_live: bool,
+}
+
+/// An engine verb for one container of a task. Each may be done twice without harm.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Make the image present.
+    Prepare {
+        /// Container name in the task definition.
+        container: String,
+        /// Image reference.
+        image: String,
+        /// When to ask the registry.
+        behavior: PullBehavior,
+    },
+    /// Create the container, or adopt the one that is there.
+    Create {
+        /// Container name in the task definition.
+        container: String,
+        /// What it shall be.
+        spec: Box<ContainerSpec>,
+    },
+    /// Start it. Only ever for a container that never ran.
+    Start {
+        /// Container name in the task definition.
+        container: String,
+        /// Name on the engine.
+        name: String,
+    },
+    /// Look at it.
+    Inspect {
+        /// Container name in the task definition.
+        container: String,
+        /// Name on the engine.
+        name: String,
+    },
+    /// Stop it.
+    Stop {
+        /// Container name in the task definition.
+        container: String,
+        /// Name on the engine.
+        name: String,
+        /// Between SIGTERM and SIGKILL.
+        grace: Duration,
+    },
+    /// Remove it.
+    Remove {
+        /// Container name in the task definition.
+        container: String,
+        /// Name on the engine.
+        name: String,
+    },
+}
+
+impl Action {
+    /// The container that it is for, as the task definition calls it.
+    pub fn container(&self) -> &str {
+        match self {
+            Self::Prepare { container, .. }
+            | Self::Create { container, .. }
+            | Self::Start { container, .. }
+            | Self::Inspect { container, .. }
+            | Self::Stop { container, .. }
+            | Self::Remove { container, .. } => container,
+        }
+    }
+
+    /// The engine's verb.
+    pub fn verb(&self) -> Verb {
+        match self {
+            Self::Prepare { .. } => Verb::Prepare,
+            Self::Create { .. } => Verb::Create,
+            Self::Start { .. } => Verb::Start,
+            Self::Inspect { .. } => Verb::Inspect,
+            Self::Stop { .. } => Verb::Stop,
+            Self::Remove { .. } => Verb::Remove,
+        }
+    }
+
+    /// Whether it counts against the number of containers that are brought up at once.
+    pub fn needs_slot(&self) -> bool {
+        matches!(self.verb(), Verb::Create | Verb::Start)
+    }
+}
+
+/// What a step came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Verbs to call now, at most one for each container; mark each in flight before calling it.
+    pub actions: Vec<Action>,
+    /// What to remember from now on.
+    pub record: TaskRecord,
+    /// The task's status as it is now. When to send it is [`crate::report::Outbox`]'s to say.
+    pub report: TaskStatus,
+    /// When to step again even if nothing happens.
+    pub wake_at: Option<Timestamp>,
+    /// Nothing is left to do or to remember: containers gone, end acknowledged, plan without the task.
+    pub finished: bool,
+}
+
+/// One step of a task. Pure; the same arguments give the same answer, and stepping again with the
+/// returned record and nothing settled in between gives the same actions.
+pub fn step(
+    task: &AssignedTask,
+    record: &TaskRecord,
+    seen: &TaskObservation,
+    host: &HostContext,
+    now: Timestamp,
+) -> Step {
+    let mut record = record.clone();
+    learn::learn(task, &mut record, seen, now);
+    judge::judge(task, &mut record, host, now);
+    learn::conclude(task, &mut record, seen, now);
+    let plan = act::act(task, &mut record, seen, host, now);
+    let report = tell::tell(task, &mut record, seen, host, now);
+    let finished = act::finished(task, &record, seen);
+    Step { actions: plan.actions, record, report, wake_at: plan.wake_at, finished }
+}

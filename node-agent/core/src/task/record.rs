@@ -1,0 +1,274 @@
+//! What the agent remembers of a task between steps and restarts. A cache: losing it costs words and
+//! retries, never a container.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tallyman_agent_engine::Verb;
+use tallyman_crds::{Condition, HealthStatus, LastStatus, NetworkBinding, StopCode};
+
+use crate::assignment::AssignedTask;
+use crate::ids::TaskUid;
+
+/// What is remembered of a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskRecord {
+    /// Identity.
+    pub uid: TaskUid,
+    /// Name of the Task.
+    pub name: String,
+    /// Cluster.
+    #[serde(default)]
+    pub cluster: String,
+    /// Family.
+    #[serde(default)]
+    pub family: String,
+    /// Revision number.
+    #[serde(default)]
+    pub revision: i64,
+    /// `metadata.generation` of the Task as last planned.
+    #[serde(default)]
+    pub generation: i64,
+    /// When the agent took it on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_at: Option<Timestamp>,
+    /// Its containers, by their names in the task definition.
+    #[serde(default)]
+    pub containers: BTreeMap<String, ContainerRecord>,
+    /// Highest status that a step came to; never falls.
+    #[serde(default)]
+    pub last_status: LastStatus,
+    /// Why it ends, once that is decided. The first cause stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
+    /// First pull began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_started_at: Option<Timestamp>,
+    /// Last pull ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_stopped_at: Option<Timestamp>,
+    /// All its containers were up for the first time. Absent: it never was RUNNING.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// An essential container exited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_stopped_at: Option<Timestamp>,
+    /// Every container has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<Timestamp>,
+    /// Containers were removed because the Task was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<Timestamp>,
+    /// Conditions as last composed, for their transition times.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+    /// The two-phase check found it unknown to the plan: it is stopped and removed, and not reported.
+    #[serde(default)]
+    pub condemned: bool,
+    /// Hash of the last report that the API server took ([`crate::report::fingerprint`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<u64>,
+    /// Whether that report said STOPPED.
+    #[serde(default)]
+    pub end_acknowledged: bool,
+}
+
+impl TaskRecord {
+    /// The record of a task that was never seen before.
+    pub fn new(task: &AssignedTask) -> Self {
+        let mut record = Self {
+            uid: task.uid.clone(),
+            name: task.name.clone(),
+            cluster: String::new(),
+            family: String::new(),
+            revision: 0,
+            generation: 0,
+            accepted_at: None,
+            containers: BTreeMap::new(),
+            last_status: LastStatus::Pending,
+            stop: None,
+            pull_started_at: None,
+            pull_stopped_at: None,
+            started_at: None,
+            execution_stopped_at: None,
+            stopped_at: None,
+            removed_at: None,
+            conditions: Vec::new(),
+            condemned: false,
+            acknowledged: None,
+            end_acknowledged: false,
+        };
+        record.adopt_names(task);
+        record
+    }
+
+    /// Takes over from the plan what is needed to know the task without it.
+    pub(crate) fn adopt_names(&mut self, task: &AssignedTask) {
+        if !task.planned {
+            return;
+        }
+        self.cluster.clone_from(&task.cluster);
+        self.family.clone_from(&task.family);
+        self.revision = task.revision;
+        self.generation = task.generation;
+        for container in task.containers() {
+            let known = self.containers.entry(container.name.clone()).or_default();
+            known.base_name = container.engine_name(1);
+            container.image().clone_into(&mut known.image);
+        }
+    }
+
+    /// Whether the task has ended.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped_at.is_some()
+    }
+
+    /// A number of its own, to spread retries.
+    pub fn salt(&self) -> u64 {
+        crate::names::hash(self.uid.as_str().as_bytes())
+    }
+}
+
+/// Why a task ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stop {
+    /// ECS stop code; absent when the plan gave none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<StopCode>,
+    /// ECS stopped reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it was decided.
+    pub at: Timestamp,
+}
+
+/// What is remembered of a container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerRecord {
+    /// Name on the engine, less the attempt.
+    pub base_name: String,
+    /// Which attempt of it is current, from 1.
+    pub attempt: u32,
+    /// Image reference.
+    #[serde(default)]
+    pub image: String,
+    /// Its image is on the host.
+    #[serde(default)]
+    pub prepared: bool,
+    /// Manifest digest of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    /// The engine has, or had, the container.
+    #[serde(default)]
+    pub created: bool,
+    /// The engine's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_id: Option<String>,
+    /// It ran, now or before.
+    #[serde(default)]
+    pub started: bool,
+    /// Since when it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// Its ports on the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bindings: Vec<NetworkBinding>,
+    /// Its health.
+    #[serde(default)]
+    pub health: HealthStatus,
+    /// It will not be brought up any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Its end. Nothing follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+    /// A verb other than inspect that failed and is to be called again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrying: Option<Retrying>,
+    /// Inspects that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looking: Option<Retrying>,
+}
+
+impl Default for ContainerRecord {
+    fn default() -> Self {
+        Self {
+            base_name: String::new(),
+            attempt: 1,
+            image: String::new(),
+            prepared: false,
+            image_digest: None,
+            created: false,
+            runtime_id: None,
+            started: false,
+            started_at: None,
+            bindings: Vec::new(),
+            health: HealthStatus::Unknown,
+            failure: None,
+            end: None,
+            retrying: None,
+            looking: None,
+        }
+    }
+}
+
+/// Why a container will not be brought up any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// `Name: message` as ECS words it, at most 1024 characters.
+    pub reason: String,
+    /// Preparing its image failed (a non-essential container then does not always end the task).
+    pub at_pull: bool,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct End {
+    /// Exit code; absent when it never ran, or nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// `Name: message`, when there is something to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A verb that failed and is to be called again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retrying {
+    /// Which.
+    #[serde(with = "verb")]
+    pub verb: Verb,
+    /// Failures in a row.
+    pub attempts: u32,
+    /// Not before.
+    pub not_before: Timestamp,
+    /// The last failure, in the engine's words.
+    pub message: String,
+}
+
+/// [`Verb`] by name: the port's types know nothing of files.
+mod verb {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use tallyman_agent_engine::Verb;
+
+    pub fn serialize<S: Serializer>(verb: &Verb, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(verb.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Verb, D::Error> {
+        let name = String::deserialize(from)?;
+        [Verb::Prepare, Verb::Create, Verb::Start, Verb::Inspect, Verb::Stop, Verb::Remove]
+            .into_iter()
+            .find(|verb| verb.as_str() == name)
+            .ok_or_else(|| serde::de::Error::custom(format!("no verb {name}")))
+    }
+}

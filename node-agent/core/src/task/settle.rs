@@ -1,0 +1,165 @@
+//! The outcome of a verb, taken back in.
+//!
+//! What a failure means is decided by its retry class (`tallyman_agent_engine::Retry`): an unknown
+//! outcome makes the sighting stale, so that the next step looks before it asks again; only a few
+//! failures in a row, or one that will not mend itself, make a container a failed one. Stopping,
+//! removing and looking are never given up.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tallyman_agent_engine::{EngineError, Retry, Verb};
+use tallyman_crds::labels;
+
+use crate::backoff::Backoff;
+use crate::perform::Outcome;
+use crate::task::learn::trim;
+use crate::task::observe::{Sighting, TaskObservation};
+use crate::task::record::{Failure, Retrying, TaskRecord};
+
+/// Failures in a row after which a container is not brought up any more (ecs-semantics 2.21, 2.24).
+const MOST_ATTEMPTS: u32 = 5;
+
+/// Takes the outcome of the verb in flight for `container` into record and observation.
+pub fn settle(
+    record: &mut TaskRecord,
+    seen: &mut TaskObservation,
+    container: &str,
+    outcome: Outcome,
+    now: Timestamp,
+) {
+    seen.in_flight.remove(container);
+    let news = seen.look_again.remove(container);
+    let salt = record.salt();
+    let uid = record.uid.clone();
+    let known = record.containers.entry(container.to_owned()).or_default();
+    let verb = outcome.verb();
+    let before = seen.sighting(container).clone();
+    let mut failed = None;
+    let after = match outcome {
+        Outcome::Prepared(result) => {
+            record.pull_stopped_at = Some(now);
+            match result {
+                Ok(prepared) => {
+                    known.prepared = true;
+                    known.image_digest = prepared.image_digest;
+                }
+                Err(error) => failed = Some(error),
+            }
+            before
+        }
+        Outcome::Created(Ok(created)) => {
+            known.created = true;
+            known.runtime_id = Some(created.container_id.clone());
+            if created.adopted { Sighting::Stale } else { Sighting::Made { id: created.container_id } }
+        }
+        Outcome::Created(Err(error)) => {
+            let after = match error.retry() {
+                Retry::Never | Retry::Later => Sighting::Absent,
+                Retry::Unknown => Sighting::Stale,
+            };
+            if matches!(error, EngineError::ImageNotFound { .. }) {
+                known.prepared = false;
+            }
+            failed = Some(error);
+            after
+        }
+        Outcome::Started(result) => {
+            failed = result.err();
+            Sighting::Stale
+        }
+        Outcome::Inspected(Ok(None)) => Sighting::Absent,
+        // A container of another task or of nobody has the name: ours is not there.
+        Outcome::Inspected(Ok(Some(state)))
+            if state.labels.get(labels::CONTAINER_TASK_UID).map(String::as_str)
+                != Some(uid.as_str()) =>
+        {
+            Sighting::Absent
+        }
+        Outcome::Inspected(Ok(Some(state))) => Sighting::Present(state),
+        Outcome::Inspected(Err(error)) => {
+            failed = Some(error);
+            Sighting::Stale
+        }
+        Outcome::Stopped(result) => {
+            failed = result.err();
+            Sighting::Stale
+        }
+        Outcome::Removed(Ok(())) => Sighting::Absent,
+        Outcome::Removed(Err(error)) => {
+            failed = Some(error);
+            Sighting::Stale
+        }
+    };
+    let slot = if verb == Verb::Inspect { &mut known.looking } else { &mut known.retrying };
+    match failed {
+        None => {
+            if slot.as_ref().is_some_and(|retrying| retrying.verb == verb) {
+                *slot = None;
+            }
+        }
+        Some(error) => {
+            let attempts = 1 + slot
+                .as_ref()
+                .filter(|retrying| retrying.verb == verb)
+                .map_or(0, |retrying| retrying.attempts);
+            *slot = Some(Retrying {
+                verb,
+                attempts,
+                not_before: pace(verb).next(attempts, salt, now),
+                message: trim(error.to_string()),
+            });
+            if gives_up(verb, &error, attempts) {
+                known.failure = Some(Failure {
+                    reason: reason(verb, &error),
+                    at_pull: verb == Verb::Prepare,
+                });
+                known.retrying = None;
+            }
+        }
+    }
+    let after = if news && !matches!(verb, Verb::Prepare | Verb::Remove) { Sighting::Stale } else { after };
+    seen.containers.insert(container.to_owned(), after);
+}
+
+/// How fast a verb is asked again.
+fn pace(verb: Verb) -> Backoff {
+    let (first, longest) = match verb {
+        Verb::Prepare => (1_100, 5_000),
+        Verb::Create | Verb::Start => (1_000, 10_000),
+        Verb::Inspect | Verb::Describe | Verb::List | Verb::Watch => (500, 10_000),
+        Verb::Stop => (1_000, 30_000),
+        Verb::Remove => (2_000, 60_000),
+    };
+    Backoff { first: Duration::from_millis(first), longest: Duration::from_millis(longest) }
+}
+
+/// Whether a container is not brought up any more after this failure.
+fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
+    match verb {
+        Verb::Prepare | Verb::Create | Verb::Start => {}
+        Verb::Inspect
+        | Verb::Stop
+        | Verb::Remove
+        | Verb::Describe
+        | Verb::List
+        | Verb::Watch => return false,
+    }
+    match (error, error.retry()) {
+        // The engine is away: that says nothing about the container.
+        (EngineError::Unreachable { .. } | EngineError::Interrupted { .. }, _) => false,
+        (_, Retry::Never) => true,
+        (_, Retry::Later | Retry::Unknown) => attempts >= MOST_ATTEMPTS,
+    }
+}
+
+/// ECS's name for the failure, and the engine's words (ecs-semantics 1.19).
+fn reason(verb: Verb, error: &EngineError) -> String {
+    let name = match (error, verb) {
+        (EngineError::Timeout { .. }, _) => "DockerTimeoutError",
+        (_, Verb::Prepare) => "CannotPullContainerError",
+        (_, Verb::Create) => "CannotCreateContainerError",
+        _ => "CannotStartContainerError",
+    };
+    trim(format!("{name}: {error}"))
+}

@@ -1,0 +1,89 @@
+//! Images: pull behaviours on a host that cannot pull.
+
+use futures::future::join_all;
+
+use crate::conformance::bench::{Bench, Ground, Program, told, unexpected};
+use crate::conformance::{Verdict, ensure};
+use crate::{Engine, EngineError, PullBehavior};
+
+pub(super) async fn cached_image_is_used_when_the_pull_fails<B: Bench>(
+    ground: &Ground<'_, B>,
+) -> Verdict {
+    let image = ground.bench.image();
+    let prepared = ground.engine().prepare(&image, PullBehavior::Default).await;
+    let prepared = prepared.map_err(told("prepare"))?;
+    ensure!(!prepared.pulled, "it was pulled: {prepared:?}");
+    ensure!(
+        prepared.pull_failure.is_some(),
+        "no failure told: {prepared:?}"
+    );
+    ensure!(
+        prepared.image_id.starts_with("sha256:"),
+        "no id: {prepared:?}"
+    );
+    Ok(())
+}
+
+pub(super) async fn once_and_prefer_cached_do_not_pull_what_is_there<B: Bench>(
+    ground: &Ground<'_, B>,
+) -> Verdict {
+    let image = ground.bench.image();
+    for behavior in [PullBehavior::Once, PullBehavior::PreferCached] {
+        let prepared = ground.engine().prepare(&image, behavior).await;
+        let prepared = prepared.map_err(told("prepare"))?;
+        ensure!(!prepared.pulled, "{behavior:?} pulled: {prepared:?}");
+        ensure!(
+            prepared.pull_failure.is_none(),
+            "{behavior:?} tried to pull: {prepared:?}"
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn always_fails_when_the_pull_fails<B: Bench>(ground: &Ground<'_, B>) -> Verdict {
+    let image = ground.bench.image();
+    match ground.engine().prepare(&image, PullBehavior::Always).await {
+        Err(EngineError::PullFailed { .. } | EngineError::ImageNotFound { .. }) => Ok(()),
+        answer => Err(unexpected(&answer, "pull failed")),
+    }
+}
+
+pub(super) async fn missing_image_is_told_by_prepare<B: Bench>(ground: &Ground<'_, B>) -> Verdict {
+    let image = ground.bench.missing_image();
+    for behavior in [
+        PullBehavior::Default,
+        PullBehavior::Always,
+        PullBehavior::Once,
+        PullBehavior::PreferCached,
+    ] {
+        match ground.engine().prepare(&image, behavior).await {
+            Err(
+                EngineError::PullFailed { image: told, .. }
+                | EngineError::ImageNotFound { image: told, .. },
+            ) if told == image => {}
+            answer => return Err(unexpected(&answer, format!("{behavior:?}: pull failed"))),
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn missing_image_is_told_by_create<B: Bench>(ground: &Ground<'_, B>) -> Verdict {
+    let mut spec = ground.spec("a", &Program::Runs);
+    spec.image = ground.bench.missing_image();
+    match ground.engine().create(&spec).await {
+        Err(EngineError::ImageNotFound { image, .. }) if image == spec.image => {}
+        answer => return Err(unexpected(&answer, "image not found")),
+    }
+    ensure!(ground.look(&spec.name).await?.is_none(), "it was created");
+    Ok(())
+}
+
+pub(super) async fn many_at_once_agree<B: Bench>(ground: &Ground<'_, B>) -> Verdict {
+    let image = ground.bench.image();
+    let calls = (0..20).map(|_| ground.engine().prepare(&image, PullBehavior::Default));
+    for prepared in join_all(calls).await {
+        let prepared = prepared.map_err(told("prepare"))?;
+        ensure!(!prepared.pulled, "it was pulled: {prepared:?}");
+    }
+    Ok(())
+}

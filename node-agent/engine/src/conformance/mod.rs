@@ -1,0 +1,124 @@
+//! One suite of cases that every engine behind the port must pass, the fake included.
+//!
+//! Why: the simulator is worth as much as the fake is true. What a real engine does is written once,
+//! here, and checked against the fake and against every supported engine generation.
+//!
+//! Where: a test target implements [`Bench`] for its engine and calls [`cases`]; the fake's is
+//! `tests/conformance.rs` of this crate, Docker's that of the adapter's.
+//!
+//! Never: a case names no engine and sleeps for no fixed time; it waits for a condition through
+//! [`Bench::pass`] and says what never came true. A case leaves nothing behind.
+
+mod bench;
+mod health;
+mod images;
+mod lifecycle;
+mod names;
+mod networks;
+mod settings;
+mod watching;
+
+use futures::future::BoxFuture;
+
+pub use bench::{Bench, Program, Settings};
+
+use bench::Ground;
+
+/// Nothing, or one sentence about what was not as it must be.
+pub type Verdict = Result<(), String>;
+
+/// One named case of the suite.
+pub struct Case<B: Bench> {
+    name: &'static str,
+    run: for<'a> fn(&'a Ground<'a, B>) -> BoxFuture<'a, Verdict>,
+}
+
+impl<B: Bench> Case<B> {
+    /// What it checks, unique in the suite.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Runs the case on a bench and cleans up after it. Cases may run at the same time on one bench.
+    ///
+    /// # Errors
+    /// What was not as it must be.
+    pub async fn run(&self, bench: &B) -> Verdict {
+        let ground = Ground::new(bench, self.name);
+        ground.clear().await?;
+        let verdict = (self.run)(&ground).await;
+        let cleared = ground.clear().await;
+        verdict.and(cleared)
+    }
+}
+
+/// Fails the case with a sentence unless a condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($sentence:tt)+) => {
+        if !$condition {
+            return Err(format!($($sentence)+));
+        }
+    };
+}
+use ensure;
+
+macro_rules! suite {
+    ($($module:ident :: $case:ident),+ $(,)?) => {
+        /// All cases of the suite.
+        pub fn cases<B: Bench>() -> Vec<Case<B>> {
+            vec![$(Case {
+                name: stringify!($case),
+                run: |ground| Box::pin($module::$case(ground)),
+            }),+]
+        }
+    };
+}
+
+suite![
+    lifecycle::describes_engine_and_host,
+    lifecycle::runs_from_create_to_remove,
+    lifecycle::every_verb_twice_is_fine,
+    lifecycle::absent_container_is_told_as_such,
+    lifecycle::reports_exit_codes,
+    lifecycle::exited_container_starts_again,
+    lifecycle::stop_honoured_ends_with_the_programs_code,
+    lifecycle::stop_ignored_ends_with_137_after_the_grace,
+    lifecycle::stop_of_created_container_is_fine,
+    lifecycle::running_container_is_not_removed,
+    lifecycle::killed_from_outside_is_137,
+    lifecycle::destroyed_from_outside_is_absent,
+    names::same_labels_are_adopted,
+    names::running_container_is_adopted_untouched,
+    names::foreign_labels_are_name_taken,
+    names::extra_labels_do_not_hinder_adoption,
+    names::list_shows_the_scope_only,
+    images::cached_image_is_used_when_the_pull_fails,
+    images::once_and_prefer_cached_do_not_pull_what_is_there,
+    images::always_fails_when_the_pull_fails,
+    images::missing_image_is_told_by_prepare,
+    images::missing_image_is_told_by_create,
+    images::many_at_once_agree,
+    settings::cpu_memory_and_limits_are_set,
+    settings::entrypoint_and_command_are_passed,
+    settings::user_directory_and_environment_are_seen_inside,
+    settings::labels_are_kept_verbatim,
+    settings::engine_restarts_and_removes_nothing,
+    settings::too_little_memory_is_invalid,
+    settings::unknown_program_cannot_start,
+    networks::fixed_port_is_published,
+    networks::dynamic_ports_are_chosen_and_differ,
+    networks::udp_port_is_published,
+    networks::one_address_is_honoured,
+    networks::published_port_leads_inside,
+    networks::taken_port_is_told,
+    networks::port_is_free_again_after_the_end,
+    networks::host_network_publishes_nothing,
+    networks::no_network_publishes_nothing,
+    health::passing_check_becomes_healthy,
+    health::failing_check_becomes_unhealthy,
+    health::no_check_is_no_health,
+    health::stopped_container_has_no_verdict,
+    watching::hints_tell_start_end_and_removal,
+    watching::hints_tell_health,
+    watching::hints_keep_to_the_scope,
+];

@@ -1,0 +1,138 @@
+//! The port, as the fake answers it.
+
+use std::future::{Future, poll_fn, ready};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::channel::mpsc::unbounded;
+use futures::stream::{BoxStream, StreamExt};
+
+use crate::fake::FakeEngine;
+use crate::fake::calls::{Fate, Outcome};
+use crate::fake::world::World;
+use crate::{
+    ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
+    EngineError, Hint, Label, Prepared, PullBehavior, Verb,
+};
+
+impl FakeEngine {
+    /// Runs one call: its fate first, then the effect, then the log.
+    fn call<T>(
+        &self,
+        verb: Verb,
+        target: &str,
+        effect: impl FnOnce(&mut World) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let mut world = self.lock();
+        let (answer, outcome) = match world.calls.begin(verb, target) {
+            Fate::Refuse(error) => {
+                let outcome = Outcome::Failed(error.to_string());
+                (Err(error), outcome)
+            }
+            Fate::Lose(error) => {
+                let outcome = match effect(&mut world) {
+                    Ok(_) => Outcome::DoneButLost,
+                    Err(inner) => Outcome::Failed(inner.to_string()),
+                };
+                (Err(error), outcome)
+            }
+            Fate::Normal => {
+                let answer = effect(&mut world);
+                let outcome = match &answer {
+                    Ok(_) => Outcome::Done,
+                    Err(error) => Outcome::Failed(error.to_string()),
+                };
+                (answer, outcome)
+            }
+        };
+        let now = world.now;
+        world.calls.end(now, verb, target, outcome);
+        answer
+    }
+
+    /// Resolves when the container does not run. Only a held stop ever waits.
+    async fn until_stopped(&self, name: &str) {
+        poll_fn(|context| {
+            let mut world = self.lock();
+            let alive = world
+                .inspect(name)
+                .is_some_and(|state| state.phase.kind().is_alive());
+            if alive {
+                world.wait(context.waker());
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
+    }
+}
+
+impl Engine for FakeEngine {
+    fn describe(&self) -> impl Future<Output = Result<EngineDescription, EngineError>> + Send {
+        ready(self.call(Verb::Describe, "", |world| Ok(world.description.clone())))
+    }
+
+    fn prepare(
+        &self,
+        image: &str,
+        behavior: PullBehavior,
+    ) -> impl Future<Output = Result<Prepared, EngineError>> + Send {
+        ready(self.call(Verb::Prepare, image, |world| {
+            world.images.prepare(image, behavior)
+        }))
+    }
+
+    fn create(
+        &self,
+        spec: &ContainerSpec,
+    ) -> impl Future<Output = Result<Created, EngineError>> + Send {
+        ready(self.call(Verb::Create, &spec.name, |world| world.create(spec)))
+    }
+
+    fn start(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send {
+        ready(self.call(Verb::Start, name, |world| world.start(name)))
+    }
+
+    async fn stop(&self, name: &str, grace: Duration) -> Result<(), EngineError> {
+        self.call(Verb::Stop, name, |world| {
+            if world.begin_stop(name, grace).is_some() && !world.hold_stops {
+                world.finish_stop(name);
+            }
+            Ok(())
+        })?;
+        self.until_stopped(name).await;
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send {
+        ready(self.call(Verb::Remove, name, |world| world.remove(name)))
+    }
+
+    fn inspect(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<ContainerState>, EngineError>> + Send {
+        ready(self.call(Verb::Inspect, name, |world| Ok(world.inspect(name))))
+    }
+
+    fn list(
+        &self,
+        scope: Label<'_>,
+    ) -> impl Future<Output = Result<Vec<ContainerSummary>, EngineError>> + Send {
+        ready(self.call(Verb::List, scope.1, |world| Ok(world.list(Some(scope)))))
+    }
+
+    fn watch(&self, scope: Label<'_>) -> BoxStream<'static, Hint> {
+        let (sender, receiver) = unbounded();
+        let subscribed = self.call(Verb::Watch, scope.1, |world| {
+            world.watch((scope.0.to_owned(), scope.1.to_owned()), sender.clone());
+            Ok(())
+        });
+        if subscribed.is_err() {
+            // Fresh and unbounded, with its receiver at hand: it cannot refuse.
+            let _ = sender.unbounded_send(Hint::Lost);
+        }
+        receiver.boxed()
+    }
+}

@@ -1,0 +1,33 @@
+//! Making an image present on the host.
+
+use crate::EngineError;
+
+/// When to ask the registry: ECS's `ECS_IMAGE_PULL_BEHAVIOR` (`ecs-semantics.md` 2.24).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PullBehavior {
+    /// Always try to pull; when that fails, use the image the host has.
+    #[default]
+    Default,
+    /// The pull must succeed.
+    Always,
+    /// Pull only what the host does not have. An image that is on the host counts as pulled, whoever
+    /// brought it.
+    Once,
+    /// Pull only what the host does not have. Differs from [`PullBehavior::Once`] only in that the
+    /// agent never cleans such images up.
+    PreferCached,
+}
+
+/// An image that is on the host now.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The engine's id of the image (`sha256:...`).
+    pub image_id: String,
+    /// The manifest digest (`sha256:...`) under which the registry knows it; `None` for an image
+    /// that never was in a registry.
+    pub image_digest: Option<String>,
+    /// Whether this call (or the concurrent one that it joined) pulled.
+    pub pulled: bool,
+    /// [`PullBehavior::Default`] only: the pull that failed before the cached image was used.
+    pub pull_failure: Option<EngineError>,
+}

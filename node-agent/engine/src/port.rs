@@ -1,0 +1,181 @@
+//! The port: the verbs that the agent asks of an engine.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+
+use crate::{
+    ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Prepared,
+    PullBehavior,
+};
+
+/// A label's key and value; containers that carry it are in scope.
+pub type Label<'a> = (&'a str, &'a str);
+
+/// A container engine.
+///
+/// Every verb is idempotent: doing it again after an unknown outcome is safe and ends in the same
+/// state. Every verb ends in bounded time; [`EngineError::Timeout`] and [`EngineError::Interrupted`]
+/// mean that the outcome is unknown, not that nothing happened. Containers are addressed by name.
+/// Dropping a future gives up waiting; the engine may still carry the call out.
+pub trait Engine: Send + Sync + 'static {
+    /// Says who the engine is and what its host has.
+    ///
+    /// # Errors
+    /// [`EngineError::TooOld`] when the engine's API is older than we speak, and the common ones.
+    fn describe(&self) -> impl Future<Output = Result<EngineDescription, EngineError>> + Send;
+
+    /// Makes an image present on the host as `behavior` says. Concurrent calls for one image share
+    /// one pull.
+    ///
+    /// # Errors
+    /// [`EngineError::ImageNotFound`], [`EngineError::PullFailed`], [`EngineError::NoSpace`]: the
+    /// pull failed and, under [`PullBehavior::Default`], the host has no such image either.
+    fn prepare(
+        &self,
+        image: &str,
+        behavior: PullBehavior,
+    ) -> impl Future<Output = Result<Prepared, EngineError>> + Send;
+
+    /// Creates a container, or adopts the one that has this name and all the spec's labels.
+    ///
+    /// # Errors
+    /// [`EngineError::NameTaken`] when a container without our labels has the name,
+    /// [`EngineError::ImageNotFound`] when the host does not have the image,
+    /// [`EngineError::InvalidSpec`] when the engine refuses the settings.
+    fn create(
+        &self,
+        spec: &ContainerSpec,
+    ) -> impl Future<Output = Result<Created, EngineError>> + Send;
+
+    /// Starts a container; one that runs already is fine. One that exited runs again.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], [`EngineError::PortTaken`], [`EngineError::CannotStart`].
+    fn start(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Stops a container: its stop signal (SIGTERM), and SIGKILL when it still runs after `grace`.
+    /// One that is stopped, was never started, or does not exist is fine. On success it does not run.
+    ///
+    /// # Errors
+    /// The common ones. The call may take as long as `grace` and some 30 s.
+    fn stop(
+        &self,
+        name: &str,
+        grace: Duration,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Removes a stopped container and its anonymous volumes; one that does not exist is fine.
+    ///
+    /// # Errors
+    /// [`EngineError::Running`]: it runs, nothing was removed.
+    fn remove(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Looks at one container. `None` only when the engine itself says that there is none.
+    ///
+    /// # Errors
+    /// The common ones.
+    fn inspect(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<ContainerState>, EngineError>> + Send;
+
+    /// All containers that carry `scope`, whatever their phase, sorted by name.
+    ///
+    /// # Errors
+    /// The common ones. Never a partial answer.
+    fn list(
+        &self,
+        scope: Label<'_>,
+    ) -> impl Future<Output = Result<Vec<ContainerSummary>, EngineError>> + Send;
+
+    /// What happens to containers that carry `scope`, from now on. Best effort: hints may be lost,
+    /// late or doubled, so a full list is needed after subscribing and now and then. The stream ends
+    /// with one [`Hint::Lost`]; the caller waits a little and watches again.
+    fn watch(&self, scope: Label<'_>) -> BoxStream<'static, Hint>;
+}
+
+/// The container that a create ended with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// The engine's id.
+    pub container_id: String,
+    /// It was there before, with all our labels. It may be in any phase.
+    pub adopted: bool,
+}
+
+/// Something may have happened to a container; look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// The named container was started.
+    Started(String),
+    /// The first process of the named container ended.
+    Died(String),
+    /// The health check of the named container changed its verdict.
+    HealthChanged(String),
+    /// The named container was removed.
+    Destroyed(String),
+    /// The stream broke; always the last item.
+    Lost,
+}
+
+impl Hint {
+    /// The container that it is about.
+    pub fn container(&self) -> Option<&str> {
+        match self {
+            Self::Started(name)
+            | Self::Died(name)
+            | Self::HealthChanged(name)
+            | Self::Destroyed(name) => Some(name),
+            Self::Lost => None,
+        }
+    }
+}
+
+/// The verbs of [`Engine`], for errors, logs and counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verb {
+    /// [`Engine::describe`]
+    Describe,
+    /// [`Engine::prepare`]
+    Prepare,
+    /// [`Engine::create`]
+    Create,
+    /// [`Engine::start`]
+    Start,
+    /// [`Engine::stop`]
+    Stop,
+    /// [`Engine::remove`]
+    Remove,
+    /// [`Engine::inspect`]
+    Inspect,
+    /// [`Engine::list`]
+    List,
+    /// [`Engine::watch`]
+    Watch,
+}
+
+impl Verb {
+    /// Lowercase name, for metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Describe => "describe",
+            Self::Prepare => "prepare",
+            Self::Create => "create",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Remove => "remove",
+            Self::Inspect => "inspect",
+            Self::List => "list",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}

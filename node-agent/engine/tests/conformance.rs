@@ -1,0 +1,178 @@
+//! The fake passes the suite that real engines pass.
+#![allow(clippy::panic, reason = "a test fails by panicking")]
+
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use tallyman_agent_engine::conformance::{self, Bench, Settings, Verdict};
+use tallyman_agent_engine::fake::{FakeEngine, Program};
+use tallyman_agent_engine::{ContainerSpec, Health, PublishedPort};
+
+const IMAGE: &str = "localhost/conformance:1";
+
+struct FakeBench {
+    engine: FakeEngine,
+    next_port: AtomicU16,
+}
+
+impl FakeBench {
+    fn new() -> Self {
+        let engine = FakeEngine::new("conformance");
+        engine.import_image(IMAGE);
+        engine.set_missing("localhost/nobody:1");
+        engine.interpret(interpret);
+        Self {
+            engine,
+            next_port: AtomicU16::new(20_000),
+        }
+    }
+}
+
+/// Plays the words that [`FakeBench::command`] writes, and the health checks of the suite.
+fn interpret(spec: &ContainerSpec, published: &[PublishedPort]) -> Program {
+    let argv = argv(spec);
+    let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+    let program = match words.as_slice() {
+        ["ignores-stop", _] => Program::runs().ignoring_stop(),
+        ["exits", code, millis] => Program::exits(number(code), millis_of(millis)),
+        ["finds", user, directory, name, value] => {
+            let found = spec.user.as_deref() == Some(*user)
+                && spec.working_directory.as_deref() == Some(*directory)
+                && spec
+                    .environment
+                    .iter()
+                    .any(|(has, is)| has == name && is == value);
+            Program::exits(i64::from(!found), Duration::ZERO)
+        }
+        ["fetches", port] => {
+            let answers = published
+                .iter()
+                .any(|one| i64::from(one.host_port) == number(port));
+            Program::exits(i64::from(!answers), Duration::ZERO)
+        }
+        ["missing", _] => Program::cannot_start("exec: \"missing\": executable file not found"),
+        _ => Program::runs(),
+    };
+    match &spec.health_check {
+        Some(check) if check.test.last().is_some_and(|word| word == "false") => {
+            program.health_after(check.interval * check.retries, Health::Unhealthy)
+        }
+        Some(check) => program.health_after(check.interval, Health::Healthy),
+        None => program,
+    }
+}
+
+fn argv(spec: &ContainerSpec) -> Vec<String> {
+    let entrypoint = spec.entrypoint.iter().flatten();
+    entrypoint
+        .chain(spec.command.iter().flatten())
+        .cloned()
+        .collect()
+}
+
+fn number(word: &str) -> i64 {
+    word.parse()
+        .unwrap_or_else(|_| panic!("{word} is no number"))
+}
+
+fn millis_of(word: &str) -> Duration {
+    Duration::from_millis(number(word).unsigned_abs())
+}
+
+impl Bench for FakeBench {
+    type Engine = FakeEngine;
+
+    fn engine(&self) -> &FakeEngine {
+        &self.engine
+    }
+
+    fn image(&self) -> String {
+        IMAGE.to_owned()
+    }
+
+    fn missing_image(&self) -> String {
+        "localhost/nobody:1".to_owned()
+    }
+
+    fn command(&self, program: &conformance::Program) -> Vec<String> {
+        use conformance::Program::{Exits, Fetches, Finds, IgnoresStop, Missing, Runs, Serves};
+        let line: Vec<String> = match program {
+            Runs => vec!["runs".to_owned(), "on".to_owned()],
+            IgnoresStop => vec!["ignores-stop".to_owned(), "on".to_owned()],
+            Exits { code, after } => vec![
+                "exits".to_owned(),
+                code.to_string(),
+                after.as_millis().to_string(),
+            ],
+            Finds {
+                uid,
+                gid,
+                directory,
+                variable: (name, value),
+            } => vec![
+                "finds".to_owned(),
+                format!("{uid}:{gid}"),
+                directory.clone(),
+                name.clone(),
+                value.clone(),
+            ],
+            Serves { port } => vec!["serves".to_owned(), port.to_string()],
+            Fetches { port } => vec!["fetches".to_owned(), port.to_string()],
+            Missing => vec!["missing".to_owned(), "program".to_owned()],
+        };
+        line
+    }
+
+    fn free_port(&self) -> u16 {
+        self.next_port.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn pass(&self, span: Duration) {
+        self.engine.advance(span);
+    }
+
+    async fn kill(&self, name: &str) -> Verdict {
+        match self.engine.kill(name) {
+            true => Ok(()),
+            false => Err(format!("{name} does not run")),
+        }
+    }
+
+    async fn destroy(&self, name: &str) -> Verdict {
+        self.engine.destroy(name);
+        Ok(())
+    }
+
+    async fn settings(&self, name: &str) -> Result<Settings, String> {
+        let spec = self.engine.spec(name);
+        let spec = spec.ok_or_else(|| format!("{name} is absent"))?;
+        Ok(Settings {
+            cpu_shares: spec.cpu_shares.unwrap_or(0),
+            memory_bytes: spec.memory_bytes.unwrap_or(0),
+            memory_reservation_bytes: spec.memory_reservation_bytes.unwrap_or(0),
+            argv: argv(&spec),
+            stop_timeout_seconds: spec
+                .stop_timeout
+                .map(|span| i64::try_from(span.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)),
+            network: spec.network,
+            engine_restarts: false,
+            engine_removes: false,
+        })
+    }
+}
+
+#[test]
+fn the_fake_passes_the_suite() {
+    let bench = FakeBench::new();
+    let mut failures = Vec::new();
+    for case in conformance::cases::<FakeBench>() {
+        let verdict = case.run(&bench).now_or_never();
+        match verdict.unwrap_or_else(|| Err("it waits for ever".to_owned())) {
+            Ok(()) => {}
+            Err(sentence) => failures.push(format!("{}: {sentence}", case.name())),
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(bench.engine.containers().is_empty());
+}

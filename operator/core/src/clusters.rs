@@ -1,0 +1,85 @@
+//! The Cluster object: made on first use, counted, kept while in use.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tallyman_crds::{Cluster, ClusterSpec, ClusterStatus, LastStatus, conditions, labels};
+
+use crate::plan::{Action, Kind, Plan, Target};
+use crate::services::time;
+use crate::status::{Standing, json, statements};
+use crate::world::World;
+
+/// Makes the cluster if something names it, publishes its counts, lets it go when nothing does.
+pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
+    let Some(object) = &world.cluster_object else {
+        if world.cluster_in_use {
+            plan.actions.push(Action::CreateCluster(Box::new(Cluster {
+                metadata: ObjectMeta {
+                    name: Some(world.cluster.clone()),
+                    namespace: Some(world.namespace.clone()),
+                    labels: Some([(labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned())].into()),
+                    ..ObjectMeta::default()
+                },
+                spec: ClusterSpec::default(),
+                status: None,
+            })));
+        }
+        return;
+    };
+    let meta = &object.metadata;
+    let target = Target {
+        kind: Kind::Cluster,
+        name: world.cluster.clone(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: meta.resource_version.clone().unwrap_or_default(),
+    };
+    let generation = meta.generation.unwrap_or_default();
+    let deleting = meta.deletion_timestamp.is_some();
+    let fenced = meta.finalizers.iter().flatten().any(|f| f == labels::IN_USE_FINALIZER);
+    if deleting && !world.cluster_in_use {
+        if fenced {
+            plan.actions.push(Action::RemoveFinalizer { target, finalizer: labels::IN_USE_FINALIZER });
+        }
+        return;
+    }
+    if !deleting && !fenced {
+        plan.actions
+            .push(Action::AddFinalizer { target: target.clone(), finalizer: labels::IN_USE_FINALIZER });
+    }
+    let previous = object.status.clone().unwrap_or(ClusterStatus {
+        observed_generation: conditions::UNOBSERVED,
+        conditions: Vec::new(),
+        registered_container_instances_count: 0,
+        running_tasks_count: 0,
+        pending_tasks_count: 0,
+        active_services_count: 0,
+    });
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    let mut next = ClusterStatus {
+        observed_generation: generation,
+        conditions: Vec::new(),
+        registered_container_instances_count: count(
+            world.instances.values().filter(|i| i.host.is_some()).count(),
+        ),
+        running_tasks_count: count(world.tasks.values().filter(|t| t.last == LastStatus::Running).count()),
+        pending_tasks_count: count(
+            world.tasks.values().filter(|t| t.holds() && t.last < LastStatus::Running).count(),
+        ),
+        active_services_count: count(world.services.values().filter(|s| !s.identity.deleting).count()),
+    };
+    let (standing, reason, message) = if deleting {
+        let text = format!(
+            "Cluster {} is kept while it is in use: {} services, {} container instances, {} tasks. Delete these first.",
+            world.cluster,
+            world.services.len(),
+            world.instances.len(),
+            world.tasks.values().filter(|t| t.holds()).count()
+        );
+        (Standing::Reconciling, "InUse", text)
+    } else {
+        (Standing::Ready, "Active", format!("Cluster {} takes services and tasks.", world.cluster))
+    };
+    let list = statements(&standing, reason, &message, None);
+    next.conditions = conditions::merge(&previous.conditions, &list, generation, &time(now));
+    plan.publish(target, &json(&previous), &json(&next));
+}

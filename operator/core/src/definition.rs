@@ -1,0 +1,263 @@
+//! A task definition past the door: what it demands of a host, and what is wrong with one that does not pass.
+//!
+//! The CRD refuses most of this already; the core says it again, because objects may be older than the rules
+//! (ecs-semantics 1.6, 1.7, 2.1 step 1).
+
+use std::collections::BTreeSet;
+
+use tallyman_crds::TaskDefinitionSpec;
+use tallyman_crds::ecs::{ContainerDefinition, NetworkMode, TaskOverride, TransportProtocol};
+
+use crate::problem::Problem;
+
+/// What a task takes from the host that runs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// CPU units; 1024 are one core.
+    pub cpu: i64,
+    /// MiB.
+    pub memory: i64,
+    /// Fixed TCP host ports.
+    pub ports: BTreeSet<u16>,
+    /// Fixed UDP host ports.
+    pub ports_udp: BTreeSet<u16>,
+    /// Attributes the host must have.
+    pub attributes: BTreeSet<String>,
+}
+
+/// A valid task definition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definition {
+    /// What one task of it takes.
+    pub demand: Demand,
+    /// An essential container has a health check: the task counts as healthy when it is HEALTHY.
+    pub health_checked: bool,
+}
+
+/// Parses `"256"`, `"1 vCPU"`, `".5 vcpu"` to CPU units.
+pub fn cpu_units(text: &str) -> Option<i64> {
+    quantity(text, &["vcpu", "vcpus"], 1024)
+}
+
+/// Parses `"512"`, `"1 GB"`, `"0.5GB"` to MiB.
+pub fn memory_mib(text: &str) -> Option<i64> {
+    quantity(text, &["gb"], 1024)
+}
+
+fn quantity(text: &str, units: &[&str], factor: i64) -> Option<i64> {
+    let text = text.trim().to_ascii_lowercase();
+    if let Ok(plain) = text.parse::<i64>() {
+        return (plain > 0).then_some(plain);
+    }
+    let number = units.iter().find_map(|u| text.strip_suffix(u))?.trim_end();
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || (whole.is_empty() && fraction.is_empty()) || fraction.len() > 6 {
+        return None;
+    }
+    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let scale = 10_i64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let part: i64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
+    let total = whole.checked_mul(factor)?.checked_add(part * factor / scale)?;
+    (total > 0).then_some(total)
+}
+
+impl Definition {
+    /// Validates `spec` and computes what a task of it demands.
+    ///
+    /// # Errors
+    /// Every problem found, each naming its field.
+    pub fn parse(spec: &TaskDefinitionSpec) -> Result<Definition, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let containers = &spec.container_definitions;
+        if containers.is_empty() || containers.len() > 10 {
+            problems.push(Problem::new(
+                "spec.containerDefinitions",
+                format!("must hold 1 to 10 containers, not {}", containers.len()),
+            ));
+        }
+        let task_cpu = parsed(&spec.cpu, "spec.cpu", "CPU units such as `256`, or `1 vCPU`", cpu_units, &mut problems);
+        let task_memory =
+            parsed(&spec.memory, "spec.memory", "MiB such as `512`, or `1 GB`", memory_mib, &mut problems);
+        if !containers.is_empty() && !containers.iter().any(essential) {
+            problems.push(Problem::new(
+                "spec.containerDefinitions",
+                "at least one container must be `essential: true`",
+            ));
+        }
+        let mut names = BTreeSet::new();
+        for c in containers {
+            if !names.insert(c.name.as_str()) {
+                problems.push(Problem::new(
+                    format!("spec.containerDefinitions[{}].name", c.name),
+                    "must be unique in the task definition",
+                ));
+            }
+            check_container(c, spec.network_mode, task_memory.is_some(), &mut problems);
+        }
+        let demand = demand(spec, task_cpu, task_memory, &mut problems);
+        if let Some(limit) = task_cpu {
+            let sum: i64 = containers.iter().map(|c| i64::from(c.cpu.unwrap_or(0))).sum();
+            if sum > limit {
+                problems.push(Problem::new(
+                    "spec.cpu",
+                    format!("must be at least the {sum} CPU units that the containers ask for, not {limit}"),
+                ));
+            }
+        }
+        if problems.is_empty() {
+            Ok(Definition { demand, health_checked: containers.iter().any(|c| essential(c) && checked(c)) })
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Demand of one task with `overrides` (ECS: task size first, else the sum over the containers).
+    pub fn demand_with(&self, spec: &TaskDefinitionSpec, overrides: Option<&TaskOverride>) -> Demand {
+        let Some(overrides) = overrides else { return self.demand.clone() };
+        let mut spec = spec.clone();
+        spec.cpu = overrides.cpu.clone().or(spec.cpu);
+        spec.memory = overrides.memory.clone().or(spec.memory);
+        for o in &overrides.container_overrides {
+            let Some(c) = spec.container_definitions.iter_mut().find(|c| Some(&c.name) == o.name.as_ref()) else {
+                continue;
+            };
+            c.cpu = o.cpu.or(c.cpu);
+            c.memory = o.memory.or(c.memory);
+            c.memory_reservation = o.memory_reservation.or(c.memory_reservation);
+        }
+        let cpu = spec.cpu.as_deref().and_then(cpu_units);
+        let memory = spec.memory.as_deref().and_then(memory_mib);
+        demand(&spec, cpu, memory, &mut Vec::new())
+    }
+}
+
+fn essential(c: &ContainerDefinition) -> bool {
+    c.essential.unwrap_or(true)
+}
+
+fn checked(c: &ContainerDefinition) -> bool {
+    c.health_check.as_ref().is_some_and(|h| h.command.first().is_some_and(|first| first != "NONE"))
+}
+
+fn parsed(
+    text: &Option<String>,
+    field: &str,
+    wanted: &str,
+    parse: fn(&str) -> Option<i64>,
+    problems: &mut Vec<Problem>,
+) -> Option<i64> {
+    let text = text.as_deref()?;
+    let value = parse(text);
+    if value.is_none() {
+        problems.push(Problem::new(field, format!("must be {wanted}, not '{text}'")));
+    }
+    value
+}
+
+fn check_container(
+    c: &ContainerDefinition,
+    mode: Option<NetworkMode>,
+    sized: bool,
+    problems: &mut Vec<Problem>,
+) {
+    let at = |field: &str| format!("spec.containerDefinitions[{}].{field}", c.name);
+    if c.name.is_empty() || c.name.len() > 255 {
+        problems.push(Problem::new(at("name"), "must have 1 to 255 characters"));
+    }
+    if c.image.trim().is_empty() {
+        problems.push(Problem::new(at("image"), "must name an image"));
+    }
+    match (c.memory, c.memory_reservation) {
+        (None, None) if !sized => problems.push(Problem::new(
+            at("memory"),
+            "`memory` or `memoryReservation` must be given, or `spec.memory` for the whole task",
+        )),
+        (Some(hard), Some(soft)) if hard < soft => problems.push(Problem::new(
+            at("memoryReservation"),
+            format!("must not be above `memory` ({hard} MiB), but is {soft}"),
+        )),
+        _ => {}
+    }
+    let mut container_ports = BTreeSet::new();
+    for m in &c.port_mappings {
+        let port = m.container_port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0);
+        let Some(port) = port else {
+            if m.container_port_range.is_none() {
+                problems.push(Problem::new(at("portMappings.containerPort"), "must be 1 to 65535"));
+            }
+            continue;
+        };
+        if mode == Some(NetworkMode::None) {
+            problems.push(Problem::new(at("portMappings"), "must be empty when `networkMode` is `none`"));
+        }
+        if !container_ports.insert(port) {
+            problems.push(Problem::new(
+                at("portMappings.containerPort"),
+                format!("{port} must be exposed only once in a container"),
+            ));
+        }
+        match m.host_port {
+            Some(h) if !(0..=65535).contains(&h) => {
+                problems.push(Problem::new(at("portMappings.hostPort"), "must be 0 to 65535"));
+            }
+            Some(h) if mode == Some(NetworkMode::Host) && h != 0 && h != i32::from(port) => {
+                problems.push(Problem::new(
+                    at("portMappings.hostPort"),
+                    format!("must be absent or equal to `containerPort` ({port}) when `networkMode` is `host`, not {h}"),
+                ));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Fixed host ports of a container, in bridge and host mode.
+fn fixed_ports(
+    c: &ContainerDefinition,
+    mode: Option<NetworkMode>,
+) -> impl Iterator<Item = (TransportProtocol, u16)> + '_ {
+    c.port_mappings.iter().filter_map(move |m| {
+        let host = match mode {
+            Some(NetworkMode::Host) => m.container_port,
+            Some(NetworkMode::Awsvpc | NetworkMode::None) => None,
+            Some(NetworkMode::Bridge) | None => m.host_port.filter(|p| *p != 0),
+        };
+        let port = u16::try_from(host?).ok()?;
+        Some((m.protocol.unwrap_or(TransportProtocol::Tcp), port))
+    })
+}
+
+fn demand(
+    spec: &TaskDefinitionSpec,
+    task_cpu: Option<i64>,
+    task_memory: Option<i64>,
+    problems: &mut Vec<Problem>,
+) -> Demand {
+    let containers = &spec.container_definitions;
+    let mut demand = Demand {
+        cpu: task_cpu.unwrap_or_else(|| containers.iter().map(|c| i64::from(c.cpu.unwrap_or(0))).sum()),
+        memory: task_memory.unwrap_or_else(|| {
+            containers.iter().map(|c| i64::from(c.memory_reservation.or(c.memory).unwrap_or(0))).sum()
+        }),
+        ..Demand::default()
+    };
+    for c in containers {
+        for (protocol, port) in fixed_ports(c, spec.network_mode) {
+            let set = match protocol {
+                TransportProtocol::Tcp => &mut demand.ports,
+                TransportProtocol::Udp => &mut demand.ports_udp,
+            };
+            if !set.insert(port) {
+                problems.push(Problem::new(
+                    format!("spec.containerDefinitions[{}].portMappings.hostPort", c.name),
+                    format!("{port} must be taken only once in a task definition"),
+                ));
+            }
+        }
+        if checked(c) {
+            demand.attributes.insert("ecs.capability.container-health-check".to_owned());
+        }
+    }
+    demand
+}

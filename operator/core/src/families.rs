@@ -1,0 +1,234 @@
+//! Families: each change of a TaskDefinition mints a revision (ecs-semantics 1.6, 2.33).
+//!
+//! A pass per namespace, because a family belongs to no cluster. Identical content mints nothing, numbers are never
+//! reused, the younger of two objects of one family is Stalled, a deleted revision is INACTIVE and kept while in use.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use tallyman_crds::{
+    LastStatus, RevisionLifecycle, TaskDefinition, TaskDefinitionRevision, TaskDefinitionRevisionSpec,
+    TaskDefinitionRevisionStatus, TaskDefinitionStatus, conditions, labels, names,
+};
+
+use crate::definition::Definition;
+use crate::plan::{Action, Kind, Note, Plan, Target};
+use crate::problem;
+use crate::services::time;
+use crate::status::{Standing, json, statements};
+use crate::unsupported;
+use crate::world::{Objects, short_task_definition};
+
+/// Decides for every TaskDefinition and revision of the namespace `objects` come from.
+pub fn plan(objects: &Objects, namespace: &str, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let owners = owners(objects);
+    for t in &objects.task_definitions {
+        if t.metadata.deletion_timestamp.is_none() {
+            register(objects, namespace, t, &owners, now, &mut plan);
+        }
+    }
+    let used = in_use(objects);
+    for r in &objects.revisions {
+        revision(r, &used, now, &mut plan);
+    }
+    plan
+}
+
+fn name(meta: &ObjectMeta) -> &str {
+    meta.name.as_deref().unwrap_or_default()
+}
+
+fn family(t: &TaskDefinition) -> &str {
+    t.spec.family.as_deref().unwrap_or_else(|| name(&t.metadata))
+}
+
+/// The oldest object of each family.
+fn owners(objects: &Objects) -> BTreeMap<&str, &str> {
+    let mut list: Vec<_> = objects.task_definitions.iter().collect();
+    list.sort_by_key(|t| (t.metadata.creation_timestamp.as_ref().map(|t| t.0), name(&t.metadata)));
+    let mut owners = BTreeMap::new();
+    for t in list {
+        owners.entry(family(t)).or_insert_with(|| name(&t.metadata));
+    }
+    owners
+}
+
+fn target(kind: Kind, meta: &ObjectMeta) -> Target {
+    Target {
+        kind,
+        name: name(meta).to_owned(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: meta.resource_version.clone().unwrap_or_default(),
+    }
+}
+
+fn register(
+    objects: &Objects,
+    namespace: &str,
+    t: &TaskDefinition,
+    owners: &BTreeMap<&str, &str>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let own = name(&t.metadata);
+    let family = family(t);
+    let generation = t.metadata.generation.unwrap_or_default();
+    let previous = t.status.clone().unwrap_or(TaskDefinitionStatus {
+        observed_generation: conditions::UNOBSERVED,
+        conditions: Vec::new(),
+        family: None,
+        latest: None,
+        latest_revision: 0,
+    });
+    let unsupported = unsupported::of_definition(&t.spec);
+    let refusal = match (owners.get(family), Definition::parse(&t.spec)) {
+        (Some(owner), _) if *owner != own => Some((
+            "FamilyConflict",
+            format!("`spec.family` must be of one TaskDefinition only; `{owner}` has family `{family}` already."),
+        )),
+        (_, Err(problems)) => Some(("InvalidSpec", problem::sentence(&problems))),
+        (_, Ok(_)) if !unsupported.refused.is_empty() => {
+            Some(("UnsupportedFields", unsupported.sentence().unwrap_or_default()))
+        }
+        (_, Ok(_)) => None,
+    };
+    let existing: Vec<_> = objects
+        .revisions
+        .iter()
+        .filter(|r| r.spec.family == family)
+        .collect();
+    let newest = existing.iter().max_by_key(|r| r.spec.revision);
+    let highest = newest.map_or(0, |r| r.spec.revision).max(previous.latest_revision);
+    let latest_active =
+        |list: &[&std::sync::Arc<TaskDefinitionRevision>]| {
+            list.iter().filter(|r| r.metadata.deletion_timestamp.is_none()).map(|r| r.spec.revision).max()
+        };
+    let mut next = previous.clone();
+    next.observed_generation = generation;
+    next.family = Some(family.to_owned());
+    let (standing, reason, message) = match refusal {
+        Some((reason, message)) => {
+            next.latest = latest_active(&existing).map(|n| names::family_revision(family, n));
+            next.latest_revision = highest;
+            (Standing::Stalled, reason, message)
+        }
+        None => {
+            let same = newest.is_some_and(|r| content(&r.spec.definition) == content(&t.spec));
+            // The content was registered, and its revision has been deregistered and is gone since.
+            let gone = newest.is_none_or(|r| r.spec.revision < previous.latest_revision)
+                && previous.observed_generation == generation;
+            let number = if same || gone { highest } else { highest + 1 };
+            if !same && !gone {
+                mint(namespace, t, family, number, plan);
+            }
+            next.latest_revision = number;
+            next.latest = if same || gone { latest_active(&existing) } else { Some(number) }
+                .map(|n| names::family_revision(family, n));
+            let text = format!("Registered as {}.", names::family_revision(family, number));
+            (Standing::Ready, "Registered", text)
+        }
+    };
+    let was = previous.conditions.iter().find(|c| c.type_ == conditions::READY);
+    if was.is_none_or(|c| c.message != message) {
+        plan.notes.push(Note {
+            target: target(Kind::TaskDefinition, &t.metadata),
+            warning: standing == Standing::Stalled,
+            reason,
+            message: message.clone(),
+        });
+    }
+    let list = statements(&standing, reason, &message, unsupported.sentence());
+    next.conditions = conditions::merge(&previous.conditions, &list, generation, &time(now));
+    plan.publish(target(Kind::TaskDefinition, &t.metadata), &json(&previous), &json(&next));
+}
+
+/// What makes two registrations the same: everything but the family, which both have.
+fn content(spec: &tallyman_crds::TaskDefinitionSpec) -> serde_json::Value {
+    let mut spec = spec.clone();
+    spec.family = None;
+    json(&spec)
+}
+
+fn mint(namespace: &str, t: &TaskDefinition, family: &str, number: i64, plan: &mut Plan) {
+    let own = name(&t.metadata);
+    let mut definition = t.spec.clone();
+    definition.family = Some(family.to_owned());
+    plan.actions.push(Action::CreateRevision(Box::new(TaskDefinitionRevision {
+        metadata: ObjectMeta {
+            name: Some(names::revision(own, number)),
+            namespace: Some(namespace.to_owned()),
+            labels: Some(
+                [
+                    (labels::TASK_DEFINITION.to_owned(), own.to_owned()),
+                    (labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned()),
+                ]
+                .into(),
+            ),
+            finalizers: Some(vec![labels::IN_USE_FINALIZER.to_owned()]),
+            owner_references: Some(vec![OwnerReference {
+                api_version: "tallyman.dev/v1alpha1".to_owned(),
+                kind: "TaskDefinition".to_owned(),
+                name: own.to_owned(),
+                uid: t.metadata.uid.clone().unwrap_or_default(),
+                controller: Some(true),
+                block_owner_deletion: Some(false),
+            }]),
+            ..ObjectMeta::default()
+        },
+        spec: TaskDefinitionRevisionSpec { family: family.to_owned(), revision: number, definition },
+        status: None,
+    })));
+}
+
+/// `family:revision` of everything that a task holds or a service names or runs.
+fn in_use(objects: &Objects) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for t in &objects.tasks {
+        let done = t.status.as_ref().is_some_and(|s| {
+            s.last_status == LastStatus::Stopped
+                && (t.metadata.deletion_timestamp.is_none() || s.removed_at.is_some())
+        });
+        if !done {
+            used.insert(short_task_definition(&t.spec.task_definition).to_owned());
+        }
+    }
+    for s in &objects.services {
+        used.insert(short_task_definition(&s.spec.task_definition).to_owned());
+        used.extend(s.status.iter().flat_map(|s| &s.deployments).map(|d| d.task_definition.clone()));
+    }
+    used
+}
+
+fn revision(r: &TaskDefinitionRevision, used: &BTreeSet<String>, now: Timestamp, plan: &mut Plan) {
+    let ecs_name = names::family_revision(&r.spec.family, r.spec.revision);
+    let target = target(Kind::TaskDefinitionRevision, &r.metadata);
+    let deleting = r.metadata.deletion_timestamp.is_some();
+    if deleting && !used.contains(&ecs_name) {
+        let fenced = r.metadata.finalizers.iter().flatten().any(|f| f == labels::IN_USE_FINALIZER);
+        if fenced {
+            plan.actions.push(Action::RemoveFinalizer { target, finalizer: labels::IN_USE_FINALIZER });
+        }
+        return;
+    }
+    let generation = r.metadata.generation.unwrap_or_default();
+    let previous = r.status.clone().unwrap_or(TaskDefinitionRevisionStatus {
+        observed_generation: conditions::UNOBSERVED,
+        conditions: Vec::new(),
+        status: RevisionLifecycle::Active,
+    });
+    let (status, standing, reason, message) = if deleting {
+        let text = format!("{ecs_name} is deregistered, and kept while a service or a task uses it.");
+        (RevisionLifecycle::Inactive, Standing::Reconciling, "Deregistered", text)
+    } else {
+        (RevisionLifecycle::Active, Standing::Ready, "Registered", format!("{ecs_name} is ACTIVE."))
+    };
+    let list = statements(&standing, reason, &message, None);
+    let next = TaskDefinitionRevisionStatus {
+        observed_generation: generation,
+        conditions: conditions::merge(&previous.conditions, &list, generation, &time(now)),
+        status,
+    };
+    plan.publish(target, &json(&previous), &json(&next));
+}

@@ -1,0 +1,109 @@
+//! The plan of each host, derived from the tasks that are assigned to it. Tasks are the truth; this is their copy.
+
+use std::collections::BTreeMap;
+
+use tallyman_crds::{DesiredStatus, HostPlanSpec, LastStatus, PlannedDefinition, PlannedTask, StopCode, labels};
+
+use crate::names::{InstanceName, TaskName};
+use crate::plan::{Action, Kind, Plan, Target};
+use crate::world::{InstanceState, TaskState, World};
+
+/// Makes missing mailboxes, and writes every plan that is not what the tasks say.
+pub(crate) fn plan_all(world: &World, plan: &mut Plan) {
+    for (name, instance) in &world.instances {
+        let wanted = derive(world, name, instance);
+        match world.plans.get(name) {
+            None if !instance.identity.deleting => plan.actions.push(Action::PrepareHost {
+                instance: Target::new(Kind::ContainerInstance, name, &instance.identity),
+                plan: Box::new(HostPlanSpec {
+                    generation: 1,
+                    definitions: BTreeMap::new(),
+                    tasks: Vec::new(),
+                    ..wanted
+                }),
+            }),
+            None => {}
+            Some(current) => {
+                let same = current.spec.tasks == wanted.tasks
+                    && current.spec.definitions == wanted.definitions
+                    && current.spec.cluster == wanted.cluster
+                    && current.spec.container_instance_uid == wanted.container_instance_uid;
+                // A newer leader wrote it: this one is deposed and has no say.
+                let fenced = current.spec.leader_epoch > world.leader_epoch;
+                if !same && !fenced {
+                    plan.actions.push(Action::WriteHostPlan {
+                        plan: Target::new(Kind::HostPlan, name, &current.identity),
+                        spec: Box::new(HostPlanSpec { generation: current.spec.generation + 1, ..wanted }),
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// True for a task that its host must know of: it is not STOPPED, or its containers are still to be removed.
+pub(crate) fn belongs(task: &TaskState) -> bool {
+    admitted(task) && (task.last != LastStatus::Stopped || (!task.removed && to_remove(task)))
+}
+
+/// The task was placed by the operator: as a service's task at creation, as a user's by its status.
+fn admitted(task: &TaskState) -> bool {
+    let finalizer = task.identity.finalizers.contains(labels::STOP_FINALIZER);
+    let bound = task.object.status.as_ref().is_some_and(|s| s.container_instance.is_some());
+    finalizer && task.instance.is_some() && (task.service.is_some() || bound)
+}
+
+/// Its containers are to be removed once it is STOPPED: it is being deleted, or was given up with its host.
+fn to_remove(task: &TaskState) -> bool {
+    task.identity.deleting || task.stop_code == Some(StopCode::InfrastructureHealth)
+}
+
+fn derive(world: &World, name: &InstanceName, instance: &InstanceState) -> HostPlanSpec {
+    let mut spec = HostPlanSpec {
+        generation: 0,
+        leader_epoch: world.leader_epoch,
+        cluster: world.cluster.clone(),
+        container_instance_uid: instance.identity.uid.clone(),
+        definitions: BTreeMap::new(),
+        tasks: Vec::new(),
+    };
+    for (task_name, t) in world.tasks.iter().filter(|(_, t)| t.instance.as_ref() == Some(name) && belongs(t)) {
+        let Some((revision_name, revision)) =
+            t.revision.as_ref().and_then(|r| world.revisions.get_key_value(r))
+        else {
+            continue;
+        };
+        spec.definitions.entry(revision_name.to_string()).or_insert_with(|| PlannedDefinition {
+            family: revision.family.to_string(),
+            revision: revision.number,
+            definition: revision.object.spec.definition.clone(),
+        });
+        spec.tasks.push(planned(task_name, t, revision_name.to_string()));
+    }
+    spec
+}
+
+fn planned(name: &TaskName, t: &TaskState, definition: String) -> PlannedTask {
+    let stopping = t.leaving() || t.last == LastStatus::Stopped;
+    let (code, reason) = if !stopping {
+        (None, None)
+    } else if t.desired == DesiredStatus::Stopped {
+        let code = t.object.spec.stop_code.unwrap_or(StopCode::UserInitiated);
+        let reason = t.object.spec.stopped_reason.clone().unwrap_or_else(|| "Task stopped by user".to_owned());
+        (Some(code), Some(reason))
+    } else {
+        (Some(StopCode::UserInitiated), Some("Task was deleted".to_owned()))
+    };
+    PlannedTask {
+        name: name.to_string(),
+        uid: t.identity.uid.clone(),
+        definition,
+        desired_status: if stopping { DesiredStatus::Stopped } else { DesiredStatus::Running },
+        generation: t.identity.generation,
+        group: t.object.spec.group.clone(),
+        stop_code: code,
+        stopped_reason: reason,
+        overrides: t.object.spec.overrides.clone(),
+        remove: to_remove(t),
+    }
+}

@@ -1,0 +1,241 @@
+//! What a pass decided. A plan leaves no choices: every action names its object and carries its preconditions.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tallyman_crds::{Cluster, HostPlanSpec, StopCode, Task, TaskDefinitionRevision};
+
+use crate::world::Identity;
+
+/// Kinds that a plan acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Cluster.
+    Cluster,
+    /// TaskDefinition.
+    TaskDefinition,
+    /// TaskDefinitionRevision.
+    TaskDefinitionRevision,
+    /// Service.
+    Service,
+    /// Task.
+    Task,
+    /// RunTask.
+    RunTask,
+    /// ScheduledTask.
+    ScheduledTask,
+    /// ContainerInstance.
+    ContainerInstance,
+    /// HostPlan.
+    HostPlan,
+}
+
+impl Kind {
+    /// The kind as manifests spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Cluster => "Cluster",
+            Kind::TaskDefinition => "TaskDefinition",
+            Kind::TaskDefinitionRevision => "TaskDefinitionRevision",
+            Kind::Service => "Service",
+            Kind::Task => "Task",
+            Kind::RunTask => "RunTask",
+            Kind::ScheduledTask => "ScheduledTask",
+            Kind::ContainerInstance => "ContainerInstance",
+            Kind::HostPlan => "HostPlan",
+        }
+    }
+
+    /// The resource as URLs spell it.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Kind::Cluster => "clusters",
+            Kind::TaskDefinition => "taskdefinitions",
+            Kind::TaskDefinitionRevision => "taskdefinitionrevisions",
+            Kind::Service => "services",
+            Kind::Task => "tasks",
+            Kind::RunTask => "runtasks",
+            Kind::ScheduledTask => "scheduledtasks",
+            Kind::ContainerInstance => "containerinstances",
+            Kind::HostPlan => "hostplans",
+        }
+    }
+}
+
+/// The one object that an action is about, as the pass saw it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// Kind.
+    pub kind: Kind,
+    /// Name.
+    pub name: String,
+    /// `metadata.uid`; another object of the same name is not meant.
+    pub uid: String,
+    /// `metadata.resourceVersion` that the decision was made on.
+    pub resource_version: String,
+}
+
+impl Target {
+    /// Target of an object with `identity`.
+    pub fn new(kind: Kind, name: impl ToString, identity: &Identity) -> Target {
+        Target {
+            kind,
+            name: name.to_string(),
+            uid: identity.uid.clone(),
+            resource_version: identity.resource_version.clone(),
+        }
+    }
+}
+
+/// One write.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Create the Cluster; "already exists" is success.
+    CreateCluster(Box<Cluster>),
+    /// Create the revision; "already exists" is success.
+    CreateRevision(Box<TaskDefinitionRevision>),
+    /// Create the Task, placed; "already exists" is success.
+    CreateTask(Box<Task>),
+    /// Set `desiredStatus: STOPPED` with its reason.
+    StopTask {
+        /// The task.
+        task: Target,
+        /// Why, as code.
+        code: StopCode,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Merge `patch` into the status of a task that its agent does not write: it was never accepted, or its host is lost.
+    WriteTaskStatus {
+        /// The task.
+        task: Target,
+        /// Merge patch of `status`.
+        patch: Value,
+    },
+    /// Delete the object.
+    Delete(Target),
+    /// Add a finalizer of ours.
+    AddFinalizer {
+        /// The object.
+        target: Target,
+        /// The finalizer.
+        finalizer: &'static str,
+    },
+    /// Take a finalizer of ours away.
+    RemoveFinalizer {
+        /// The object.
+        target: Target,
+        /// The finalizer.
+        finalizer: &'static str,
+    },
+    /// Make the host's ServiceAccount, Secret, Role, RoleBinding, Lease and last its empty HostPlan.
+    PrepareHost {
+        /// The container instance.
+        instance: Target,
+        /// The first, empty plan.
+        plan: Box<HostPlanSpec>,
+    },
+    /// Replace the plan of a host.
+    WriteHostPlan {
+        /// The HostPlan.
+        plan: Target,
+        /// Its new content.
+        spec: Box<HostPlanSpec>,
+    },
+}
+
+impl Action {
+    /// True for what cannot be taken back: the operator acts on it only when its caches hold its own last writes.
+    pub fn destructive(&self) -> bool {
+        match self {
+            Action::StopTask { .. }
+            | Action::WriteTaskStatus { .. }
+            | Action::Delete(_)
+            | Action::RemoveFinalizer { .. } => true,
+            Action::CreateCluster(_)
+            | Action::CreateRevision(_)
+            | Action::CreateTask(_)
+            | Action::AddFinalizer { .. }
+            | Action::PrepareHost { .. }
+            | Action::WriteHostPlan { .. } => false,
+        }
+    }
+}
+
+/// A status to publish: a merge patch of what changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Publication {
+    /// The object.
+    pub target: Target,
+    /// Merge patch of `status`.
+    pub patch: Value,
+    /// Something other than a count or a message moved; such a publication is not held back.
+    pub urgent: bool,
+}
+
+/// An event to record on an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The object.
+    pub target: Target,
+    /// Warning rather than Normal.
+    pub warning: bool,
+    /// CamelCase reason.
+    pub reason: &'static str,
+    /// The sentence.
+    pub message: String,
+}
+
+/// What a pass decided.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Writes; independent of each other.
+    pub actions: Vec<Action>,
+    /// Statuses that changed.
+    pub publications: Vec<Publication>,
+    /// Events.
+    pub notes: Vec<Note>,
+    /// When the core wants to be asked again, whatever happens.
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Plan {
+    /// Asks to be woken at `at`, or earlier.
+    pub fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |w| w.min(at)));
+    }
+
+    /// Publishes `next` for `target` where it differs from `previous`.
+    pub(crate) fn publish(&mut self, target: Target, previous: &Value, next: &Value) {
+        if let Some(patch) = merge_patch(previous, next) {
+            let urgent = ["conditions", "observedGeneration"].iter().any(|k| patch.get(k).is_some());
+            self.publications.push(Publication { target, patch, urgent });
+        }
+    }
+}
+
+/// RFC 7386 merge patch that makes `next` of `previous`; `None` when there is nothing to change.
+pub fn merge_patch(previous: &Value, next: &Value) -> Option<Value> {
+    match (previous, next) {
+        (Value::Object(before), Value::Object(after)) => {
+            let mut patch = Map::new();
+            for (key, value) in after {
+                match before.get(key) {
+                    Some(old) => {
+                        if let Some(p) = merge_patch(old, value) {
+                            patch.insert(key.clone(), p);
+                        }
+                    }
+                    None => {
+                        patch.insert(key.clone(), value.clone());
+                    }
+                }
+            }
+            for key in before.keys().filter(|k| !after.contains_key(*k)) {
+                patch.insert(key.clone(), Value::Null);
+            }
+            (!patch.is_empty()).then_some(Value::Object(patch))
+        }
+        (before, after) if before == after => None,
+        (_, after) => Some(after.clone()),
+    }
+}

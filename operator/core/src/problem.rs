@@ -1,0 +1,32 @@
+//! A problem with what a user wrote: the field, and what would be right.
+
+use std::fmt;
+
+/// One problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Path of the field, such as `spec.containerDefinitions[web].memory`.
+    pub field: String,
+    /// What would be right, starting with a verb: "must be ...".
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem with `field`.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Problem {
+        Problem { field: field.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {}", self.field, self.message)
+    }
+}
+
+/// All problems in one line.
+pub fn sentence(problems: &[Problem]) -> String {
+    let mut text = problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ");
+    text.push('.');
+    text
+}

@@ -1,0 +1,372 @@
+//! How a service stands: status, conditions, the line in the STATUS column, and events on transitions.
+
+use jiff::{Timestamp, Unit};
+use tallyman_crds::{
+    ConditionStatus, DeploymentLifecycle, DeploymentStatus, HealthStatus, LastStatus, RolloutState,
+    ServiceLifecycle, ServiceStatus, StopCode, conditions, labels,
+};
+
+use crate::deployments::{Bounds, Bucket, Member};
+use crate::names::{DeploymentId, ServiceName};
+use crate::placement::{Unplaceable, plural};
+use crate::plan::{Kind, Note, Plan, Target};
+use crate::services::time;
+use crate::status::{Standing, json, statements};
+use crate::throttle;
+use crate::world::{ServiceState, TaskState, World};
+
+/// What a pass made of a service.
+pub(crate) enum Outcome<'a> {
+    /// The spec cannot be run.
+    Refused { reason: &'static str, message: String },
+    /// Something it names is not there yet.
+    Waiting { reason: &'static str, message: String },
+    /// It is being deleted and has tasks left.
+    Draining { left: usize },
+    /// Its deployment was stepped.
+    Scheduled(Box<Scheduled<'a>>),
+}
+
+/// A stepped deployment.
+pub(crate) struct Scheduled<'a> {
+    pub deployment: DeploymentId,
+    pub revision: String,
+    pub members: Vec<Member<'a>>,
+    pub bounds: Bounds,
+    pub deadlock: bool,
+    pub failures: usize,
+    pub throttled_until: Option<Timestamp>,
+    pub started: usize,
+    pub last_task_number: i64,
+    pub unplaceable: Option<(i64, Unplaceable)>,
+}
+
+struct Verdict {
+    standing: Standing,
+    reason: &'static str,
+    /// STATUS column.
+    short: String,
+    /// Condition message.
+    long: String,
+}
+
+/// Publishes the status of `service` after `outcome`, and notes what changed.
+pub(crate) fn publish(
+    world: &World,
+    name: &ServiceName,
+    service: &ServiceState,
+    outcome: &Outcome<'_>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let previous = &service.status;
+    let mut status = previous.clone();
+    status.observed_generation = service.identity.generation;
+    status.desired_count = clamp(service.desired);
+    status.selector = Some(format!("{}={name}", labels::SERVICE));
+    let mine = || world.tasks.values().filter(|t| t.service.as_ref() == Some(name));
+    status.running_count = clamp_len(mine().filter(|t| t.last == LastStatus::Running).count());
+    status.pending_count = clamp_len(mine().filter(|t| t.holds() && t.last < LastStatus::Running).count());
+    status.status = Some(ServiceLifecycle::Active);
+    let verdict = match outcome {
+        Outcome::Refused { reason, message } => {
+            Verdict { standing: Standing::Stalled, reason, short: message.clone(), long: message.clone() }
+        }
+        Outcome::Waiting { reason, message } => {
+            Verdict { standing: Standing::Reconciling, reason, short: message.clone(), long: message.clone() }
+        }
+        Outcome::Draining { left } => {
+            status.status = Some(ServiceLifecycle::Draining);
+            status.desired_count = 0;
+            let text = format!("being deleted; {left} {} left to stop", plural(*left, "task"));
+            Verdict { standing: Standing::Reconciling, reason: "Draining", short: text.clone(), long: text }
+        }
+        Outcome::Scheduled(s) => {
+            let verdict = verdict(world, name, service, s, now);
+            status.task_definition = Some(s.revision.clone());
+            status.last_task_number = s.last_task_number.max(previous.last_task_number);
+            status.consecutive_start_failures = clamp_len(s.failures);
+            status.launch_not_before = s.throttled_until.map(time);
+            status.deployments = deployments(world, service, s, verdict.standing == Standing::Ready, now);
+            verdict
+        }
+    };
+    status.steady_since = match (&verdict.standing, &previous.steady_since) {
+        (Standing::Ready, Some(since)) => Some(since.clone()),
+        (Standing::Ready, None) => Some(time(now.round(Unit::Second).unwrap_or(now))),
+        _ => None,
+    };
+    status.message = Some(match &status.steady_since {
+        Some(since) => format!("steady since {}", since.0.strftime("%Y-%m-%d %H:%MZ")),
+        None => verdict.short.clone(),
+    });
+    let list =
+        statements(&verdict.standing, verdict.reason, &verdict.long, service.unsupported.sentence());
+    status.conditions =
+        conditions::merge(&previous.conditions, &list, service.identity.generation, &time(now));
+    note(name, service, outcome, &verdict, &status, plan);
+    plan.publish(Target::new(Kind::Service, name, &service.identity), &json(previous), &json(&status));
+}
+
+fn verdict(
+    world: &World,
+    name: &ServiceName,
+    service: &ServiceState,
+    s: &Scheduled<'_>,
+    now: Timestamp,
+) -> Verdict {
+    let count = |b: Bucket| s.members.iter().filter(|m| m.bucket == b).count();
+    let kept: Vec<_> = s.members.iter().filter(|m| m.bucket == Bucket::Kept).collect();
+    let up = kept.iter().filter(|m| up(world, m)).count();
+    let (old, leaving, stopping) =
+        (count(Bucket::Superseded), count(Bucket::Leaving), count(Bucket::Stopping));
+    let desired = usize::try_from(s.bounds.desired).unwrap_or(usize::MAX);
+    let reconciling = |reason, short: String, long: String| Verdict {
+        standing: Standing::Reconciling,
+        reason,
+        short,
+        long,
+    };
+    if let Some((n, why)) = &s.unplaceable {
+        let long = format!(
+            "{n} of {desired} tasks cannot be placed. {} (service {name}) {}",
+            why.sentence(),
+            why.ecs_sentence()
+        );
+        return reconciling("TasksNotPlaceable", format!("{n} cannot be placed: {}", why.short()), long);
+    }
+    let trouble = last_failure(world, name, &s.deployment);
+    if let Some(until) = s.throttled_until {
+        let at = until.strftime("%H:%M:%SZ");
+        let why = trouble.map(|t| format!(" Last: {t}")).unwrap_or_default();
+        return reconciling(
+            "TasksFailToStart",
+            format!("{} tasks in a row failed to start; next try at {at}.{why}", s.failures),
+            format!(
+                "(service {name}) is unable to consistently start tasks successfully. {} tasks in a row stopped \
+                 before they ran; the next one is started at {at}, or at once after a change of the task \
+                 definition.{why}",
+                s.failures
+            ),
+        );
+    }
+    if s.deadlock {
+        let text = format!(
+            "(service {name}) was unable to stop or start tasks during a deployment because of the service deployment \
+             configuration. Update the minimumHealthyPercent or maximumPercent value and try again."
+        );
+        return reconciling(
+            "DeploymentConfigurationDeadlock",
+            format!(
+                "rollout of {} cannot move: minimumHealthyPercent {} and maximumPercent {} of {desired} leave no room",
+                s.revision, service.minimum_healthy_percent, service.maximum_percent
+            ),
+            text,
+        );
+    }
+    if old + leaving > 0 || (stopping > 0 && up < desired) {
+        let what = if old > 0 { format!("rolling out {}", s.revision) } else { "moving tasks".to_owned() };
+        let draining = old + leaving + stopping;
+        let text = format!("{what}, {up} of {desired}, {draining} old still there");
+        return reconciling("RollingOut", text.clone(), with_trouble(text, trouble));
+    }
+    if up < desired || s.started > 0 {
+        let text = format!("starting, {up} of {desired} running");
+        return reconciling("Starting", with_trouble(text.clone(), trouble.clone()), with_trouble(text, trouble));
+    }
+    if stopping > 0 || kept.len() > desired || count(Bucket::Unhealthy) > 0 {
+        let surplus = stopping + kept.len().saturating_sub(desired) + count(Bucket::Unhealthy);
+        let text = format!("scaling in to {desired}, {surplus} still to stop");
+        return reconciling("ScalingIn", text.clone(), text);
+    }
+    let _ = now;
+    Verdict {
+        standing: Standing::Ready,
+        reason: "SteadyState",
+        short: "steady".to_owned(),
+        long: format!("(service {name}) has reached a steady state."),
+    }
+}
+
+fn with_trouble(text: String, trouble: Option<String>) -> String {
+    match trouble {
+        Some(t) => format!("{text}. Last stopped: {t}"),
+        None => text,
+    }
+}
+
+/// Running, and HEALTHY where an essential container has a health check. The 40 s of ecs-semantics 2.3 count towards
+/// `minimumHealthyPercent`, not here: a new service without health checks is ready once it runs.
+fn up(world: &World, m: &Member<'_>) -> bool {
+    let checked = m
+        .task
+        .revision
+        .as_ref()
+        .and_then(|r| world.revisions.get(r))
+        .and_then(|r| r.definition.as_ref().ok())
+        .is_some_and(|d| d.health_checked);
+    m.task.last == LastStatus::Running && (!checked || m.task.health == HealthStatus::Healthy)
+}
+
+/// What the youngest task of the deployment that ended by itself said, if nothing younger runs.
+fn last_failure(world: &World, name: &ServiceName, deployment: &DeploymentId) -> Option<String> {
+    let failed = |t: &TaskState| {
+        matches!(
+            t.stop_code,
+            Some(StopCode::TaskFailedToStart | StopCode::EssentialContainerExited | StopCode::InfrastructureHealth)
+        )
+    };
+    let (task, t) = world
+        .tasks
+        .iter()
+        .filter(|(_, t)| t.service.as_ref() == Some(name) && t.deployment.as_ref() == Some(deployment))
+        .filter(|(_, t)| !t.holds() && failed(t))
+        .max_by_key(|(n, t)| (t.stopped_at, (*n).clone()))?;
+    let status = t.object.status.as_ref()?;
+    let mut text = format!("task {task}: {}", status.stopped_reason.as_deref().unwrap_or("stopped"));
+    for c in &status.containers {
+        if let Some(code) = c.exit_code.filter(|_| c.reason.is_none()) {
+            text.push_str(&format!(" (container {}: exit {code})", c.name));
+        }
+    }
+    Some(text)
+}
+
+fn deployments(
+    world: &World,
+    service: &ServiceState,
+    s: &Scheduled<'_>,
+    steady: bool,
+    now: Timestamp,
+) -> Vec<DeploymentStatus> {
+    let id = format!("ecs-svc/{}", s.deployment);
+    let known = |id: &str| service.status.deployments.iter().find(|d| d.id == id);
+    let created = |id: &str| known(id).map_or_else(|| time(now), |d| d.created_at.clone());
+    let completed = steady || known(&id).is_some_and(|d| d.rollout_state == RolloutState::Completed);
+    let of = |d: &DeploymentId, pick: &dyn Fn(&TaskState) -> bool| {
+        clamp_len(
+            s.members.iter().filter(|m| m.task.deployment.as_ref() == Some(d) && pick(m.task)).count(),
+        )
+    };
+    let running = |t: &TaskState| t.last == LastStatus::Running;
+    let pending = |t: &TaskState| t.holds() && t.last < LastStatus::Running;
+    let mut list = vec![DeploymentStatus {
+        id: id.clone(),
+        status: DeploymentLifecycle::Primary,
+        task_definition: s.revision.clone(),
+        desired_count: clamp(s.bounds.desired),
+        pending_count: of(&s.deployment, &pending),
+        running_count: of(&s.deployment, &running),
+        failed_tasks: clamp_len(s.failures),
+        rollout_state: if completed { RolloutState::Completed } else { RolloutState::InProgress },
+        rollout_state_reason: Some(if completed {
+            format!("ECS deployment {id} completed.")
+        } else {
+            format!("ECS deployment {id} in progress.")
+        }),
+        created_at: created(&id),
+    }];
+    let mut older: Vec<&DeploymentId> = s
+        .members
+        .iter()
+        .filter(|m| m.task.holds())
+        .filter_map(|m| m.task.deployment.as_ref())
+        .filter(|d| **d != s.deployment)
+        .collect();
+    older.sort();
+    older.dedup();
+    for d in older {
+        let id = format!("ecs-svc/{d}");
+        let revision = s
+            .members
+            .iter()
+            .find(|m| m.task.deployment.as_ref() == Some(d))
+            .map(|m| m.task.object.spec.task_definition.clone())
+            .unwrap_or_default();
+        list.push(DeploymentStatus {
+            status: DeploymentLifecycle::Active,
+            task_definition: revision,
+            desired_count: 0,
+            pending_count: of(d, &pending),
+            running_count: of(d, &running),
+            failed_tasks: known(&id).map_or(0, |k| k.failed_tasks),
+            rollout_state: known(&id).map_or(RolloutState::InProgress, |k| k.rollout_state),
+            rollout_state_reason: known(&id).and_then(|k| k.rollout_state_reason.clone()),
+            created_at: created(&id),
+            id,
+        });
+    }
+    let _ = world;
+    list
+}
+
+fn note(
+    name: &ServiceName,
+    service: &ServiceState,
+    outcome: &Outcome<'_>,
+    verdict: &Verdict,
+    status: &ServiceStatus,
+    plan: &mut Plan,
+) {
+    let previous = &service.status;
+    let before = previous.conditions.iter().find(|c| c.type_ == conditions::READY);
+    let mut say = |warning, reason, message| {
+        plan.notes.push(Note {
+            target: Target::new(Kind::Service, name, &service.identity),
+            warning,
+            reason,
+            message,
+        });
+    };
+    let reason_is_new = before.is_none_or(|c| c.reason != verdict.reason);
+    let was_ready = before.is_some_and(|c| c.status == ConditionStatus::True);
+    match outcome {
+        Outcome::Refused { reason, message } if before.is_none_or(|c| c.message != *message) => {
+            say(true, reason, format!("(service {name}) cannot run: {message}"));
+        }
+        Outcome::Waiting { reason, message } if reason_is_new => {
+            say(true, reason, format!("(service {name}) waits: {message}"));
+        }
+        Outcome::Scheduled(s) => {
+            if verdict.standing == Standing::Ready && !was_ready {
+                let completed_before = previous
+                    .deployments
+                    .first()
+                    .is_some_and(|d| d.id == status.deployments[0].id && d.rollout_state == RolloutState::Completed);
+                if !completed_before {
+                    say(
+                        false,
+                        "DeploymentCompleted",
+                        format!("(service {name}) (deployment ecs-svc/{}) deployment completed.", s.deployment),
+                    );
+                }
+                say(false, "SteadyState", format!("(service {name}) has reached a steady state."));
+            }
+            if let Some((_, why)) = &s.unplaceable
+                && reason_is_new
+            {
+                say(true, "TaskPlacementFailure", format!("(service {name}) {}", why.ecs_sentence()));
+            }
+            let threshold = clamp_len(throttle::ENGAGES_AT);
+            if status.consecutive_start_failures >= threshold && previous.consecutive_start_failures < threshold {
+                say(
+                    true,
+                    "TaskStartImpaired",
+                    format!("(service {name}) is unable to consistently start tasks successfully."),
+                );
+            }
+            if s.deadlock && reason_is_new {
+                say(true, "DeploymentConfigurationDeadlock", verdict.long.clone());
+            }
+        }
+        Outcome::Refused { .. } | Outcome::Waiting { .. } | Outcome::Draining { .. } => {}
+    }
+}
+
+fn clamp(n: i64) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+fn clamp_len(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,64 @@
+//! The launch throttle: tasks that stop without ever running are not restarted at once (ecs-semantics 2.8).
+//!
+//! The memory is the tasks themselves: STOPPED tasks that never ran, in a row, newest first. Such a row outlives the
+//! retention of tasks (see [`remembered`]), so that the delay grows to its cap and the evidence stays to be read.
+
+use jiff::{SignedDuration, Timestamp};
+use tallyman_crds::LastStatus;
+
+use crate::names::{DeploymentId, ServiceName, TaskName};
+use crate::world::{TaskState, World};
+
+/// Failures in a row from which on launches are delayed.
+pub const ENGAGES_AT: usize = 3;
+/// Longest delay between two launches: 27 minutes.
+pub const LONGEST: SignedDuration = SignedDuration::from_mins(27);
+/// Length of the row of failed tasks that is kept as memory; the delay is at its cap well before.
+const MEMORY: usize = 12;
+
+/// Tasks of one deployment that stopped without having run, since the last one that ran; newest first.
+pub fn failures<'a>(
+    world: &'a World,
+    service: &ServiceName,
+    deployment: &DeploymentId,
+) -> Vec<(&'a TaskName, &'a TaskState)> {
+    let mut tasks: Vec<_> = world
+        .tasks
+        .iter()
+        .filter(|(_, t)| t.service.as_ref() == Some(service) && t.deployment.as_ref() == Some(deployment))
+        .collect();
+    tasks.sort_by_key(|(name, _)| std::cmp::Reverse((name.as_str().len(), (*name).clone())));
+    tasks
+        .into_iter()
+        .filter(|(_, t)| t.last == LastStatus::Stopped || t.started_at.is_some())
+        .take_while(|(_, t)| t.started_at.is_none())
+        // Stopped because somebody no longer wanted it: no failure.
+        .filter(|(_, t)| t.stop_code == Some(tallyman_crds::StopCode::TaskFailedToStart))
+        .collect()
+}
+
+/// Until when no task is launched, if the throttle is engaged: 10 s x 2^k after the last failure, k counted from the
+/// third failure in a row, at most 27 minutes.
+///
+/// ```
+/// # use tallyman_operator_core::throttle::delay;
+/// assert_eq!(delay(2), None);
+/// assert_eq!(delay(3).map(|d| d.as_secs()), Some(10));
+/// assert_eq!(delay(5).map(|d| d.as_secs()), Some(40));
+/// assert_eq!(delay(50).map(|d| d.as_mins()), Some(27));
+/// ```
+pub fn delay(failures: usize) -> Option<SignedDuration> {
+    let k = u32::try_from(failures.checked_sub(ENGAGES_AT)?).unwrap_or(u32::MAX).min(16);
+    Some(SignedDuration::from_secs(10 * (1_i64 << k)).min(LONGEST))
+}
+
+/// When the next launch may be, or `None` when nothing delays it.
+pub fn not_before(failures: &[(&TaskName, &TaskState)]) -> Option<Timestamp> {
+    let delay = delay(failures.len())?;
+    failures.first()?.1.stopped_at?.checked_add(delay).ok()
+}
+
+/// Names of failed tasks that are kept past their retention, as the throttle's memory.
+pub fn remembered(failures: &[(&TaskName, &TaskState)]) -> impl Iterator<Item = TaskName> {
+    failures.iter().take(MEMORY).map(|(name, _)| (*name).clone()).collect::<Vec<_>>().into_iter()
+}

@@ -1,0 +1,217 @@
+//! Fields that nothing honours yet, so that none is ignored in silence.
+//!
+//! The tables name what *is* honoured; every other field that a user gives a value is unsupported. What would change
+//! what runs is refused: the object is Stalled and says which field. What only advises (tags, hints, guards around a
+//! deployment) is left out, and the object says so in the condition `UnsupportedFields`. Later work moves lines from
+//! the one to the other until the lists are empty.
+
+use serde_json::Value;
+use tallyman_crds::{ServiceSpec, TaskDefinitionSpec, TaskSpec};
+
+/// Fields of one object that are not supported yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unsupported {
+    /// Without these something else would run than what was written; the object is refused.
+    pub refused: Vec<String>,
+    /// The object works without these.
+    pub ignored: Vec<String>,
+}
+
+impl Unsupported {
+    /// Sentence for the condition, or `None` when everything is honoured.
+    pub fn sentence(&self) -> Option<String> {
+        let list = |fields: &[String]| fields.iter().map(|f| format!("`{f}`")).collect::<Vec<_>>().join(", ");
+        match (self.refused.is_empty(), self.ignored.is_empty()) {
+            (true, true) => None,
+            (true, false) => Some(format!("Not supported yet and left out: {}.", list(&self.ignored))),
+            (false, _) => Some(format!(
+                "Not supported yet: {}. Remove {} to run this here.",
+                list(&self.refused),
+                if self.refused.len() == 1 { "the field" } else { "these fields" }
+            )),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Support {
+    /// Honoured, with everything below it.
+    Full,
+    /// Left out; the object says so.
+    Ignored,
+    /// Honoured for these values.
+    Values(&'static [&'static str]),
+}
+
+use Support::{Full, Ignored, Values};
+
+const DEFINITION: &[(&str, Support)] = &[
+    ("family", Full),
+    ("networkMode", Values(&["bridge", "host", "none"])),
+    ("requiresCompatibilities[]", Values(&["EC2", "EXTERNAL"])),
+    ("runtimePlatform.operatingSystemFamily", Values(&["LINUX"])),
+    ("cpu", Full),
+    ("memory", Full),
+    ("tags", Ignored),
+    ("executionRoleArn", Ignored),
+    ("containerDefinitions[].name", Full),
+    ("containerDefinitions[].image", Full),
+    ("containerDefinitions[].cpu", Full),
+    ("containerDefinitions[].memory", Full),
+    ("containerDefinitions[].memoryReservation", Full),
+    ("containerDefinitions[].essential", Full),
+    ("containerDefinitions[].entryPoint", Full),
+    ("containerDefinitions[].command", Full),
+    ("containerDefinitions[].environment", Full),
+    ("containerDefinitions[].portMappings[].containerPort", Full),
+    ("containerDefinitions[].portMappings[].hostPort", Full),
+    ("containerDefinitions[].portMappings[].protocol", Full),
+    ("containerDefinitions[].portMappings[].name", Ignored),
+    ("containerDefinitions[].portMappings[].appProtocol", Ignored),
+    ("containerDefinitions[].versionConsistency", Ignored),
+    ("containerDefinitions[].dockerLabels", Full),
+    ("containerDefinitions[].user", Full),
+    ("containerDefinitions[].workingDirectory", Full),
+    ("containerDefinitions[].stopTimeout", Full),
+    ("containerDefinitions[].healthCheck", Full),
+];
+
+const SERVICE: &[(&str, Support)] = &[
+    ("cluster", Full),
+    ("serviceName", Full),
+    ("taskDefinition", Full),
+    ("desiredCount", Full),
+    ("clientToken", Full),
+    ("launchType", Values(&["EC2", "EXTERNAL"])),
+    ("schedulingStrategy", Values(&["REPLICA"])),
+    ("deploymentController.type", Values(&["ECS"])),
+    ("deploymentConfiguration.minimumHealthyPercent", Full),
+    ("deploymentConfiguration.maximumPercent", Full),
+    ("deploymentConfiguration.strategy", Values(&["ROLLING"])),
+    ("deploymentConfiguration.deploymentCircuitBreaker", Ignored),
+    ("deploymentConfiguration.alarms", Ignored),
+    ("availabilityZoneRebalancing", Ignored),
+    ("healthCheckGracePeriodSeconds", Ignored),
+    ("placementStrategy", Ignored),
+    ("tags", Ignored),
+    ("propagateTags", Ignored),
+    ("enableECSManagedTags", Ignored),
+    ("enableExecuteCommand", Ignored),
+    ("monitoring", Ignored),
+    ("platformVersion", Ignored),
+    ("role", Ignored),
+];
+
+const TASK: &[(&str, Support)] = &[
+    ("cluster", Full),
+    ("taskDefinition", Full),
+    ("containerInstance", Full),
+    ("desiredStatus", Full),
+    ("stopCode", Full),
+    ("stoppedReason", Full),
+    ("group", Full),
+    ("startedBy", Full),
+    ("clientToken", Full),
+    ("overrides.containerOverrides[].name", Full),
+    ("overrides.containerOverrides[].command", Full),
+    ("overrides.containerOverrides[].environment", Full),
+    ("overrides.containerOverrides[].cpu", Full),
+    ("overrides.containerOverrides[].memory", Full),
+    ("overrides.containerOverrides[].memoryReservation", Full),
+    ("launchType", Values(&["EC2", "EXTERNAL"])),
+    ("referenceId", Full),
+    ("placementStrategy", Ignored),
+    ("tags", Ignored),
+    ("propagateTags", Ignored),
+    ("enableECSManagedTags", Ignored),
+    ("enableExecuteCommand", Ignored),
+    ("platformVersion", Ignored),
+];
+
+/// Fields of a task definition that are not supported yet.
+pub fn of_definition(spec: &TaskDefinitionSpec) -> Unsupported {
+    scan(serde_json::to_value(spec).ok(), DEFINITION, "containerDefinitions")
+}
+
+/// Fields of a service that are not supported yet.
+pub fn of_service(spec: &ServiceSpec) -> Unsupported {
+    scan(serde_json::to_value(spec).ok(), SERVICE, "")
+}
+
+/// Fields of a task that are not supported yet.
+pub fn of_task(spec: &TaskSpec) -> Unsupported {
+    scan(serde_json::to_value(spec).ok(), TASK, "")
+}
+
+fn scan(spec: Option<Value>, table: &[(&str, Support)], named: &str) -> Unsupported {
+    let mut found = Unsupported::default();
+    if let Some(spec) = spec {
+        walk(&spec, "", "spec", table, named, &mut found);
+    }
+    found.refused.sort();
+    found.refused.dedup();
+    found.ignored.sort();
+    found.ignored.dedup();
+    found
+}
+
+/// `pattern`: the path as the tables write it; `shown`: as the user finds it, with container names as indices.
+fn walk(
+    value: &Value,
+    pattern: &str,
+    shown: &str,
+    table: &[(&str, Support)],
+    named: &str,
+    found: &mut Unsupported,
+) {
+    let support = table.iter().find(|(p, _)| *p == pattern).map(|(_, s)| *s);
+    match support {
+        Some(Full) => return,
+        Some(Ignored) => {
+            if in_use(value) {
+                found.ignored.push(shown.to_owned());
+            }
+            return;
+        }
+        Some(Values(allowed)) => {
+            if let Some(text) = value.as_str().filter(|v| !allowed.contains(v)) {
+                found.refused.push(format!("{shown}: {text}"));
+            }
+            return;
+        }
+        None => {}
+    }
+    let known_below = |p: &str| {
+        table.iter().any(|(t, _)| t.strip_prefix(p).is_some_and(|r| r.starts_with('.') || r.starts_with("[]")))
+    };
+    match value {
+        Value::Object(fields) if pattern.is_empty() || known_below(pattern) => {
+            for (key, v) in fields {
+                let pattern = if pattern.is_empty() { key.clone() } else { format!("{pattern}.{key}") };
+                walk(v, &pattern, &format!("{shown}.{key}"), table, named, found);
+            }
+        }
+        Value::Array(items) if known_below(pattern) => {
+            for (i, v) in items.iter().enumerate() {
+                let index = match v.get("name").and_then(Value::as_str) {
+                    Some(name) if pattern == named => name.to_owned(),
+                    _ => i.to_string(),
+                };
+                walk(v, &format!("{pattern}[]"), &format!("{shown}[{index}]"), table, named, found);
+            }
+        }
+        other if in_use(other) => found.refused.push(shown.to_owned()),
+        _ => {}
+    }
+}
+
+/// False for what means the same as leaving the field out.
+fn in_use(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) | Value::Number(_) => true,
+        Value::String(s) => !s.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => fields.values().any(in_use),
+    }
+}

@@ -1,0 +1,474 @@
+//! The world of one cluster as the operator sees it in one pass: validated, with names resolved.
+//!
+//! Made by [`World::gather`] from the objects of the caches; past it no object is parsed again. Nothing here decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tallyman_crds::ecs::TaskOverride;
+use tallyman_crds::{
+    Cluster, ContainerInstance, DesiredInstanceStatus, DesiredStatus, HealthStatus, HostPlan, HostPlanSpec,
+    HostReport, LastStatus, Service, ServiceStatus, StopCode, Task, TaskDefinition, TaskDefinitionRevision,
+    labels, names,
+};
+
+use crate::definition::{Definition, Demand};
+use crate::names::{DeploymentId, Family, InstanceName, RevisionName, ServiceName, TaskName};
+use crate::problem::Problem;
+use crate::settings::Settings;
+use crate::unsupported::{self, Unsupported};
+
+/// What the caches hold for one namespace, and what the operator knows beside it.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// All clusters of the namespace.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// All task definitions of the namespace.
+    pub task_definitions: Vec<Arc<TaskDefinition>>,
+    /// All revisions of the namespace.
+    pub revisions: Vec<Arc<TaskDefinitionRevision>>,
+    /// All services of the namespace.
+    pub services: Vec<Arc<Service>>,
+    /// All tasks of the namespace.
+    pub tasks: Vec<Arc<Task>>,
+    /// All container instances of the namespace.
+    pub instances: Vec<Arc<ContainerInstance>>,
+    /// All host plans of the namespace.
+    pub plans: Vec<Arc<HostPlan>>,
+    /// For how long each host's Lease has not been seen to change, on the operator's own clock.
+    /// A host whose Lease was never seen to change is absent.
+    pub lease_age: BTreeMap<String, Duration>,
+}
+
+/// Identity of an object, for preconditions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// Finalizers of ours that it carries.
+    pub finalizers: BTreeSet<String>,
+}
+
+/// One cluster.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Namespace of everything here.
+    pub namespace: String,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// The Cluster object, if it exists.
+    pub cluster_object: Option<Arc<Cluster>>,
+    /// Something names this cluster.
+    pub cluster_in_use: bool,
+    /// Revisions by object name.
+    pub revisions: BTreeMap<RevisionName, Revision>,
+    /// Families by name.
+    pub families: BTreeMap<Family, FamilyState>,
+    /// Services by name.
+    pub services: BTreeMap<ServiceName, ServiceState>,
+    /// Tasks by name.
+    pub tasks: BTreeMap<TaskName, TaskState>,
+    /// Hosts by name.
+    pub instances: BTreeMap<InstanceName, InstanceState>,
+    /// Host plans by host.
+    pub plans: BTreeMap<InstanceName, PlanState>,
+    /// Settings of the scheduler.
+    pub settings: Settings,
+    /// Number of the leader that makes the pass; goes into every host plan.
+    pub leader_epoch: i64,
+}
+
+/// A revision of a family.
+#[derive(Clone, Debug)]
+pub struct Revision {
+    /// Family.
+    pub family: Family,
+    /// Number in the family, from 1.
+    pub number: i64,
+    /// ACTIVE: it was not deregistered.
+    pub active: bool,
+    /// The parsed definition, or what is wrong with it.
+    pub definition: Result<Definition, Vec<Problem>>,
+    /// The object.
+    pub object: Arc<TaskDefinitionRevision>,
+}
+
+impl Revision {
+    /// `family:revision`.
+    pub fn ecs_name(&self) -> String {
+        names::family_revision(self.family.as_str(), self.number)
+    }
+}
+
+/// What a family resolves to.
+#[derive(Clone, Debug, Default)]
+pub struct FamilyState {
+    /// The latest ACTIVE revision.
+    pub latest: Option<RevisionName>,
+    /// The TaskDefinition was changed and its revision is not minted yet, or was refused.
+    pub unsettled: bool,
+    /// The sentence of a TaskDefinition of this family that is Stalled.
+    pub stalled: Option<String>,
+}
+
+/// A service.
+#[derive(Clone, Debug)]
+pub struct ServiceState {
+    /// Identity.
+    pub identity: Identity,
+    /// The object.
+    pub object: Arc<Service>,
+    /// Its last published status.
+    pub status: ServiceStatus,
+    /// Copies wanted, from 0.
+    pub desired: i64,
+    /// Lower bound of healthy tasks during a deployment, percent of desired.
+    pub minimum_healthy_percent: i64,
+    /// Upper bound of tasks during a deployment, percent of desired.
+    pub maximum_percent: i64,
+    /// Fields not supported yet.
+    pub unsupported: Unsupported,
+    /// What is wrong with the spec.
+    pub problems: Vec<Problem>,
+}
+
+/// A task.
+#[derive(Clone, Debug)]
+pub struct TaskState {
+    /// Identity.
+    pub identity: Identity,
+    /// The object.
+    pub object: Arc<Task>,
+    /// The service that started it.
+    pub service: Option<ServiceName>,
+    /// The deployment that started it.
+    pub deployment: Option<DeploymentId>,
+    /// Its revision, if it resolves.
+    pub revision: Option<RevisionName>,
+    /// The host it is placed on.
+    pub instance: Option<InstanceName>,
+    /// What is wanted of it.
+    pub desired: DesiredStatus,
+    /// Where it is in its life.
+    pub last: LastStatus,
+    /// An agent took it on.
+    pub accepted: bool,
+    /// Health by its container health checks.
+    pub health: HealthStatus,
+    /// When it first ran.
+    pub started_at: Option<Timestamp>,
+    /// When it stopped.
+    pub stopped_at: Option<Timestamp>,
+    /// When it was created.
+    pub created_at: Option<Timestamp>,
+    /// Its containers were removed after deletion.
+    pub removed: bool,
+    /// Stop code that its status shows.
+    pub stop_code: Option<StopCode>,
+    /// What it takes from its host until it is STOPPED.
+    pub demand: Demand,
+}
+
+impl TaskState {
+    /// Not STOPPED: it holds its resources.
+    pub fn holds(&self) -> bool {
+        self.last != LastStatus::Stopped
+    }
+
+    /// Somebody wants it stopped, or deleted.
+    pub fn leaving(&self) -> bool {
+        self.desired == DesiredStatus::Stopped || self.identity.deleting
+    }
+}
+
+/// A host.
+#[derive(Clone, Debug)]
+pub struct InstanceState {
+    /// Identity.
+    pub identity: Identity,
+    /// The object.
+    pub object: Arc<ContainerInstance>,
+    /// ACTIVE or DRAINING, as its owner wants it.
+    pub wanted: DesiredInstanceStatus,
+    /// What its agent reported.
+    pub host: Option<HostReport>,
+    /// For how long its Lease was not seen to change; `None`: never seen.
+    pub lease_age: Option<Duration>,
+    /// Its attributes: reported and custom.
+    pub attributes: BTreeMap<String, Option<String>>,
+}
+
+/// A host plan.
+#[derive(Clone, Debug)]
+pub struct PlanState {
+    /// Identity.
+    pub identity: Identity,
+    /// Content.
+    pub spec: HostPlanSpec,
+}
+
+impl InstanceState {
+    /// The agent renewed its Lease lately.
+    pub fn connected(&self, settings: &Settings) -> bool {
+        self.lease_age.is_some_and(|age| age < settings.agent_grace)
+    }
+
+    /// The agent registered, and then was not heard of for so long that its tasks are to be replaced.
+    pub fn lost(&self, settings: &Settings) -> bool {
+        self.host.is_some() && self.lease_age.is_some_and(|age| age >= settings.replace_after)
+    }
+}
+
+fn identity(meta: &k8s_meta::ObjectMeta) -> Identity {
+    Identity {
+        uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: meta.resource_version.clone().unwrap_or_default(),
+        generation: meta.generation.unwrap_or_default(),
+        deleting: meta.deletion_timestamp.is_some(),
+        finalizers: meta.finalizers.iter().flatten().cloned().collect(),
+    }
+}
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as k8s_meta;
+
+fn object_name(meta: &k8s_meta::ObjectMeta) -> String {
+    meta.name.clone().unwrap_or_default()
+}
+
+fn label(meta: &k8s_meta::ObjectMeta, key: &str) -> Option<String> {
+    meta.labels.as_ref()?.get(key).cloned()
+}
+
+fn of_cluster(given: Option<&String>, cluster: &str) -> bool {
+    cluster_name(given.map(String::as_str)) == cluster
+}
+
+/// The short name of a cluster that a user gave as name or ARN, or `default`.
+pub fn cluster_name(given: Option<&str>) -> &str {
+    match given {
+        None | Some("") => names::DEFAULT_CLUSTER,
+        Some(text) => text.rsplit('/').next().unwrap_or(text),
+    }
+}
+
+/// Every cluster that something in `objects` names, or that exists.
+pub fn cluster_names(objects: &Objects) -> BTreeSet<String> {
+    let mut found: BTreeSet<String> = objects.clusters.iter().map(|c| object_name(&c.metadata)).collect();
+    found.extend(objects.services.iter().map(|s| cluster_name(s.spec.cluster.as_deref()).to_owned()));
+    found.extend(objects.tasks.iter().map(|t| cluster_name(t.spec.cluster.as_deref()).to_owned()));
+    found.extend(objects.instances.iter().map(|i| cluster_name(i.spec.cluster.as_deref()).to_owned()));
+    found
+}
+
+impl World {
+    /// The world of `cluster` in `namespace`.
+    pub fn gather(
+        objects: &Objects,
+        namespace: &str,
+        cluster: &str,
+        settings: &Settings,
+        leader_epoch: i64,
+    ) -> World {
+        let revisions = revisions(objects);
+        let families = families(objects, &revisions);
+        let by_ecs_name: BTreeMap<String, RevisionName> =
+            revisions.iter().map(|(name, r)| (r.ecs_name(), name.clone())).collect();
+        let tasks = objects
+            .tasks
+            .iter()
+            .filter(|t| of_cluster(t.spec.cluster.as_ref(), cluster))
+            .map(|t| (TaskName::from(object_name(&t.metadata)), task(t, &revisions, &by_ecs_name)))
+            .collect();
+        let services = objects
+            .services
+            .iter()
+            .filter(|s| of_cluster(s.spec.cluster.as_ref(), cluster))
+            .map(|s| (ServiceName::from(object_name(&s.metadata)), service(s)))
+            .collect();
+        let instances: BTreeMap<InstanceName, InstanceState> = objects
+            .instances
+            .iter()
+            .filter(|i| of_cluster(i.spec.cluster.as_ref(), cluster))
+            .map(|i| (InstanceName::from(object_name(&i.metadata)), instance(i, &objects.lease_age)))
+            .collect();
+        let plans = objects
+            .plans
+            .iter()
+            .map(|p| {
+                let state = PlanState { identity: identity(&p.metadata), spec: p.spec.clone() };
+                (InstanceName::from(object_name(&p.metadata)), state)
+            })
+            .filter(|(name, _)| instances.contains_key(name))
+            .collect();
+        let cluster_object =
+            objects.clusters.iter().find(|c| c.metadata.name.as_deref() == Some(cluster)).cloned();
+        let mut world = World {
+            namespace: namespace.to_owned(),
+            cluster: cluster.to_owned(),
+            cluster_object,
+            cluster_in_use: false,
+            revisions,
+            families,
+            services,
+            tasks,
+            instances,
+            plans,
+            settings: settings.clone(),
+            leader_epoch,
+        };
+        world.cluster_in_use =
+            !world.services.is_empty() || !world.instances.is_empty() || world.tasks.values().any(TaskState::holds);
+        world
+    }
+}
+
+fn revisions(objects: &Objects) -> BTreeMap<RevisionName, Revision> {
+    objects
+        .revisions
+        .iter()
+        .map(|r| {
+            let revision = Revision {
+                family: Family::from(r.spec.family.as_str()),
+                number: r.spec.revision,
+                active: r.metadata.deletion_timestamp.is_none(),
+                definition: Definition::parse(&r.spec.definition),
+                object: r.clone(),
+            };
+            (RevisionName::from(object_name(&r.metadata)), revision)
+        })
+        .collect()
+}
+
+fn families(objects: &Objects, revisions: &BTreeMap<RevisionName, Revision>) -> BTreeMap<Family, FamilyState> {
+    let mut families: BTreeMap<Family, FamilyState> = BTreeMap::new();
+    let mut latest: BTreeMap<Family, i64> = BTreeMap::new();
+    for (name, r) in revisions.iter().filter(|(_, r)| r.active) {
+        if latest.get(&r.family).is_none_or(|n| *n < r.number) {
+            latest.insert(r.family.clone(), r.number);
+            families.entry(r.family.clone()).or_default().latest = Some(name.clone());
+        }
+    }
+    for t in &objects.task_definitions {
+        let name = object_name(&t.metadata);
+        let family = Family::from(t.spec.family.clone().unwrap_or(name));
+        let state = families.entry(family).or_default();
+        let observed = t.status.as_ref().map(|s| s.observed_generation);
+        if observed != t.metadata.generation {
+            state.unsettled = true;
+        }
+        let stalled = t.status.iter().flat_map(|s| &s.conditions).find(|c| c.type_ == "Stalled");
+        if let Some(c) = stalled {
+            state.stalled.get_or_insert_with(|| c.message.clone());
+        }
+    }
+    families
+}
+
+fn service(s: &Arc<Service>) -> ServiceState {
+    let spec = &s.spec;
+    let name = object_name(&s.metadata);
+    let deployment = spec.deployment_configuration.as_ref();
+    let desired = i64::from(spec.desired_count.unwrap_or(1));
+    let minimum = i64::from(deployment.and_then(|d| d.minimum_healthy_percent).unwrap_or(100));
+    let maximum = i64::from(deployment.and_then(|d| d.maximum_percent).unwrap_or(200));
+    let mut problems = Vec::new();
+    if desired < 0 {
+        problems.push(Problem::new("spec.desiredCount", format!("must be 0 or more, not {desired}")));
+    }
+    if spec.service_name.as_ref().is_some_and(|n| *n != name) {
+        problems.push(Problem::new(
+            "spec.serviceName",
+            format!("must be absent or the object's own name `{name}`"),
+        ));
+    }
+    if minimum < 0 {
+        problems.push(Problem::new(
+            "spec.deploymentConfiguration.minimumHealthyPercent",
+            format!("must be 0 or more, not {minimum}"),
+        ));
+    }
+    if maximum < 100 && maximum <= minimum {
+        problems.push(Problem::new(
+            "spec.deploymentConfiguration.maximumPercent",
+            format!("must be 100 or more, or above `minimumHealthyPercent` ({minimum}), not {maximum}"),
+        ));
+    }
+    ServiceState {
+        identity: identity(&s.metadata),
+        object: s.clone(),
+        status: s.status.clone().unwrap_or_else(crate::status::untouched_service),
+        desired: desired.max(0),
+        minimum_healthy_percent: minimum.max(0),
+        maximum_percent: maximum.max(0),
+        unsupported: unsupported::of_service(spec),
+        problems,
+    }
+}
+
+fn task(
+    t: &Arc<Task>,
+    revisions: &BTreeMap<RevisionName, Revision>,
+    by_ecs_name: &BTreeMap<String, RevisionName>,
+) -> TaskState {
+    let status = t.status.clone().unwrap_or_default();
+    let revision = label(&t.metadata, labels::REVISION)
+        .map(RevisionName::from)
+        .filter(|r| revisions.contains_key(r))
+        .or_else(|| by_ecs_name.get(short_task_definition(&t.spec.task_definition)).cloned());
+    let demand = revision.as_ref().and_then(|r| revisions.get(r)).map(|r| demand_of(r, t.spec.overrides.as_ref()));
+    TaskState {
+        identity: identity(&t.metadata),
+        object: t.clone(),
+        service: label(&t.metadata, labels::SERVICE).map(ServiceName::from),
+        deployment: label(&t.metadata, labels::DEPLOYMENT).map(DeploymentId::from),
+        revision,
+        instance: t.spec.container_instance.clone().or(status.container_instance).map(InstanceName::from),
+        desired: t.spec.desired_status,
+        last: status.last_status,
+        accepted: status.accepted_at.is_some(),
+        health: status.health_status,
+        started_at: status.started_at.map(|t| t.0),
+        stopped_at: status.stopped_at.map(|t| t.0),
+        created_at: t.metadata.creation_timestamp.as_ref().map(|t| t.0),
+        removed: status.removed_at.is_some(),
+        stop_code: status.stop_code,
+        demand: demand.unwrap_or_default(),
+    }
+}
+
+/// Demand of a task of `revision`; nothing for a revision that does not parse (no such task is ever placed).
+pub fn demand_of(revision: &Revision, overrides: Option<&TaskOverride>) -> Demand {
+    match &revision.definition {
+        Ok(d) => d.demand_with(&revision.object.spec.definition, overrides),
+        Err(_) => Demand::default(),
+    }
+}
+
+/// `family` or `family:revision` of a task definition given by name or ARN.
+pub fn short_task_definition(given: &str) -> &str {
+    given.rsplit('/').next().unwrap_or(given)
+}
+
+fn instance(i: &Arc<ContainerInstance>, lease_age: &BTreeMap<String, Duration>) -> InstanceState {
+    let name = object_name(&i.metadata);
+    let host = i.status.as_ref().and_then(|s| s.host.clone());
+    let reported = host.iter().flat_map(|h| &h.attributes);
+    let attributes =
+        reported.chain(&i.spec.attributes).map(|a| (a.name.clone(), a.value.clone())).collect();
+    InstanceState {
+        identity: identity(&i.metadata),
+        object: i.clone(),
+        wanted: i.spec.status,
+        lease_age: lease_age.get(&name).copied(),
+        host,
+        attributes,
+    }
+}

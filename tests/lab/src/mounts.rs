@@ -1,0 +1,60 @@
+//! Mounts that engines leave behind when they are killed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::command::Tool;
+
+/// Mount points at or below `folder`, deepest and latest first.
+pub fn below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
+    Ok(parse(&table, folder))
+}
+
+fn parse(table: &str, folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|escaped| PathBuf::from(unescape(escaped)))
+        .filter(|point| point.starts_with(folder))
+        .collect();
+    found.reverse();
+    found
+}
+
+/// The kernel writes blanks and the like as three octal digits.
+fn unescape(text: &str) -> String {
+    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+/// Takes away all mounts at or below `folder`.
+///
+/// # Errors
+/// When some stay.
+pub fn clear(folder: &Path) -> Result<()> {
+    for point in below(folder)? {
+        // Gone with another one is as good.
+        Tool::new("umount").arg("--lazy").arg(&point).run()?;
+    }
+    let left = below(folder)?;
+    anyhow::ensure!(left.is_empty(), "still mounted: {left:?}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inner_mounts_come_first_and_neighbours_stay() {
+        let table = "\
+22 1 254:0 / / rw - ext4 /dev/vda rw
+30 22 0:30 / /work/a rw - overlay overlay rw
+31 30 0:31 / /work/a/with\\040blank rw - tmpfs tmpfs rw
+32 22 0:32 / /work/ab rw - tmpfs tmpfs rw
+";
+        let found = parse(table, Path::new("/work/a"));
+        assert_eq!(found, [PathBuf::from("/work/a/with blank"), PathBuf::from("/work/a")]);
+    }
+}
