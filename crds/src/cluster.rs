@@ -14,40 +14,11 @@ use crate::ecs::Tag;
 #[kube(
     group = "tallyman.dev",
     version = "v1alpha1",
+    doc = "A scheduling domain (ECS `Cluster`).",
     kind = "Cluster",
     plural = "clusters",
     shortname = "tclu",
     category = "tallyman",
-    printcolumn(
-        name = "Instances",
-        type_ = "integer",
-        json_path = ".status.registeredContainerInstancesCount"
-    ),
-    printcolumn(
-        name = "Services",
-        type_ = "integer",
-        json_path = ".status.activeServicesCount"
-    ),
-    printcolumn(
-        name = "Running",
-        type_ = "integer",
-        json_path = ".status.runningTasksCount"
-    ),
-    printcolumn(
-        name = "Pending",
-        type_ = "integer",
-        json_path = ".status.pendingTasksCount"
-    ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
     namespaced,
     status = "ClusterStatus"
 )]

@@ -100,3 +100,75 @@ pub fn merge(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Time {
+        serde_json::from_value(text.into()).expect("a time")
+    }
+
+    fn ready(status: ConditionStatus, reason: &'static str) -> Statement {
+        Statement {
+            type_: READY,
+            status,
+            reason,
+            message: format!("It is {reason}."),
+        }
+    }
+
+    #[test]
+    fn the_time_stays_while_the_status_does() {
+        let (early, late) = (at("2026-01-01T00:00:00Z"), at("2026-01-02T00:00:00Z"));
+        let first = merge(&[], &[ready(ConditionStatus::False, "Placing")], 1, &early);
+        let second = merge(
+            &first,
+            &[ready(ConditionStatus::False, "Starting")],
+            2,
+            &late,
+        );
+        assert_eq!(second[0].last_transition_time, early);
+        assert_eq!(second[0].observed_generation, Some(2));
+        assert_eq!(
+            (second[0].reason.as_str(), second[0].message.as_str()),
+            ("Starting", "It is Starting.")
+        );
+        let third = merge(&second, &[ready(ConditionStatus::True, "Steady")], 2, &late);
+        assert_eq!(third[0].last_transition_time, late);
+    }
+
+    #[test]
+    fn what_is_not_stated_any_more_disappears() {
+        let now = at("2026-01-01T00:00:00Z");
+        let stalled = Statement {
+            type_: STALLED,
+            status: ConditionStatus::True,
+            reason: "InvalidSpec",
+            message: String::new(),
+        };
+        let both = merge(
+            &[],
+            &[ready(ConditionStatus::False, "Stalled"), stalled],
+            1,
+            &now,
+        );
+        assert_eq!(
+            both.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(),
+            [READY, STALLED]
+        );
+        let one = merge(&both, &[ready(ConditionStatus::True, "Steady")], 2, &now);
+        assert_eq!(
+            one.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(),
+            [READY]
+        );
+    }
+
+    #[test]
+    fn saying_the_same_twice_changes_nothing() {
+        let (early, late) = (at("2026-01-01T00:00:00Z"), at("2026-01-02T00:00:00Z"));
+        let said = [ready(ConditionStatus::True, "Steady")];
+        let once = merge(&[], &said, 1, &early);
+        assert_eq!(merge(&once, &said, 1, &late), once);
+    }
+}

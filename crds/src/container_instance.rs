@@ -5,12 +5,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules;
-
-use crate::patterns;
-
 use crate::conditions::Condition;
 use crate::ecs::Tag;
+use crate::patterns;
+use crate::rules;
 
 /// A host with an engine and an agent (ECS `ContainerInstance`). Its name is at most 40 characters
 /// long.
@@ -18,51 +16,11 @@ use crate::ecs::Tag;
 #[kube(
     group = "tallyman.dev",
     version = "v1alpha1",
+    doc = "A host (ECS `ContainerInstance`).",
     kind = "ContainerInstance",
     plural = "containerinstances",
     shortname = "cinst",
     category = "tallyman",
-    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.cluster"),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.status"),
-    printcolumn(
-        name = "Agent",
-        type_ = "boolean",
-        json_path = ".status.agentConnected"
-    ),
-    printcolumn(name = "CPU Free", type_ = "string", json_path = ".status.cpuFree"),
-    printcolumn(
-        name = "Memory Free",
-        type_ = "string",
-        json_path = ".status.memoryFree"
-    ),
-    printcolumn(
-        name = "Tasks",
-        type_ = "integer",
-        json_path = ".status.runningTasksCount"
-    ),
-    printcolumn(name = "Engine", type_ = "string", json_path = ".status.host.engine"),
-    printcolumn(
-        name = "Agent Version",
-        type_ = "string",
-        json_path = ".status.host.agentVersion"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Pending",
-        type_ = "integer",
-        json_path = ".status.pendingTasksCount",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Address",
-        type_ = "string",
-        json_path = ".status.host.address",
-        priority = 1
-    ),
     namespaced,
     status = "ContainerInstanceStatus"
 )]
@@ -202,7 +160,7 @@ pub struct HostReport {
     pub registered_resources: Resources,
     /// ECS attributes of the host, such as `ecs.os-type`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 500), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = 500))]
     pub attributes: Vec<Attribute>,
     /// Address at which published ports are reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,10 +6,9 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules;
-
 use crate::ecs::TaskOverride;
 use crate::lifecycle::{DesiredStatus, StopCode};
+use crate::rules;
 use crate::task_definition::TaskDefinitionSpec;
 
 /// The mailbox of one host, derived from the Tasks that are assigned to it. Written by the
@@ -18,17 +17,11 @@ use crate::task_definition::TaskDefinitionSpec;
 #[kube(
     group = "tallyman.dev",
     version = "v1alpha1",
+    doc = "The mailbox of one host; internal.",
     kind = "HostPlan",
     plural = "hostplans",
     shortname = "hplan",
     category = "tallyman",
-    printcolumn(name = "Generation", type_ = "integer", json_path = ".spec.generation"),
-    printcolumn(name = "Epoch", type_ = "integer", json_path = ".spec.leaderEpoch"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
     namespaced
 )]
 #[serde(rename_all = "camelCase")]
@@ -48,11 +41,11 @@ pub struct HostPlanSpec {
     pub container_instance_uid: String,
     /// Every revision that a task below runs, by the revision's object name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 5000))]
+    #[schemars(extend("maxProperties" = 5000, "x-kubernetes-map-type" = "atomic"))]
     pub definitions: BTreeMap<String, PlannedDefinition>,
     /// Tasks of this host that are not known to be STOPPED, or that are being deleted; by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 5000), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = 5000))]
     pub tasks: Vec<PlannedTask>,
 }
 

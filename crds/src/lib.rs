@@ -1,4 +1,37 @@
 //! The shared language of Tallyman: custom resource types, the life cycle of a task, labels and names.
+//!
+//! Everything a user writes and everything one process tells another is a type of this crate; the other crates agree on
+//! nothing else. It decides nothing, talks to nothing and knows no clock. `crdgen` turns the types into the definitions
+//! in `crds/generated/`: docs become `kubectl explain`, attributes become bounds and defaults, and [`rules`] holds what
+//! the API server refuses by itself.
+//!
+//! # Nomenclature
+//!
+//! One word for one thing, here, in code, in logs and in docs. Words of ECS mean what they mean there.
+//!
+//! | Word | Meaning |
+//! |---|---|
+//! | cluster | A scheduling domain: services and tasks of a cluster run on the hosts of that cluster. |
+//! | family | The name under which task definitions are revised. One [`TaskDefinition`] object is one family. |
+//! | task definition | The mutable object a user writes. Each change of its content mints a revision. |
+//! | revision | One immutable snapshot of a task definition, written `family:number`; object [`TaskDefinitionRevision`]. |
+//! | service | Keeps `desiredCount` tasks, or one per host, of a revision running. |
+//! | deployment | The part of a service that runs one revision. The newest is PRIMARY. |
+//! | task | One copy of a revision on one host. Placed once, never moved, never restarted once STOPPED. |
+//! | container | One process tree of a task, as the engine runs it; *essential* when its end is the end of the task. |
+//! | run | One [`RunTask`]: up to ten tasks that belong to no service. |
+//! | container instance, host | A machine with an engine and an agent. *Container instance* is the object and the ECS word, *host* the machine. |
+//! | attribute | A name, or name and value, of a host that placement can ask for. |
+//! | placement | Choosing the host of a task: *constraints* must hold, *strategies* prefer. |
+//! | registered, remaining | What a host has for tasks; what its tasks leave of it. |
+//! | agent | The process on a host that runs its tasks. |
+//! | engine | What the agent runs containers with, such as Docker. |
+//! | operator | The process beside the API server that places tasks and tells people about it. |
+//! | plan (HostPlan) | The mailbox of one host: every task it is to know, derived from the Tasks assigned to it. |
+//! | generation, epoch | Of a plan: how new it is, and which leader wrote it. Neither ever falls. |
+//! | desired status | What somebody wants of a task: RUNNING, then once STOPPED. |
+//! | last status | Where a task is. It has a rank and never goes back. |
+//! | stalled | A failure that will not mend itself; somebody has to change the object. |
 
 pub mod cluster;
 pub mod conditions;

@@ -169,3 +169,97 @@ pub fn may_write(
         Actor::Operator => forward && (!accepted || (host_lost && to == LastStatus::Stopped)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [LastStatus; 8] = [
+        LastStatus::Provisioning,
+        LastStatus::Pending,
+        LastStatus::Activating,
+        LastStatus::Running,
+        LastStatus::Deactivating,
+        LastStatus::Stopping,
+        LastStatus::Deprovisioning,
+        LastStatus::Stopped,
+    ];
+
+    #[test]
+    fn a_status_never_goes_back() {
+        for (rank, from) in ALL.into_iter().enumerate() {
+            for (next, to) in ALL.into_iter().enumerate() {
+                assert_eq!(from.may_become(to), next >= rank, "{from:?} -> {to:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn stopped_absorbs() {
+        for to in ALL {
+            assert_eq!(
+                LastStatus::Stopped.may_become(to),
+                to == LastStatus::Stopped,
+                "{to:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_follows_what_follows_follows() {
+        for a in ALL {
+            for b in ALL {
+                for c in ALL {
+                    assert!(
+                        !(a.may_become(b) && b.may_become(c)) || a.may_become(c),
+                        "{a:?} {b:?} {c:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn statuses_are_spelled_as_they_are_written() {
+        for status in ALL {
+            assert_eq!(
+                serde_json::to_value(status).expect("plain data"),
+                status.as_str()
+            );
+        }
+    }
+
+    #[test]
+    fn the_server_ranks_statuses_as_this_table_does() {
+        let rule = crate::rules::all()
+            .into_iter()
+            .find(|rule| rule.id == "task-last-status")
+            .expect("the rule exists");
+        for (rank, status) in ALL.into_iter().enumerate() {
+            let entry = format!("'{}': {rank}", status.as_str());
+            assert!(
+                rule.expression.contains(&entry),
+                "{entry} is not in: {}",
+                rule.expression
+            );
+        }
+    }
+
+    #[test]
+    fn the_agent_writes_forward_and_the_operator_only_where_no_agent_will() {
+        for from in ALL {
+            for to in ALL {
+                let forward = from.may_become(to);
+                for (accepted, lost) in [(false, false), (false, true), (true, false), (true, true)]
+                {
+                    assert_eq!(may_write(Actor::Agent, from, to, accepted, lost), forward);
+                    let operator = forward && (!accepted || (lost && to == LastStatus::Stopped));
+                    assert_eq!(
+                        may_write(Actor::Operator, from, to, accepted, lost),
+                        operator
+                    );
+                }
+            }
+        }
+    }
+}

@@ -4,12 +4,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules;
-
-use crate::patterns;
-
 use crate::conditions::Condition;
 use crate::ecs::*;
+use crate::patterns;
+use crate::rules;
 
 /// Up to ten standalone copies of a task definition (the input of ECS `RunTask`). Runs once; the
 /// spec is immutable.
@@ -17,38 +15,11 @@ use crate::ecs::*;
 #[kube(
     group = "tallyman.dev",
     version = "v1alpha1",
+    doc = "Up to ten standalone copies of a task definition (ECS `RunTask`).",
     kind = "RunTask",
     plural = "runtasks",
     shortname = "trun",
     category = "tallyman",
-    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.cluster"),
-    printcolumn(
-        name = "Task Definition",
-        type_ = "string",
-        json_path = ".spec.taskDefinition"
-    ),
-    printcolumn(name = "Count", type_ = "integer", json_path = ".spec.count"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Message",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
-        priority = 1
-    ),
     namespaced,
     status = "RunTaskStatus"
 )]

@@ -13,43 +13,11 @@ use crate::run_task::RunTaskSpec;
 #[kube(
     group = "tallyman.dev",
     version = "v1alpha1",
+    doc = "Runs a task on a schedule.",
     kind = "ScheduledTask",
     plural = "scheduledtasks",
     shortname = "tsched",
     category = "tallyman",
-    printcolumn(
-        name = "Schedule",
-        type_ = "string",
-        json_path = ".spec.scheduleExpression"
-    ),
-    printcolumn(
-        name = "Time Zone",
-        type_ = "string",
-        json_path = ".spec.scheduleExpressionTimezone"
-    ),
-    printcolumn(name = "Suspend", type_ = "boolean", json_path = ".spec.suspend"),
-    printcolumn(name = "Last", type_ = "date", json_path = ".status.lastScheduleTime"),
-    printcolumn(
-        name = "Next",
-        type_ = "string",
-        json_path = ".status.nextScheduleTime"
-    ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Message",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
-        priority = 1
-    ),
     namespaced,
     status = "ScheduledTaskStatus"
 )]

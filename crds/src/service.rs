@@ -5,12 +5,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules;
-
-use crate::patterns;
-
 use crate::conditions::Condition;
 use crate::ecs::*;
+use crate::patterns;
+use crate::rules;
 
 /// Keeps copies of a task definition running (the input of ECS `CreateService`). The object's name
 /// is at most 52 characters long.
@@ -18,42 +16,11 @@ use crate::ecs::*;
 #[kube(
     group = "tallyman.dev",
     version = "v1alpha1",
+    doc = "Keeps copies of a task definition running (ECS `Service`).",
     kind = "Service",
     plural = "services",
     shortname = "tsvc",
     category = "tallyman",
-    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.cluster"),
-    printcolumn(
-        name = "Task Definition",
-        type_ = "string",
-        json_path = ".status.taskDefinition"
-    ),
-    printcolumn(
-        name = "Desired",
-        type_ = "integer",
-        json_path = ".status.desiredCount"
-    ),
-    printcolumn(
-        name = "Running",
-        type_ = "integer",
-        json_path = ".status.runningCount"
-    ),
-    printcolumn(
-        name = "Pending",
-        type_ = "integer",
-        json_path = ".status.pendingCount"
-    ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.message"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
     namespaced,
     status = "ServiceStatus",
     scale(

@@ -5,13 +5,11 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules;
-
-use crate::patterns;
-
 use crate::conditions::Condition;
 use crate::ecs::*;
 use crate::lifecycle::{DesiredStatus, HealthStatus, LastStatus, StopCode};
+use crate::patterns;
+use crate::rules;
 
 /// One copy of a task definition on one host (ECS `Task`). It is never restarted once STOPPED. Made
 /// by the operator for services and runs; a user's own Task is ECS `StartTask` with
@@ -21,41 +19,11 @@ use crate::lifecycle::{DesiredStatus, HealthStatus, LastStatus, StopCode};
 #[kube(
     group = "tallyman.dev",
     version = "v1alpha1",
+    doc = "One copy of a task definition on one host (ECS `Task`).",
     kind = "Task",
     plural = "tasks",
     shortname = "task",
     category = "tallyman",
-    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.cluster"),
-    printcolumn(name = "Group", type_ = "string", json_path = ".spec.group"),
-    printcolumn(
-        name = "Task Definition",
-        type_ = "string",
-        json_path = ".spec.taskDefinition"
-    ),
-    printcolumn(
-        name = "Last Status",
-        type_ = "string",
-        json_path = ".status.lastStatus"
-    ),
-    printcolumn(name = "Desired", type_ = "string", json_path = ".spec.desiredStatus"),
-    printcolumn(
-        name = "Host",
-        type_ = "string",
-        json_path = ".status.containerInstance"
-    ),
-    printcolumn(name = "Health", type_ = "string", json_path = ".status.healthStatus"),
-    printcolumn(name = "Ports", type_ = "string", json_path = ".status.ports"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.stoppedReason",
-        priority = 1
-    ),
     namespaced,
     status = "TaskStatus"
 )]
@@ -212,7 +180,7 @@ pub struct TaskStatus {
     pub ports: Option<String>,
     /// The task's containers as the host sees them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = 20))]
     pub containers: Vec<ContainerStatus>,
 }
 

@@ -4,12 +4,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules;
-
-use crate::patterns;
-
 use crate::conditions::Condition;
 use crate::ecs::*;
+use crate::patterns;
+use crate::rules;
 
 /// A family of task definitions (the input of ECS `RegisterTaskDefinition`). Each change of its
 /// content mints the next revision; services and runs name the family, or `family:revision`. The
@@ -18,33 +16,11 @@ use crate::ecs::*;
 #[kube(
     group = "tallyman.dev",
     version = "v1alpha1",
+    doc = "A family of task definitions.",
     kind = "TaskDefinition",
     plural = "taskdefinitions",
     shortname = "tdef",
     category = "tallyman",
-    printcolumn(name = "Family", type_ = "string", json_path = ".status.family"),
-    printcolumn(name = "Latest", type_ = "string", json_path = ".status.latest"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Message",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
-        priority = 1
-    ),
     namespaced,
     status = "TaskDefinitionStatus"
 )]

@@ -4,9 +4,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules;
-
 use crate::conditions::Condition;
+use crate::rules;
 use crate::task_definition::TaskDefinitionSpec;
 
 /// An immutable snapshot of a task definition, named `<task definition>-<revision>`. Written by the
@@ -15,18 +14,11 @@ use crate::task_definition::TaskDefinitionSpec;
 #[kube(
     group = "tallyman.dev",
     version = "v1alpha1",
+    doc = "An immutable snapshot of a task definition (ECS `TaskDefinition`).",
     kind = "TaskDefinitionRevision",
     plural = "taskdefinitionrevisions",
     shortname = "tdrev",
     category = "tallyman",
-    printcolumn(name = "Family", type_ = "string", json_path = ".spec.family"),
-    printcolumn(name = "Revision", type_ = "integer", json_path = ".spec.revision"),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.status"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
     namespaced,
     status = "TaskDefinitionRevisionStatus"
 )]
@@ -40,7 +32,10 @@ pub struct TaskDefinitionRevisionSpec {
     #[schemars(range(min = 1))]
     pub revision: i64,
     /// The task definition as it was registered.
-    #[schemars(schema_with = "crate::schema::checked::<TaskDefinitionSpec>")]
+    #[schemars(
+        schema_with = "crate::schema::checked::<TaskDefinitionSpec>",
+        extend("x-kubernetes-map-type" = "atomic")
+    )]
     pub definition: TaskDefinitionSpec,
 }
 

@@ -124,8 +124,9 @@ pub enum DeploymentLifecycleHookStage {
     PostProductionTrafficShift,
 }
 
-/// Free-form data handed to a hook; only its presence is kept.
+/// Free-form data handed to a hook. The object keeps it; this type does not read it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct HookDetails {}
 
 /// What follows when a hook does not answer in time.

@@ -1,12 +1,13 @@
 //! From the types of this crate to the CustomResourceDefinitions that are applied.
 //!
-//! `kube`'s derive gives the skeleton of a definition (names, columns, subresources); the schema is made here, because
+//! `kube`'s derive gives the skeleton of a definition (names, subresources); the schema is made here, because
 //! a structural schema wants less than what a JSON Schema generator says by default: no `null`, no formats that the API
 //! server does not know, no defaults in a status, a list type on every list. [`crds`] is what `crdgen` writes and what
 //! tests compare with; nothing else in the project should use a kind's own `crd()`.
 //!
 //! This module must never know a field by name: what is true of one field is said by an attribute at that field.
 
+mod columns;
 mod structural;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -77,13 +78,14 @@ where
             .as_ref()
             .is_some_and(|subresources| subresources.status.is_some())
     });
-    let schema = root::<K, Spec, Status>(&kind, has_status);
+    let schema = root::<Spec, Status>(&kind, has_status);
     if let Some(versions) = json
         .pointer_mut("/spec/versions")
         .and_then(Value::as_array_mut)
     {
         for version in versions {
             version["schema"] = json!({ "openAPIV3Schema": schema });
+            version["additionalPrinterColumns"] = columns::of(&kind).into();
         }
     }
     structural::sort(&mut json);
@@ -91,12 +93,7 @@ where
 }
 
 /// Schema of a whole object: `spec`, `status`, and the rules that need `metadata.name`.
-fn root<K, Spec, Status>(kind: &str, has_status: bool) -> Value
-where
-    K: Resource<DynamicType = ()>,
-    Spec: JsonSchema,
-    Status: JsonSchema,
-{
+fn root<Spec: JsonSchema, Status: JsonSchema>(kind: &str, has_status: bool) -> Value {
     let spec = of::<Spec>();
     let mut root = Map::new();
     root.insert("type".into(), "object".into());

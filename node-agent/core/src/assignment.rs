@@ -42,7 +42,7 @@ pub struct Plan {
 /// One entry of a plan.
 #[derive(Clone, Debug, PartialEq)]
 enum Entry {
-    Good(PlannedTask),
+    Good(Box<PlannedTask>),
     /// Name and uid could be read, the rest not.
     Bad {
         name: String,
@@ -70,7 +70,7 @@ impl From<HostPlanSpec> for Plan {
             cluster: spec.cluster,
             container_instance_uid: spec.container_instance_uid,
             definitions: spec.definitions.into_iter().map(|(key, d)| (key, Ok(d))).collect(),
-            tasks: spec.tasks.into_iter().map(Entry::Good).collect(),
+            tasks: spec.tasks.into_iter().map(|task| Entry::Good(Box::new(task))).collect(),
         }
     }
 }
@@ -122,7 +122,7 @@ fn read<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
 
 fn entry(value: &Value) -> Entry {
     let why = match read::<PlannedTask>(value) {
-        Ok(task) => return Entry::Good(task),
+        Ok(task) => return Entry::Good(Box::new(task)),
         Err(why) => why,
     };
     match (text(value, "name"), text(value, "uid")) {

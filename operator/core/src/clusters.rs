@@ -44,7 +44,7 @@ pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
     }
     if !deleting && !fenced {
         plan.actions
-            .push(Action::AddFinalizer { target: target.clone(), finalizer: labels::IN_USE_FINALIZER });
+            .push(Action::AddFinalizer { target: target.clone(), finalizer: labels::IN_USE_FINALIZER, label: None });
     }
     let previous = object.status.clone().unwrap_or(ClusterStatus {
         observed_generation: conditions::UNOBSERVED,

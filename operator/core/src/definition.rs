@@ -191,10 +191,10 @@ fn check_container(
         if mode == Some(NetworkMode::None) {
             problems.push(Problem::new(at("portMappings"), "must be empty when `networkMode` is `none`"));
         }
-        if !container_ports.insert(port) {
+        if !container_ports.insert((port, m.protocol.unwrap_or(TransportProtocol::Tcp), m.host_port.unwrap_or(0))) {
             problems.push(Problem::new(
                 at("portMappings.containerPort"),
-                format!("{port} must be exposed only once in a container"),
+                format!("{port} must be published only once with the same `protocol` and `hostPort`"),
             ));
         }
         match m.host_port {

@@ -71,7 +71,7 @@ pub fn healthy_from(task: &TaskState, settings: &Settings) -> Option<Timestamp> 
 }
 
 fn healthy(task: &TaskState, checked: bool, settings: &Settings, now: Timestamp) -> bool {
-    if task.last != LastStatus::Running || task.leaving() {
+    if task.last != LastStatus::Running || task.leaving() || task.health == HealthStatus::Unhealthy {
         return false;
     }
     if checked {
@@ -150,7 +150,7 @@ pub struct Step {
 pub struct Bounds {
     /// D, the desired count.
     pub desired: i64,
-    /// L = ceil(D x minimumHealthyPercent / 100).
+    /// L = ceil(D x minimumHealthyPercent / 100), at most D.
     pub lower: i64,
     /// U = floor(D x maximumPercent / 100).
     pub upper: i64,
@@ -168,7 +168,8 @@ impl Bounds {
     pub fn new(desired: i64, minimum_healthy_percent: i64, maximum_percent: i64) -> Bounds {
         Bounds {
             desired,
-            lower: (desired * minimum_healthy_percent + 99) / 100,
+            // More than all cannot be had: without the bound, 150 percent would hold every task for ever.
+            lower: ((desired * minimum_healthy_percent + 99) / 100).min(desired),
             upper: desired * maximum_percent / 100,
         }
     }
@@ -177,7 +178,7 @@ impl Bounds {
 /// What to start and to stop, given the buckets.
 ///
 /// n = min(D - kept, U - T) tasks are started. Of the superseded and leaving tasks those that are PENDING or UNHEALTHY
-/// are stopped at once, the others while more than L tasks stay healthy. T counts every task that is not STOPPED, so
+/// are stopped at once, those that run and do not count as healthy once L others do, the healthy ones while L stay. T counts every task that is not STOPPED, so
 /// that the sum of old, new and stopping never exceeds U.
 pub fn step(members: &[Member<'_>], bounds: Bounds, ledger: &Ledger, service: &ServiceName) -> Step {
     let count = |b: Bucket| i64::try_from(members.iter().filter(|m| m.bucket == b).count()).unwrap_or(i64::MAX);
@@ -199,12 +200,19 @@ pub fn step(members: &[Member<'_>], bounds: Bounds, ledger: &Ledger, service: &S
     for m in old {
         if idle(m) {
             stop.push(m.name.clone());
+        } else if !m.healthy {
+            // It runs and does not count (yet): without it no less is healthy, but where too little is, it may be
+            // what counts next.
+            if healthy_now >= bounds.lower {
+                stop.push(m.name.clone());
+            }
         } else if budget > 0 {
             budget -= 1;
             stop.push(m.name.clone());
         }
     }
-    stop.extend(unhealthy_to_stop(members, bounds, upper - total - start, stopping));
+    let blocked = start == 0 && total >= upper && stopping == 0;
+    stop.extend(unhealthy_to_stop(members, bounds, blocked));
     stop.extend(scale_in(members, bounds, budget, ledger, service));
 
     let waiting = members.iter().any(|m| {
@@ -221,22 +229,22 @@ fn idle(m: &Member<'_>) -> bool {
 }
 
 /// Unhealthy tasks of the primary deployment: each is stopped once a replacement is healthy; where `maximumPercent`
-/// leaves no room for a replacement, they are stopped first, one at a time (ecs-semantics 2.5).
-fn unhealthy_to_stop(members: &[Member<'_>], bounds: Bounds, room: i64, stopping: i64) -> Vec<TaskName> {
-    let unhealthy = || members.iter().filter(|m| m.bucket == Bucket::Unhealthy);
-    let n = i64::try_from(unhealthy().count()).unwrap_or(i64::MAX);
-    if n == 0 {
-        return Vec::new();
-    }
+/// leaves no room for a replacement (`blocked`), they are stopped first, one at a time (ecs-semantics 2.5).
+fn unhealthy_to_stop(members: &[Member<'_>], bounds: Bounds, blocked: bool) -> Vec<TaskName> {
+    let mut unhealthy: Vec<_> = members.iter().filter(|m| m.bucket == Bucket::Unhealthy).collect();
+    let n = i64::try_from(unhealthy.len()).unwrap_or(i64::MAX);
     let healthy_kept = i64::try_from(
         members.iter().filter(|m| m.bucket == Bucket::Kept && m.healthy).count(),
     )
     .unwrap_or(i64::MAX);
     let kept = i64::try_from(members.iter().filter(|m| m.bucket == Bucket::Kept).count()).unwrap_or(i64::MAX);
     let replaced = (healthy_kept + n - bounds.desired).clamp(0, n);
-    let blocked = room <= 0 && kept + n <= bounds.desired && stopping == 0;
-    let take = if replaced == 0 && blocked { 1 } else { replaced };
-    unhealthy().take(usize::try_from(take).unwrap_or(0)).map(|m| m.name.clone()).collect()
+    let take = if replaced == 0 && blocked && kept + n <= bounds.desired { n.min(1) } else { replaced };
+    if replaced > 0 {
+        // A replacement that turned unhealthy itself is the one that goes: the youngest.
+        unhealthy.reverse();
+    }
+    unhealthy.into_iter().take(usize::try_from(take).unwrap_or(0)).map(|m| m.name.clone()).collect()
 }
 
 /// Tasks of the primary deployment above the desired count: those that do not run yet first, then from the zone and the

@@ -20,7 +20,8 @@ use crate::status::{Standing, json, statements};
 use crate::unsupported;
 use crate::world::{Objects, short_task_definition};
 
-/// Decides for every TaskDefinition and revision of the namespace `objects` come from.
+/// Decides for every object of the namespace that belongs to no cluster: TaskDefinitions, revisions, and the kinds
+/// that nothing carries out yet.
 pub fn plan(objects: &Objects, namespace: &str, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let owners = owners(objects);
@@ -33,6 +34,7 @@ pub fn plan(objects: &Objects, namespace: &str, now: Timestamp) -> Plan {
     for r in &objects.revisions {
         revision(r, &used, now, &mut plan);
     }
+    crate::not_yet::plan_all(objects, now, &mut plan);
     plan
 }
 
@@ -119,15 +121,25 @@ fn register(
             // The content was registered, and its revision has been deregistered and is gone since.
             let gone = newest.is_none_or(|r| r.spec.revision < previous.latest_revision)
                 && previous.observed_generation == generation;
-            let number = if same || gone { highest } else { highest + 1 };
-            if !same && !gone {
+            let ecs_name = |n| names::family_revision(family, n);
+            if same || gone {
+                next.latest_revision = highest;
+                next.latest = latest_active(&existing).map(ecs_name);
+                let number = if same { newest.map_or(highest, |r| r.spec.revision) } else { highest };
+                let active = same && newest.is_some_and(|r| r.metadata.deletion_timestamp.is_none());
+                let text = if active {
+                    format!("Registered as {}.", ecs_name(number))
+                } else {
+                    format!("{} was deregistered; a change registers the next revision.", ecs_name(number))
+                };
+                (Standing::Ready, "Registered", text)
+            } else {
+                let number = highest + 1;
                 mint(namespace, t, family, number, plan);
+                next.latest_revision = number;
+                next.latest = Some(ecs_name(number));
+                (Standing::Ready, "Registered", format!("Registered as {}.", ecs_name(number)))
             }
-            next.latest_revision = number;
-            next.latest = if same || gone { latest_active(&existing) } else { Some(number) }
-                .map(|n| names::family_revision(family, n));
-            let text = format!("Registered as {}.", names::family_revision(family, number));
-            (Standing::Ready, "Registered", text)
         }
     };
     let was = previous.conditions.iter().find(|c| c.type_ == conditions::READY);
@@ -192,6 +204,10 @@ fn in_use(objects: &Objects) -> BTreeSet<String> {
         });
         if !done {
             used.insert(short_task_definition(&t.spec.task_definition).to_owned());
+            // A user's own task may name a family; its label says which revision that was.
+            let label = t.metadata.labels.as_ref().and_then(|l| l.get(labels::REVISION));
+            let revision = objects.revisions.iter().find(|r| label.is_some_and(|l| *l == name(&r.metadata)));
+            used.extend(revision.map(|r| names::family_revision(&r.spec.family, r.spec.revision)));
         }
     }
     for s in &objects.services {

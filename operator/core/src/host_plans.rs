@@ -5,35 +5,49 @@ use std::collections::BTreeMap;
 use tallyman_crds::{DesiredStatus, HostPlanSpec, LastStatus, PlannedDefinition, PlannedTask, StopCode, labels};
 
 use crate::names::{InstanceName, TaskName};
-use crate::plan::{Action, Kind, Plan, Target};
+use crate::plan::{Action, Kind, Plan, Target, merge_patch};
+use crate::status::json;
 use crate::world::{InstanceState, TaskState, World};
 
 /// Makes missing mailboxes, and writes every plan that is not what the tasks say.
 pub(crate) fn plan_all(world: &World, plan: &mut Plan) {
     for (name, instance) in &world.instances {
         let wanted = derive(world, name, instance);
+        // What the agent holds already: it refuses anything older, so a plan that was lost, or came back from a backup,
+        // goes on from there.
+        let held = instance.host.as_ref().map_or(0, |h| h.applied_plan_generation);
         match world.plans.get(name) {
             None if !instance.identity.deleting => plan.actions.push(Action::PrepareHost {
                 instance: Target::new(Kind::ContainerInstance, name, &instance.identity),
                 plan: Box::new(HostPlanSpec {
-                    generation: 1,
+                    generation: held + 1,
                     definitions: BTreeMap::new(),
                     tasks: Vec::new(),
                     ..wanted
                 }),
             }),
             None => {}
+            // Of a host of the same name that was deregistered: its owner is gone, and it goes with it. Writing on it
+            // would lose the new host's generations with it.
+            Some(current) if current.spec.container_instance_uid != wanted.container_instance_uid => {
+                if current.spec.leader_epoch <= world.leader_epoch {
+                    plan.actions.push(Action::Delete(Target::new(Kind::HostPlan, name, &current.identity)));
+                }
+            }
             Some(current) => {
                 let same = current.spec.tasks == wanted.tasks
                     && current.spec.definitions == wanted.definitions
                     && current.spec.cluster == wanted.cluster
-                    && current.spec.container_instance_uid == wanted.container_instance_uid;
+                    && current.spec.generation >= held;
                 // A newer leader wrote it: this one is deposed and has no say.
                 let fenced = current.spec.leader_epoch > world.leader_epoch;
                 if !same && !fenced {
+                    let next = HostPlanSpec { generation: current.spec.generation.max(held) + 1, ..wanted };
+                    let patch = merge_patch(&json(&current.spec), &json(&next)).unwrap_or_default();
                     plan.actions.push(Action::WriteHostPlan {
                         plan: Target::new(Kind::HostPlan, name, &current.identity),
-                        spec: Box::new(HostPlanSpec { generation: current.spec.generation + 1, ..wanted }),
+                        spec: Box::new(next),
+                        patch,
                     });
                 }
             }
@@ -71,6 +85,11 @@ fn derive(world: &World, name: &InstanceName, instance: &InstanceState) -> HostP
         let Some((revision_name, revision)) =
             t.revision.as_ref().and_then(|r| world.revisions.get_key_value(r))
         else {
+            // Its revision is gone: nothing can be started of it, but it can still be stopped and removed.
+            let planned = planned(task_name, t, t.object.spec.task_definition.clone());
+            if planned.desired_status == DesiredStatus::Stopped {
+                spec.tasks.push(planned);
+            }
             continue;
         };
         spec.definitions.entry(revision_name.to_string()).or_insert_with(|| PlannedDefinition {
@@ -87,6 +106,9 @@ fn planned(name: &TaskName, t: &TaskState, definition: String) -> PlannedTask {
     let stopping = t.leaving() || t.last == LastStatus::Stopped;
     let (code, reason) = if !stopping {
         (None, None)
+    } else if t.last == LastStatus::Stopped {
+        // It ended already, and why stays as it was told.
+        (t.stop_code, t.object.status.as_ref().and_then(|s| s.stopped_reason.clone()))
     } else if t.desired == DesiredStatus::Stopped {
         let code = t.object.spec.stop_code.unwrap_or(StopCode::UserInitiated);
         let reason = t.object.spec.stopped_reason.clone().unwrap_or_else(|| "Task stopped by user".to_owned());

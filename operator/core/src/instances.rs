@@ -61,9 +61,7 @@ pub(crate) fn lost(world: &World, now: Timestamp, plan: &mut Plan) -> Lost {
     }
     // Tasks whose host does not exist any more.
     for t in world.tasks.values().filter(|t| t.holds()) {
-        if let Some(gone) = t.instance.as_ref().filter(|i| !world.instances.contains_key(*i))
-            && t.service.is_some()
-        {
+        if let Some(gone) = t.instance.as_ref().filter(|i| !world.instances.contains_key(*i)) {
             lost.hosts.insert(gone.clone(), format!("Container instance {gone} was deregistered"));
         }
     }
@@ -91,7 +89,7 @@ pub(crate) fn plan_all(world: &World, ledger: &Ledger, now: Timestamp, plan: &mu
             }
         } else if !fenced {
             plan.actions
-                .push(Action::AddFinalizer { target: target.clone(), finalizer: labels::IN_USE_FINALIZER });
+                .push(Action::AddFinalizer { target: target.clone(), finalizer: labels::IN_USE_FINALIZER, label: None });
         }
         publish(world, ledger, name, i, &target, now, plan);
         wake(world, i, now, plan);

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use tallyman_crds::LastStatus;
+use jiff::Timestamp;
 
-use crate::names::InstanceName;
+use crate::deployments::{self, Bounds};
+use crate::names::{DeploymentId, InstanceName};
+use crate::plan::{Action, Plan};
 use crate::world::World;
 
 /// A broken invariant.
@@ -28,7 +30,6 @@ impl fmt::Display for Violation {
 ///
 /// - `I1` no host holds more CPU or memory than it registered;
 /// - `I2` no fixed host port is held twice on a host;
-/// - `I3` no service has more tasks than maximumPercent allows (or its desired count, if that is more);
 /// - `I4` a task is in the plan of its own host only;
 /// - `I5` every service task has a host and the stop finalizer.
 pub fn check(world: &World) -> Vec<Violation> {
@@ -64,28 +65,63 @@ pub fn check(world: &World) -> Vec<Violation> {
             });
         }
     }
-    for (name, s) in &world.services {
-        let total = world.tasks.values().filter(|t| t.service.as_ref() == Some(name) && t.holds()).count();
-        let allowed = (s.desired * s.maximum_percent / 100).max(s.desired);
-        // Tasks that are on their way out after the desired count fell are not of our making.
-        let staying = world
-            .tasks
-            .values()
-            .filter(|t| t.service.as_ref() == Some(name) && t.holds() && !t.leaving() && t.last < LastStatus::Running)
-            .count();
-        if i64::try_from(total).unwrap_or(i64::MAX) > allowed && staying > 0 && s.status.observed_generation == s.identity.generation {
-            found.push(Violation {
-                id: "I3",
-                message: format!("service {name} has {total} tasks, {allowed} are allowed, and {staying} are being started"),
-            });
-        }
-    }
     for (host, plan) in &world.plans {
         for entry in &plan.spec.tasks {
             let Some(t) = world.tasks.get(entry.name.as_str()).filter(|t| t.identity.uid == entry.uid) else { continue };
             if t.instance.as_ref() != Some(host) {
                 found.push(Violation { id: "I4", message: format!("task {} is in the plan of {host}", entry.name) });
             }
+        }
+    }
+    found
+}
+
+/// Checks what must hold of a plan that was made of `world` at `now`. (Of the world itself it cannot be asked: whoever
+/// lowers a count or a percentage makes what was right too much.)
+///
+/// - `I3` no task is started above maximumPercent, or above the desired count if that is more;
+/// - `I6` no task is started under a name that is taken;
+/// - `I7` no healthy task is stopped below minimumHealthyPercent, but for a service that is being deleted.
+pub fn check_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut starts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut stops: BTreeSet<&str> = BTreeSet::new();
+    for action in &plan.actions {
+        match action {
+            Action::CreateTask(t) => {
+                let name = t.metadata.name.as_deref().unwrap_or_default();
+                if world.tasks.contains_key(name) {
+                    found.push(Violation { id: "I6", message: format!("task {name} is started and is there already") });
+                }
+                let service = t.metadata.labels.as_ref().and_then(|l| l.get(tallyman_crds::labels::SERVICE));
+                *starts.entry(service.map_or("", String::as_str)).or_default() += 1;
+            }
+            Action::StopTask { task, .. } => {
+                stops.insert(task.name.as_str());
+            }
+            _ => {}
+        }
+    }
+    for (name, s) in &world.services {
+        let bounds = Bounds::new(s.desired, s.minimum_healthy_percent, s.maximum_percent);
+        let members = deployments::classify(world, name, &DeploymentId::from(""), now);
+        let held = members.iter().filter(|m| m.task.holds()).count();
+        let started = starts.get(name.as_str()).copied().unwrap_or(0);
+        let allowed = bounds.upper.max(bounds.desired);
+        if started > 0 && i64::try_from(held + started).unwrap_or(i64::MAX) > allowed {
+            found.push(Violation {
+                id: "I3",
+                message: format!("service {name} has {held} tasks, {started} are started, {allowed} are allowed"),
+            });
+        }
+        let healthy = members.iter().filter(|m| m.healthy).count();
+        let stopped = members.iter().filter(|m| m.healthy && stops.contains(m.name.as_str())).count();
+        let least = i64::try_from(healthy).unwrap_or(i64::MAX).min(bounds.lower);
+        if !s.identity.deleting && i64::try_from(healthy - stopped).unwrap_or(0) < least {
+            found.push(Violation {
+                id: "I7",
+                message: format!("service {name} has {healthy} healthy tasks, {stopped} of them are stopped, {least} must stay"),
+            });
         }
     }
     found

@@ -20,6 +20,7 @@ pub mod world;
 mod clusters;
 mod host_plans;
 mod instances;
+mod not_yet;
 mod service_report;
 mod services;
 mod status;

@@ -233,19 +233,6 @@ impl Ledger {
         ledger
     }
 
-    /// As [`Ledger::of`], without what `task` itself holds.
-    pub fn without(world: &World, task: &crate::names::TaskName) -> Ledger {
-        let mut ledger = Ledger {
-            rooms: world.instances.iter().map(|(n, i)| (n.clone(), room(i, world))).collect(),
-        };
-        for (_, t) in world.tasks.iter().filter(|(n, t)| *n != task && t.holds()) {
-            if let Some(instance) = &t.instance {
-                ledger.take(instance, &t.demand, t.service.as_ref());
-            }
-        }
-        ledger
-    }
-
     /// Enters a task.
     pub fn take(&mut self, instance: &InstanceName, demand: &Demand, service: Option<&ServiceName>) {
         let Some(room) = self.rooms.get_mut(instance) else { return };

@@ -119,6 +119,8 @@ pub enum Action {
         target: Target,
         /// The finalizer.
         finalizer: &'static str,
+        /// A label that is set in the same write: the revision that a user's own Task was admitted with.
+        label: Option<(&'static str, String)>,
     },
     /// Take a finalizer of ours away.
     RemoveFinalizer {
@@ -140,6 +142,8 @@ pub enum Action {
         plan: Target,
         /// Its new content.
         spec: Box<HostPlanSpec>,
+        /// Merge patch that makes the new content of the old.
+        patch: Value,
     },
 }
 

@@ -7,7 +7,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use tallyman_crds::ecs::SchedulingStrategy;
 use tallyman_crds::{DesiredStatus, StopCode, Task, TaskSpec, labels, names};
 
-use crate::definition::Demand;
 use crate::deployments::{self, Bounds, Bucket, Member, Step};
 use crate::names::{DeploymentId, Family, InstanceName, RevisionName, ServiceName, TaskName};
 use crate::placement::{Ledger, Unplaceable};
@@ -148,6 +147,7 @@ fn reconcile(
         plan.actions.push(Action::AddFinalizer {
             target: target(name, service),
             finalizer: labels::SERVICE_FINALIZER,
+            label: None,
         });
         return;
     }
@@ -342,11 +342,6 @@ fn wake_for_health(members: &[Member<'_>], world: &World, now: Timestamp, plan: 
             plan.wake(at);
         }
     }
-}
-
-/// Demand of a task of the service's own revision.
-pub(crate) fn demand(revision: &Revision) -> Demand {
-    revision.definition.as_ref().map(|d| d.demand.clone()).unwrap_or_default()
 }
 
 /// Time as the API spells it.

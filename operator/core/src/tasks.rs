@@ -92,26 +92,28 @@ fn admit(world: &World, ledger: &mut Ledger, name: &TaskName, t: &TaskState, now
     if !unsupported.refused.is_empty() {
         return fail(plan, unsupported.sentence().unwrap_or_default());
     }
-    let (_, revision) = match services::resolve(world, &t.object.spec.task_definition, |_| false) {
+    let (revision_name, _) = match services::resolve(world, &t.object.spec.task_definition, |_| false) {
         Ok(found) => found,
         // Helm and Flux may apply the TaskDefinition a moment later.
         Err(Unresolved::Unsettled(_)) => return,
         Err(Unresolved::NotFound(m)) => return wait_for_definition(name, t, &m, now, plan),
         Err(Unresolved::Inactive(m) | Unresolved::Invalid(m)) => return fail(plan, m),
     };
-    if !t.identity.finalizers.contains(labels::STOP_FINALIZER) {
-        plan.actions
-            .push(Action::AddFinalizer { target: target(name, t), finalizer: labels::STOP_FINALIZER });
+    // The label keeps the revision when the family moves on.
+    let fenced = t.identity.finalizers.contains(labels::STOP_FINALIZER);
+    let Some(revision) = t.revision.as_ref().and_then(|r| world.revisions.get(r)).filter(|_| fenced) else {
+        let chosen = t.revision.as_ref().unwrap_or(&revision_name);
+        plan.actions.push(Action::AddFinalizer {
+            target: target(name, t),
+            finalizer: labels::STOP_FINALIZER,
+            label: Some((labels::REVISION, chosen.to_string())),
+        });
         return;
-    }
+    };
     let demand = demand_of(revision, t.object.spec.overrides.as_ref());
     let given = t.object.spec.container_instance.as_deref().map(InstanceName::from);
     let placed = match &given {
-        Some(instance) => {
-            // Until it is admitted the ledger already counts a task that names its host: give that back first.
-            let mut room = Ledger::without(world, name);
-            room.place_on(instance, &demand, world).map(|()| instance.clone())
-        }
+        Some(instance) => ledger.place_on(instance, &demand, world).map(|()| instance.clone()),
         None => ledger.place(&demand, None, world),
     };
     match placed {

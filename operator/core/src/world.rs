@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tallyman_crds::ecs::TaskOverride;
 use tallyman_crds::{
     Cluster, ContainerInstance, DesiredInstanceStatus, DesiredStatus, HealthStatus, HostPlan, HostPlanSpec,
-    HostReport, LastStatus, Service, ServiceStatus, StopCode, Task, TaskDefinition, TaskDefinitionRevision,
+    HostReport, LastStatus, RunTask, ScheduledTask, Service, ServiceStatus, StopCode, Task, TaskDefinition, TaskDefinitionRevision,
     labels, names,
 };
 
@@ -37,6 +37,10 @@ pub struct Objects {
     pub instances: Vec<Arc<ContainerInstance>>,
     /// All host plans of the namespace.
     pub plans: Vec<Arc<HostPlan>>,
+    /// All RunTasks of the namespace.
+    pub run_tasks: Vec<Arc<RunTask>>,
+    /// All ScheduledTasks of the namespace.
+    pub scheduled_tasks: Vec<Arc<ScheduledTask>>,
     /// For how long each host's Lease has not been seen to change, on the operator's own clock.
     /// A host whose Lease was never seen to change is absent.
     pub lease_age: BTreeMap<String, Duration>,
@@ -153,7 +157,7 @@ pub struct TaskState {
     pub deployment: Option<DeploymentId>,
     /// Its revision, if it resolves.
     pub revision: Option<RevisionName>,
-    /// The host it is placed on.
+    /// The host it is placed on; `None` for a user's own task that is not admitted yet.
     pub instance: Option<InstanceName>,
     /// What is wanted of it.
     pub desired: DesiredStatus,
@@ -376,7 +380,9 @@ fn service(s: &Arc<Service>) -> ServiceState {
     let spec = &s.spec;
     let name = object_name(&s.metadata);
     let deployment = spec.deployment_configuration.as_ref();
-    let desired = i64::from(spec.desired_count.unwrap_or(1));
+    // Absent: what is wanted now, or 1 for a service that nobody has seen (ECS UpdateService keeps the count).
+    let seen = s.status.as_ref().filter(|s| s.observed_generation >= 0).map(|s| s.desired_count);
+    let desired = i64::from(spec.desired_count.or(seen).unwrap_or(1));
     let minimum = i64::from(deployment.and_then(|d| d.minimum_healthy_percent).unwrap_or(100));
     let maximum = i64::from(deployment.and_then(|d| d.maximum_percent).unwrap_or(200));
     let mut problems = Vec::new();
@@ -424,13 +430,19 @@ fn task(
         .filter(|r| revisions.contains_key(r))
         .or_else(|| by_ecs_name.get(short_task_definition(&t.spec.task_definition)).cloned());
     let demand = revision.as_ref().and_then(|r| revisions.get(r)).map(|r| demand_of(r, t.spec.overrides.as_ref()));
+    let service = label(&t.metadata, labels::SERVICE).map(ServiceName::from);
+    // A user's own task that names a host holds nothing there before it is admitted.
+    let placed = match &service {
+        Some(_) => t.spec.container_instance.clone().or(status.container_instance),
+        None => status.container_instance,
+    };
     TaskState {
         identity: identity(&t.metadata),
         object: t.clone(),
-        service: label(&t.metadata, labels::SERVICE).map(ServiceName::from),
+        service,
         deployment: label(&t.metadata, labels::DEPLOYMENT).map(DeploymentId::from),
         revision,
-        instance: t.spec.container_instance.clone().or(status.container_instance).map(InstanceName::from),
+        instance: placed.map(InstanceName::from),
         desired: t.spec.desired_status,
         last: status.last_status,
         accepted: status.accepted_at.is_some(),

@@ -48,7 +48,10 @@ pub struct AuditLog {
 impl AuditLog {
     /// All of the log.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        AuditLog { path: path.into(), from: 0 }
+        AuditLog {
+            path: path.into(),
+            from: 0,
+        }
     }
 
     /// What is written from now on.
@@ -56,8 +59,13 @@ impl AuditLog {
     /// # Errors
     /// When the file is not there.
     pub fn from_now(&self) -> Result<Self> {
-        let length = std::fs::metadata(&self.path).context("the audit log")?.len();
-        Ok(AuditLog { path: self.path.clone(), from: length })
+        let length = std::fs::metadata(&self.path)
+            .context("the audit log")?
+            .len();
+        Ok(AuditLog {
+            path: self.path.clone(),
+            from: length,
+        })
     }
 
     /// Where it is.
@@ -110,13 +118,23 @@ impl From<Entry> for Request {
     fn from(entry: Entry) -> Self {
         let path = || entry.uri.split('?').next().unwrap_or_default().to_owned();
         let resource = match entry.object {
-            Some(Object { resource: Some(resource), subresource: Some(sub) }) => {
+            Some(Object {
+                resource: Some(resource),
+                subresource: Some(sub),
+            }) => {
                 format!("{resource}/{sub}")
             }
-            Some(Object { resource: Some(resource), subresource: None }) => resource,
+            Some(Object {
+                resource: Some(resource),
+                subresource: None,
+            }) => resource,
             Some(Object { resource: None, .. }) | None => path(),
         };
-        Request { user: entry.user.username, verb: entry.verb, resource }
+        Request {
+            user: entry.user.username,
+            verb: entry.verb,
+            resource,
+        }
     }
 }
 
@@ -134,8 +152,11 @@ mod tests {
         let log = AuditLog::new(&path).from_now().unwrap();
         std::fs::write(&path, format!("{health}\n{patch}\n{patch}\n{{\"verb\":")).unwrap();
         let counts: Vec<_> = log.counts().unwrap().into_iter().collect();
-        let request =
-            Request { user: "a".into(), verb: "patch".into(), resource: "tasks/status".into() };
+        let request = Request {
+            user: "a".into(),
+            verb: "patch".into(),
+            resource: "tasks/status".into(),
+        };
         assert!(request.is_write());
         assert_eq!(counts, [(request, 2)]);
         assert_eq!(AuditLog::new(&path).counts().unwrap().len(), 2);

@@ -60,15 +60,21 @@ impl Authority {
     /// # Errors
     /// As [`Authority::new`].
     pub fn server(&self, name: &str, names: &[&str], addresses: &[IpAddr]) -> Result<Pair> {
-        let mut params =
-            CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
+        let mut params = CertificateParams::new(
+            names
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect::<Vec<_>>(),
+        )?;
         params
             .subject_alt_names
             .extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
         params.distinguished_name = distinguished(name, None);
         // etcd's gateway is its own client.
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         self.sign(name, params)
     }
 
@@ -92,14 +98,30 @@ impl Authority {
     }
 }
 
-/// A key for signing the tokens of service accounts.
-///
-/// # Errors
-/// When no key can be made or the file cannot be written.
-pub fn signing_key(folder: &Path, name: &str) -> Result<PathBuf> {
-    let path = folder.join(format!("{name}.key"));
-    paths::private_file(&path, KeyPair::generate()?.serialize_pem())?;
-    Ok(path)
+/// Keys for the tokens of service accounts.
+#[derive(Clone, Debug)]
+pub struct TokenKeys {
+    /// Proves a token.
+    pub public: PathBuf,
+    /// Signs one.
+    pub private: PathBuf,
+}
+
+impl TokenKeys {
+    /// New keys with their files in `folder`.
+    ///
+    /// # Errors
+    /// When no key can be made or the files cannot be written.
+    pub fn new(folder: &Path, name: &str) -> Result<Self> {
+        let keys = TokenKeys {
+            public: folder.join(format!("{name}.pub")),
+            private: folder.join(format!("{name}.key")),
+        };
+        let pair = KeyPair::generate()?;
+        paths::private_file(&keys.public, pair.public_key_pem())?;
+        paths::private_file(&keys.private, pair.serialize_pem())?;
+        Ok(keys)
+    }
 }
 
 fn distinguished(common: &str, organization: Option<&str>) -> DistinguishedName {

@@ -1,14 +1,20 @@
 //! Runs a command to its end, with a limit on time, and speaks in sentences when it fails.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+
+use crate::interrupt;
+use crate::process::Signal;
+use crate::procfs::ProcessId;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -55,13 +61,15 @@ impl Tool {
 
     /// Adds arguments.
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.args
+            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// Sets a variable.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.env
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -110,7 +118,10 @@ impl Tool {
     pub fn check_bytes(&self) -> Result<Vec<u8>> {
         let (code, stdout, stderr) = self.collect()?;
         if code != Some(0) {
-            bail!("`{self}` failed: {}", String::from_utf8_lossy(&stderr).trim());
+            bail!(
+                "`{self}` failed: {}",
+                String::from_utf8_lossy(&stderr).trim()
+            );
         }
         Ok(stdout)
     }
@@ -127,6 +138,7 @@ impl Tool {
     }
 
     fn collect(&self) -> Result<(Option<i32>, Vec<u8>, Vec<u8>)> {
+        interrupt::check();
         let mut child = Command::new(&self.program)
             .args(&self.args)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
@@ -138,6 +150,7 @@ impl Tool {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start `{self}`"))?;
+        let _running = Running::note(child.id());
         let stdin = child.stdin.take();
         let stdout = child.stdout.take();
         let stderr = child.stderr.take();
@@ -171,6 +184,45 @@ impl Tool {
     }
 }
 
+/// Commands that run now, on any thread.
+static RUNNING: Mutex<BTreeSet<ProcessId>> = Mutex::new(BTreeSet::new());
+
+/// A command is in [`RUNNING`] as long as this lives.
+struct Running(Option<ProcessId>);
+
+impl Running {
+    fn note(pid: u32) -> Self {
+        let process = ProcessId::of(pid);
+        RUNNING
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(process);
+        Running(process)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(process) = &self.0 {
+            RUNNING
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(process);
+        }
+    }
+}
+
+/// Kills the commands that other threads wait for: after Ctrl-C they could only write what is being removed.
+pub(crate) fn end_running() {
+    for process in RUNNING
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+    {
+        process.signal(Signal::KILL);
+    }
+}
+
 fn read_all(pipe: Option<impl Read>) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(mut pipe) = pipe {
@@ -183,7 +235,11 @@ fn read_all(pipe: Option<impl Read>) -> Vec<u8> {
 impl fmt::Display for Tool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let program = Path::new(&self.program);
-        write!(f, "{}", program.file_name().unwrap_or(&self.program).display())?;
+        write!(
+            f,
+            "{}",
+            program.file_name().unwrap_or(&self.program).display()
+        )?;
         for arg in &self.args {
             write!(f, " {}", arg.display())?;
         }
@@ -219,8 +275,10 @@ mod tests {
 
     #[test]
     fn a_failure_is_a_sentence_with_what_the_command_said() {
-        let error =
-            Tool::new("sh").args(["-c", "echo no room >&2; exit 3"]).check().unwrap_err();
+        let error = Tool::new("sh")
+            .args(["-c", "echo no room >&2; exit 3"])
+            .check()
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             "`sh -c echo no room >&2; exit 3` failed with code 3: no room"
@@ -229,8 +287,11 @@ mod tests {
 
     #[test]
     fn a_command_that_hangs_is_ended() {
-        let error =
-            Tool::new("sleep").arg("60").timeout(Duration::from_millis(50)).run().unwrap_err();
+        let error = Tool::new("sleep")
+            .arg("60")
+            .timeout(Duration::from_millis(50))
+            .run()
+            .unwrap_err();
         assert!(error.to_string().contains("took longer"), "{error}");
     }
 

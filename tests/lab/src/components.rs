@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+
+use crate::paths;
 use crate::process::CommandSpec;
 
 /// Namespace of operator and policies, as `deploy/` makes it.
@@ -38,15 +41,45 @@ pub struct Program {
 }
 
 impl Program {
-    /// A binary with its usual command line.
-    pub fn new(binary: impl Into<PathBuf>) -> Self {
-        Program { binary: binary.into(), args: Vec::new(), env: BTreeMap::new() }
-    }
-
     fn command(&self) -> CommandSpec {
         let mut command = CommandSpec::new(&self.binary);
         command.env = self.env.clone();
         command
+    }
+}
+
+/// A [`Program`] that may yet have to be found.
+#[derive(Clone, Debug, Default)]
+pub struct ProgramChoice {
+    /// The binary; the one that was built beside the running program without.
+    pub binary: Option<PathBuf>,
+    /// More arguments.
+    pub args: Vec<String>,
+    /// More variables.
+    pub env: BTreeMap<String, String>,
+}
+
+impl ProgramChoice {
+    /// This binary, or the built one, with its usual command line.
+    pub fn binary(binary: Option<PathBuf>) -> Self {
+        ProgramChoice {
+            binary,
+            ..ProgramChoice::default()
+        }
+    }
+
+    /// Finds the binary.
+    ///
+    /// # Errors
+    /// When it was not built.
+    pub fn resolve(self, name: &str) -> Result<Program> {
+        let ProgramChoice { binary, args, env } = self;
+        let binary = match binary {
+            Some(binary) => std::path::absolute(binary)?,
+            None => paths::built_program(name)?,
+        };
+        anyhow::ensure!(binary.is_file(), "there is no program {}", binary.display());
+        Ok(Program { binary, args, env })
     }
 }
 
@@ -78,7 +111,14 @@ pub struct AgentFacts<'a> {
 
 /// An agent's command line.
 pub fn agent(program: &Program, facts: &AgentFacts<'_>) -> CommandSpec {
-    let AgentFacts { kubeconfig, name, namespace, docker_host, data, http } = facts;
+    let AgentFacts {
+        kubeconfig,
+        name,
+        namespace,
+        docker_host,
+        data,
+        http,
+    } = facts;
     program
         .command()
         .flag("kubeconfig", kubeconfig.display())

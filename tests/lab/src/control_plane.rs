@@ -3,7 +3,7 @@
 //! The person at kubectl is in `system:masters`; operator and agents never are. They come with tokens of their service accounts
 //! ([`ControlPlane::account_kubeconfig`]), so that every right they lack is noticed.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,34 +11,20 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::audit::{self, AuditLog};
-use crate::certificates::{Authority, signing_key};
+use crate::audit::AuditLog;
 use crate::command::Output;
+use crate::control_plane_parts::{
+    LOCAL, Pki, Ports, api_command, controller_manager_command, etcd_command, kubeconfig,
+};
 use crate::kubectl::Kubectl;
 use crate::network::free_port;
-use crate::process::{CommandSpec, Process};
+use crate::process::Process;
 use crate::state::{ControlPlaneRecord, Ledger};
-use crate::wait::wait_until;
 use crate::{paths, progress};
 
 const READY: Duration = Duration::from_secs(120);
-const GRACE: Duration = Duration::from_secs(30);
-const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;
-
-/// The first address of the service range, which is the API server's own name inside pods.
-const SERVICE_RANGE: &str = "10.0.0.0/24";
-
-/// Controllers that Tallyman's objects lean on. Those for pods and nodes are left out.
-const CONTROLLERS: &[&str] = &[
-    "garbage-collector-controller",
-    "namespace-controller",
-    "serviceaccount-controller",
-    "serviceaccount-token-controller",
-    "root-ca-certificate-publisher-controller",
-    "certificatesigningrequest-signing-controller",
-    "clusterrole-aggregation-controller",
-    "validatingadmissionpolicy-status-controller",
-];
+/// An API server on its way out waits for watches that nobody ends.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// How a control plane is made.
 #[derive(Clone, Debug)]
@@ -78,7 +64,13 @@ impl ControlPlane {
     /// As [`ControlPlane::start`].
     pub fn standalone() -> Result<Self> {
         let ledger = Ledger::create(None)?;
-        Self::start(&ledger, &ControlPlaneOptions { address: None, audit: false })
+        Self::start(
+            &ledger,
+            &ControlPlaneOptions {
+                address: None,
+                audit: false,
+            },
+        )
     }
 
     /// Starts a control plane and waits until it serves and its controllers work.
@@ -88,7 +80,11 @@ impl ControlPlane {
     pub fn start(ledger: &Arc<Ledger>, options: &ControlPlaneOptions) -> Result<Self> {
         let folder = ledger.folder("control-plane")?;
         let pki = Pki::write(&folder, options.address)?;
-        let ports = Ports { etcd: free_port()?, etcd_peer: free_port()?, api: free_port()? };
+        let ports = Ports {
+            etcd: free_port()?,
+            etcd_peer: free_port()?,
+            api: free_port()?,
+        };
         let server = format!("https://{LOCAL}:{}", ports.api);
         let audit = match options.audit {
             true => Some(ledger.logs()?.join("audit.log")),
@@ -106,15 +102,19 @@ impl ControlPlane {
         )?;
         let kubeconfig = ledger.work().join("admin.kubeconfig");
         ledger.update(|state| {
-            state.folders.push(kubeconfig.clone());
+            state.files.push(kubeconfig.clone());
             state.control_plane = Some(ControlPlaneRecord {
                 kubeconfig: kubeconfig.clone(),
                 embedded: true,
                 audit_log: audit.clone(),
             });
         })?;
-        let flat = Kubectl::new(&admin, folder.join("cache"))?
-            .ok(["config", "view", "--raw", "--flatten"])?;
+        let flat = Kubectl::new(&admin, folder.join("cache"))?.ok([
+            "config",
+            "view",
+            "--raw",
+            "--flatten",
+        ])?;
         paths::private_file(&kubeconfig, flat)?;
 
         let etcd = Process::new(ledger, ETCD, etcd_command(&folder, &pki, &ports)?)?;
@@ -132,8 +132,14 @@ impl ControlPlane {
             ledger,
             &kubeconfig,
             audit,
-            Some(Embedded { etcd, api, controllers }),
-            options.address.map(|address| format!("https://{address}:{}", ports.api)),
+            Some(Embedded {
+                etcd,
+                api,
+                controllers,
+            }),
+            options
+                .address
+                .map(|address| format!("https://{address}:{}", ports.api)),
         )?;
         plane.run()?;
         Ok(plane)
@@ -168,7 +174,10 @@ impl ControlPlane {
     /// # Errors
     /// When the run has none.
     pub fn attach(ledger: &Arc<Ledger>) -> Result<Self> {
-        let record = ledger.state().control_plane.context("this run has no control plane")?;
+        let record = ledger
+            .state()
+            .control_plane
+            .context("this run has no control plane")?;
         let embedded = match record.embedded {
             true => Some(Embedded {
                 etcd: Process::attach(ledger, ETCD)?,
@@ -191,7 +200,10 @@ impl ControlPlane {
         let view = kubectl.json(["config", "view", "--raw", "--flatten", "--minify"])?;
         let cluster = view["clusters"][0]["cluster"].clone();
         let server = cluster["server"].as_str().with_context(|| {
-            format!("{} has no cluster in its current context", kubeconfig.display())
+            format!(
+                "{} has no cluster in its current context",
+                kubeconfig.display()
+            )
         })?;
         Ok(ControlPlane {
             ledger: Arc::clone(ledger),
@@ -208,17 +220,23 @@ impl ControlPlane {
     /// # Errors
     /// When it does not.
     pub fn run(&self) -> Result<()> {
-        let Some(embedded) = &self.embedded else { return Ok(()) };
+        let Some(embedded) = &self.embedded else {
+            return Ok(());
+        };
         embedded.etcd.start()?;
         self.start_api()?;
         progress::say("the API server is ready, waiting for its controllers");
         embedded.controllers.start()?;
-        embedded.controllers.wait_ready("the controllers of the control plane", READY, || {
-            // Each namespace gets both from a controller.
-            let account = self.kubectl.get("serviceaccount", "default", "default")?;
-            let root = self.kubectl.get("configmap", "default", "kube-root-ca.crt")?;
-            Ok(account.is_some() && root.is_some())
-        })
+        embedded
+            .controllers
+            .wait_ready("the controllers of the control plane", READY, || {
+                // Each namespace gets both from a controller.
+                let account = self.kubectl.get("serviceaccount", "default", "default")?;
+                let root = self
+                    .kubectl
+                    .get("configmap", "default", "kube-root-ca.crt")?;
+                Ok(account.is_some() && root.is_some())
+            })
     }
 
     /// The administrator's kubectl.
@@ -288,10 +306,12 @@ impl ControlPlane {
     }
 
     fn embedded(&self) -> Result<&Embedded> {
-        self.embedded.as_ref().context("this control plane is not the lab's to start or end")
+        self.embedded
+            .as_ref()
+            .context("this control plane is not the lab's to start or end")
     }
 
-    /// Ends the API server in order.
+    /// Ends the API server: by SIGTERM, and by SIGKILL when it takes its time.
     ///
     /// # Errors
     /// When it survives.
@@ -325,7 +345,14 @@ impl ControlPlane {
         bound: Option<&str>,
     ) -> Result<PathBuf> {
         let folder = self.ledger.folder("identities")?;
-        let mut args = vec!["create", "token", account, "-n", namespace, "--duration=8760h"];
+        let mut args = vec![
+            "create",
+            "token",
+            account,
+            "-n",
+            namespace,
+            "--duration=8760h",
+        ];
         if let Some(secret) = bound {
             args.extend(["--bound-object-kind=Secret", "--bound-object-name", secret]);
         }
@@ -349,155 +376,4 @@ impl ControlPlane {
         paths::private_file(&path, serde_json::to_vec_pretty(&config)?)?;
         Ok(path)
     }
-
-    /// Waits until something answers as this account.
-    ///
-    /// # Errors
-    /// When the API server knows the account by no other name than none.
-    pub fn wait_for_account(&self, kubeconfig: &Path) -> Result<()> {
-        let kubectl = self.kubectl.as_user(kubeconfig);
-        wait_until("the API server to accept a fresh token", Duration::from_secs(20), || {
-            Ok(kubectl.run(["auth", "whoami"])?.success)
-        })
-    }
-}
-
-struct Ports {
-    etcd: u16,
-    etcd_peer: u16,
-    api: u16,
-}
-
-struct Pki {
-    ca: Authority,
-    etcd_ca: Authority,
-    etcd: crate::certificates::Pair,
-    etcd_client: crate::certificates::Pair,
-    api: crate::certificates::Pair,
-    admin: crate::certificates::Pair,
-    controller_manager: crate::certificates::Pair,
-    accounts: PathBuf,
-}
-
-impl Pki {
-    fn write(folder: &Path, address: Option<Ipv4Addr>) -> Result<Self> {
-        let folder = folder.join("pki");
-        paths::private_folder(&folder)?;
-        let ca = Authority::new(&folder, "ca")?;
-        // Whoever has a certificate for the API server has none for what lies below it.
-        let etcd_ca = Authority::new(&folder, "etcd-ca")?;
-        let mut addresses = vec![IpAddr::V4(LOCAL), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))];
-        addresses.extend(address.map(IpAddr::V4));
-        let names =
-            ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].as_slice();
-        Ok(Pki {
-            api: ca.server("apiserver", names, &addresses)?,
-            admin: ca.client("admin", "admin", Some("system:masters"))?,
-            controller_manager: ca.client(
-                "controller-manager",
-                "system:kube-controller-manager",
-                None,
-            )?,
-            etcd: etcd_ca.server("etcd", &["localhost"], &[IpAddr::V4(LOCAL)])?,
-            etcd_client: etcd_ca.client("etcd-client", "apiserver", None)?,
-            accounts: signing_key(&folder, "service-accounts")?,
-            ca,
-            etcd_ca,
-        })
-    }
-}
-
-fn kubeconfig(
-    folder: &Path,
-    user: &str,
-    server: &str,
-    ca: &Authority,
-    pair: &crate::certificates::Pair,
-) -> Result<PathBuf> {
-    let config = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{
-            "name": "tallyman",
-            "cluster": {"server": server, "certificate-authority": ca.certificate},
-        }],
-        "users": [{
-            "name": user,
-            "user": {"client-certificate": pair.certificate, "client-key": pair.key},
-        }],
-        "contexts": [{"name": "tallyman", "context": {"cluster": "tallyman", "user": user}}],
-        "current-context": "tallyman",
-    });
-    let path = folder.join(format!("{user}.kubeconfig"));
-    paths::private_file(&path, serde_json::to_vec_pretty(&config)?)?;
-    Ok(path)
-}
-
-fn etcd_command(folder: &Path, pki: &Pki, ports: &Ports) -> Result<CommandSpec> {
-    let client = format!("https://{LOCAL}:{}", ports.etcd);
-    // Nobody but itself speaks to it there; it has no peers.
-    let peer = format!("http://{LOCAL}:{}", ports.etcd_peer);
-    Ok(CommandSpec::new(paths::control_plane_tool("etcd")?)
-        .flag("name", "lab")
-        .flag("data-dir", folder.join("etcd").display())
-        .flag("listen-client-urls", &client)
-        .flag("advertise-client-urls", &client)
-        .flag("listen-peer-urls", &peer)
-        .flag("initial-advertise-peer-urls", &peer)
-        .flag("initial-cluster", format!("lab={peer}"))
-        .flag("cert-file", pki.etcd.certificate.display())
-        .flag("key-file", pki.etcd.key.display())
-        .flag("client-cert-auth", true)
-        .flag("trusted-ca-file", pki.etcd_ca.certificate.display())
-        .flag("log-level", "warn"))
-}
-
-fn api_command(
-    folder: &Path,
-    pki: &Pki,
-    ports: &Ports,
-    address: Option<Ipv4Addr>,
-    audit: Option<&Path>,
-) -> Result<CommandSpec> {
-    let bind = address.map_or(LOCAL, |_| Ipv4Addr::UNSPECIFIED);
-    let mut command = CommandSpec::new(paths::control_plane_tool("kube-apiserver")?)
-        .flag("bind-address", bind)
-        .flag("advertise-address", address.unwrap_or(LOCAL))
-        .flag("secure-port", ports.api)
-        .flag("etcd-servers", format!("https://{LOCAL}:{}", ports.etcd))
-        .flag("etcd-cafile", pki.etcd_ca.certificate.display())
-        .flag("etcd-certfile", pki.etcd_client.certificate.display())
-        .flag("etcd-keyfile", pki.etcd_client.key.display())
-        .flag("tls-cert-file", pki.api.certificate.display())
-        .flag("tls-private-key-file", pki.api.key.display())
-        .flag("client-ca-file", pki.ca.certificate.display())
-        .flag("service-account-issuer", "https://kubernetes.default.svc")
-        .flag("service-account-key-file", pki.accounts.display())
-        .flag("service-account-signing-key-file", pki.accounts.display())
-        .flag("service-cluster-ip-range", SERVICE_RANGE)
-        .flag("authorization-mode", "Node,RBAC")
-        .flag("anonymous-auth", false)
-        .flag("endpoint-reconciler-type", "none")
-        // There are no pods to give tokens to.
-        .flag("disable-admission-plugins", "ServiceAccount");
-    if let Some(log) = audit {
-        let policy = folder.join("audit-policy.yaml");
-        paths::private_file(&policy, audit::POLICY)?;
-        command =
-            command.flag("audit-policy-file", policy.display()).flag("audit-log-path", log.display());
-    }
-    Ok(command)
-}
-
-fn controller_manager_command(pki: &Pki, kubeconfig: &Path) -> Result<CommandSpec> {
-    Ok(CommandSpec::new(paths::control_plane_tool("kube-controller-manager")?)
-        .flag("kubeconfig", kubeconfig.display())
-        .flag("leader-elect", false)
-        .flag("secure-port", 0)
-        .flag("controllers", CONTROLLERS.join(","))
-        .flag("use-service-account-credentials", true)
-        .flag("service-account-private-key-file", pki.accounts.display())
-        .flag("root-ca-file", pki.ca.certificate.display())
-        .flag("cluster-signing-cert-file", pki.ca.certificate.display())
-        .flag("cluster-signing-key-file", pki.ca.key.display()))
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::command::Tool;
 use crate::process::{CommandSpec, Process, Signal};
@@ -19,6 +20,9 @@ use crate::state::{Ledger, RecordedEngine};
 use crate::{http, paths, teardown};
 
 const READY: Duration = Duration::from_secs(60);
+/// Address of an engine's default bridge.
+pub const BRIDGE_ADDRESS: &str = "172.17.0.1/16";
+
 const GRACE: Duration = Duration::from_secs(20);
 
 /// The two engines that Tallyman is held to.
@@ -34,7 +38,8 @@ pub enum EngineGeneration {
 
 impl EngineGeneration {
     /// Both, oldest first.
-    pub const ALL: [EngineGeneration; 2] = [EngineGeneration::Debian2010, EngineGeneration::Current];
+    pub const ALL: [EngineGeneration; 2] =
+        [EngineGeneration::Debian2010, EngineGeneration::Current];
 
     /// Its name on command lines.
     pub fn name(self) -> &'static str {
@@ -122,8 +127,17 @@ impl EnginePrograms {
     fn of(dockerd: PathBuf, containerd: PathBuf) -> Result<Self> {
         let version = version_in(&Tool::new(&dockerd).arg("--version").check()?)?;
         let major = major_in(&Tool::new(&containerd).arg("--version").check()?)?;
-        let folder = dockerd.parent().context("dockerd has no folder")?.to_owned();
-        Ok(EnginePrograms { dockerd, containerd, folder, version, major })
+        let folder = dockerd
+            .parent()
+            .context("dockerd has no folder")?
+            .to_owned();
+        Ok(EnginePrograms {
+            dockerd,
+            containerd,
+            folder,
+            version,
+            major,
+        })
     }
 
     /// Version of dockerd.
@@ -145,7 +159,14 @@ fn version_in(text: &str) -> Result<String> {
 fn major_in(text: &str) -> Result<u32> {
     text.split_whitespace()
         .nth(2)
-        .and_then(|version| version.trim_start_matches('v').split('.').next()?.parse().ok())
+        .and_then(|version| {
+            version
+                .trim_start_matches('v')
+                .split('.')
+                .next()?
+                .parse()
+                .ok()
+        })
         .with_context(|| format!("no version in {text:?}"))
 }
 
@@ -170,7 +191,6 @@ pub struct Engine {
     record: RecordedEngine,
     socket: PathBuf,
     pid_file: PathBuf,
-    version: String,
     containerd: Process,
     dockerd: Process,
 }
@@ -187,6 +207,8 @@ impl Engine {
         let data = ledger.folder(name)?;
         let files = Files::write(&run, &data, options)?;
         let record = RecordedEngine {
+            name: name.to_owned(),
+            version: options.programs.version.clone(),
             containerd_socket: files.containerd_socket.clone(),
             cgroup: format!("/tallyman-{}-{name}", ledger.id()),
         };
@@ -208,23 +230,32 @@ impl Engine {
             .flag("cgroup-parent", &record.cgroup)
             // The systemd driver takes no such cgroup, and no service manager is needed for this one.
             .flag("exec-opt", "native.cgroupdriver=cgroupfs")
-            .flag("bip", "172.17.0.1/16")
+            .flag("bip", BRIDGE_ADDRESS)
             .flag("live-restore", options.live_restore)
             .args(options.dockerd_args.clone())
-            .args(identity_args(&options.programs.version, options, &data))
             .namespace(namespace)
             .path(folder);
 
-        let engine = Engine {
-            record,
-            socket: files.socket,
-            pid_file: files.pid_file,
-            version: options.programs.version.clone(),
-            containerd: Process::new(ledger, &format!("{name}-containerd"), containerd)?,
-            dockerd: Process::new(ledger, &format!("{name}-dockerd"), dockerd)?,
-        };
+        Process::new(ledger, &containerd_name(name), containerd)?;
+        Process::new(ledger, &dockerd_name(name), dockerd)?;
+        let engine = Engine::attach(ledger, record)?;
         engine.run()?;
         Ok(engine)
+    }
+
+    /// An engine that the run has, started or not.
+    ///
+    /// # Errors
+    /// When its processes are not in the ledger.
+    pub fn attach(ledger: &Arc<Ledger>, record: RecordedEngine) -> Result<Self> {
+        let run = ledger.run().join(&record.name);
+        Ok(Engine {
+            socket: socket(&run),
+            pid_file: pid_file(&run),
+            containerd: Process::attach(ledger, &containerd_name(&record.name))?,
+            dockerd: Process::attach(ledger, &dockerd_name(&record.name))?,
+            record,
+        })
     }
 
     /// Starts what is not running and waits until the engine answers.
@@ -234,17 +265,20 @@ impl Engine {
     pub fn run(&self) -> Result<()> {
         self.containerd.start()?;
         let socket = &self.record.containerd_socket;
-        self.containerd.wait_ready(&format!("{} to listen", self.containerd.name()), READY, || {
-            Ok(UnixStream::connect(socket).is_ok())
-        })?;
+        self.containerd.wait_ready(
+            &format!("{} to listen", self.containerd.name()),
+            READY,
+            || Ok(UnixStream::connect(socket).is_ok()),
+        )?;
         if !self.dockerd.is_running() {
-            // A later process may have got the number that a killed dockerd left here.
+            // A later process may have got the number that a killed dockerd left here, or nobody has reaped it yet.
             let _ = std::fs::remove_file(&self.pid_file);
             self.dockerd.start()?;
         }
-        self.dockerd.wait_ready(&format!("{} to answer", self.dockerd.name()), READY, || {
-            Ok(self.answers())
-        })
+        self.dockerd
+            .wait_ready(&format!("{} to answer", self.dockerd.name()), READY, || {
+                Ok(self.answers())
+            })
     }
 
     /// Ends dockerd, by SIGKILL or as a service manager would. containerd and, with live-restore, the containers stay.
@@ -281,7 +315,7 @@ impl Engine {
 
     /// Its version.
     pub fn version(&self) -> &str {
-        &self.version
+        &self.record.version
     }
 
     /// Its dockerd.
@@ -305,9 +339,27 @@ impl Engine {
     }
 }
 
+fn containerd_name(name: &str) -> String {
+    format!("{name}-containerd")
+}
+
+fn dockerd_name(name: &str) -> String {
+    format!("{name}-dockerd")
+}
+
+fn socket(run: &Path) -> PathBuf {
+    run.join("docker.sock")
+}
+
+fn pid_file(run: &Path) -> PathBuf {
+    run.join("docker.pid")
+}
+
 /// The docker command, talking to the engine at `host` and to nothing that the user's own settings name.
 pub fn docker(host: &str) -> Tool {
-    Tool::new("docker").env("DOCKER_CONTEXT", "").args(["-H", host])
+    Tool::new("docker")
+        .env("DOCKER_CONTEXT", "")
+        .args(["-H", host])
 }
 
 /// An engine answers at this socket.
@@ -315,13 +367,16 @@ pub fn answers(socket: &Path) -> bool {
     http::get_unix(socket, "/_ping", Duration::from_secs(5)).is_ok_and(|reply| reply.status == 200)
 }
 
-/// Two engines of 20.10 share one identity unless each has its own key; later ones make theirs in their data folder.
-fn identity_args(version: &str, options: &EngineOptions, data: &Path) -> Vec<String> {
-    if !version.starts_with("20.10.") {
-        return Vec::new();
+/// Two engines of 20.10 share one identity unless each has its own key; later ones make theirs in their data folder and refuse the setting.
+fn dockerd_config(options: &EngineOptions, data: &Path) -> serde_json::Value {
+    if !options.programs.version.starts_with("20.10.") {
+        return json!({});
     }
-    let key = options.identity.clone().unwrap_or_else(|| data.join("identity.json"));
-    vec![format!("--deprecated-key-path={}", key.display())]
+    let key = options
+        .identity
+        .clone()
+        .unwrap_or_else(|| data.join("identity.json"));
+    json!({"deprecated-key-path": key})
 }
 
 struct Files {
@@ -335,14 +390,17 @@ struct Files {
 impl Files {
     fn write(run: &Path, data: &Path, options: &EngineOptions) -> Result<Self> {
         let files = Files {
-            socket: run.join("docker.sock"),
-            pid_file: run.join("docker.pid"),
+            socket: socket(run),
+            pid_file: pid_file(run),
             containerd_socket: run.join("containerd.sock"),
             containerd_config: data.join("containerd.toml"),
             dockerd_config: data.join("daemon.json"),
         };
         // Files of our own, so that those of the machine's engine have no say.
-        std::fs::write(&files.dockerd_config, "{}\n")?;
+        std::fs::write(
+            &files.dockerd_config,
+            dockerd_config(options, data).to_string(),
+        )?;
         std::fs::write(
             &files.containerd_config,
             containerd_config(options.programs.major, run, data, &files.containerd_socket),
@@ -395,19 +453,28 @@ mod tests {
             version_in("Docker version 20.10.24+dfsg1, build 297e128\n").unwrap(),
             "20.10.24+dfsg1"
         );
-        assert_eq!(version_in("Docker version 2.0.0-beta.24, build x").unwrap(), "2.0.0-beta.24");
+        assert_eq!(
+            version_in("Docker version 2.0.0-beta.24, build x").unwrap(),
+            "2.0.0-beta.24"
+        );
         assert!(version_in("no such").is_err());
         assert_eq!(
             major_in("containerd github.com/containerd/containerd 1.6.20~ds1 1.6").unwrap(),
             1
         );
-        assert_eq!(major_in("containerd github.com/containerd/containerd/v2 v2.4.2 x").unwrap(), 2);
+        assert_eq!(
+            major_in("containerd github.com/containerd/containerd/v2 v2.4.2 x").unwrap(),
+            2
+        );
     }
 
     #[test]
     fn names_of_generations_are_read_back() {
         for generation in EngineGeneration::ALL {
-            assert_eq!(generation.name().parse::<EngineGeneration>().unwrap(), generation);
+            assert_eq!(
+                generation.name().parse::<EngineGeneration>().unwrap(),
+                generation
+            );
         }
         assert!("19.03".parse::<EngineGeneration>().is_err());
     }

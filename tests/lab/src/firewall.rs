@@ -13,6 +13,9 @@ use crate::state::Ledger;
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 const ENGINE_BRIDGE: &str = "docker0";
 
+/// What the engine's bridge is given, see [`crate::engine::BRIDGE_ADDRESS`].
+const ENGINE_ADDRESSES: &str = "172.17.";
+
 fn iptables(table: &str) -> Tool {
     Tool::new("iptables").args(["--wait", "20", "-t", table])
 }
@@ -24,7 +27,9 @@ fn iptables(table: &str) -> Tool {
 pub fn insert(ledger: &Ledger, rule: &[&str]) -> Result<()> {
     let (table, chain, rest) = split(rule)?;
     ledger.update(|state| {
-        state.firewall_rules.push(rule.iter().map(|&part| part.to_owned()).collect());
+        state
+            .firewall_rules
+            .push(rule.iter().map(|&part| part.to_owned()).collect());
     })?;
     iptables(table).args(["-I", chain]).args(rest).check()?;
     Ok(())
@@ -37,7 +42,12 @@ pub fn insert(ledger: &Ledger, rule: &[&str]) -> Result<()> {
 pub fn remove(rule: &[String]) -> Result<()> {
     let rule: Vec<&str> = rule.iter().map(String::as_str).collect();
     let (table, chain, rest) = split(&rule)?;
-    while iptables(table).args(["-C", chain]).args(rest).run()?.success {
+    while iptables(table)
+        .args(["-C", chain])
+        .args(rest)
+        .run()?
+        .success
+    {
         iptables(table).args(["-D", chain]).args(rest).check()?;
     }
     Ok(())
@@ -71,7 +81,10 @@ impl Before {
             return Ok(None);
         }
         Ok(Some(Before {
-            forwarding: fs::read_to_string(FORWARDING).context(FORWARDING)?.trim().to_owned(),
+            forwarding: fs::read_to_string(FORWARDING)
+                .context(FORWARDING)?
+                .trim()
+                .to_owned(),
             forward_policy: forward_policy(&filter).unwrap_or("ACCEPT").to_owned(),
         }))
     }
@@ -86,9 +99,13 @@ impl Before {
                 iptables(table).args(&line).check()?;
             }
         }
-        iptables("filter").args(["-P", "FORWARD", &self.forward_policy]).check()?;
+        iptables("filter")
+            .args(["-P", "FORWARD", &self.forward_policy])
+            .check()?;
         if fs::exists(format!("/sys/class/net/{ENGINE_BRIDGE}"))? {
-            Tool::new("ip").args(["link", "delete", ENGINE_BRIDGE]).check()?;
+            Tool::new("ip")
+                .args(["link", "delete", ENGINE_BRIDGE])
+                .check()?;
         }
         fs::write(FORWARDING, &self.forwarding).context(FORWARDING)?;
         Ok(())
@@ -96,28 +113,52 @@ impl Before {
 }
 
 fn forward_policy(rules: &str) -> Option<&str> {
-    rules.lines().find_map(|line| line.strip_prefix("-P FORWARD "))
+    rules
+        .lines()
+        .find_map(|line| line.strip_prefix("-P FORWARD "))
 }
 
 /// Commands that remove an engine's rules and chains from a table listed by `iptables -S`: rules first, for a chain goes only when empty.
 fn deletions(rules: &str) -> Vec<Vec<String>> {
-    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let words = |line: &str| {
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     let is_engines = |line: &str| {
-        words(line).iter().any(|word| word.starts_with("DOCKER") || word == ENGINE_BRIDGE)
+        let words = words(line);
+        // A container that calls its own published port is masqueraded by a rule that names its address alone.
+        let to_itself = words
+            .windows(4)
+            .any(|w| matches!(w, [s, from, d, to] if s == "-s" && d == "-d" && from == to && is_container(from)));
+        to_itself
+            || words
+                .iter()
+                .any(|word| word.starts_with("DOCKER") || word == ENGINE_BRIDGE)
     };
     let mut commands = Vec::new();
-    for line in rules.lines().filter(|line| line.starts_with("-A ") && is_engines(line)) {
+    for line in rules
+        .lines()
+        .filter(|line| line.starts_with("-A ") && is_engines(line))
+    {
         let mut command = words(line);
         if let Some(verb) = command.first_mut() {
             "-D".clone_into(verb);
         }
         commands.push(command);
     }
-    for chain in rules.lines().filter_map(|line| line.strip_prefix("-N DOCKER")) {
+    for chain in rules
+        .lines()
+        .filter_map(|line| line.strip_prefix("-N DOCKER"))
+    {
         commands.push(vec!["-X".into(), format!("DOCKER{chain}")]);
     }
-    // The masquerading of the engine's network names only its addresses and its bridge, which the above matches.
     commands
+}
+
+/// `172.17.0.2/32`: a container of the engine that was started here.
+fn is_container(address: &str) -> bool {
+    address.starts_with(ENGINE_ADDRESSES) && address.ends_with("/32")
 }
 
 #[cfg(test)]
@@ -135,15 +176,20 @@ mod tests {
 -A FORWARD -o docker0 -j DOCKER
 -A FORWARD -i eth0 -j MINE
 -A DOCKER-USER -j RETURN
+-A POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE
+-A POSTROUTING -s 10.1.0.2/32 -d 10.1.0.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE
 ";
-        let commands: Vec<String> =
-            deletions(rules).iter().map(|command| command.join(" ")).collect();
+        let commands: Vec<String> = deletions(rules)
+            .iter()
+            .map(|command| command.join(" "))
+            .collect();
         assert_eq!(
             commands,
             [
                 "-D FORWARD -j DOCKER-USER",
                 "-D FORWARD -o docker0 -j DOCKER",
                 "-D DOCKER-USER -j RETURN",
+                "-D POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE",
                 "-X DOCKER",
                 "-X DOCKER-USER",
             ]

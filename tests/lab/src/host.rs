@@ -30,7 +30,12 @@ pub struct HostOptions {
 impl HostOptions {
     /// The usual host with this engine.
     pub fn new(generation: EngineGeneration) -> Self {
-        HostOptions { generation, live_restore: true, identity: None, dockerd_args: Vec::new() }
+        HostOptions {
+            generation,
+            live_restore: true,
+            identity: None,
+            dockerd_args: Vec::new(),
+        }
     }
 }
 
@@ -156,7 +161,13 @@ impl Host {
         &self,
         args: impl IntoIterator<Item = S>,
     ) -> Result<String> {
-        Ok(self.engine.docker().args(args).check()?.trim_end().to_owned())
+        Ok(self
+            .engine
+            .docker()
+            .args(args)
+            .check()?
+            .trim_end()
+            .to_owned())
     }
 
     /// Makes an image of a root file system.
@@ -172,12 +183,19 @@ impl Host {
     /// # Errors
     /// When nothing answers.
     pub fn get(&self, port: u16, path: &str) -> Result<http::Response> {
-        http::get(SocketAddr::from((self.address, port)), path, Duration::from_secs(5))
+        http::get(
+            SocketAddr::from((self.address, port)),
+            path,
+            Duration::from_secs(5),
+        )
     }
 
     /// A command that runs inside the host's network, to its end.
     pub fn inside(&self, program: &str) -> Tool {
-        Tool::new("nsenter").arg(format!("--net=/run/netns/{}", self.namespace)).arg("--").arg(program)
+        Tool::new("nsenter")
+            .arg(format!("--net=/run/netns/{}", self.namespace))
+            .arg("--")
+            .arg(program)
     }
 
     /// A process of the lab inside the host's network, such as its agent.
@@ -194,7 +212,9 @@ impl Host {
     /// When `ip` refuses.
     pub fn set_link(&self, up: bool) -> Result<()> {
         let state = if up { "up" } else { "down" };
-        self.inside("ip").args(["link", "set", "eth0", state]).check()?;
+        self.inside("ip")
+            .args(["link", "set", "eth0", state])
+            .check()?;
         if up {
             // The route went with the link.
             let gateway = Ipv4Addr::from(u32::from(self.address) & 0xffff_ff00 | 1);

@@ -45,20 +45,28 @@ pub fn get_unix(socket: &Path, path: &str, timeout: Duration) -> Result<Response
 
 fn exchange(mut stream: impl Read + Write, host: &str, path: &str) -> Result<Response> {
     // HTTP/1.0: the reply is neither chunked nor kept open.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     parse(&String::from_utf8_lossy(&bytes))
 }
 
 fn parse(text: &str) -> Result<Response> {
-    let (head, body) = text.split_once("\r\n\r\n").context("the reply has no end of headers")?;
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .context("the reply has no end of headers")?;
     let status = head
         .split_whitespace()
         .nth(1)
         .and_then(|code| code.parse().ok())
         .context("the reply has no status")?;
-    Ok(Response { status, body: body.to_owned() })
+    Ok(Response {
+        status,
+        body: body.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -68,7 +76,13 @@ mod tests {
     #[test]
     fn status_and_body_are_told_apart() {
         let reply = parse("HTTP/1.0 404 Not Found\r\nServer: x\r\n\r\nno\r\n\r\nsuch").unwrap();
-        assert_eq!(reply, Response { status: 404, body: "no\r\n\r\nsuch".into() });
+        assert_eq!(
+            reply,
+            Response {
+                status: 404,
+                body: "no\r\n\r\nsuch".into()
+            }
+        );
     }
 
     #[test]

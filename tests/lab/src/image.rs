@@ -14,8 +14,11 @@ pub const HELLO: &str = "tallyman/hello:1";
 pub const BUSYBOX: &str = "tallyman/busybox:1";
 
 /// What the hello image is beside its files; the recipe says the same.
-pub const HELLO_CHANGES: &[&str] =
-    &["ENTRYPOINT [\"/bin/entrypoint\"]", "ENV PATH=/bin", "EXPOSE 80"];
+pub const HELLO_CHANGES: &[&str] = &[
+    "ENTRYPOINT [\"/bin/entrypoint\"]",
+    "ENV PATH=/bin",
+    "EXPOSE 80",
+];
 
 /// What the plain image is beside its files.
 pub const BUSYBOX_CHANGES: &[&str] = &["ENV PATH=/bin", "CMD [\"sh\"]"];
@@ -31,7 +34,10 @@ fn recipe(root: &Path) -> std::path::PathBuf {
 /// When the recipe fails, for want of a static busybox.
 pub fn rootfs() -> Result<Vec<u8>> {
     let recipe = recipe(&paths::source_root()?);
-    Tool::new(&recipe).arg("--rootfs").check_bytes().context("the hello image cannot be made")
+    Tool::new(&recipe)
+        .arg("--rootfs")
+        .check_bytes()
+        .context("the hello image cannot be made")
 }
 
 /// Makes the hello image on an engine, with the recipe alone.
@@ -39,7 +45,9 @@ pub fn rootfs() -> Result<Vec<u8>> {
 /// # Errors
 /// When the recipe fails.
 pub fn build_hello(docker_host: &str) -> Result<()> {
-    Tool::new(recipe(&paths::source_root()?)).env("DOCKER_HOST", docker_host).check()?;
+    Tool::new(recipe(&paths::source_root()?))
+        .env("DOCKER_HOST", docker_host)
+        .check()?;
     Ok(())
 }
 
@@ -49,6 +57,11 @@ pub fn build_hello(docker_host: &str) -> Result<()> {
 /// When the engine refuses.
 pub fn import(docker: Tool, rootfs: &[u8], name: &str, changes: &[&str]) -> Result<()> {
     let changes = changes.iter().flat_map(|change| ["--change", change]);
-    docker.arg("import").args(changes).args(["-", name]).stdin(rootfs).check()?;
+    docker
+        .arg("import")
+        .args(changes)
+        .args(["-", name])
+        .stdin(rootfs)
+        .check()?;
     Ok(())
 }

@@ -10,9 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::components::{
-    self, OPERATOR_ACCOUNT, Program, SYSTEM_NAMESPACE, host_identity,
-};
+use crate::components::{self, OPERATOR_ACCOUNT, Program, SYSTEM_NAMESPACE, host_identity};
 use crate::control_plane::ControlPlane;
 use crate::network::free_port;
 use crate::process::Process;
@@ -54,7 +52,11 @@ pub fn operator(
         None,
     )?;
     let http = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-    let process = Process::new(ledger, name, components::operator(program, &kubeconfig, http))?;
+    let process = Process::new(
+        ledger,
+        name,
+        components::operator(program, &kubeconfig, http),
+    )?;
     Ok((process, http))
 }
 
@@ -86,7 +88,10 @@ pub fn identity(
     let name = host_identity(instance);
     let what = format!("the operator to make ServiceAccount and Secret {namespace}/{name}");
     operator.wait_ready(&what, IDENTITY, || {
-        Ok(plane.kubectl().get("serviceaccount", namespace, &name)?.is_some()
+        Ok(plane
+            .kubectl()
+            .get("serviceaccount", namespace, &name)?
+            .is_some()
             && plane.kubectl().get("secret", namespace, &name)?.is_some())
     })?;
     plane.account_kubeconfig(
@@ -109,11 +114,18 @@ pub fn wait_connected(
 ) -> Result<Value> {
     let mut last = Value::Null;
     agent
-        .wait_ready(&format!("the agent of {instance} to be connected"), CONNECTED, || {
-            let found = plane.kubectl().get("containerinstances.tallyman.dev", namespace, instance)?;
-            last = found.unwrap_or_default();
-            Ok((last["status"]["agentConnected"] == true).then(|| last.clone()))
-        })
+        .wait_ready(
+            &format!("the agent of {instance} to be connected"),
+            CONNECTED,
+            || {
+                let found =
+                    plane
+                        .kubectl()
+                        .get("containerinstances.tallyman.dev", namespace, instance)?;
+                last = found.unwrap_or_default();
+                Ok((last["status"]["agentConnected"] == true).then(|| last.clone()))
+            },
+        )
         .with_context(|| format!("its status: {}", last["status"]))
         .with_context(|| format!("end of the agent's log:\n{}", agent.log_tail()))
 }

@@ -34,7 +34,10 @@ impl Kubectl {
 
     /// The same kubectl as another user.
     pub fn as_user(&self, kubeconfig: impl Into<PathBuf>) -> Self {
-        Kubectl { kubeconfig: kubeconfig.into(), ..self.clone() }
+        Kubectl {
+            kubeconfig: kubeconfig.into(),
+            ..self.clone()
+        }
     }
 
     /// Where kubectl is.
@@ -86,12 +89,21 @@ impl Kubectl {
     /// # Errors
     /// When kubectl fails for any other reason.
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Result<Option<Value>> {
-        let text = self
-            .ok(["get", kind, name, "-n", namespace, "--ignore-not-found", "--output=json"])?;
+        let text = self.ok([
+            "get",
+            kind,
+            name,
+            "-n",
+            namespace,
+            "--ignore-not-found",
+            "--output=json",
+        ])?;
         if text.trim().is_empty() {
             return Ok(None);
         }
-        serde_json::from_str(&text).map(Some).context("kubectl printed no JSON")
+        serde_json::from_str(&text)
+            .map(Some)
+            .context("kubectl printed no JSON")
     }
 
     /// Objects of a kind in a namespace.
@@ -111,7 +123,10 @@ impl Kubectl {
     /// # Errors
     /// When the server refuses.
     pub fn apply(&self, manifests: &str) -> Result<String> {
-        self.tool().args(["apply", "--server-side", "-f", "-"]).stdin(manifests).check()
+        self.tool()
+            .args(["apply", "--server-side", "-f", "-"])
+            .stdin(manifests)
+            .check()
     }
 
     /// Server-side apply of a file or of all manifests in a folder. CRDs are established on return.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::audit::AuditLog;
 use crate::command::Output;
-use crate::components::{self, AgentFacts, Program};
+use crate::components::{self, AgentFacts, Program, ProgramChoice};
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::engine::EngineGeneration;
 use crate::host::{Host, HostOptions};
@@ -17,7 +17,7 @@ use crate::kubectl::Kubectl;
 use crate::network::Network;
 use crate::process::Process;
 use crate::state::Ledger;
-use crate::{image, join, paths, progress};
+use crate::{image, interrupt, join, paths, progress};
 
 /// Where agents serve health and metrics, on their host's own address.
 const AGENT_PORT: u16 = 51_680;
@@ -28,8 +28,8 @@ pub struct LabBuilder {
     hosts: Vec<(String, HostOptions)>,
     namespace: String,
     work: Option<PathBuf>,
-    operator: Option<Program>,
-    agent: Option<Program>,
+    operator: ProgramChoice,
+    agent: ProgramChoice,
     audit: bool,
     images: bool,
     wait_for_agents: bool,
@@ -41,8 +41,8 @@ impl Default for LabBuilder {
             hosts: Vec::new(),
             namespace: "default".into(),
             work: None,
-            operator: None,
-            agent: None,
+            operator: ProgramChoice::default(),
+            agent: ProgramChoice::default(),
             audit: false,
             images: true,
             wait_for_agents: true,
@@ -79,25 +79,39 @@ impl LabBuilder {
     }
 
     /// The operator; by default the one that was built beside the running program.
-    pub fn operator(mut self, program: Program) -> Self {
-        self.operator = Some(program);
+    pub fn operator_binary(mut self, binary: impl Into<PathBuf>) -> Self {
+        self.operator.binary = Some(binary.into());
         self
     }
 
-    /// [`LabBuilder::operator`] with its usual command line.
-    pub fn operator_binary(self, binary: impl Into<PathBuf>) -> Self {
-        self.operator(Program::new(binary))
+    /// More arguments for the operator, such as `--healthy-after=2s`.
+    pub fn operator_args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.operator.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// A variable for the operator.
+    pub fn operator_env(mut self, name: &str, value: &str) -> Self {
+        self.operator.env.insert(name.to_owned(), value.to_owned());
+        self
     }
 
     /// The agent; by default the one that was built beside the running program.
-    pub fn agent(mut self, program: Program) -> Self {
-        self.agent = Some(program);
+    pub fn agent_binary(mut self, binary: impl Into<PathBuf>) -> Self {
+        self.agent.binary = Some(binary.into());
         self
     }
 
-    /// [`LabBuilder::agent`] with its usual command line.
-    pub fn agent_binary(self, binary: impl Into<PathBuf>) -> Self {
-        self.agent(Program::new(binary))
+    /// More arguments for every agent.
+    pub fn agent_args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.agent.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// A variable for every agent.
+    pub fn agent_env(mut self, name: &str, value: &str) -> Self {
+        self.agent.env.insert(name.to_owned(), value.to_owned());
+        self
     }
 
     /// Writes an audit log of every API request.
@@ -124,8 +138,8 @@ impl LabBuilder {
     /// When any part of it does not come up, with the reason.
     pub fn start(self) -> Result<Lab> {
         let root = paths::source_root()?;
-        let operator_program = program(self.operator, components::OPERATOR_PROGRAM)?;
-        let agent_program = program(self.agent, components::AGENT_PROGRAM)?;
+        let operator_program = self.operator.resolve(components::OPERATOR_PROGRAM)?;
+        let agent_program = self.agent.resolve(components::AGENT_PROGRAM)?;
         for (_, options) in &self.hosts {
             // Found missing now rather than after a minute.
             options.generation.programs()?;
@@ -137,11 +151,20 @@ impl LabBuilder {
             false => None,
         };
 
-        progress::say(format!("starting a control plane and {} hosts", self.hosts.len()));
+        progress::say(format!(
+            "starting a control plane and {} hosts",
+            self.hosts.len()
+        ));
         let (plane, hosts) = std::thread::scope(|threads| {
             let plane = threads.spawn(|| {
                 let address = Some(network.gateway());
-                ControlPlane::start(&ledger, &ControlPlaneOptions { address, audit: self.audit })
+                ControlPlane::start(
+                    &ledger,
+                    &ControlPlaneOptions {
+                        address,
+                        audit: self.audit,
+                    },
+                )
             });
             let hosts: Vec<_> = self
                 .hosts
@@ -181,15 +204,10 @@ impl LabBuilder {
     }
 }
 
-fn program(given: Option<Program>, name: &str) -> Result<Program> {
-    match given {
-        Some(program) => Ok(program),
-        None => Ok(Program::new(paths::built_program(name)?)),
-    }
-}
-
 fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread.join().map_err(|_| anyhow!("a thread of the lab panicked"))?
+    thread
+        .join()
+        .map_err(|_| anyhow!("a thread of the lab panicked"))?
 }
 
 fn start_host(
@@ -206,7 +224,11 @@ fn start_host(
         host.import_image(rootfs, image::HELLO, image::HELLO_CHANGES)?;
         host.import_image(rootfs, image::BUSYBOX, image::BUSYBOX_CHANGES)?;
     }
-    progress::say(format!("{name} is up: Docker {} at {}", host.engine().version(), host.address()));
+    progress::say(format!(
+        "{name} is up: Docker {} at {}",
+        host.engine().version(),
+        host.address()
+    ));
     Ok(host)
 }
 
@@ -284,6 +306,13 @@ impl Deref for LabHost {
     }
 }
 
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // Whoever lets go of a lab may end the process next, while Ctrl-C is being handled.
+        interrupt::check();
+    }
+}
+
 impl Lab {
     /// Begins to say what a lab is made of.
     pub fn builder() -> LabBuilder {
@@ -316,7 +345,9 @@ impl Lab {
     /// # Errors
     /// When it was not asked for.
     pub fn audit(&self) -> Result<&AuditLog> {
-        self.plane.audit().context("this lab has no audit log: builder().audit(true)")
+        self.plane
+            .audit()
+            .context("this lab has no audit log: builder().audit(true)")
     }
 
     /// The operator.
@@ -462,6 +493,11 @@ impl Lab {
             components::agent(&self.agent_program, &facts),
         )?;
         agent.start()?;
-        Ok(LabHost { host, agent, kubeconfig, data })
+        Ok(LabHost {
+            host,
+            agent,
+            kubeconfig,
+            data,
+        })
     }
 }

@@ -16,9 +16,11 @@
 
 pub mod audit;
 pub mod certificates;
+mod cluster_changes;
 pub mod command;
 pub mod components;
 pub mod control_plane;
+mod control_plane_parts;
 pub mod engine;
 pub mod firewall;
 pub mod host;

@@ -31,7 +31,11 @@ impl LocalEngine {
     pub fn find_or_start(ledger: &Arc<Ledger>) -> Result<Self> {
         if let Some(host) = running()? {
             let version = server_version(&host)?;
-            return Ok(LocalEngine { host, started: false, version });
+            return Ok(LocalEngine {
+                host,
+                started: false,
+                version,
+            });
         }
         let before = Before::observe()?;
         ledger.update(|state| state.firewall_before = before)?;
@@ -76,9 +80,15 @@ impl LocalEngine {
     /// Says which engine it is.
     pub fn describe(&self) -> String {
         if self.started {
-            format!("no Docker was running here; started Docker {} at {}", self.version, self.host)
+            format!(
+                "no Docker was running here; started Docker {} at {}",
+                self.version, self.host
+            )
         } else {
-            format!("using the Docker {} that runs here, at {}", self.version, self.host)
+            format!(
+                "using the Docker {} that runs here, at {}",
+                self.version, self.host
+            )
         }
     }
 }
@@ -87,7 +97,9 @@ fn running() -> Result<Option<String>> {
     match std::env::var("DOCKER_HOST") {
         Ok(host) if !host.is_empty() => {
             let Some(socket) = host.strip_prefix("unix://").map(PathBuf::from) else {
-                bail!("DOCKER_HOST is {host}: the agent runs beside its engine, so it must be unix://...");
+                bail!(
+                    "DOCKER_HOST is {host}: the agent runs beside its engine, so it must be unix://..."
+                );
             };
             if !engine::answers(&socket) {
                 bail!("DOCKER_HOST is {host}, and no engine answers there");
@@ -102,6 +114,8 @@ fn running() -> Result<Option<String>> {
 }
 
 fn server_version(host: &str) -> Result<String> {
-    let version = docker(host).args(["version", "--format", "{{.Server.Version}}"]).check()?;
+    let version = docker(host)
+        .args(["version", "--format", "{{.Server.Version}}"])
+        .check()?;
     Ok(version.trim().to_owned())
 }

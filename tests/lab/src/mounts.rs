@@ -25,7 +25,10 @@ fn parse(table: &str, folder: &Path) -> Vec<PathBuf> {
 
 /// The kernel writes blanks and the like as three octal digits.
 fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    text.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
 }
 
 /// Takes away all mounts at or below `folder`.
@@ -55,6 +58,12 @@ mod tests {
 32 22 0:32 / /work/ab rw - tmpfs tmpfs rw
 ";
         let found = parse(table, Path::new("/work/a"));
-        assert_eq!(found, [PathBuf::from("/work/a/with blank"), PathBuf::from("/work/a")]);
+        assert_eq!(
+            found,
+            [
+                PathBuf::from("/work/a/with blank"),
+                PathBuf::from("/work/a")
+            ]
+        );
     }
 }

@@ -44,7 +44,7 @@ impl Network {
     /// Without root, or when no subnet is free.
     pub fn start(ledger: &Arc<Ledger>) -> Result<Self> {
         paths::need_root("A network of hosts")?;
-        let _busy = interrupt::busy()?;
+        let _busy = interrupt::busy();
         // Two labs that start at once must see each other's subnet.
         let lock = std::fs::File::open(paths::run_root())?;
         lock.lock()?;
@@ -55,19 +55,31 @@ impl Network {
         let bridge = format!("tl-{}", ledger.id());
         ledger.update(|state| state.links.push(bridge.clone()))?;
         ip(&["link", "add", &bridge, "type", "bridge"])?;
-        ip(&["addr", "add", &format!("{}/24", subnet.address(1)), "dev", &bridge])?;
+        ip(&[
+            "addr",
+            "add",
+            &format!("{}/24", subnet.address(1)),
+            "dev",
+            &bridge,
+        ])?;
         ip(&["link", "set", &bridge, "up"])?;
         drop(lock);
         // Where Docker runs in the root namespace, its policy is to drop what crosses other bridges; a firewall may refuse the hosts.
         let comment = format!("tallyman-lab-{}", ledger.id());
         let mark = ["-m", "comment", "--comment", &comment];
         for rule in [
-            vec!["filter", "FORWARD", "-i", &bridge, "-o", &bridge, "-j", "ACCEPT"],
+            vec![
+                "filter", "FORWARD", "-i", &bridge, "-o", &bridge, "-j", "ACCEPT",
+            ],
             vec!["filter", "INPUT", "-i", &bridge, "-j", "ACCEPT"],
         ] {
             firewall::insert(ledger, &[rule.as_slice(), &mark].concat())?;
         }
-        Ok(Network { ledger: Arc::clone(ledger), bridge, subnet })
+        Ok(Network {
+            ledger: Arc::clone(ledger),
+            bridge,
+            subnet,
+        })
     }
 
     /// The root side's address.
@@ -90,7 +102,7 @@ impl Network {
             .and_then(|index| index.checked_add(FIRST_HOST))
             .filter(|number| *number < 255)
             .context("a lab has room for 245 hosts")?;
-        let _busy = interrupt::busy()?;
+        let _busy = interrupt::busy();
         let namespace = format!("tallyman-{}-{host}", self.ledger.id());
         // The end in the root namespace; the other one goes with the host's namespace.
         let outside = format!("{}-{index}", self.bridge);
@@ -101,12 +113,30 @@ impl Network {
         let address = self.subnet.address(number);
         let ns = namespace.as_str();
         ip(&["netns", "add", ns])?;
-        ip(&["link", "add", &outside, "type", "veth", "peer", "name", "eth0", "netns", ns])?;
+        ip(&[
+            "link", "add", &outside, "type", "veth", "peer", "name", "eth0", "netns", ns,
+        ])?;
         ip(&["link", "set", &outside, "master", &self.bridge, "up"])?;
         ip(&["-n", ns, "link", "set", "lo", "up"])?;
-        ip(&["-n", ns, "addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        ip(&[
+            "-n",
+            ns,
+            "addr",
+            "add",
+            &format!("{address}/24"),
+            "dev",
+            "eth0",
+        ])?;
         ip(&["-n", ns, "link", "set", "eth0", "up"])?;
-        ip(&["-n", ns, "route", "add", "default", "via", &self.gateway().to_string()])?;
+        ip(&[
+            "-n",
+            ns,
+            "route",
+            "add",
+            "default",
+            "via",
+            &self.gateway().to_string(),
+        ])?;
         Ok(Place { namespace, address })
     }
 }
@@ -180,7 +210,10 @@ fn seed(id: &str) -> u32 {
 /// 10.64.0.0/24 to 10.254.255.0/24 in an order of the seed's, then the range set aside for benchmarks of networks.
 fn candidates(seed: u32) -> impl Iterator<Item = Subnet> {
     let private = 191 * 256;
-    let of = |a: u32, b: u32, c: u32| Subnet { base: a << 24 | b << 16 | c << 8, length: 24 };
+    let of = |a: u32, b: u32, c: u32| Subnet {
+        base: a << 24 | b << 16 | c << 8,
+        length: 24,
+    };
     let first = (0..private).map(move |step| {
         let number = (seed.wrapping_add(step)) % private;
         of(10, 64 + number / 256, number % 256)
@@ -223,7 +256,14 @@ mod tests {
 
     #[test]
     fn words_of_ip_that_are_no_networks_are_passed_over() {
-        for word in ["dev", "eth0", "10.1", "10.1.2.3/64", "default", "fe80::1/64"] {
+        for word in [
+            "dev",
+            "eth0",
+            "10.1",
+            "10.1.2.3/64",
+            "default",
+            "fe80::1/64",
+        ] {
             assert_eq!(Subnet::parse(word), None, "{word}");
         }
     }
@@ -231,13 +271,18 @@ mod tests {
     #[test]
     fn a_machine_that_routes_all_of_ten_still_gets_a_subnet() {
         let used = subnet("10.0.0.0/8");
-        let found = candidates(7).find(|candidate| !candidate.overlaps(used)).unwrap();
+        let found = candidates(7)
+            .find(|candidate| !candidate.overlaps(used))
+            .unwrap();
         assert_eq!(found.to_string(), "198.18.0.0/24");
     }
 
     #[test]
     fn different_runs_begin_at_different_subnets() {
         assert_ne!(candidates(1).next(), candidates(2).next());
-        assert_eq!(candidates(0).next().unwrap().address(10), Ipv4Addr::new(10, 64, 0, 10));
+        assert_eq!(
+            candidates(0).next().unwrap().address(10),
+            Ipv4Addr::new(10, 64, 0, 10)
+        );
     }
 }

@@ -24,7 +24,9 @@ pub fn source_root() -> Result<PathBuf> {
         .find(|folder| folder.join("dev/tools.sh").is_file())
         .map(Path::to_owned)
         .with_context(|| {
-            format!("the Tallyman source tree is not here; run this inside it or set {ROOT_VARIABLE}")
+            format!(
+                "the Tallyman source tree is not here; run this inside it or set {ROOT_VARIABLE}"
+            )
         })
 }
 
@@ -41,7 +43,9 @@ pub fn control_plane_tool(name: &str) -> Result<PathBuf> {
     }
     let path = source_root()?.join(".tools/bin").join(name);
     if !path.is_file() {
-        bail!("{name} is missing: run `dev/tools.sh control-plane`, or set KUBEBUILDER_ASSETS to a folder that has it");
+        bail!(
+            "{name} is missing: run `dev/tools.sh control-plane`, or set KUBEBUILDER_ASSETS to a folder that has it"
+        );
     }
     Ok(path)
 }
@@ -57,7 +61,12 @@ pub fn built_program(name: &str) -> Result<PathBuf> {
         .take(2)
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
-        .with_context(|| format!("{name} was not built beside {}: run `cargo build`", own.display()))
+        .with_context(|| {
+            format!(
+                "{name} was not built beside {}: run `cargo build`",
+                own.display()
+            )
+        })
 }
 
 /// Sockets need paths under 108 characters, so every run has a short folder below this one.

@@ -93,7 +93,10 @@ impl CommandSpec {
             Some(namespace) => {
                 // Not `ip netns exec`: that mounts a new /sys, which hides cgroup v1 from an engine.
                 let mut command = Command::new("nsenter");
-                command.arg(format!("--net=/run/netns/{namespace}")).arg("--").arg(&self.program);
+                command
+                    .arg(format!("--net=/run/netns/{namespace}"))
+                    .arg("--")
+                    .arg(&self.program);
                 command
             }
         };
@@ -104,7 +107,10 @@ impl CommandSpec {
                 command.env(name, value);
             }
         }
-        command.env("PATH", command::search_path(&first)).env(MARK, mark).envs(&self.env);
+        command
+            .env("PATH", command::search_path(&first))
+            .env(MARK, mark)
+            .envs(&self.env);
         command
     }
 }
@@ -144,7 +150,11 @@ impl Process {
                 command: command.clone(),
             });
         })?;
-        let now = Now { command, process: None, child: None };
+        let now = Now {
+            command,
+            process: None,
+            child: None,
+        };
         Ok(Process(Arc::new(Inner {
             ledger: Arc::clone(ledger),
             name: name.to_owned(),
@@ -212,7 +222,7 @@ impl Process {
     /// # Errors
     /// When the program cannot be started.
     pub fn start(&self) -> Result<()> {
-        let _busy = interrupt::busy()?;
+        let _busy = interrupt::busy();
         let mut now = self.now();
         if now.running() {
             return Ok(());
@@ -232,14 +242,22 @@ impl Process {
             .process_group(0)
             .spawn()
             .with_context(|| {
-                format!("cannot start {}: {}", self.0.name, now.command.program.display())
+                format!(
+                    "cannot start {}: {}",
+                    self.0.name,
+                    now.command.program.display()
+                )
             })?;
         now.process = ProcessId::of(child.id());
         now.child = Some(child);
         let (process, command) = (now.process, now.command.clone());
         drop(now);
         self.0.ledger.update(|state| {
-            for known in state.processes.iter_mut().filter(|known| known.name == self.0.name) {
+            for known in state
+                .processes
+                .iter_mut()
+                .filter(|known| known.name == self.0.name)
+            {
                 known.process = process;
                 known.command = command.clone();
             }
@@ -249,7 +267,9 @@ impl Process {
     /// Its process id, while it runs.
     pub fn pid(&self) -> Option<u32> {
         let mut now = self.now();
-        now.running().then(|| now.process.map(|process| process.pid)).flatten()
+        now.running()
+            .then(|| now.process.map(|process| process.pid))
+            .flatten()
     }
 
     /// It runs.
@@ -259,7 +279,9 @@ impl Process {
 
     /// Sends a signal. True when there was a process to receive it.
     pub fn signal(&self, signal: Signal) -> bool {
-        self.now().process.is_some_and(|process| process.signal(signal))
+        self.now()
+            .process
+            .is_some_and(|process| process.signal(signal))
     }
 
     /// SIGKILL, and waits until it is gone. Fine when it is gone already.
@@ -315,7 +337,9 @@ impl Process {
         wait_until(what, timeout, || {
             if !self.is_running() {
                 let told = self.log_tail();
-                return Err(GiveUp(format!("{} ended; its log ends with:\n{told}", self.0.name)).into());
+                return Err(
+                    GiveUp(format!("{} ended; its log ends with:\n{told}", self.0.name)).into(),
+                );
             }
             ready()
         })
@@ -341,7 +365,11 @@ impl Process {
     /// With the end of its log.
     pub fn expect_running(&self) -> Result<()> {
         if !self.is_running() {
-            bail!("{} is not running; its log ends with:\n{}", self.0.name, self.log_tail());
+            bail!(
+                "{} is not running; its log ends with:\n{}",
+                self.0.name,
+                self.log_tail()
+            );
         }
         Ok(())
     }
@@ -381,8 +409,10 @@ mod tests {
         let (_folder, ledger) = ledger();
         let process = Process::spawn(&ledger, "p", shell("sleep 60 & sleep 60")).unwrap();
         let id = ledger.id();
-        settle(Duration::from_secs(5), || crate::procfs::with_variable(MARK, &id).len() == 3)
-            .unwrap();
+        settle(Duration::from_secs(5), || {
+            crate::procfs::with_variable(MARK, &id).len() == 3
+        })
+        .unwrap();
         drop(process);
         drop(ledger);
         assert_eq!(crate::procfs::with_variable(MARK, &id), []);
@@ -396,7 +426,10 @@ mod tests {
         settle(Duration::from_secs(5), || process.log_tail() == "here\n").unwrap();
         process.restart().unwrap();
         assert_ne!(process.pid().unwrap(), first);
-        settle(Duration::from_secs(5), || process.log_tail() == "here\nhere\n").unwrap();
+        settle(Duration::from_secs(5), || {
+            process.log_tail() == "here\nhere\n"
+        })
+        .unwrap();
         let again = Process::attach(&ledger, "p").unwrap();
         assert_eq!(again.pid(), process.pid());
         again.kill9().unwrap();
@@ -407,9 +440,13 @@ mod tests {
     fn a_process_that_ends_early_says_why() {
         let (_folder, ledger) = ledger();
         let process = Process::spawn(&ledger, "p", shell("echo no disk >&2; exit 1")).unwrap();
-        let error =
-            process.wait_ready("p", Duration::from_secs(5), || Ok(false)).unwrap_err();
-        assert!(format!("{error:#}").contains("p ended; its log ends with:\nno disk"), "{error:#}");
+        let error = process
+            .wait_ready("p", Duration::from_secs(5), || Ok(false))
+            .unwrap_err();
+        assert!(
+            format!("{error:#}").contains("p ended; its log ends with:\nno disk"),
+            "{error:#}"
+        );
     }
 
     #[test]

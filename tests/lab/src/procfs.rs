@@ -22,7 +22,10 @@ pub struct ProcessId {
 impl ProcessId {
     /// The process that has this pid now, zombies included.
     pub fn of(pid: u32) -> Option<Self> {
-        Stat::read(pid).map(|stat| ProcessId { pid, started: stat.started })
+        Stat::read(pid).map(|stat| ProcessId {
+            pid,
+            started: stat.started,
+        })
     }
 
     /// This process.
@@ -54,9 +57,15 @@ pub fn kill_all(processes: &[ProcessId], timeout: Duration) -> anyhow::Result<()
     for process in processes {
         process.signal(Signal::KILL);
     }
-    wait::settle(timeout, || processes.iter().all(|process| !process.is_alive())).map_err(|()| {
-        let left: Vec<_> =
-            processes.iter().filter(|process| process.is_alive()).map(|left| left.pid).collect();
+    wait::settle(timeout, || {
+        processes.iter().all(|process| !process.is_alive())
+    })
+    .map_err(|()| {
+        let left: Vec<_> = processes
+            .iter()
+            .filter(|process| process.is_alive())
+            .map(|left| left.pid)
+            .collect();
         anyhow::anyhow!("processes {left:?} survive SIGKILL")
     })
 }
@@ -96,8 +105,11 @@ pub fn with_variable(name: &str, value: &str) -> Vec<ProcessId> {
     let wanted = format!("{name}={value}");
     all()
         .filter(|process| {
-            fs::read(format!("/proc/{}/environ", process.pid))
-                .is_ok_and(|bytes| bytes.split(|b| *b == 0).any(|item| item == wanted.as_bytes()))
+            fs::read(format!("/proc/{}/environ", process.pid)).is_ok_and(|bytes| {
+                bytes
+                    .split(|b| *b == 0)
+                    .any(|item| item == wanted.as_bytes())
+            })
         })
         .filter(|process| process.is_alive())
         .collect()
@@ -110,7 +122,8 @@ pub fn shims(containerd_socket: &Path) -> Vec<ProcessId> {
         .filter(|process| {
             fs::read(format!("/proc/{}/cmdline", process.pid)).is_ok_and(|bytes| {
                 let mut args = bytes.split(|b| *b == 0);
-                args.next().is_some_and(|program| program.ends_with(b"containerd-shim-runc-v2"))
+                args.next()
+                    .is_some_and(|program| program.ends_with(b"containerd-shim-runc-v2"))
                     && args.any(|arg| arg == socket)
             })
         })
@@ -124,7 +137,12 @@ pub fn socket_files(process: ProcessId, folder: &Path) -> BTreeSet<PathBuf> {
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|entry| fs::read_link(entry.path()).ok()?.to_str().map(str::to_owned))
+        .filter_map(|entry| {
+            fs::read_link(entry.path())
+                .ok()?
+                .to_str()
+                .map(str::to_owned)
+        })
         .filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
         .collect();
     // The table of its own network namespace.
@@ -159,7 +177,13 @@ mod tests {
     fn this_process_is_alive_and_an_earlier_one_with_its_pid_is_not() {
         let own = ProcessId::own().unwrap();
         assert!(own.is_alive());
-        assert!(!ProcessId { started: own.started + 1, ..own }.is_alive());
+        assert!(
+            !ProcessId {
+                started: own.started + 1,
+                ..own
+            }
+            .is_alive()
+        );
     }
 
     #[test]

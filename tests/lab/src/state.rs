@@ -51,6 +51,8 @@ pub struct State {
     pub firewall_before: Option<firewall::Before>,
     /// Folders, removed with all they hold.
     pub folders: Vec<PathBuf>,
+    /// Files outside of these.
+    pub files: Vec<PathBuf>,
     /// Control plane, for whoever comes later.
     pub control_plane: Option<ControlPlaneRecord>,
     /// Hosts, for people.
@@ -72,7 +74,12 @@ pub struct RecordedProcess {
 
 /// An engine of ours.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RecordedEngine {
+    /// Prefix of its processes, and its folder in the run's short folder.
+    pub name: String,
+    /// Version of its dockerd.
+    pub version: String,
     /// Socket of its containerd.
     pub containerd_socket: PathBuf,
     /// Cgroup of all its containers, below each hierarchy's root.
@@ -124,8 +131,21 @@ pub struct QuickstartRecord {
     pub instance: String,
     /// Everything was brought up once.
     pub complete: bool,
-    /// Cluster objects that were not there before, as `kubectl` names them, in order of creation.
-    pub created: Vec<String>,
+    /// Cluster objects that were not there before, in order of creation.
+    pub created: Vec<ObjectRecord>,
+}
+
+/// An object in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ObjectRecord {
+    /// `Kind.version.group`, as kubectl takes it without a doubt.
+    pub kind: String,
+    /// Namespace, if it has one.
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+    /// Uid: an object of this name that somebody made later is not ours.
+    pub uid: String,
 }
 
 /// A run's ledger. The last one to let go of it clears the machine, unless the run is kept.
@@ -244,6 +264,7 @@ impl Ledger {
     /// # Errors
     /// Of the file system.
     pub fn update(&self, change: impl FnOnce(&mut State)) -> Result<()> {
+        interrupt::check();
         let mut state = self.lock();
         change(&mut state);
         write(&state)
@@ -280,6 +301,8 @@ impl Ledger {
 impl Drop for Ledger {
     fn drop(&mut self) {
         let ours = !self.visitor.load(Ordering::SeqCst) && !self.is_kept();
+        // The handler is at it, and ends the process.
+        interrupt::check();
         if !ours || self.cleared.load(Ordering::SeqCst) {
             return;
         }
@@ -294,7 +317,9 @@ impl Drop for Ledger {
 
 /// Logs of a failed test are worth more than a clean folder.
 fn save_logs(state: &State) {
-    let Some(folder) = state.work.parent() else { return };
+    let Some(folder) = state.work.parent() else {
+        return;
+    };
     let kept = folder.join(format!("failed-{}", state.id));
     if fs::rename(state.work.join("logs"), &kept).is_ok() {
         eprintln!("the logs of this run are in {}", kept.display());
@@ -341,7 +366,10 @@ fn write(state: &State) -> Result<()> {
 
 /// Removes the file itself: the last thing a teardown does.
 pub(crate) fn forget(state: &State) -> Result<()> {
-    for path in [state.work.join(FILE), state.work.join(FILE).with_added_extension("new")] {
+    for path in [
+        state.work.join(FILE),
+        state.work.join(FILE).with_added_extension("new"),
+    ] {
         if let Err(error) = fs::remove_file(&path)
             && error.kind() != std::io::ErrorKind::NotFound
         {

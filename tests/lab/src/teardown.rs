@@ -66,6 +66,12 @@ pub fn clear(state: &State) -> Result<()> {
     for folder in &state.folders {
         failures.note("folder", remove_folder(folder));
     }
+    for file in &state.files {
+        failures.note(
+            "file",
+            ignore_missing(fs::remove_file(file)).map_err(Error::from),
+        );
+    }
     if failures.0.is_empty() {
         failures.note("state", forget(state));
     }
@@ -87,7 +93,10 @@ impl Failures {
             return Ok(());
         }
         let lines: Vec<_> = self.0.iter().map(|error| format!("{error:#}")).collect();
-        Err(anyhow!("lab {id} is not wholly down:\n  {}", lines.join("\n  ")))
+        Err(anyhow!(
+            "lab {id} is not wholly down:\n  {}",
+            lines.join("\n  ")
+        ))
     }
 }
 
@@ -149,7 +158,11 @@ fn cgroup_folders(cgroup: &str) -> Vec<PathBuf> {
         return Vec::new();
     }
     let root = Path::new("/sys/fs/cgroup");
-    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    let hierarchies = fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
     hierarchies
         .chain([root.to_owned()])
         .map(|hierarchy| hierarchy.join(name))
@@ -172,10 +185,17 @@ fn cgroup_processes(cgroup: &str) -> Vec<ProcessId> {
     let mut folders = cgroup_folders(cgroup);
     while let Some(folder) = folders.pop() {
         let listed = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-        found.extend(listed.lines().filter_map(|pid| ProcessId::of(pid.parse().ok()?)));
+        found.extend(
+            listed
+                .lines()
+                .filter_map(|pid| ProcessId::of(pid.parse().ok()?)),
+        );
         folders.extend(subfolders(&folder));
     }
-    found.into_iter().filter(|process| process.is_alive()).collect()
+    found
+        .into_iter()
+        .filter(|process| process.is_alive())
+        .collect()
 }
 
 fn remove_cgroups(cgroup: &str) -> Result<()> {
@@ -184,15 +204,22 @@ fn remove_cgroups(cgroup: &str) -> Result<()> {
         below && ignore_missing(fs::remove_dir(folder)).is_ok()
     }
     // The kernel needs a moment to let go of the last process.
-    settle(PATIENCE, || cgroup_folders(cgroup).iter().all(|folder| remove(folder)))
-        .map_err(|()| anyhow!("cgroup {cgroup} cannot be removed"))
+    settle(PATIENCE, || {
+        cgroup_folders(cgroup).iter().all(|folder| remove(folder))
+    })
+    .map_err(|()| anyhow!("cgroup {cgroup} cannot be removed"))
 }
 
 fn remove_guests(guest: &GuestContainers) -> Result<()> {
     let docker = || Tool::new("docker").args(["-H", &guest.docker_host]);
     if let Some(label) = &guest.label {
-        let listed =
-            docker().args(["ps", "-aq", "--no-trunc", "--filter", &format!("label={label}")]);
+        let listed = docker().args([
+            "ps",
+            "-aq",
+            "--no-trunc",
+            "--filter",
+            &format!("label={label}"),
+        ]);
         let listed = match listed.check() {
             Ok(listed) => listed,
             // Nothing can be left on an engine that is gone, and nothing can be done about it either.
@@ -201,7 +228,10 @@ fn remove_guests(guest: &GuestContainers) -> Result<()> {
         };
         let ids: Vec<&str> = listed.split_whitespace().collect();
         if !ids.is_empty() {
-            docker().args(["rm", "--force", "--volumes"]).args(&ids).check()?;
+            docker()
+                .args(["rm", "--force", "--volumes"])
+                .args(&ids)
+                .check()?;
         }
     }
     for image in &guest.images {
@@ -230,7 +260,11 @@ fn remove_link(name: &str) -> Result<()> {
 
 fn remove_folder(folder: &Path) -> Result<()> {
     let mounted = mounts::below(folder)?;
-    anyhow::ensure!(mounted.is_empty(), "{} holds mounts: {mounted:?}", folder.display());
+    anyhow::ensure!(
+        mounted.is_empty(),
+        "{} holds mounts: {mounted:?}",
+        folder.display()
+    );
     ignore_missing(fs::remove_dir_all(folder))
         .with_context(|| format!("cannot remove {}", folder.display()))
 }
@@ -239,7 +273,11 @@ fn forget(state: &State) -> Result<()> {
     state::forget(state)?;
     if state.made_work {
         remove_if_empty(&state.work)?;
-        if let Some(parent) = state.work.parent().filter(|parent| parent.ends_with(".lab")) {
+        if let Some(parent) = state
+            .work
+            .parent()
+            .filter(|parent| parent.file_name().is_some_and(|name| name == ".lab"))
+        {
             remove_if_empty(parent)?;
         }
     }
@@ -250,8 +288,9 @@ fn forget(state: &State) -> Result<()> {
 fn remove_if_empty(folder: &Path) -> Result<()> {
     match fs::remove_dir(folder) {
         Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
-        other => ignore_missing(other)
-            .with_context(|| format!("cannot remove {}", folder.display())),
+        other => {
+            ignore_missing(other).with_context(|| format!("cannot remove {}", folder.display()))
+        }
     }
 }
 

@@ -47,7 +47,7 @@ impl std::error::Error for GiveUp {}
 /// Asks until the answer is yes. `what` completes the sentence "waited for ...".
 ///
 /// # Errors
-/// When `timeout` passes (the sentence names `what` and the last error), on [`GiveUp`], and after Ctrl-C.
+/// When `timeout` passes (the sentence names `what` and the last error), and on [`GiveUp`].
 pub fn wait_until<A: Answer>(
     what: impl fmt::Display,
     timeout: Duration,
@@ -105,7 +105,11 @@ struct Patience {
 
 impl Patience {
     fn new(timeout: Duration) -> Self {
-        Patience { began: Instant::now(), timeout, pause: FIRST_PAUSE }
+        Patience {
+            began: Instant::now(),
+            timeout,
+            pause: FIRST_PAUSE,
+        }
     }
 
     fn judge<A: Answer>(
@@ -123,7 +127,7 @@ impl Patience {
             }
             Err(error) => Some(error),
         };
-        interrupt::check()?;
+        interrupt::check();
         if self.began.elapsed() >= self.timeout {
             return Err(timed_out(what, self.timeout, last));
         }
@@ -164,7 +168,10 @@ mod tests {
     fn errors_mean_not_yet_and_the_last_one_is_shown() {
         let error =
             wait_until("a reply", SHORT, || Err::<bool, _>(anyhow!("refused"))).unwrap_err();
-        assert!(error.to_string().ends_with("the last answer was: refused"), "{error}");
+        assert!(
+            error.to_string().ends_with("the last answer was: refused"),
+            "{error}"
+        );
     }
 
     #[test]

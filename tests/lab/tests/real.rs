@@ -25,8 +25,16 @@ fn traces(id: &str) -> Vec<String> {
             }
         }
     }
-    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-        for entry in std::fs::read_dir(hierarchy.path()).into_iter().flatten().flatten() {
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        for entry in std::fs::read_dir(hierarchy.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.contains(id) {
                 found.push(format!("cgroup {}", entry.path().display()));
@@ -35,10 +43,22 @@ fn traces(id: &str) -> Vec<String> {
     }
     for file in ["/proc/self/mountinfo", "/proc/net/unix"] {
         let table = std::fs::read_to_string(file).unwrap_or_default();
-        found.extend(table.lines().filter(|line| line.contains(id)).map(str::to_owned));
+        found.extend(
+            table
+                .lines()
+                .filter(|line| line.contains(id))
+                .map(str::to_owned),
+        );
     }
-    let rules = tallyman_lab::command::Tool::new("iptables-save").check().unwrap_or_default();
-    found.extend(rules.lines().filter(|line| line.contains(id)).map(str::to_owned));
+    let rules = tallyman_lab::command::Tool::new("iptables-save")
+        .check()
+        .unwrap_or_default();
+    found.extend(
+        rules
+            .lines()
+            .filter(|line| line.contains(id))
+            .map(str::to_owned),
+    );
     found
 }
 
@@ -48,10 +68,14 @@ fn import(host: &Host, rootfs: &[u8]) -> Result<()> {
 
 /// A page is served from a published port, and says `text`.
 fn serves(host: &Host, port: u16, text: &str) -> Result<()> {
-    wait_until(format!("{text:?} on {}:{port}", host.address()), SOON, || {
-        let reply = host.get(port, "/")?;
-        Ok(reply.status == 200 && reply.body.contains(text))
-    })
+    wait_until(
+        format!("{text:?} on {}:{port}", host.address()),
+        SOON,
+        || {
+            let reply = host.get(port, "/")?;
+            Ok(reply.status == 200 && reply.body.contains(text))
+        },
+    )
 }
 
 fn published_port(host: &Host, container: &str) -> Result<u16> {
@@ -77,13 +101,31 @@ fn engine_keeps_its_promises(generation: EngineGeneration) -> Result<()> {
     let engine_id = |host: &Host| host.docker_ok(["info", "--format", "{{.ID}}"]);
     assert_ne!(engine_id(&a)?, engine_id(&b)?);
 
-    let run = ["run", "-d", "--name", "web", "-e", "TEXT=first", "-p", "80", image::HELLO];
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "-e",
+        "TEXT=first",
+        "-p",
+        "80",
+        image::HELLO,
+    ];
     a.docker_ok(run)?;
     let port = published_port(&a, "web")?;
     serves(&a, port, "first")?;
     // From one host to the other.
     let url = format!("http://{}:{port}/", a.address());
-    let fetched = b.docker_ok(["run", "--rm", "--entrypoint", "wget", image::HELLO, "-qO-", &url])?;
+    let fetched = b.docker_ok([
+        "run",
+        "--rm",
+        "--entrypoint",
+        "wget",
+        image::HELLO,
+        "-qO-",
+        &url,
+    ])?;
     assert!(fetched.contains("first"), "{fetched}");
 
     // The container survives its engine.
@@ -92,10 +134,13 @@ fn engine_keeps_its_promises(generation: EngineGeneration) -> Result<()> {
     for signal in [Signal::KILL, Signal::TERM] {
         a.stop_engine(signal)?;
         assert!(!a.engine().answers());
-        assert!(Path::new("/proc").join(&pid).exists(), "the container died with its engine");
+        assert!(
+            Path::new("/proc").join(&pid).exists(),
+            "the container died with its engine"
+        );
         a.start_engine()?;
         assert_eq!(state("{{.State.Pid}}")?, pid);
-        serves(&a, published_port(&a, "web")?, "first")?;
+        serves(&a, port, "first")?;
     }
 
     // It stops on the first asking.
@@ -103,7 +148,17 @@ fn engine_keeps_its_promises(generation: EngineGeneration) -> Result<()> {
     assert_eq!(state("{{.State.ExitCode}}")?, "0");
 
     // A cut cable is silence, and a mended one is not.
-    b.docker_ok(["run", "-d", "--name", "web", "-e", "TEXT=second", "-p", "80", image::HELLO])?;
+    b.docker_ok([
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "-e",
+        "TEXT=second",
+        "-p",
+        "80",
+        image::HELLO,
+    ])?;
     let port = published_port(&b, "web")?;
     serves(&b, port, "second")?;
     b.set_link(false)?;
@@ -141,7 +196,13 @@ fn current_engine_keeps_its_promises() -> Result<()> {
 fn control_plane_keeps_its_promises() -> Result<()> {
     let ledger = Ledger::create(None)?;
     let (id, work) = (ledger.id(), ledger.work());
-    let plane = ControlPlane::start(&ledger, &ControlPlaneOptions { address: None, audit: true })?;
+    let plane = ControlPlane::start(
+        &ledger,
+        &ControlPlaneOptions {
+            address: None,
+            audit: true,
+        },
+    )?;
     let kubectl = plane.kubectl();
 
     // A token that hangs on a Secret, as a host's does.
@@ -156,8 +217,14 @@ fn control_plane_keeps_its_promises() -> Result<()> {
     )?;
     let someone = kubectl.as_user(someone);
     let who = someone.json(["auth", "whoami"])?;
-    assert_eq!(who["status"]["userInfo"]["username"], "system:serviceaccount:place:someone");
-    assert!(!someone.run(["get", "secrets", "-n", "place"])?.success, "RBAC is off");
+    assert_eq!(
+        who["status"]["userInfo"]["username"],
+        "system:serviceaccount:place:someone"
+    );
+    assert!(
+        !someone.run(["get", "secrets", "-n", "place"])?.success,
+        "RBAC is off"
+    );
 
     // Garbage collection works.
     let owner = kubectl.json(["create", "configmap", "owner", "-n", "place"])?;
@@ -206,7 +273,9 @@ fn control_plane_keeps_its_promises() -> Result<()> {
 
     // The token ends with its Secret.
     kubectl.ok(["delete", "secret", "someone", "-n", "place"])?;
-    wait_until("the token to end", SOON, || Ok(!someone.run(["auth", "whoami"])?.success))?;
+    wait_until("the token to end", SOON, || {
+        Ok(!someone.run(["auth", "whoami"])?.success)
+    })?;
 
     drop(plane);
     drop(ledger);

@@ -1,0 +1,48 @@
+# Two commands do everything on a fresh Debian machine: `make up` and `make test`. Each installs what it needs, says so,
+# and can be run twice. `make help` lists the rest.
+
+.PHONY: help up down test lint unit real bench crds tools clean
+
+CARGO ?= cargo
+LAB := target/debug/lab
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+up: tools-build tools-packages tools-control-plane ## Tallyman on this machine, with a page to look at; KUBECONFIG=file uses that cluster instead
+	$(CARGO) build -p tallyman-lab -p tallyman-operator -p tallyman-agent
+	$(LAB) quickstart $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig "$(KUBECONFIG)")
+
+down: ## Take away all that `make up` made
+	@if [ -x $(LAB) ]; then $(LAB) quickstart-down; else echo "nothing was built here, so nothing is up"; fi
+
+test: tools lint unit real ## Every test: lint, unit, property, simulation, schema, engines, end to end
+
+lint: ## Formatting, warnings, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+
+unit: ## What needs neither Docker nor an API server
+	$(CARGO) test --workspace
+
+real: tools ## What needs root, the control plane and both engines
+	$(CARGO) build --workspace
+	$(LAB) with --control-plane -- $(CARGO) test -p tallyman-crds --features real --test apiserver
+	$(LAB) with --engines -- $(CARGO) test -p tallyman-agent-docker --features real
+	$(CARGO) test -p tallyman-lab --features real --test real
+	$(CARGO) test -p tallyman-e2e --features real --test e2e
+
+bench: tools ## Measure against the raw engine; writes docs/benchmarks.md
+	$(CARGO) build --release --workspace
+	$(CARGO) run --release -p tallyman-bench
+
+crds: ## Write crds/generated from the types
+	$(CARGO) run -q -p tallyman-crds --bin crdgen
+
+tools: tools-build tools-packages tools-control-plane tools-engines
+
+tools-%:
+	@dev/tools.sh $*
+
+clean: down ## Remove builds and tools
+	rm -rf target .tools .lab .up

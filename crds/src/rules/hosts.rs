@@ -1,0 +1,27 @@
+//! Hosts and their mailboxes.
+
+use super::Row;
+
+pub(super) const RULES: &[Row] = &[
+    (
+        "container-instance-cluster-immutable",
+        "ContainerInstanceSpec",
+        ".cluster",
+        "(has(self.cluster) ? self.cluster : 'default') == (has(oldSelf.cluster) ? oldSelf.cluster : 'default')",
+        "`cluster` must not change: drain the host, delete the ContainerInstance and make it anew",
+    ),
+    (
+        "host-plan-generation",
+        "HostPlanSpec",
+        ".generation",
+        "self.generation >= oldSelf.generation",
+        "`generation` must not fall: a host refuses an older plan",
+    ),
+    (
+        "host-plan-leader-epoch",
+        "HostPlanSpec",
+        ".leaderEpoch",
+        "self.leaderEpoch >= oldSelf.leaderEpoch",
+        "`leaderEpoch` must not fall: a newer leader has written this plan",
+    ),
+];

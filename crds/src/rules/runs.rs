@@ -1,0 +1,90 @@
+//! Tasks and runs (ecs-semantics 1.11, 1.13).
+
+use super::{Row, Rule};
+
+pub(super) const RULES: &[Row] = &[
+    (
+        "run-task-launch-type",
+        "RunTaskSpec",
+        ".launchType",
+        "!has(self.launchType) || !has(self.capacityProviderStrategy) || self.capacityProviderStrategy.size() == 0",
+        "`launchType` must be absent with a `capacityProviderStrategy`",
+    ),
+    (
+        "run-task-immutable",
+        "RunTask/object",
+        ".spec",
+        "self.spec == oldSelf.spec",
+        "`spec` must not change: a RunTask runs once; make a new one",
+    ),
+    (
+        "task-container-instance",
+        "TaskSpec",
+        ".containerInstance",
+        "!has(oldSelf.containerInstance)
+         || (has(self.containerInstance) && self.containerInstance == oldSelf.containerInstance)",
+        "`containerInstance` must not change once it is set: a task never moves; stop it and start another",
+    ),
+    (
+        "task-desired-status",
+        "TaskSpec",
+        ".desiredStatus",
+        "!(has(oldSelf.desiredStatus) && oldSelf.desiredStatus == 'STOPPED')
+         || (has(self.desiredStatus) && self.desiredStatus == 'STOPPED')",
+        "`desiredStatus` must not go back from STOPPED: a stopped task is never restarted; start another",
+    ),
+    (
+        "task-stop-code",
+        "TaskSpec",
+        ".stopCode",
+        "(!has(self.stopCode) && !has(self.stoppedReason))
+         || (has(self.desiredStatus) && self.desiredStatus == 'STOPPED')",
+        "`stopCode` and `stoppedReason` must be absent unless `desiredStatus` is STOPPED",
+    ),
+    (
+        "task-last-status",
+        "TaskStatus",
+        ".lastStatus",
+        "!has(oldSelf.lastStatus) || (has(self.lastStatus)
+         && {'PROVISIONING': 0, 'PENDING': 1, 'ACTIVATING': 2, 'RUNNING': 3, 'DEACTIVATING': 4, 'STOPPING': 5,
+              'DEPROVISIONING': 6, 'STOPPED': 7}[self.lastStatus]
+         >= {'PROVISIONING': 0, 'PENDING': 1, 'ACTIVATING': 2, 'RUNNING': 3, 'DEACTIVATING': 4, 'STOPPING': 5,
+              'DEPROVISIONING': 6, 'STOPPED': 7}[oldSelf.lastStatus])",
+        "`lastStatus` must not go back in the life of a task, and nothing follows STOPPED",
+    ),
+];
+
+/// Fields of a Task that say what it is, and so never change.
+pub(super) const TASK_FIELDS: &[&str] = &[
+    "capacityProviderStrategy",
+    "cluster",
+    "enableECSManagedTags",
+    "enableExecuteCommand",
+    "group",
+    "launchType",
+    "networkConfiguration",
+    "overrides",
+    "placementConstraints",
+    "placementStrategy",
+    "platformVersion",
+    "propagateTags",
+    "referenceId",
+    "startedBy",
+    "tags",
+    "taskDefinition",
+    "clientToken",
+    "volumeConfigurations",
+];
+
+/// Neither set, nor changed, nor taken away after creation.
+pub(super) fn frozen(field: &str) -> Rule {
+    Rule {
+        id: format!("task-{field}-immutable"),
+        on: "TaskSpec",
+        expression: format!(
+            "has(self.{field}) ? (has(oldSelf.{field}) && self.{field} == oldSelf.{field}) : !has(oldSelf.{field})"
+        ),
+        message: format!("`{field}` must not change: stop this task and start another"),
+        field: format!(".{field}"),
+    }
+}

@@ -1,0 +1,176 @@
+//! The host as a whole: which plan counts, what it changes, and which containers nobody wants.
+//!
+//! The fence is here: a plan that is older than the one at hand is refused, whoever brings it
+//! (reliability-security 3.4).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use tallyman_agent_engine::ContainerSummary;
+use tallyman_crds::labels;
+
+use crate::assignment::{AssignedTask, Assignment, Door, Plan};
+use crate::ids::{Fence, TaskUid};
+use crate::orphans::{Condemned, Orphans, Stray};
+use crate::task::TaskRecord;
+
+/// The plan at hand and what is unknown to it.
+#[derive(Clone, Debug)]
+pub struct Host {
+    door: Door,
+    assignment: Option<Assignment>,
+    live: bool,
+    orphans: Orphans,
+}
+
+/// What a plan came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Offer {
+    /// Tasks that are new or changed, to be given to their machines.
+    pub assigned: Vec<AssignedTask>,
+    /// Tasks that the plan does not have any more.
+    pub unplanned: Vec<TaskUid>,
+    /// Entries that could not even be named, for the log.
+    pub complaints: Vec<String>,
+    /// The plan is for another ContainerInstance than the one before: the host was registered anew.
+    /// Containers of the old one are left alone.
+    pub other_identity: bool,
+}
+
+/// Why a plan does not count.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A deposed leader wrote it.
+    #[error(
+        "refused a plan of leader {} (generation {}): the plan at hand is from leader {}, which is newer",
+        offered.epoch, offered.generation, held.epoch
+    )]
+    OlderEpoch {
+        /// Of the refused plan.
+        offered: Fence,
+        /// Of the plan at hand.
+        held: Fence,
+    },
+    /// It is older than the one at hand.
+    #[error(
+        "refused generation {} of the plan: generation {} of the same leader is at hand",
+        offered.generation, held.generation
+    )]
+    OlderGeneration {
+        /// Of the refused plan.
+        offered: Fence,
+        /// Of the plan at hand.
+        held: Fence,
+    },
+}
+
+impl Host {
+    /// A host that has no plan yet.
+    pub fn new(door: Door) -> Self {
+        Self { door, assignment: None, live: false, orphans: Orphans::default() }
+    }
+
+    /// Takes a plan, if it counts. `live`: it was read from the API now, complete, and not from disk.
+    ///
+    /// # Errors
+    /// [`Refusal`]: it is older than the plan at hand, which stays.
+    pub fn offer(&mut self, plan: Plan, live: bool) -> Result<Offer, Refusal> {
+        let mut other_identity = false;
+        if let Some(held) = &self.assignment {
+            if held.container_instance_uid == plan.container_instance_uid {
+                if plan.fence.epoch < held.fence.epoch {
+                    return Err(Refusal::OlderEpoch { offered: plan.fence, held: held.fence });
+                }
+                if plan.fence < held.fence {
+                    return Err(Refusal::OlderGeneration { offered: plan.fence, held: held.fence });
+                }
+            } else {
+                other_identity = true;
+                self.orphans = Orphans::default();
+            }
+        }
+        self.live |= live;
+        let next = Assignment::parse(plan, &self.door);
+        let previous = match &self.assignment {
+            Some(held) => held.tasks.clone(),
+            None => BTreeMap::new(),
+        };
+        let offer = Offer {
+            assigned: next
+                .tasks
+                .values()
+                .filter(|task| previous.get(&task.uid) != Some(task))
+                .cloned()
+                .collect(),
+            unplanned: previous.into_keys().filter(|uid| !next.tasks.contains_key(uid)).collect(),
+            complaints: next.complaints.clone(),
+            other_identity,
+        };
+        self.assignment = Some(next);
+        Ok(offer)
+    }
+
+    /// The HostPlan is gone from the API. That orders nothing; the last plan stays.
+    pub fn plan_gone(&mut self) {
+        self.orphans = Orphans::default();
+    }
+
+    /// A task that is remembered and that the plan does not have, as something to watch and clean up.
+    pub fn remembered(&self, record: &TaskRecord) -> AssignedTask {
+        AssignedTask::remembered(record, &self.door)
+    }
+
+    /// Compares a complete list of our containers with the plan. `ended`: tasks that are recorded as
+    /// STOPPED; their containers wait for cleanup and are nobody's orphans.
+    pub fn strays(
+        &mut self,
+        listed: &[ContainerSummary],
+        ended: &BTreeSet<TaskUid>,
+        now: Timestamp,
+    ) -> Vec<Condemned> {
+        let Some(held) = self.assignment.as_ref().filter(|_| self.live) else {
+            return Vec::new();
+        };
+        let label = |summary: &ContainerSummary, key: &str| summary.labels.get(key).cloned();
+        let strays: Vec<Stray> = listed
+            .iter()
+            .filter(|summary| {
+                label(summary, labels::CONTAINER_INSTANCE_UID).as_deref()
+                    == Some(held.container_instance_uid.as_str())
+                    && !held.container_instance_uid.is_empty()
+            })
+            .filter_map(|summary| {
+                let task = TaskUid::new(label(summary, labels::CONTAINER_TASK_UID)?);
+                let wanted = held.tasks.contains_key(&task) || ended.contains(&task);
+                (!wanted && !task.as_str().is_empty())
+                    .then(|| Stray { name: summary.name.clone(), task })
+            })
+            .collect();
+        self.orphans.check(&strays, held.fence, now)
+    }
+
+    /// The newest plan that counts.
+    pub fn assignment(&self) -> Option<&Assignment> {
+        self.assignment.as_ref()
+    }
+
+    /// A complete plan was read from the API in this process.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Generation of the plan that the host works from; 0 before the first.
+    pub fn applied_generation(&self) -> i64 {
+        self.assignment.as_ref().map_or(0, |held| held.fence.generation)
+    }
+
+    /// uid of the ContainerInstance, once a plan named it: the scope of our containers.
+    pub fn container_instance_uid(&self) -> Option<&str> {
+        self.assignment.as_ref().map(|held| held.container_instance_uid.as_str())
+    }
+
+    /// What plans are parsed with.
+    pub fn door(&self) -> &Door {
+        &self.door
+    }
+}

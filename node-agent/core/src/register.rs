@@ -1,0 +1,316 @@
+//! What the host says of itself: resources, attributes, capabilities (ecs-semantics 1.2, 1.4, 2.17).
+//!
+//! A capability is advertised only when containers really get it: placement trusts it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tallyman_agent_engine::EngineDescription;
+use tallyman_crds::{Attribute, HostReport, Resources};
+
+use crate::backoff::{Backoff, later};
+use crate::settings::Settings;
+
+/// CPU units of one processor.
+const UNITS_PER_CPU: i64 = 1024;
+/// First engine API that ECS has a capability for.
+const FIRST_API_MINOR: u32 = 17;
+/// `appliedPlanGeneration` alone is not worth more than one write in this time.
+const GENERATION_PACE: Duration = Duration::from_secs(5);
+const FAILED: Backoff =
+    Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(30) };
+
+/// What the shell finds out about the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Address at which published ports are reached.
+    pub address: Option<String>,
+    /// Changes when the host boots.
+    pub boot_id: Option<String>,
+}
+
+/// What the agent knows of its engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineFacts {
+    /// As it described itself last; `None` before the first answer.
+    pub description: Option<EngineDescription>,
+    /// Why it cannot be reached; `None` while it can.
+    pub trouble: Option<String>,
+}
+
+/// Why a host cannot register.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CannotRegister {
+    /// Nothing is left for tasks.
+    #[error(
+        "ECS_RESERVED_MEMORY is {reserved} MiB, but the host has only {total} MiB; reserve less"
+    )]
+    Memory {
+        /// `ECS_RESERVED_MEMORY`.
+        reserved: i64,
+        /// Of the host.
+        total: i64,
+    },
+}
+
+/// The part of the ContainerInstance's status that the agent writes.
+///
+/// # Errors
+/// [`CannotRegister`] when more is reserved than there is.
+pub fn report(
+    settings: &Settings,
+    host: &HostFacts,
+    engine: &EngineFacts,
+    applied_generation: i64,
+) -> Result<HostReport, CannotRegister> {
+    let description = engine.description.as_ref();
+    let registered_resources = match description {
+        Some(description) => resources(settings, description)?,
+        None => Resources::default(),
+    };
+    Ok(HostReport {
+        agent_version: host.agent_version.clone(),
+        engine: description.map(|d| format!("{} {}", d.name, short(&d.version))).unwrap_or_default(),
+        engine_api_version: description.map(|d| d.api_version.clone()).unwrap_or_default(),
+        engine_reachable: description.is_some() && engine.trouble.is_none(),
+        registered_resources,
+        attributes: attributes(settings, description),
+        address: host.address.clone(),
+        boot_id: host.boot_id.clone(),
+        engine_id: description.map(|d| d.engine_id.clone()).filter(|id| !id.is_empty()),
+        applied_plan_generation: applied_generation,
+        message: engine.trouble.clone(),
+    })
+}
+
+/// A version without what the packager added: `20.10.24+dfsg1` is `20.10.24`.
+fn short(version: &str) -> &str {
+    version.split('+').next().unwrap_or(version)
+}
+
+fn resources(
+    settings: &Settings,
+    description: &EngineDescription,
+) -> Result<Resources, CannotRegister> {
+    let memory = description.memory_mib - settings.reserved_memory_mib;
+    if memory < 0 {
+        return Err(CannotRegister::Memory {
+            reserved: settings.reserved_memory_mib,
+            total: description.memory_mib,
+        });
+    }
+    let ports = |ports: &[u16]| ports.iter().map(|port| i32::from(*port)).collect();
+    Ok(Resources {
+        cpu: description.cpus.saturating_mul(UNITS_PER_CPU),
+        memory,
+        ports: ports(&settings.reserved_ports),
+        ports_udp: ports(&settings.reserved_ports_udp),
+    })
+}
+
+/// Sorted by name. A custom attribute may set `ecs.availability-zone`, never a capability.
+fn attributes(settings: &Settings, description: Option<&EngineDescription>) -> Vec<Attribute> {
+    let mut all: BTreeMap<String, Option<String>> = settings
+        .instance_attributes
+        .iter()
+        .filter(|(name, _)| {
+            name.as_str() == "ecs.availability-zone"
+                || !(name.starts_with("ecs.") || name.starts_with("com.amazonaws.ecs."))
+        })
+        .map(|(name, value)| (name.clone(), Some(value.clone())))
+        .collect();
+    if let Some(description) = description {
+        let os_type = description.os_type.to_ascii_lowercase();
+        all.insert("ecs.os-family".to_owned(), Some(os_type.to_ascii_uppercase()));
+        all.insert("ecs.os-type".to_owned(), Some(os_type));
+        all.insert(
+            "ecs.cpu-architecture".to_owned(),
+            Some(architecture(&description.architecture).to_owned()),
+        );
+        for capability in capabilities(settings, description) {
+            all.insert(capability, None);
+        }
+    }
+    all.into_iter().map(|(name, value)| Attribute { name, value }).collect()
+}
+
+fn architecture(engine: &str) -> &str {
+    match engine {
+        "aarch64" | "arm64" => "arm64",
+        "x86_64" | "amd64" => "x86_64",
+        other => other,
+    }
+}
+
+fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<String> {
+    const OLD: &str = "com.amazonaws.ecs.capability";
+    let minor = description
+        .api_version
+        .strip_prefix("1.")
+        .and_then(|minor| minor.parse::<u32>().ok())
+        .unwrap_or(0);
+    let apis = (FIRST_API_MINOR..=minor).map(|minor| format!("{OLD}.docker-remote-api.1.{minor}"));
+    let offered = |driver: &&String| {
+        settings.logging_drivers.as_ref().is_none_or(|wanted| wanted.contains(driver))
+    };
+    let drivers = description
+        .logging_drivers
+        .iter()
+        .filter(offered)
+        .map(|driver| format!("{OLD}.logging-driver.{driver}"));
+    let privileged = (!settings.disable_privileged).then(|| format!("{OLD}.privileged-container"));
+    let health = ["ecs.capability.container-health-check".to_owned()];
+    apis.chain(drivers).chain(privileged).chain(health).collect()
+}
+
+/// When the host's report is sent: at once when something changed, with patience when only the plan's
+/// generation did.
+#[derive(Clone, Debug, Default)]
+pub struct HostOutbox {
+    sent: Option<HostReport>,
+    sent_at: Option<Timestamp>,
+    failures: u32,
+    not_before: Option<Timestamp>,
+}
+
+impl HostOutbox {
+    /// When `report` is to be sent; `None` if it need not be.
+    pub fn due(&self, report: &HostReport, now: Timestamp) -> Option<Timestamp> {
+        let at = match &self.sent {
+            None => now,
+            Some(sent) if sent == report => return None,
+            Some(sent) => {
+                let same_otherwise = HostReport {
+                    applied_plan_generation: report.applied_plan_generation,
+                    ..sent.clone()
+                } == *report;
+                match self.sent_at {
+                    Some(sent_at) if same_otherwise => later(sent_at, GENERATION_PACE),
+                    _ => now,
+                }
+            }
+        };
+        Some(at.max(self.not_before.unwrap_or(Timestamp::MIN)))
+    }
+
+    /// The API server took `report`.
+    pub fn sent(&mut self, report: HostReport, now: Timestamp) {
+        self.sent = Some(report);
+        self.sent_at = Some(now);
+        self.failures = 0;
+        self.not_before = None;
+    }
+
+    /// It did not.
+    pub fn failed(&mut self, salt: u64, now: Timestamp) {
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Some(FAILED.next(self.failures, salt, now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description() -> EngineDescription {
+        EngineDescription {
+            name: "docker".to_owned(),
+            version: "20.10.24+dfsg1".to_owned(),
+            api_version: "1.41".to_owned(),
+            cpus: 2,
+            memory_mib: 3950,
+            operating_system: "Debian".to_owned(),
+            os_type: "linux".to_owned(),
+            architecture: "aarch64".to_owned(),
+            kernel: "6".to_owned(),
+            cgroup_version: "1".to_owned(),
+            storage_driver: "overlay2".to_owned(),
+            engine_id: "X".to_owned(),
+            logging_drivers: vec!["json-file".to_owned(), "syslog".to_owned()],
+            live_restore: true,
+        }
+    }
+
+    fn engine() -> EngineFacts {
+        EngineFacts { description: Some(description()), trouble: None }
+    }
+
+    #[test]
+    fn resources_are_units_and_mebibytes_less_what_is_reserved() {
+        let settings = Settings { reserved_memory_mib: 950, ..Settings::default() };
+        let report = report(&settings, &HostFacts::default(), &engine(), 7).unwrap();
+        assert_eq!(report.registered_resources.cpu, 2048);
+        assert_eq!(report.registered_resources.memory, 3000);
+        assert_eq!(report.registered_resources.ports, [22, 2375, 2376, 51678, 51679]);
+        assert_eq!(report.engine, "docker 20.10.24");
+        assert!(report.engine_reachable);
+        assert_eq!(report.applied_plan_generation, 7);
+    }
+
+    #[test]
+    fn more_reserved_than_there_is_cannot_register() {
+        let settings = Settings { reserved_memory_mib: 4000, ..Settings::default() };
+        let error = report(&settings, &HostFacts::default(), &engine(), 0).unwrap_err();
+        assert!(error.to_string().contains("ECS_RESERVED_MEMORY is 4000"), "{error}");
+    }
+
+    #[test]
+    fn attributes_are_ecs_spelled_and_capabilities_cannot_be_claimed() {
+        let settings = Settings {
+            instance_attributes: [
+                ("stack", "prod"),
+                ("ecs.availability-zone", "a"),
+                ("ecs.capability.task-eni", "x"),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into(),
+            disable_privileged: true,
+            logging_drivers: Some(vec!["json-file".to_owned()]),
+            ..Settings::default()
+        };
+        let report = report(&settings, &HostFacts::default(), &engine(), 0).unwrap();
+        let value = |name: &str| {
+            report.attributes.iter().find(|a| a.name == name).map(|a| a.value.as_deref())
+        };
+        assert_eq!(value("stack"), Some(Some("prod")));
+        assert_eq!(value("ecs.availability-zone"), Some(Some("a")));
+        assert_eq!(value("ecs.os-type"), Some(Some("linux")));
+        assert_eq!(value("ecs.os-family"), Some(Some("LINUX")));
+        assert_eq!(value("ecs.cpu-architecture"), Some(Some("arm64")));
+        assert_eq!(value("ecs.capability.task-eni"), None);
+        assert_eq!(value("com.amazonaws.ecs.capability.docker-remote-api.1.17"), Some(None));
+        assert_eq!(value("com.amazonaws.ecs.capability.docker-remote-api.1.41"), Some(None));
+        assert_eq!(value("com.amazonaws.ecs.capability.docker-remote-api.1.42"), None);
+        assert_eq!(value("com.amazonaws.ecs.capability.logging-driver.json-file"), Some(None));
+        assert_eq!(value("com.amazonaws.ecs.capability.logging-driver.syslog"), None);
+        assert_eq!(value("com.amazonaws.ecs.capability.privileged-container"), None);
+    }
+
+    #[test]
+    fn an_engine_that_is_away_keeps_what_is_known_of_the_host() {
+        let engine = EngineFacts { trouble: Some("The engine is away.".to_owned()), ..engine() };
+        let report = report(&Settings::default(), &HostFacts::default(), &engine, 0).unwrap();
+        assert!(!report.engine_reachable);
+        assert_eq!(report.registered_resources.cpu, 2048);
+        assert_eq!(report.message.as_deref(), Some("The engine is away."));
+    }
+
+    #[test]
+    fn a_generation_alone_waits_and_anything_else_does_not() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let report = |generation| {
+            report(&Settings::default(), &HostFacts::default(), &engine(), generation).unwrap()
+        };
+        let mut outbox = HostOutbox::default();
+        assert_eq!(outbox.due(&report(1), at(100)), Some(at(100)));
+        outbox.sent(report(1), at(100));
+        assert_eq!(outbox.due(&report(1), at(101)), None);
+        assert_eq!(outbox.due(&report(2), at(101)), Some(at(105)));
+        let mut other = report(2);
+        other.engine_reachable = false;
+        assert_eq!(outbox.due(&other, at(101)), Some(at(101)));
+    }
+}

@@ -1,0 +1,267 @@
+//! A task, its machine and a fake engine, driven in one thread.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    dead_code,
+    reason = "test rig; not every test file uses all of it"
+)]
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use jiff::Timestamp;
+use tallyman_agent_core::assignment::Door;
+use tallyman_agent_core::{
+    AssignedTask, Assignment, Delivery, Due, HostContext, Outcome, Parcel, Plan, Step, TaskMachine,
+    TaskRecord, perform,
+};
+use tallyman_agent_engine::fake::FakeEngine;
+use tallyman_agent_engine::{ContainerSummary, Engine, Moment, PullBehavior, Verb};
+use tallyman_crds::ecs::{ContainerDefinition, PortMapping};
+use tallyman_crds::{
+    DesiredStatus, HostPlanSpec, LastStatus, PlannedDefinition, PlannedTask, StopCode,
+    TaskDefinitionSpec, TaskStatus, labels,
+};
+
+pub const UID: &str = "550e8400-e29b-41d4-a716-446655440000";
+pub const INSTANCE: &str = "instance-uid";
+/// Time zero of every test.
+pub const EPOCH_MS: i64 = 1_800_000_000_000;
+
+pub fn door() -> Door {
+    Door { namespace: "shop".to_owned(), stop_timeout: Duration::from_secs(30) }
+}
+
+pub fn host() -> HostContext {
+    HostContext {
+        container_instance: "host-a".to_owned(),
+        address: Some("10.0.0.5".to_owned()),
+        pull_behavior: PullBehavior::Default,
+        cleanup_wait: Duration::from_secs(3 * 3600),
+        plan_is_live: true,
+    }
+}
+
+pub fn container(name: &str, essential: bool) -> ContainerDefinition {
+    ContainerDefinition {
+        name: name.to_owned(),
+        image: format!("{name}:1"),
+        essential: Some(essential),
+        memory: Some(64),
+        ..ContainerDefinition::default()
+    }
+}
+
+pub fn web(name: &str) -> ContainerDefinition {
+    ContainerDefinition {
+        port_mappings: vec![PortMapping { container_port: Some(80), ..PortMapping::default() }],
+        ..container(name, true)
+    }
+}
+
+pub fn plan(containers: Vec<ContainerDefinition>) -> HostPlanSpec {
+    let definition = PlannedDefinition {
+        family: "web".to_owned(),
+        revision: 7,
+        definition: TaskDefinitionSpec {
+            container_definitions: containers,
+            ..TaskDefinitionSpec::default()
+        },
+    };
+    HostPlanSpec {
+        generation: 1,
+        leader_epoch: 1,
+        cluster: "default".to_owned(),
+        container_instance_uid: INSTANCE.to_owned(),
+        definitions: [("web-7".to_owned(), definition)].into(),
+        tasks: vec![PlannedTask {
+            name: "web-000001".to_owned(),
+            uid: UID.to_owned(),
+            definition: "web-7".to_owned(),
+            generation: 3,
+            ..PlannedTask::default()
+        }],
+    }
+}
+
+pub fn assigned(spec: HostPlanSpec) -> AssignedTask {
+    Assignment::parse(Plan::from(spec), &door()).tasks.into_values().next().unwrap()
+}
+
+pub struct Rig {
+    pub engine: FakeEngine,
+    pub host: HostContext,
+    pub machine: TaskMachine,
+    pub spec: HostPlanSpec,
+    /// Every status that was delivered, in order.
+    pub told: Vec<TaskStatus>,
+    pub parcels: Vec<Parcel>,
+    /// Whether the API server takes reports.
+    pub api: bool,
+}
+
+impl Rig {
+    pub fn new(containers: Vec<ContainerDefinition>) -> Self {
+        Self::of(plan(containers))
+    }
+
+    pub fn of(spec: HostPlanSpec) -> Self {
+        let engine = FakeEngine::new("host-a");
+        engine.set_now(Moment(EPOCH_MS));
+        let machine = TaskMachine::begin(assigned(spec.clone()), None, &[]);
+        Self {
+            engine,
+            host: host(),
+            machine,
+            spec,
+            told: Vec::new(),
+            parcels: Vec::new(),
+            api: true,
+        }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.engine.now().millis()).unwrap()
+    }
+
+    pub fn list(&self) -> Vec<ContainerSummary> {
+        self.engine
+            .containers()
+            .into_iter()
+            .filter(|s| {
+                s.labels.get(labels::CONTAINER_INSTANCE_UID).map(String::as_str) == Some(INSTANCE)
+            })
+            .collect()
+    }
+
+    /// Name of a container on the engine.
+    pub fn name(&self, container: &str) -> String {
+        let task = self.machine.task();
+        task.containers().iter().find(|c| c.name == container).unwrap().engine_name(1)
+    }
+
+    /// One step, its actions carried out, its report delivered when it is due.
+    pub fn turn(&mut self) -> Step {
+        let now = self.now();
+        let before = self.machine.record().last_status;
+        let step = self.machine.step(&self.host, now);
+        assert!(before.may_become(step.report.last_status), "{before:?} {:?}", step.report);
+        assert_eq!(step, {
+            let mut again = self.machine.clone();
+            again.step(&self.host, now)
+        });
+        for action in &step.actions {
+            if step.report.last_status == LastStatus::Stopped {
+                assert!(
+                    !matches!(action.verb(), Verb::Prepare | Verb::Create | Verb::Start),
+                    "{action:?} after STOPPED"
+                );
+            }
+            self.machine.started(action);
+        }
+        for action in &step.actions {
+            let outcome = perform(&self.engine, action).now_or_never();
+            if let Some(outcome) = outcome {
+                self.settle(action.container(), outcome);
+            }
+        }
+        self.deliver();
+        step
+    }
+
+    fn settle(&mut self, container: &str, outcome: Outcome) {
+        let now = self.now();
+        self.machine.settle(container, outcome, now);
+    }
+
+    fn deliver(&mut self) {
+        let now = self.now();
+        if let Due::Now(parcel) = self.machine.due(now) {
+            let delivery = if self.api {
+                let status = serde_json::from_value(parcel.body["status"].clone());
+                self.told.push(status.unwrap_or_else(|_| self.machine.report().clone()));
+                self.parcels.push((*parcel).clone());
+                Delivery::Accepted
+            } else {
+                Delivery::Failed("connection refused".to_owned())
+            };
+            self.machine.delivered(&parcel, &delivery, now);
+        }
+    }
+
+    /// Turns until nothing is left to do at this moment. Panics when that never happens.
+    pub fn settle_down(&mut self) {
+        for _ in 0..200 {
+            if self.turn().actions.is_empty() {
+                return;
+            }
+        }
+        panic!("the machine does not come to rest: {:#?}", self.machine.record());
+    }
+
+    /// Settles down, then lets time pass in leaps to whatever falls due, with a list every 10 s.
+    pub fn run(&mut self, span: Duration) {
+        let end = self.engine.now() + span;
+        loop {
+            let list = self.list();
+            self.machine.listed(&list);
+            self.settle_down();
+            if self.engine.now() >= end {
+                return;
+            }
+            let now = self.now();
+            let step = self.machine.step(&self.host, now);
+            let mut next = self.engine.now() + Duration::from_secs(10);
+            let mut consider = |at: Timestamp| {
+                let at = Moment(at.as_millisecond() + 1);
+                if at > self.engine.now() && at < next {
+                    next = at;
+                }
+            };
+            if let Some(at) = step.wake_at {
+                consider(at);
+            }
+            if let Due::At(at) = self.machine.clone().due(now) {
+                consider(at);
+            }
+            self.engine.set_now(next.min(end));
+        }
+    }
+
+    /// The agent dies and a new one begins, with the record or without.
+    pub fn restart(&mut self, record: Option<TaskRecord>) {
+        self.engine.mend();
+        let list = self.list();
+        self.machine = TaskMachine::begin(assigned(self.spec.clone()), record, &list);
+    }
+
+    pub fn want_stop(&mut self, code: StopCode, reason: &str) {
+        let task = &mut self.spec.tasks[0];
+        task.desired_status = DesiredStatus::Stopped;
+        task.stop_code = Some(code);
+        task.stopped_reason = Some(reason.to_owned());
+        self.machine.assign(assigned(self.spec.clone()));
+    }
+
+    pub fn want_removal(&mut self) {
+        self.spec.tasks[0].remove = true;
+        self.machine.assign(assigned(self.spec.clone()));
+    }
+
+    pub fn status(&self) -> &TaskStatus {
+        self.machine.report()
+    }
+
+    pub fn starts(&self) -> u64 {
+        self.engine.calls_of(Verb::Start)
+    }
+}
+
+pub fn block<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().unwrap()
+}
+
+pub fn list_all(engine: &FakeEngine) -> Vec<ContainerSummary> {
+    block(engine.list((labels::CONTAINER_INSTANCE_UID, INSTANCE))).unwrap()
+}

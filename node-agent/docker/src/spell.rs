@@ -1,0 +1,164 @@
+//! A container spec in Docker's spelling.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, PortBinding, PortMap, RestartPolicy,
+    RestartPolicyNameEnum,
+};
+
+use tallyman_agent_engine::{ContainerSpec, HealthCheck, Network, PortSpec};
+
+/// The body of a create call. Destructures without `..`: a new field of the spec must be spelled here.
+pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
+    let ContainerSpec {
+        name: _, // goes into the query
+        image,
+        entrypoint,
+        command,
+        environment,
+        labels,
+        cpu_shares,
+        memory_bytes,
+        memory_reservation_bytes,
+        ports,
+        network,
+        user,
+        working_directory,
+        stop_timeout,
+        health_check,
+    } = spec;
+    let published = match network {
+        Network::Bridge => ports.as_slice(),
+        Network::Host | Network::None => &[],
+    };
+    ContainerCreateBody {
+        image: Some(image.clone()),
+        entrypoint: entrypoint.clone(),
+        cmd: command.clone(),
+        env: Some(
+            environment
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+        ),
+        labels: Some(labels.clone().into_iter().collect()),
+        user: user.clone(),
+        working_dir: working_directory.clone(),
+        stop_timeout: stop_timeout.map(whole_seconds),
+        healthcheck: health_check.as_ref().map(health),
+        exposed_ports: Some(exposed(published)),
+        host_config: Some(HostConfig {
+            cpu_shares: *cpu_shares,
+            memory: *memory_bytes,
+            memory_reservation: *memory_reservation_bytes,
+            network_mode: Some(network_mode(*network).to_owned()),
+            port_bindings: Some(bindings(published)),
+            restart_policy: Some(RestartPolicy {
+                name: Some(RestartPolicyNameEnum::NO),
+                maximum_retry_count: None,
+            }),
+            auto_remove: Some(false),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn network_mode(network: Network) -> &'static str {
+    match network {
+        Network::Bridge => "bridge",
+        Network::Host => "host",
+        Network::None => "none",
+    }
+}
+
+/// `80/tcp`
+fn key(port: &PortSpec) -> String {
+    format!("{}/{}", port.container_port, port.protocol)
+}
+
+fn exposed(ports: &[PortSpec]) -> Vec<String> {
+    let mut keys: Vec<String> = ports.iter().map(key).collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+fn bindings(ports: &[PortSpec]) -> PortMap {
+    let mut map: PortMap = HashMap::new();
+    for port in ports {
+        let binding = PortBinding {
+            host_ip: port.host_ip.map(|address| address.to_string()),
+            host_port: port.host_port.map(|number| number.to_string()),
+        };
+        map.entry(key(port))
+            .or_default()
+            .get_or_insert_default()
+            .push(binding);
+    }
+    map
+}
+
+fn health(check: &HealthCheck) -> HealthConfig {
+    let HealthCheck {
+        test,
+        interval,
+        timeout,
+        retries,
+        start_period,
+    } = check;
+    HealthConfig {
+        test: Some(test.clone()),
+        interval: Some(nanoseconds(*interval)),
+        timeout: Some(nanoseconds(*timeout)),
+        retries: Some(i64::from(*retries)),
+        start_period: start_period.map(nanoseconds),
+        start_interval: None,
+    }
+}
+
+fn nanoseconds(span: Duration) -> i64 {
+    i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Rounded up: half a second of grace is not none.
+pub(crate) fn whole_seconds(span: Duration) -> i64 {
+    i64::try_from(span.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tallyman_agent_engine::Protocol;
+
+    #[test]
+    fn one_container_port_may_have_several_host_ports() {
+        let port = |host_port| PortSpec {
+            container_port: 80,
+            host_port,
+            protocol: Protocol::Tcp,
+            host_ip: None,
+        };
+        let mut spec = ContainerSpec::new("a", "b");
+        spec.ports = vec![port(Some(8080)), port(None)];
+        let body = body(&spec);
+        assert_eq!(body.exposed_ports, Some(vec!["80/tcp".to_owned()]));
+        let bindings = body.host_config.and_then(|host| host.port_bindings);
+        let bindings = bindings.and_then(|map| map.get("80/tcp").cloned().flatten());
+        let ports: Vec<_> = bindings
+            .into_iter()
+            .flatten()
+            .map(|one| one.host_port)
+            .collect();
+        assert_eq!(ports, [Some("8080".to_owned()), None]);
+    }
+
+    #[test]
+    fn parts_of_seconds_round_up() {
+        for (millis, seconds) in [(0, 0), (1, 1), (1000, 1), (1001, 2)] {
+            assert_eq!(whole_seconds(Duration::from_millis(millis)), seconds);
+        }
+    }
+}

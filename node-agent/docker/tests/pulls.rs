@@ -1,0 +1,219 @@
+//! Pulls from a real registry, which runs as a container on the engine's own host.
+//!
+//! Needs `TALLYMAN_TEST_ENGINES` as the conformance suite, and the packages docker-registry and
+//! busybox-static.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "support/bench.rs"]
+#[allow(dead_code, reason = "shared with the conformance suite")]
+mod bench;
+
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::query_parameters::{PushImageOptions, RemoveImageOptions, TagImageOptions};
+use futures::stream::TryStreamExt;
+use tallyman_agent_docker::{DockerEngine, Settings};
+use tallyman_agent_engine::conformance::Bench;
+use tallyman_agent_engine::{
+    ContainerSpec, Engine, EngineError, Network, Prepared, PullBehavior, PullFault,
+};
+
+use bench::{DockerBench, IMAGE, Scratch, engines};
+
+const OPEN: &str = "conformance-registry-open";
+const CLOSED: &str = "conformance-registry-closed";
+
+#[tokio::test]
+async fn images_come_from_a_registry() {
+    for (index, (name, endpoint)) in engines().into_iter().enumerate() {
+        let bench = DockerBench::new(&endpoint, 20 + index).await;
+        println!("engine {name}");
+        let (open, closed) = (bench.free_port(), bench.free_port());
+        import_registry(bench.docker(), [open, closed]).await;
+        begin(&bench, OPEN, "open").await;
+        begin(&bench, CLOSED, "closed").await;
+        let image = format!("localhost:{open}/pulled:1");
+        push(bench.docker(), &format!("localhost:{open}/pulled")).await;
+        present(&bench, &endpoint, &image).await;
+        absent(&endpoint, open, closed).await;
+        away(&bench, &endpoint, &image).await;
+        bench.destroy(CLOSED).await.unwrap();
+        forget(bench.docker(), &image).await;
+    }
+}
+
+/// A handle that remembers nothing of earlier pulls.
+fn engine(endpoint: &str) -> DockerEngine {
+    DockerEngine::new(endpoint, Settings::default()).unwrap()
+}
+
+async fn prepare(
+    endpoint: &str,
+    image: &str,
+    behavior: PullBehavior,
+) -> Result<Prepared, EngineError> {
+    engine(endpoint).prepare(image, behavior).await
+}
+
+async fn present(bench: &DockerBench, endpoint: &str, image: &str) {
+    for behavior in [
+        PullBehavior::Default,
+        PullBehavior::Always,
+        PullBehavior::Once,
+        PullBehavior::PreferCached,
+    ] {
+        forget(bench.docker(), image).await;
+        let first = prepare(endpoint, image, behavior).await.unwrap();
+        assert!(
+            first.pulled && first.pull_failure.is_none(),
+            "{behavior:?}: {first:?}"
+        );
+        let digest = first.image_digest.unwrap();
+        assert!(digest.starts_with("sha256:"), "{digest}");
+        let second = prepare(endpoint, image, behavior).await.unwrap();
+        let again = matches!(behavior, PullBehavior::Default | PullBehavior::Always);
+        assert_eq!(second.pulled, again, "{behavior:?}: {second:?}");
+        assert_eq!(second.image_id, first.image_id);
+        assert_eq!(second.image_digest, Some(digest.clone()));
+        let pinned = format!("{image}@{digest}");
+        let pinned = prepare(endpoint, &pinned, behavior).await.unwrap();
+        assert_eq!(pinned.image_id, first.image_id);
+    }
+}
+
+async fn absent(endpoint: &str, open: u16, closed: u16) {
+    for image in [
+        format!("localhost:{open}/pulled:nope"),
+        format!("localhost:{open}/nobody:1"),
+    ] {
+        let error = prepare(endpoint, &image, PullBehavior::Default)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, EngineError::ImageNotFound { .. }),
+            "{error:?}"
+        );
+    }
+    let image = format!("localhost:{closed}/pulled:1");
+    let error = prepare(endpoint, &image, PullBehavior::Default)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            EngineError::PullFailed {
+                why: PullFault::Denied,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    for image in ["UPPER:1", "a b:1", "a?b", "a#b", "../containers/json", ""] {
+        let error = prepare(endpoint, image, PullBehavior::Default)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, EngineError::InvalidSpec { .. }),
+            "{image}: {error:?}"
+        );
+    }
+}
+
+async fn away(bench: &DockerBench, endpoint: &str, image: &str) {
+    bench.destroy(OPEN).await.unwrap();
+    let cached = prepare(endpoint, image, PullBehavior::Default)
+        .await
+        .unwrap();
+    assert!(!cached.pulled, "{cached:?}");
+    assert!(cached.image_digest.is_some(), "{cached:?}");
+    for failure in [
+        cached.pull_failure,
+        prepare(endpoint, image, PullBehavior::Always).await.err(),
+    ] {
+        assert!(
+            matches!(
+                failure,
+                Some(EngineError::PullFailed {
+                    why: PullFault::RegistryUnreachable,
+                    ..
+                })
+            ),
+            "{failure:?}"
+        );
+    }
+}
+
+/// An image of the machine's own docker-registry, with one configuration that lets everybody in and
+/// one that nobody knows the password of.
+async fn import_registry(docker: &Docker, [open, closed]: [u16; 2]) {
+    let root = Scratch::new();
+    root.install(
+        "/usr/bin/docker-registry",
+        "bin/registry",
+        "docker-registry",
+    );
+    root.install(
+        "/lib64/ld-linux-x86-64.so.2",
+        "lib64/ld-linux-x86-64.so.2",
+        "libc6",
+    );
+    root.install(
+        "/lib/x86_64-linux-gnu/libc.so.6",
+        "lib/x86_64-linux-gnu/libc.so.6",
+        "libc6",
+    );
+    let storage = "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /data\n";
+    let http = |port: u16| format!("http:\n  addr: 127.0.0.1:{port}\n");
+    let auth = "auth:\n  htpasswd:\n    realm: closed\n    path: /data/htpasswd\n";
+    root.write("open", &format!("{storage}{}", http(open)));
+    root.write("closed", &format!("{storage}{}{auth}", http(closed)));
+    root.write("data/.keep", "");
+    bench::import(docker, "localhost:1/tallyman-registry", "1", root.archive()).await;
+}
+
+async fn begin(bench: &DockerBench, name: &str, configuration: &str) {
+    bench.destroy(name).await.unwrap();
+    let mut spec = ContainerSpec::new(name, "localhost:1/tallyman-registry:1");
+    spec.network = Network::Host;
+    let words = ["/bin/registry", "serve", &format!("/{configuration}")].map(str::to_owned);
+    spec.command = Some(words.to_vec());
+    bench.engine().create(&spec).await.unwrap();
+    bench.engine().start(name).await.unwrap();
+}
+
+async fn push(docker: &Docker, repository: &str) {
+    let options = TagImageOptions {
+        repo: Some(repository.to_owned()),
+        tag: Some("1".to_owned()),
+    };
+    docker.tag_image(IMAGE, Some(options)).await.unwrap();
+    for attempt in 0.. {
+        let options = PushImageOptions {
+            tag: Some("1".to_owned()),
+            ..PushImageOptions::default()
+        };
+        let pushed = docker.push_image(repository, Some(options), Some(Default::default()));
+        match pushed.try_collect::<Vec<_>>().await {
+            Ok(_) => return,
+            // The registry is not up yet.
+            Err(error) => assert!(attempt < 50, "push never succeeded: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn forget(docker: &Docker, image: &str) {
+    let options = RemoveImageOptions {
+        force: true,
+        ..RemoveImageOptions::default()
+    };
+    docker
+        .remove_image(image, Some(options), None)
+        .await
+        .unwrap();
+}

@@ -1,0 +1,562 @@
+//! The host's loop: plans in, lists in, events in; workers told, the host reported.
+//!
+//! Order at the start (reliability-security 2.3): identity and records from disk, the plan from the API
+//! (or, when that is away, the one from disk), a complete list of our containers, then workers. Nothing is
+//! removed before a plan was read from the API.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, StreamExt};
+use jiff::Timestamp;
+use serde_json::Value;
+use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
+use tallyman_agent_core::{
+    AssignedTask, Condemned, Host, Plan, Settings, TaskMachine, TaskRecord, TaskUid,
+};
+use tallyman_agent_engine::{ContainerSummary, Engine, EngineDescription, EngineError, Hint};
+use tallyman_crds::{HostReport, labels};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use crate::assignments::News;
+use crate::instance;
+use crate::introspection::Facts;
+use crate::worker::{self, Shared, Told};
+
+/// The full list of our containers is the truth; events are hints.
+const LIST_PERIOD: Duration = Duration::from_secs(10);
+/// After a list that failed.
+const LIST_RETRY: Duration = Duration::from_secs(2);
+/// Failed lists in a row after which the engine counts as unreachable.
+const LIST_FAILURES: u32 = 2;
+const WATCH_RETRY: Duration = Duration::from_secs(1);
+const DESCRIBE_RETRY: Duration = Duration::from_secs(2);
+/// How long the plan from the API is waited for before the one from disk is worked on.
+const PLAN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the loop is made with.
+pub struct Parts<E> {
+    /// Shared with workers.
+    pub shared: Arc<Shared<E>>,
+    /// For the introspection API.
+    pub facts: Arc<Facts>,
+    /// The plan at hand.
+    pub host: Host,
+    /// Settings of the host.
+    pub settings: Settings,
+    /// What the host says of itself.
+    pub host_facts: HostFacts,
+    /// The plan of an earlier run.
+    pub saved_plan: Option<Value>,
+    /// Records of an earlier run.
+    pub saved_records: BTreeMap<TaskUid, TaskRecord>,
+}
+
+type Listing = BoxFuture<'static, Result<Vec<ContainerSummary>, EngineError>>;
+type Describing = BoxFuture<'static, Result<EngineDescription, EngineError>>;
+type Reporting = BoxFuture<'static, (HostReport, Result<(), String>)>;
+
+/// The loop.
+pub struct Agent<E> {
+    shared: Arc<Shared<E>>,
+    facts: Arc<Facts>,
+    host: Host,
+    settings: Settings,
+    host_facts: HostFacts,
+    saved_plan: Option<Value>,
+    saved_records: BTreeMap<TaskUid, TaskRecord>,
+
+    workers: BTreeMap<TaskUid, mpsc::UnboundedSender<Told>>,
+    running: JoinSet<TaskUid>,
+    /// Which task a container name belongs to.
+    names: BTreeMap<String, TaskUid>,
+    /// Tasks whose worker begins with the first complete list.
+    waiting: BTreeMap<TaskUid, AssignedTask>,
+    condemning: JoinSet<()>,
+
+    /// The last complete list, in the scope of the plan at hand.
+    listed: Option<Vec<ContainerSummary>>,
+    listing: Option<Listing>,
+    list_at: Instant,
+    list_failures: u32,
+    hints: Option<BoxStream<'static, Hint>>,
+    watch_at: Instant,
+
+    engine: EngineFacts,
+    describing: Option<Describing>,
+    describe_at: Option<Instant>,
+    outbox: HostOutbox,
+    reporting: Option<Reporting>,
+    /// Until when the plan from disk waits for that from the API.
+    disk_plan_at: Option<Instant>,
+}
+
+impl<E: Engine> Agent<E> {
+    /// Ready to run.
+    pub fn new(parts: Parts<E>) -> Self {
+        let now = Instant::now();
+        Self {
+            shared: parts.shared,
+            facts: parts.facts,
+            host: parts.host,
+            settings: parts.settings,
+            host_facts: parts.host_facts,
+            disk_plan_at: parts.saved_plan.is_some().then(|| now + PLAN_PATIENCE),
+            saved_plan: parts.saved_plan,
+            saved_records: parts.saved_records,
+            workers: BTreeMap::new(),
+            running: JoinSet::new(),
+            names: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            condemning: JoinSet::new(),
+            listed: None,
+            listing: None,
+            list_at: now,
+            list_failures: 0,
+            hints: None,
+            watch_at: now,
+            engine: EngineFacts::default(),
+            describing: None,
+            describe_at: Some(now),
+            outbox: HostOutbox::default(),
+            reporting: None,
+        }
+    }
+
+    /// Runs until the plan source ends or the host cannot register.
+    ///
+    /// # Errors
+    /// The host cannot register with its settings; another start would not help.
+    pub async fn run(mut self, mut news: mpsc::Receiver<News>) -> anyhow::Result<()> {
+        loop {
+            let report = register::report(
+                &self.settings,
+                &self.host_facts,
+                &self.engine,
+                self.host.applied_generation(),
+            )?;
+            let report_at = self.report(report);
+            self.ask_engine();
+            let engine_at = self.next_engine_call();
+            tokio::select! {
+                told = news.recv() => match told {
+                    None => return Ok(()),
+                    Some(told) => self.hear(told),
+                },
+                () = at(self.disk_plan_at) => self.take_saved_plan("the API does not answer yet"),
+                list = poll(&mut self.listing) => self.take_list(list),
+                hint = next(&mut self.hints) => self.take_hint(hint),
+                answer = poll(&mut self.describing) => self.take_description(answer),
+                (report, sent) = poll(&mut self.reporting) => self.reported(report, sent),
+                Some(done) = self.running.join_next() => self.worker_ended(done),
+                Some(_) = self.condemning.join_next() => {}
+                () = at(report_at) => {}
+                () = at(engine_at) => {}
+            }
+        }
+    }
+
+    // --- the plan ---
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Plan(spec) => {
+                self.disk_plan_at = None;
+                match Plan::from_json(&spec) {
+                    Ok(plan) => {
+                        if self.take_plan(plan, true) {
+                            self.shared.ledger.put_plan(spec);
+                        }
+                    }
+                    Err(error) => warn!(%error, "the last plan stays"),
+                }
+            }
+            News::None => {
+                info!("there is no HostPlan for this host; containers stay as they are");
+                self.host.plan_gone();
+            }
+            News::Away => self.take_saved_plan("the API is away"),
+        }
+    }
+
+    /// Works on from disk: the plan there is as good as the API's was.
+    fn take_saved_plan(&mut self, why: &str) {
+        self.disk_plan_at = None;
+        let Some(spec) = self.saved_plan.take() else { return };
+        if self.host.assignment().is_some() {
+            return;
+        }
+        match Plan::from_json(&spec) {
+            Ok(plan) => {
+                info!(fence = %plan.fence, why, "working from the plan on disk");
+                self.take_plan(plan, false);
+            }
+            Err(error) => warn!(%error, "the plan on disk is of no use"),
+        }
+    }
+
+    /// Says whether the plan counts.
+    fn take_plan(&mut self, plan: Plan, live: bool) -> bool {
+        // The fence of an earlier run holds in this one.
+        if let Some(saved) = self.saved_plan.take()
+            && let Ok(saved) = Plan::from_json(&saved)
+            && let Err(refusal) = self.host.offer(saved, false)
+        {
+            debug!(%refusal, "the plan on disk is older");
+        }
+        let known: BTreeSet<TaskUid> = self
+            .host
+            .assignment()
+            .map(|held| held.tasks.keys().cloned().collect())
+            .unwrap_or_default();
+        let fence = plan.fence;
+        let offer = match self.host.offer(plan, live) {
+            Ok(offer) => offer,
+            Err(refusal) => {
+                warn!(%refusal, "the plan at hand stays");
+                return false;
+            }
+        };
+        self.set_live();
+        for complaint in &offer.complaints {
+            warn!(complaint, "an entry of the plan is left out");
+        }
+        if offer.other_identity {
+            warn!("the host was registered anew; containers of before are left alone");
+            self.listed = None;
+            self.hints = None;
+            self.list_at = Instant::now();
+        }
+        debug!(%fence, tasks = known.len(), changed = offer.assigned.len(), "plan");
+        self.note_cluster();
+        for uid in &offer.unplanned {
+            self.waiting.remove(uid);
+            self.tell(uid, Told::Unplanned);
+        }
+        let assignment: Vec<AssignedTask> = self
+            .host
+            .assignment()
+            .map(|held| held.tasks.values().cloned().collect())
+            .unwrap_or_default();
+        // Against the workers, not against the plan before: also after a plan that came from disk.
+        let changed: BTreeSet<&TaskUid> = offer.assigned.iter().map(|task| &task.uid).collect();
+        for task in assignment {
+            if self.workers.contains_key(&task.uid) {
+                if changed.contains(&task.uid) {
+                    self.index(&task);
+                    self.tell(&task.uid.clone(), Told::Assigned(Box::new(task)));
+                }
+            } else {
+                self.waiting.insert(task.uid.clone(), task);
+            }
+        }
+        self.begin_waiting();
+        true
+    }
+
+    fn set_live(&mut self) {
+        let mut host = self.shared.host.write().unwrap_or_else(PoisonError::into_inner);
+        host.plan_is_live = self.host.is_live();
+    }
+
+    fn note_cluster(&self) {
+        let Some(held) = self.host.assignment() else { return };
+        let mut shown = self.facts.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        if *shown != held.cluster {
+            shown.clone_from(&held.cluster);
+            if let Some(wanted) = &self.settings.cluster
+                && *wanted != held.cluster
+            {
+                warn!(
+                    ECS_CLUSTER = wanted,
+                    cluster = held.cluster,
+                    "ECS_CLUSTER does not choose the cluster; the ContainerInstance does"
+                );
+            }
+        }
+    }
+
+    // --- workers ---
+
+    /// Starts the workers of tasks that waited for a list.
+    fn begin_waiting(&mut self) {
+        let Some(listed) = &self.listed else { return };
+        let waiting = std::mem::take(&mut self.waiting);
+        let mut begin: Vec<(AssignedTask, Option<TaskRecord>)> = waiting
+            .into_values()
+            .map(|task| {
+                let record = self.saved_records.remove(&task.uid);
+                (task, record)
+            })
+            .collect();
+        // Whatever else is remembered is watched and cleaned up after.
+        for (_, record) in std::mem::take(&mut self.saved_records) {
+            begin.push((self.host.remembered(&record), Some(record)));
+        }
+        let by_task = by_task(listed);
+        for (task, record) in begin {
+            let none = Vec::new();
+            let listed = by_task.get(task.uid.as_str()).unwrap_or(&none);
+            let record = record.or_else(|| self.shared.ledger.record(&task.uid));
+            let machine = TaskMachine::begin(task, record, listed);
+            let uid = machine.task().uid.clone();
+            for container in machine.task().containers() {
+                self.names.insert(container.engine_name(1), uid.clone());
+            }
+            let (sender, receiver) = mpsc::unbounded_channel();
+            self.workers.insert(uid, sender);
+            self.running.spawn(worker::run(machine, receiver, Arc::clone(&self.shared)));
+        }
+    }
+
+    fn index(&mut self, task: &AssignedTask) {
+        for container in task.containers() {
+            self.names.insert(container.engine_name(1), task.uid.clone());
+        }
+    }
+
+    fn tell(&self, uid: &TaskUid, told: Told) {
+        if let Some(worker) = self.workers.get(uid) {
+            // A worker that just ended has nothing left to do.
+            let _ = worker.send(told);
+        }
+    }
+
+    fn worker_ended(&mut self, done: Result<TaskUid, tokio::task::JoinError>) {
+        let uid = match done {
+            Ok(uid) => uid,
+            Err(failure) => {
+                // Only a bug ends a worker otherwise. Its task is taken up again with the next plan or
+                // start; its containers run on.
+                error!(%failure, "a worker broke off");
+                self.workers.retain(|_, worker| !worker.is_closed());
+                return;
+            }
+        };
+        self.workers.remove(&uid);
+        self.names.retain(|_, task| *task != uid);
+        // Planned again while it was ending.
+        let again = self.host.assignment().and_then(|held| held.tasks.get(&uid)).cloned();
+        if let Some(task) = again {
+            self.waiting.insert(uid, task);
+            self.begin_waiting();
+        }
+    }
+
+    // --- the engine ---
+
+    /// Puts every call in flight that is due.
+    fn ask_engine(&mut self) {
+        let now = Instant::now();
+        if self.describing.is_none() && self.describe_at.is_some_and(|due| due <= now) {
+            self.describe_at = None;
+            let engine = Arc::clone(&self.shared.engine);
+            self.describing = Some(Box::pin(async move { engine.describe().await }));
+        }
+        let Some(instance) = self.host.container_instance_uid().map(str::to_owned) else { return };
+        if self.hints.is_none() && self.watch_at <= now {
+            let scope = (labels::CONTAINER_INSTANCE_UID, instance.as_str());
+            self.hints = Some(self.shared.engine.watch(scope));
+            // What happened before the watch is in the next list.
+            self.list_at = now;
+        }
+        if self.listing.is_none() && self.list_at <= now {
+            self.list_at = now + LIST_PERIOD;
+            let engine = Arc::clone(&self.shared.engine);
+            self.listing = Some(Box::pin(async move {
+                engine.list((labels::CONTAINER_INSTANCE_UID, instance.as_str())).await
+            }));
+        }
+    }
+
+    /// When [`Agent::ask_engine`] has something to do next.
+    fn next_engine_call(&self) -> Option<Instant> {
+        let describe = self.describe_at.filter(|_| self.describing.is_none());
+        let scoped = self.host.container_instance_uid().is_some();
+        let list = Some(self.list_at).filter(|_| scoped && self.listing.is_none());
+        let watch = Some(self.watch_at).filter(|_| scoped && self.hints.is_none());
+        [describe, list, watch].into_iter().flatten().min()
+    }
+
+    fn take_list(&mut self, list: Result<Vec<ContainerSummary>, EngineError>) {
+        let now = Instant::now();
+        let list = match list {
+            Ok(list) => list,
+            Err(error) => {
+                self.list_failures = self.list_failures.saturating_add(1);
+                self.list_at = now + LIST_RETRY;
+                if self.list_failures == LIST_FAILURES {
+                    warn!(%error, "the engine does not list its containers; tasks stay as known");
+                    self.engine.trouble = Some(trouble(&error));
+                }
+                return;
+            }
+        };
+        self.list_failures = 0;
+        if self.engine.trouble.take().is_some() {
+            info!("the engine answers again");
+            self.describe_at = Some(now);
+        }
+        self.list_at = self.list_at.max(now + LIST_PERIOD / 2);
+        let none: Vec<ContainerSummary> = Vec::new();
+        let by_task = by_task(&list);
+        for (uid, worker) in &self.workers {
+            let ours = by_task.get(uid.as_str()).unwrap_or(&none).clone();
+            let _ = worker.send(Told::Listed(ours));
+        }
+        let ended = self.shared.ledger.stopped();
+        let condemned = self.host.strays(&list, &ended, Timestamp::now());
+        self.listed = Some(list);
+        self.begin_waiting();
+        for container in condemned {
+            self.condemn(container);
+        }
+        self.facts.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Stops and removes a container that two complete plans did not have.
+    fn condemn(&mut self, condemned: Condemned) {
+        warn!(
+            container = condemned.name,
+            task = %condemned.task,
+            "no plan has the task of this container; stopping and removing it"
+        );
+        if self.workers.contains_key(&condemned.task) {
+            self.tell(&condemned.task, Told::Condemned);
+            return;
+        }
+        let engine = Arc::clone(&self.shared.engine);
+        let grace = self.settings.stop_timeout;
+        self.condemning.spawn(async move {
+            let name = condemned.name;
+            if let Err(error) = engine.stop(&name, grace).await {
+                warn!(container = name, %error, "not stopped; tried again later");
+            } else if let Err(error) = engine.remove(&name).await {
+                warn!(container = name, %error, "not removed; tried again later");
+            }
+        });
+    }
+
+    fn take_hint(&mut self, hint: Option<Hint>) {
+        match hint {
+            None | Some(Hint::Lost) => {
+                debug!("events of the engine broke off");
+                self.hints = None;
+                self.watch_at = Instant::now() + WATCH_RETRY;
+            }
+            Some(hint) => {
+                let task = hint.container().and_then(|name| Some((name, self.names.get(name)?)));
+                if let Some((name, uid)) = task {
+                    self.tell(uid, Told::Hinted(name.to_owned(), hint.clone()));
+                }
+            }
+        }
+    }
+
+    fn take_description(&mut self, answer: Result<EngineDescription, EngineError>) {
+        match answer {
+            Ok(description) => {
+                let version = description.version.as_str();
+                let api = description.api_version.as_str();
+                info!(engine = description.name, version, api, "engine");
+                self.engine.description = Some(description);
+                if self.list_failures < LIST_FAILURES {
+                    self.engine.trouble = None;
+                }
+            }
+            Err(error) => {
+                if self.engine.trouble.is_none() {
+                    warn!(%error, "the engine does not say who it is; asking on");
+                }
+                self.engine.trouble = Some(trouble(&error));
+                self.describe_at = Some(Instant::now() + DESCRIBE_RETRY);
+            }
+        }
+    }
+
+    // --- the ContainerInstance ---
+
+    /// Sends the host's report if it is due; says when to come back otherwise.
+    fn report(&mut self, report: HostReport) -> Option<Instant> {
+        if self.reporting.is_some() {
+            return None;
+        }
+        // Before the engine said who it is there is nothing to register, unless it is in trouble.
+        if self.engine.description.is_none() && self.engine.trouble.is_none() {
+            return None;
+        }
+        let now = Timestamp::now();
+        let due = self.outbox.due(&report, now)?;
+        if due <= now {
+            let api = self.shared.api.clone();
+            self.reporting = Some(Box::pin(async move {
+                let sent = instance::send(&api, &report).await;
+                (report, sent)
+            }));
+            return None;
+        }
+        let wait = Duration::try_from(due.duration_since(now)).unwrap_or(LIST_RETRY);
+        Some(Instant::now() + wait)
+    }
+
+    fn reported(&mut self, report: HostReport, sent: Result<(), String>) {
+        let now = Timestamp::now();
+        match sent {
+            Ok(()) => {
+                debug!(generation = report.applied_plan_generation, "host reported");
+                self.outbox.sent(report, now);
+            }
+            Err(error) => {
+                warn!(error, "host not reported; tried again");
+                self.outbox.failed(u64::from(std::process::id()), now);
+            }
+        }
+    }
+}
+
+fn trouble(error: &EngineError) -> String {
+    format!("The container engine does not answer; tasks keep the status they had. It said: {error}.")
+}
+
+/// A list by the task that each container's label names.
+fn by_task(list: &[ContainerSummary]) -> BTreeMap<String, Vec<ContainerSummary>> {
+    let mut by_task: BTreeMap<String, Vec<ContainerSummary>> = BTreeMap::new();
+    for summary in list {
+        if let Some(uid) = summary.labels.get(labels::CONTAINER_TASK_UID) {
+            by_task.entry(uid.clone()).or_default().push(summary.clone());
+        }
+    }
+    by_task
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a future that may not be there, and takes it away once it is done.
+async fn poll<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
+    match slot {
+        Some(future) => {
+            let value = future.await;
+            *slot = None;
+            value
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn next(hints: &mut Option<BoxStream<'static, Hint>>) -> Option<Hint> {
+    match hints {
+        Some(hints) => hints.next().await,
+        None => std::future::pending().await,
+    }
+}

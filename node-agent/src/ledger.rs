@@ -1,0 +1,260 @@
+//! The disk: the last plan, and a record for each task.
+//!
+//! A cache. The engine's labels are the truth about containers and the API about the plan; what is lost
+//! here costs words and retries (`tallyman_agent_core::task`). So writes are coalesced and never in the
+//! way of a start. One thing waits for the disk: the report of a task's end, since a task that failed
+//! before it had a container leaves no other trace on the host.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+use tallyman_agent_core::{TaskRecord, TaskUid};
+use tokio::sync::{Notify, watch};
+use tracing::warn;
+
+use crate::files;
+
+const PLAN: &str = "plan.json";
+const TASKS: &str = "tasks.json";
+const LOCK: &str = "lock";
+/// Changes within this time go to disk together.
+const COALESCE: Duration = Duration::from_millis(100);
+
+/// What was on disk.
+#[derive(Debug, Default)]
+pub struct Saved {
+    /// `spec` of the last HostPlan.
+    pub plan: Option<Value>,
+    /// Records of tasks.
+    pub records: BTreeMap<TaskUid, TaskRecord>,
+}
+
+#[derive(Default)]
+struct Pages {
+    records: BTreeMap<TaskUid, TaskRecord>,
+    plan: Option<Arc<Value>>,
+    /// Counts changes.
+    version: u64,
+    records_dirty: bool,
+    plan_dirty: bool,
+}
+
+/// A handle to the files; clones share them.
+#[derive(Clone)]
+pub struct Ledger {
+    pages: Arc<Mutex<Pages>>,
+    changed: Arc<Notify>,
+    written: watch::Receiver<u64>,
+}
+
+/// Held while the agent uses the folder.
+pub struct FolderLock(#[expect(dead_code, reason = "the lock lives as long as the file is open")] File);
+
+/// Makes the folder and takes its lock, so that two agents never share records.
+///
+/// # Errors
+/// The folder cannot be made, or another agent uses it.
+pub fn lock(folder: &Path) -> anyhow::Result<FolderLock> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the data directory {}", folder.display()))?;
+    let path = folder.join(LOCK);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(FolderLock(file)),
+        Err(std::fs::TryLockError::WouldBlock) => bail!(
+            "another agent uses the data directory {}; give this one its own with --data-dir",
+            folder.display()
+        ),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// Reads what an earlier agent left. What cannot be read is set aside and counts as lost.
+pub fn load(folder: &Path) -> Saved {
+    Saved {
+        plan: read(&folder.join(PLAN)),
+        records: read(&folder.join(TASKS)).unwrap_or_default(),
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            warn!(path = %path.display(), %error, "cannot read what was saved");
+            return None;
+        }
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let aside = path.with_extension("broken");
+            let kept = std::fs::rename(path, &aside).is_ok();
+            warn!(path = %path.display(), %error, kept, "what was saved is broken and counts as lost");
+            None
+        }
+    }
+}
+
+impl Ledger {
+    /// Starts writing; ends when the runtime does, after [`Ledger::flush`].
+    pub fn open(folder: PathBuf, records: BTreeMap<TaskUid, TaskRecord>) -> Self {
+        let pages = Arc::new(Mutex::new(Pages { records, ..Pages::default() }));
+        let changed = Arc::new(Notify::new());
+        let (sender, written) = watch::channel(0);
+        tokio::spawn(write_on(folder, Arc::clone(&pages), Arc::clone(&changed), sender));
+        Self { pages, changed, written }
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a task. Returns the version to wait for.
+    pub fn put(&self, record: &TaskRecord) -> u64 {
+        let mut pages = self.pages();
+        if pages.records.get(&record.uid) == Some(record) {
+            return pages.version;
+        }
+        pages.records.insert(record.uid.clone(), record.clone());
+        pages.records_dirty = true;
+        self.touch(pages)
+    }
+
+    /// Forgets a task.
+    pub fn forget(&self, uid: &TaskUid) {
+        let mut pages = self.pages();
+        if pages.records.remove(uid).is_some() {
+            pages.records_dirty = true;
+            self.touch(pages);
+        }
+    }
+
+    /// Remembers the plan.
+    pub fn put_plan(&self, spec: Arc<Value>) {
+        let mut pages = self.pages();
+        pages.plan = Some(spec);
+        pages.plan_dirty = true;
+        self.touch(pages);
+    }
+
+    /// A task's record, as last put.
+    pub fn record(&self, uid: &TaskUid) -> Option<TaskRecord> {
+        self.pages().records.get(uid).cloned()
+    }
+
+    /// Tasks that are recorded as stopped.
+    pub fn stopped(&self) -> std::collections::BTreeSet<TaskUid> {
+        let pages = self.pages();
+        pages.records.values().filter(|r| r.is_stopped()).map(|r| r.uid.clone()).collect()
+    }
+
+    fn touch(&self, mut pages: MutexGuard<'_, Pages>) -> u64 {
+        pages.version += 1;
+        let version = pages.version;
+        drop(pages);
+        self.changed.notify_one();
+        version
+    }
+
+    /// Waits until all changes up to `version` were written (or could not be).
+    pub async fn written(&self, version: u64) {
+        let mut written = self.written.clone();
+        let _ = written.wait_for(|done| *done >= version).await;
+    }
+
+    /// Waits until everything put so far was written (or could not be).
+    pub async fn flush(&self) {
+        let version = self.pages().version;
+        self.written(version).await;
+    }
+}
+
+async fn write_on(
+    folder: PathBuf,
+    pages: Arc<Mutex<Pages>>,
+    changed: Arc<Notify>,
+    written: watch::Sender<u64>,
+) {
+    loop {
+        changed.notified().await;
+        tokio::time::sleep(COALESCE).await;
+        let (version, records, plan) = {
+            let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
+            let records = std::mem::take(&mut pages.records_dirty)
+                .then(|| serde_json::to_vec(&pages.records));
+            let plan = std::mem::take(&mut pages.plan_dirty).then(|| pages.plan.take()).flatten();
+            (pages.version, records, plan)
+        };
+        let folder = folder.clone();
+        let outcome = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
+            if let Some(plan) = plan {
+                files::replace(&folder.join(PLAN), &serde_json::to_vec(&*plan)?)?;
+            }
+            if let Some(records) = records {
+                files::replace(&folder.join(TASKS), &records?)?;
+            }
+            Ok(())
+        })
+        .await;
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(error = format!("{error:#}"), "cannot write plan and records"),
+            Err(error) => warn!(%error, "writing plan and records broke off"),
+        }
+        written.send_replace(version);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_agents_never_share_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = lock(folder.path()).unwrap();
+        assert!(lock(folder.path()).is_err());
+        drop(first);
+        assert!(lock(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn broken_files_count_as_lost_and_are_kept_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(TASKS), b"{\"half\":").unwrap();
+        let saved = load(folder.path());
+        assert!(saved.records.is_empty() && saved.plan.is_none());
+        assert!(folder.path().join("tasks.broken").exists());
+    }
+
+    #[tokio::test]
+    async fn what_was_put_is_loaded_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(folder.path().to_owned(), BTreeMap::new());
+        ledger.put_plan(Arc::new(serde_json::json!({ "generation": 4 })));
+        let record: TaskRecord = serde_json::from_value(serde_json::json!({
+            "uid": "u1", "name": "web-000001"
+        }))
+        .unwrap();
+        ledger.put(&record);
+        ledger.flush().await;
+        let saved = load(folder.path());
+        assert_eq!(saved.plan.unwrap()["generation"], 4);
+        assert_eq!(saved.records[&record.uid], record);
+    }
+}

@@ -1,0 +1,99 @@
+//! Flags and variables of the agent, as people type them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use tallyman_agent_core::settings::VARIABLES;
+
+/// Runs the tasks that Tallyman assigns to this host on its container engine, and reports them.
+///
+/// The host is a ContainerInstance of the same name: an administrator applies it, and the operator
+/// answers with a ServiceAccount, a HostPlan and a Lease for it. The agent needs a kubeconfig for that
+/// ServiceAccount and access to the engine's socket. It keeps containers running while the API or the
+/// agent itself is away, and never touches containers that are not its own.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tallyman-agent", version, after_help = variables())]
+pub struct Options {
+    /// Kubeconfig to reach the API server with [default: $KUBECONFIG, ~/.kube/config, or in-cluster]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Name of the ContainerInstance that is this host [default: the host name]
+    #[arg(long, env = "TALLYMAN_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Namespace of the ContainerInstance [default: that of the kubeconfig]
+    #[arg(long, env = "TALLYMAN_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// The container engine: unix:///path or tcp://host:port
+    #[arg(
+        long,
+        env = "DOCKER_HOST",
+        value_name = "ENDPOINT",
+        default_value = "unix:///var/run/docker.sock"
+    )]
+    pub docker_host: String,
+
+    /// Where the last plan and the records of tasks are kept
+    #[arg(long, env = "ECS_DATADIR", value_name = "DIR", default_value = "/var/lib/tallyman")]
+    pub data_dir: PathBuf,
+
+    /// Where health checks and the ECS introspection API (/v1/metadata, /v1/tasks) are served
+    #[arg(
+        long,
+        env = "TALLYMAN_HTTP_ADDRESS",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:51678"
+    )]
+    pub http_address: SocketAddr,
+
+    /// Address at which published ports of this host are reached [default: that of the route to the API
+    /// server, or of the default route]
+    #[arg(long, env = "TALLYMAN_ADDRESS", value_name = "ADDRESS")]
+    pub address: Option<String>,
+
+    /// How log lines look
+    #[arg(long, env = "TALLYMAN_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The ECS variables, for the end of `--help`.
+fn variables() -> String {
+    let width = VARIABLES.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines: Vec<String> =
+        VARIABLES.iter().map(|(name, what)| format!("  {name:width$}  {what}")).collect();
+    format!("Variables of the ECS agent that are honoured:\n{}", lines.join("\n"))
+}
+
+/// The variables of this process that settings are read from.
+pub fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with("ECS_"))
+        .collect()
+}
+
+/// Name of the host, as the kernel has it.
+pub fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim().to_ascii_lowercase();
+    (!name.is_empty()).then_some(name)
+}
+
+/// Changes when the host boots.
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+}

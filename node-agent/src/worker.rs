@@ -1,0 +1,267 @@
+//! The worker of one task: the only one that acts on it.
+//!
+//! It steps the machine, hands actions to the engine, sends reports, and waits for whatever comes first.
+//! It decides nothing; what it adds is order and patience.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use jiff::Timestamp;
+use tallyman_agent_core::{
+    Action, AssignedTask, Delivery, Due, HostContext, Outcome, Parcel, TaskMachine, TaskUid,
+    perform,
+};
+use tallyman_agent_engine::{ContainerSummary, Engine, Hint, Verb};
+use tallyman_crds::LastStatus;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use crate::api::Api;
+use crate::introspection::{TaskView, view};
+use crate::ledger::Ledger;
+
+/// Containers that are created and started at once, over all tasks.
+pub const SLOTS: usize = 8;
+/// Patches of task statuses at once, over all tasks.
+pub const PATCHES: usize = 16;
+/// Nothing sleeps longer: a clock that jumps is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(600);
+
+/// What all workers of a host share.
+pub struct Shared<E> {
+    /// The engine.
+    pub engine: Arc<E>,
+    /// The API server.
+    pub api: Api,
+    /// Records on disk.
+    pub ledger: Ledger,
+    /// What a step must know of the host.
+    pub host: RwLock<HostContext>,
+    /// Containers being brought up.
+    pub slots: Arc<Semaphore>,
+    /// Patches under way.
+    pub patches: Semaphore,
+    /// For the introspection API.
+    pub views: Mutex<BTreeMap<TaskUid, TaskView>>,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Told {
+    /// The plan's entry is new or changed.
+    Assigned(Box<AssignedTask>),
+    /// The plan has no entry any more.
+    Unplanned,
+    /// Its containers in a complete list.
+    Listed(Vec<ContainerSummary>),
+    /// Something happened to the named container.
+    Hinted(String, Hint),
+    /// The two-phase check condemned it.
+    Condemned,
+}
+
+type Acting = FuturesUnordered<BoxFuture<'static, (Action, Outcome)>>;
+type Sending = Pin<Box<dyn Future<Output = (Box<Parcel>, Delivery)> + Send>>;
+type Queueing = BoxFuture<'static, Option<OwnedSemaphorePermit>>;
+
+/// Works on a task until nothing is left of it, or the agent ends. Returns its uid.
+pub async fn run<E: Engine>(
+    machine: TaskMachine,
+    told: mpsc::UnboundedReceiver<Told>,
+    shared: Arc<Shared<E>>,
+) -> TaskUid {
+    let uid = machine.task().uid.clone();
+    let span = info_span!("task", name = machine.task().name, uid = %uid);
+    let worker = Worker {
+        machine,
+        shared,
+        acting: FuturesUnordered::new(),
+        sending: None,
+        slot: None,
+        queueing: None,
+        told_status: LastStatus::Provisioning,
+    };
+    worker.work(told).instrument(span).await;
+    uid
+}
+
+struct Worker<E> {
+    machine: TaskMachine,
+    shared: Arc<Shared<E>>,
+    acting: Acting,
+    sending: Option<Sending>,
+    /// The right to bring up as many containers as it has permits.
+    slot: Option<OwnedSemaphorePermit>,
+    queueing: Option<Queueing>,
+    told_status: LastStatus,
+}
+
+impl<E: Engine> Worker<E> {
+    async fn work(mut self, mut told: mpsc::UnboundedReceiver<Told>) {
+        loop {
+            let now = Timestamp::now();
+            let host =
+                self.shared.host.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let step = self.machine.step(&host, now);
+            let version = self.shared.ledger.put(&step.record);
+            self.show(step.report.last_status);
+            if step.finished {
+                info!("nothing is left of the task; forgotten");
+                self.shared.ledger.forget(&step.record.uid);
+                self.views().remove(&step.record.uid);
+                return;
+            }
+            let mut wake_at = step.wake_at;
+            self.hand_out(step.actions);
+            match self.machine.due(now) {
+                Due::Nothing => {}
+                Due::At(at) => wake_at = Some(wake_at.map_or(at, |known| known.min(at))),
+                Due::Now(parcel) => self.sending = Some(self.send(parcel, version)),
+            }
+            let sleep = wake_at.map_or(LONGEST_SLEEP, |at| until(at, now));
+            tokio::select! {
+                news = told.recv() => match news {
+                    None => return,
+                    Some(news) => {
+                        self.hear(news);
+                        while let Ok(news) = told.try_recv() {
+                            self.hear(news);
+                        }
+                    }
+                },
+                Some((action, outcome)) = self.acting.next(), if !self.acting.is_empty() => {
+                    self.settle(&action, outcome);
+                }
+                (parcel, delivery) = poll(&mut self.sending) => self.delivered(&parcel, &delivery),
+                slot = poll(&mut self.queueing) => self.slot = slot,
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, news: Told) {
+        match news {
+            Told::Assigned(task) => self.machine.assign(*task),
+            Told::Unplanned => self.machine.unplanned(),
+            Told::Listed(containers) => self.machine.listed(&containers),
+            Told::Hinted(container, hint) => self.machine.hinted(&container, &hint),
+            Told::Condemned => self.machine.condemn(),
+        }
+    }
+
+    /// Calls the engine for every action that may go now; those that need a slot queue for one.
+    fn hand_out(&mut self, actions: Vec<Action>) {
+        let mut waiting: u32 = 0;
+        for action in actions {
+            if action.needs_slot() {
+                let held = self.slot.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+                if self.bringing_up() >= held {
+                    waiting += 1;
+                    continue;
+                }
+            }
+            self.machine.started(&action);
+            debug!(verb = %action.verb(), container = action.container(), "asking the engine");
+            let engine = Arc::clone(&self.shared.engine);
+            self.acting.push(Box::pin(async move {
+                let outcome = perform(&*engine, &action).await;
+                (action, outcome)
+            }));
+        }
+        if self.bringing_up() == 0 {
+            // Between create and start the slot is kept: a task that began to start goes on.
+            self.slot = None;
+        }
+        if waiting == 0 || self.slot.is_some() {
+            self.queueing = None;
+        } else if self.queueing.is_none() {
+            let slots = Arc::clone(&self.shared.slots);
+            let permits = waiting.min(u32::try_from(SLOTS).unwrap_or(1));
+            self.queueing =
+                Some(Box::pin(async move { slots.acquire_many_owned(permits).await.ok() }));
+        }
+    }
+
+    fn bringing_up(&self) -> usize {
+        let in_flight = &self.machine.seen().in_flight;
+        in_flight.values().filter(|verb| matches!(verb, Verb::Create | Verb::Start)).count()
+    }
+
+    fn settle(&mut self, action: &Action, outcome: Outcome) {
+        let container = action.container();
+        match outcome.error() {
+            Some(error) => {
+                warn!(verb = %action.verb(), container, %error, "the engine did not do it");
+            }
+            None => debug!(verb = %action.verb(), container, "the engine did it"),
+        }
+        self.machine.settle(container, outcome, Timestamp::now());
+    }
+
+    fn send(&self, parcel: Box<Parcel>, version: u64) -> Sending {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            if parcel.ends {
+                shared.ledger.written(version).await;
+            }
+            let Ok(_turn) = shared.patches.acquire().await else {
+                return (parcel, Delivery::Failed("the agent ends".to_owned()));
+            };
+            let delivery = shared.api.patch_status("tasks", &parcel.name, &parcel.body).await;
+            (parcel, delivery)
+        })
+    }
+
+    fn delivered(&mut self, parcel: &Parcel, delivery: &Delivery) {
+        match delivery {
+            Delivery::Accepted => debug!(status = parcel.last_status.as_str(), "reported"),
+            Delivery::Gone => info!("the Task is gone; nothing to report to"),
+            Delivery::Refused(words) => warn!(words, "the report was refused; tried again later"),
+            Delivery::Failed(words) => warn!(words, "not reported; tried again"),
+        }
+        self.machine.delivered(parcel, delivery, Timestamp::now());
+    }
+
+    /// A line in the log for each status, and what the introspection API shows.
+    fn show(&mut self, status: LastStatus) {
+        if self.told_status != status {
+            self.told_status = status;
+            let report = self.machine.report();
+            info!(
+                status = status.as_str(),
+                reason = report.stopped_reason.as_deref(),
+                ports = report.ports.as_deref(),
+                "task"
+            );
+        }
+        let task = self.machine.task();
+        let view = view(task, self.machine.record(), &self.shared.api.namespace);
+        self.views().insert(task.uid.clone(), view);
+    }
+
+    fn views(&self) -> std::sync::MutexGuard<'_, BTreeMap<TaskUid, TaskView>> {
+        self.shared.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for a future that may not be there, and takes it away once it is done.
+async fn poll<T, F: Future<Output = T> + Unpin>(slot: &mut Option<F>) -> T {
+    match slot {
+        Some(future) => {
+            let value = future.await;
+            *slot = None;
+            value
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// How long from now to then; at least a millisecond, since timers are no finer.
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    let millis = at.as_millisecond().saturating_sub(now.as_millisecond()).max(0);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0) + 1).min(LONGEST_SLEEP)
+}

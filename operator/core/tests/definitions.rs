@@ -1,0 +1,251 @@
+//! The door: quantities, what is wrong with a definition, and what is not supported yet.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tallyman_crds::{ServiceSpec, TaskDefinitionSpec, TaskSpec};
+use tallyman_operator_core::definition::{Definition, cpu_units, memory_mib};
+use tallyman_operator_core::unsupported;
+
+fn spec(value: Value) -> TaskDefinitionSpec {
+    serde_json::from_value(value).unwrap()
+}
+
+fn one(container: Value) -> TaskDefinitionSpec {
+    let mut whole = json!({ "name": "app", "image": "a", "memory": 64 });
+    whole.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
+    spec(json!({ "containerDefinitions": [whole] }))
+}
+
+fn problems(spec: &TaskDefinitionSpec) -> Vec<String> {
+    Definition::parse(spec).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn cpu_is_units_or_vcpus() {
+    let rows = [
+        ("256", Some(256)),
+        ("1 vCPU", Some(1024)),
+        ("1vcpu", Some(1024)),
+        (".5 vCPU", Some(512)),
+        ("0.25 VCPU", Some(256)),
+        ("2 vcpus", Some(2048)),
+        (" 128 ", Some(128)),
+        ("0.0001 vCPU", None),
+        ("0", None),
+        ("-5", None),
+        ("", None),
+        ("vCPU", None),
+        (". vCPU", None),
+        ("1.5", None),
+        ("1e3", None),
+        ("half", None),
+        ("99999999999999999999", None),
+        ("9223372036854775807 vCPU", None),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(cpu_units(text), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn memory_is_mebibytes_or_gigabytes() {
+    let rows = [
+        ("512", Some(512)),
+        ("1 GB", Some(1024)),
+        ("0.5GB", Some(512)),
+        ("2.5 gb", Some(2560)),
+        ("1 MB", None),
+        ("0", None),
+        ("GB", None),
+        ("1.1234567 GB", None),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(memory_mib(text), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn the_task_size_counts_before_the_sum_of_the_containers() {
+    let containers = json!([
+        { "name": "a", "image": "a", "cpu": 100, "memory": 300, "memoryReservation": 200 },
+        { "name": "b", "image": "b", "cpu": 28, "memory": 56 }
+    ]);
+    let d = Definition::parse(&spec(json!({ "containerDefinitions": containers }))).unwrap();
+    assert_eq!((d.demand.cpu, d.demand.memory), (128, 256), "the reservation counts before the limit");
+    let sized = json!({ "containerDefinitions": containers, "cpu": "1 vCPU", "memory": "1 GB" });
+    let d = Definition::parse(&spec(sized)).unwrap();
+    assert_eq!((d.demand.cpu, d.demand.memory), (1024, 1024));
+}
+
+#[test]
+fn only_fixed_host_ports_are_demanded() {
+    let ports = json!([
+        { "containerPort": 80, "hostPort": 8080 }, { "containerPort": 81, "hostPort": 0 }, { "containerPort": 82 },
+        { "containerPort": 53, "hostPort": 53, "protocol": "udp" }
+    ]);
+    let d = Definition::parse(&one(json!({ "portMappings": ports }))).unwrap();
+    assert_eq!(d.demand.ports.into_iter().collect::<Vec<_>>(), [8080]);
+    assert_eq!(d.demand.ports_udp.into_iter().collect::<Vec<_>>(), [53]);
+    let mut host = one(json!({ "portMappings": [{ "containerPort": 80 }] }));
+    host.network_mode = Some(tallyman_crds::ecs::NetworkMode::Host);
+    let d = Definition::parse(&host).unwrap();
+    assert_eq!(d.demand.ports.into_iter().collect::<Vec<_>>(), [80], "in host mode every port is the host's");
+}
+
+#[test]
+fn a_health_check_counts_when_its_container_is_essential() {
+    let check = json!({ "command": ["CMD", "true"] });
+    assert!(Definition::parse(&one(json!({ "healthCheck": check }))).unwrap().health_checked);
+    assert!(!Definition::parse(&one(json!({ "healthCheck": { "command": ["NONE"] } }))).unwrap().health_checked);
+    let sidecar = spec(json!({ "containerDefinitions": [
+        { "name": "a", "image": "a", "memory": 6 },
+        { "name": "b", "image": "b", "memory": 6, "essential": false, "healthCheck": check }
+    ]}));
+    let d = Definition::parse(&sidecar).unwrap();
+    assert!(!d.health_checked);
+    assert_eq!(d.demand.attributes.len(), 1, "the host must be able to check all the same");
+}
+
+#[test]
+fn each_problem_names_its_field() {
+    let at = |f: &str| format!("`spec.containerDefinitions[app].{f}`");
+    let rows = [
+        (spec(json!({ "containerDefinitions": [] })), "`spec.containerDefinitions` must hold 1 to 10".to_owned()),
+        (one(json!({ "image": " " })), at("image")),
+        (one(json!({ "memory": null })), at("memory")),
+        (one(json!({ "memory": 10, "memoryReservation": 20 })), at("memoryReservation")),
+        (one(json!({ "essential": false })), "`spec.containerDefinitions` at least one".to_owned()),
+        (one(json!({ "portMappings": [{ "containerPort": 0 }] })), at("portMappings.containerPort")),
+        (one(json!({ "portMappings": [{ "containerPort": 70000 }] })), at("portMappings.containerPort")),
+        (one(json!({ "portMappings": [{ "containerPort": 1, "hostPort": 70000 }] })), at("portMappings.hostPort")),
+        (
+            one(json!({ "portMappings": [{ "containerPort": 1, "hostPort": 9 }, { "containerPort": 2, "hostPort": 9 }] })),
+            at("portMappings.hostPort"),
+        ),
+        (
+            spec(json!({ "cpu": "lots", "containerDefinitions": [{ "name": "app", "image": "a", "memory": 6 }] })),
+            "`spec.cpu` must be CPU units".to_owned(),
+        ),
+        (
+            spec(json!({ "memory": "1 MB", "containerDefinitions": [{ "name": "app", "image": "a" }] })),
+            "`spec.memory` must be MiB".to_owned(),
+        ),
+        (
+            spec(json!({ "cpu": "64", "containerDefinitions": [{ "name": "app", "image": "a", "memory": 6, "cpu": 65 }] })),
+            "`spec.cpu` must be at least the 65".to_owned(),
+        ),
+        (
+            spec(json!({ "containerDefinitions": [
+                { "name": "app", "image": "a", "memory": 6 }, { "name": "app", "image": "a", "memory": 6 }
+            ]})),
+            at("name"),
+        ),
+        (
+            spec(json!({ "networkMode": "none", "containerDefinitions": [
+                { "name": "app", "image": "a", "memory": 6, "portMappings": [{ "containerPort": 80 }] }
+            ]})),
+            at("portMappings"),
+        ),
+        (
+            spec(json!({ "networkMode": "host", "containerDefinitions": [
+                { "name": "app", "image": "a", "memory": 6, "portMappings": [{ "containerPort": 80, "hostPort": 81 }] }
+            ]})),
+            at("portMappings.hostPort"),
+        ),
+    ];
+    for (spec, expected) in rows {
+        let found = problems(&spec);
+        assert!(found.iter().any(|p| p.starts_with(&expected)), "{expected} in {found:?}");
+    }
+}
+
+#[test]
+fn what_ecs_takes_is_taken() {
+    // One container port on both protocols, or on two host ports (ecs-semantics 1.9; the API server's rule allows it).
+    for ports in [
+        json!([{ "containerPort": 53, "protocol": "tcp" }, { "containerPort": 53, "protocol": "udp" }]),
+        json!([{ "containerPort": 80, "hostPort": 8080 }, { "containerPort": 80, "hostPort": 8081 }]),
+    ] {
+        let d = Definition::parse(&one(json!({ "portMappings": ports })));
+        assert!(d.is_ok(), "{ports}: {d:?}");
+    }
+}
+
+#[test]
+fn overrides_change_the_demand_and_stay_in_bounds() {
+    let base = one(json!({ "cpu": 100, "memory": 200 }));
+    let d = Definition::parse(&base).unwrap();
+    let demand = |o: Value| {
+        let o = serde_json::from_value(o).unwrap();
+        let found = d.demand_with(&base, Some(&o));
+        (found.cpu, found.memory)
+    };
+    assert_eq!(demand(json!({})), (100, 200));
+    assert_eq!(demand(json!({ "containerOverrides": [{ "name": "app", "cpu": 7, "memory": 9 }] })), (7, 9));
+    assert_eq!(demand(json!({ "containerOverrides": [{ "name": "other", "cpu": 7 }] })), (100, 200));
+    assert_eq!(demand(json!({ "cpu": "1 vCPU", "memory": "1 GB" })), (1024, 1024));
+}
+
+fn refused_of(spec: Value) -> Vec<String> {
+    unsupported::of_definition(&self::spec(spec)).refused
+}
+
+#[test]
+fn unsupported_fields_are_refused_or_left_out_and_always_told() {
+    let with = |field: &str, value: Value| {
+        let mut spec = json!({ "containerDefinitions": [{ "name": "app", "image": "a", "memory": 6 }] });
+        spec[field] = value;
+        spec
+    };
+    let mut inner = with("tags", json!([]));
+    inner["containerDefinitions"][0]["secrets"] = json!([{ "name": "A", "valueFrom": "b" }]);
+    inner["containerDefinitions"][0]["privileged"] = json!(false);
+    assert_eq!(refused_of(inner), ["spec.containerDefinitions[app].secrets"]);
+    assert_eq!(refused_of(with("networkMode", json!("awsvpc"))), ["spec.networkMode: awsvpc"]);
+    assert_eq!(refused_of(with("pidMode", json!("host"))), ["spec.pidMode"]);
+    assert_eq!(refused_of(with("volumes", json!([{ "name": "v" }]))), ["spec.volumes"]);
+    assert_eq!(refused_of(with("requiresCompatibilities", json!(["EC2", "FARGATE"]))), ["spec.requiresCompatibilities[1]: FARGATE"]);
+    assert_eq!(refused_of(with("executionRoleArn", json!("arn:x"))), Vec::<String>::new());
+    let told = unsupported::of_definition(&spec(with("executionRoleArn", json!("arn:x"))));
+    assert_eq!(told.sentence().as_deref(), Some("Not supported yet and left out: `spec.executionRoleArn`."));
+}
+
+#[test]
+fn services_and_tasks_say_what_is_not_supported() {
+    let service = |v: Value| -> ServiceSpec { serde_json::from_value(v).unwrap() };
+    let found = unsupported::of_service(&service(json!({
+        "taskDefinition": "web", "schedulingStrategy": "DAEMON",
+        "loadBalancers": [{ "targetGroupArn": "x", "containerName": "app", "containerPort": 80 }],
+        "deploymentConfiguration": { "deploymentCircuitBreaker": { "enable": true, "rollback": true } },
+        "placementStrategy": [{ "type": "random" }]
+    })));
+    assert_eq!(found.refused, ["spec.loadBalancers", "spec.schedulingStrategy: DAEMON"]);
+    assert_eq!(found.ignored, ["spec.deploymentConfiguration.deploymentCircuitBreaker", "spec.placementStrategy"]);
+    let plain = service(json!({
+        "taskDefinition": "web", "desiredCount": 2, "launchType": "EC2", "schedulingStrategy": "REPLICA",
+        "deploymentConfiguration": { "minimumHealthyPercent": 50, "maximumPercent": 150 }, "clientToken": "x"
+    }));
+    assert_eq!(unsupported::of_service(&plain), unsupported::Unsupported::default());
+    let task: TaskSpec = serde_json::from_value(json!({
+        "taskDefinition": "web", "overrides": { "taskRoleArn": "x", "containerOverrides": [{ "name": "a", "command": ["x"] }] }
+    }))
+    .unwrap();
+    assert_eq!(unsupported::of_task(&task).refused, ["spec.overrides.taskRoleArn"]);
+}
+
+proptest! {
+    #[test]
+    fn quantities_never_panic_and_are_positive(text in "[0-9. vVcCpPuUgGbB-]{0,24}") {
+        for parsed in [cpu_units(&text), memory_mib(&text)].into_iter().flatten() {
+            prop_assert!(parsed > 0);
+        }
+    }
+
+    #[test]
+    fn whole_vcpus_and_gigabytes_are_1024_each(n in 1_i64..100_000) {
+        prop_assert_eq!(cpu_units(&format!("{n} vCPU")), Some(n * 1024));
+        prop_assert_eq!(memory_mib(&format!("{n}GB")), Some(n * 1024));
+        prop_assert_eq!(cpu_units(&n.to_string()), Some(n));
+    }
+}

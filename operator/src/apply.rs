@@ -1,0 +1,261 @@
+//! The only writer of what a plan decided. No choices are left here: every action names its object and carries its
+//! preconditions, a conflict is dropped (the next pass decides anew), independent writes go out concurrently.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, Error, ResourceExt};
+use serde_json::{Value, json};
+use tallyman_crds::{Cluster, Task, TaskDefinitionRevision};
+use tallyman_operator_core::{Action, Kind, Publication, Target};
+
+use crate::http::Health;
+use crate::identity;
+
+/// Name under which the API server records our writes.
+pub const FIELD_MANAGER: &str = "tallyman-operator";
+const CONCURRENT: usize = 16;
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What became of a write.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Stored with this resourceVersion.
+    Written {
+        /// Kind.
+        kind: Kind,
+        /// Name.
+        name: String,
+        /// resourceVersion after the write.
+        version: u64,
+    },
+    /// Nothing to wait for: it is so already, or the object is gone or has changed since.
+    Settled,
+    /// It failed, and the next pass tries again.
+    Failed,
+}
+
+/// Carries plans out in one namespace.
+pub struct Applier<'a> {
+    /// Client.
+    pub client: &'a Client,
+    /// Namespace of every object.
+    pub namespace: &'a str,
+    /// Counters.
+    pub health: &'a Health,
+}
+
+/// The generic API of `kind`.
+fn resource(kind: Kind) -> ApiResource {
+    let gvk = GroupVersionKind::gvk(tallyman_crds::GROUP, tallyman_crds::VERSION, kind.as_str());
+    ApiResource::from_gvk_with_plural(&gvk, kind.plural())
+}
+
+impl Applier<'_> {
+    /// Carries `actions` out.
+    pub async fn apply(&self, actions: Vec<Action>) -> Vec<Outcome> {
+        futures::stream::iter(actions)
+            .map(|action| self.act(action))
+            .buffer_unordered(CONCURRENT)
+            .collect()
+            .await
+    }
+
+    /// Publishes statuses.
+    pub async fn publish(&self, publications: Vec<Publication>) -> Vec<Outcome> {
+        futures::stream::iter(publications)
+            .map(|p| async move {
+                let body = json!({ "metadata": { "uid": p.target.uid }, "status": p.patch });
+                self.patch_status(&p.target, body).await
+            })
+            .buffer_unordered(CONCURRENT)
+            .collect()
+            .await
+    }
+
+    fn api(&self, kind: Kind) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), self.namespace, &resource(kind))
+    }
+
+    async fn act(&self, action: Action) -> Outcome {
+        match action {
+            Action::CreateCluster(object) => self.create::<Cluster>(Kind::Cluster, &object).await,
+            Action::CreateRevision(object) => {
+                self.create::<TaskDefinitionRevision>(Kind::TaskDefinitionRevision, &object).await
+            }
+            Action::CreateTask(object) => self.create::<Task>(Kind::Task, &object).await,
+            Action::StopTask { task, code, reason } => {
+                let spec = json!({ "desiredStatus": "STOPPED", "stopCode": code, "stoppedReason": reason });
+                let body = json!({ "metadata": preconditions(&task), "spec": spec });
+                self.patch(&task, body).await
+            }
+            Action::WriteTaskStatus { task, patch } => {
+                let body = json!({ "metadata": preconditions(&task), "status": patch });
+                self.patch_status(&task, body).await
+            }
+            Action::Delete(target) => self.delete(&target).await,
+            Action::AddFinalizer { target, finalizer, label } => {
+                self.finalizer(&target, finalizer, true, label).await
+            }
+            Action::RemoveFinalizer { target, finalizer } => {
+                self.finalizer(&target, finalizer, false, None).await
+            }
+            Action::PrepareHost { instance, plan } => {
+                let made = identity::prepare(self.client, self.namespace, &instance, *plan);
+                match self.timed(made).await {
+                    Some(Ok(version)) => self.written("create", Kind::HostPlan, &instance.name, version),
+                    other => self.failed("create", Kind::HostPlan, &instance.name, other.and_then(Result::err)),
+                }
+            }
+            Action::WriteHostPlan { plan, patch, spec: _ } => {
+                let body = json!({ "metadata": preconditions(&plan), "spec": patch });
+                self.patch(&plan, body).await
+            }
+        }
+    }
+
+    async fn create<K>(&self, kind: Kind, object: &K) -> Outcome
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + serde::Serialize
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
+        let name = object.name_any();
+        match self.timed(api.create(&manager(), object)).await {
+            Some(Ok(o)) => self.written("create", kind, &name, version(&o)),
+            other => self.failed("create", kind, &name, other.and_then(Result::err)),
+        }
+    }
+
+    async fn patch(&self, target: &Target, body: Value) -> Outcome {
+        let api = self.api(target.kind);
+        let result = self.timed(api.patch(&target.name, &PatchParams::default(), &Patch::Merge(body))).await;
+        self.result("patch", target, result)
+    }
+
+    async fn patch_status(&self, target: &Target, body: Value) -> Outcome {
+        let api = self.api(target.kind);
+        let result =
+            self.timed(api.patch_status(&target.name, &PatchParams::default(), &Patch::Merge(body))).await;
+        self.result("patch", target, result)
+    }
+
+    async fn delete(&self, target: &Target) -> Outcome {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(target.uid.clone()),
+                resource_version: Some(target.resource_version.clone()),
+            }),
+            ..DeleteParams::background()
+        };
+        match self.timed(self.api(target.kind).delete(&target.name, &params)).await {
+            Some(Ok(_)) => {
+                self.health.metrics.wrote("delete", target.kind.plural(), "ok");
+                Outcome::Settled
+            }
+            other => self.failed("delete", target.kind, &target.name, other.and_then(Result::err)),
+        }
+    }
+
+    /// Reads the object live, so that finalizers of others are kept, and writes on exactly what was read.
+    async fn finalizer(
+        &self,
+        target: &Target,
+        finalizer: &str,
+        add: bool,
+        label: Option<(&'static str, String)>,
+    ) -> Outcome {
+        let api = self.api(target.kind);
+        let call = async {
+            let live = api.get_metadata(&target.name).await?;
+            if live.metadata.uid.as_deref() != Some(&target.uid) {
+                return Ok(None);
+            }
+            let mut list = live.metadata.finalizers.clone().unwrap_or_default();
+            let has = list.iter().any(|f| f == finalizer);
+            if has == add || (add && live.metadata.deletion_timestamp.is_some()) {
+                return Ok(None);
+            }
+            if add {
+                list.push(finalizer.to_owned());
+            } else {
+                list.retain(|f| f != finalizer);
+            }
+            let mut body = json!({ "metadata": {
+                "uid": target.uid,
+                "resourceVersion": live.metadata.resource_version,
+                "finalizers": list,
+            }});
+            if let Some((key, value)) = label {
+                body["metadata"]["labels"] = json!({ key: value });
+            }
+            api.patch(&target.name, &PatchParams::default(), &Patch::Merge(body)).await.map(Some)
+        };
+        match self.timed(call).await {
+            Some(Ok(None)) => Outcome::Settled,
+            // The object may be gone with its last finalizer: nothing to wait for.
+            Some(Ok(Some(_))) if !add => {
+                self.health.metrics.wrote("patch", target.kind.plural(), "ok");
+                Outcome::Settled
+            }
+            Some(Ok(Some(o))) => self.written("patch", target.kind, &target.name, version(&o)),
+            other => self.failed("patch", target.kind, &target.name, other.and_then(Result::err)),
+        }
+    }
+
+    async fn timed<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Option<Result<T, Error>> {
+        tokio::time::timeout(CALL_TIMEOUT, call).await.ok()
+    }
+
+    fn result<K: ResourceExt>(
+        &self,
+        verb: &'static str,
+        target: &Target,
+        result: Option<Result<K, Error>>,
+    ) -> Outcome {
+        match result {
+            Some(Ok(o)) => self.written(verb, target.kind, &target.name, version(&o)),
+            other => self.failed(verb, target.kind, &target.name, other.and_then(Result::err)),
+        }
+    }
+
+    fn written(&self, verb: &'static str, kind: Kind, name: &str, version: u64) -> Outcome {
+        self.health.metrics.wrote(verb, kind.plural(), "ok");
+        Outcome::Written { kind, name: name.to_owned(), version }
+    }
+
+    /// `None`: no answer in time.
+    fn failed(&self, verb: &'static str, kind: Kind, name: &str, error: Option<Error>) -> Outcome {
+        let (result, outcome) = match &error {
+            Some(Error::Api(s)) if s.is_already_exists() => ("exists", Outcome::Settled),
+            Some(Error::Api(s)) if s.is_conflict() => ("conflict", Outcome::Settled),
+            Some(Error::Api(s)) if s.is_not_found() => ("gone", Outcome::Settled),
+            Some(_) | None => ("error", Outcome::Failed),
+        };
+        self.health.metrics.wrote(verb, kind.plural(), result);
+        if matches!(outcome, Outcome::Failed) {
+            let error = error.map_or_else(|| "no answer in time".to_owned(), |e| e.to_string());
+            tracing::warn!(verb, kind = kind.as_str(), namespace = self.namespace, name, error, "write failed");
+        } else {
+            tracing::debug!(verb, kind = kind.as_str(), namespace = self.namespace, name, result, "write settled");
+        }
+        outcome
+    }
+}
+
+fn manager() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+fn preconditions(target: &Target) -> Value {
+    json!({ "uid": target.uid, "resourceVersion": target.resource_version })
+}
+
+fn version<K: ResourceExt>(object: &K) -> u64 {
+    object.resource_version().and_then(|v| v.parse().ok()).unwrap_or(0)
+}

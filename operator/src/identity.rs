@@ -1,0 +1,116 @@
+//! A host's identity and mailbox: ServiceAccount, Secret, Role, RoleBinding, Lease, and last its HostPlan.
+//!
+//! A token for the ServiceAccount is bound to the Secret: whoever deletes the Secret locks the host out. All are owned
+//! by the ContainerInstance and go with it. None is made again by itself: the HostPlan, made last, says that they were.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{Api, PostParams};
+use kube::{Client, Error, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tallyman_crds::{HostPlan, HostPlanSpec, labels, names};
+use tallyman_operator_core::Target;
+
+use crate::apply::FIELD_MANAGER;
+
+/// Makes what is missing. Returns the resourceVersion of the HostPlan.
+///
+/// # Errors
+/// The first write that fails; "already exists" is success.
+pub async fn prepare(client: &Client, namespace: &str, instance: &Target, plan: HostPlanSpec) -> Result<u64, Error> {
+    let host = instance.name.as_str();
+    let identity = names::host_identity(host);
+    let metadata = |name: &str| ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(BTreeMap::from([
+            (labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned()),
+            (labels::CONTAINER_INSTANCE.to_owned(), host.to_owned()),
+        ])),
+        owner_references: Some(vec![OwnerReference {
+            api_version: "tallyman.dev/v1alpha1".to_owned(),
+            kind: "ContainerInstance".to_owned(),
+            name: host.to_owned(),
+            uid: instance.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: Some(false),
+        }]),
+        ..ObjectMeta::default()
+    };
+    let account = ServiceAccount {
+        metadata: metadata(&identity),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    };
+    create(client, namespace, &account).await?;
+    let secret = Secret { metadata: metadata(&identity), type_: Some("tallyman.dev/host".to_owned()), ..Secret::default() };
+    create(client, namespace, &secret).await?;
+    create(client, namespace, &Role { metadata: metadata(&identity), rules: Some(rules(host)) }).await?;
+    let binding = RoleBinding {
+        metadata: metadata(&identity),
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".to_owned(),
+            kind: "Role".to_owned(),
+            name: identity.clone(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: identity.clone(),
+            namespace: Some(namespace.to_owned()),
+            ..Subject::default()
+        }]),
+    };
+    create(client, namespace, &binding).await?;
+    let lease = Lease { metadata: metadata(&identity), spec: Some(LeaseSpec::default()) };
+    create(client, namespace, &lease).await?;
+    let mut object = HostPlan::new(host, plan);
+    object.metadata = metadata(host);
+    let version = create(client, namespace, &object).await?;
+    tracing::info!(namespace, host, "host prepared");
+    Ok(version)
+}
+
+/// What a host may do: read its own plan and secret, renew its own Lease, report on itself and on tasks (which tasks, the
+/// admission policy says), and ask for a new token. It creates and deletes nothing.
+fn rules(host: &str) -> Vec<PolicyRule> {
+    let identity = names::host_identity(host);
+    let rule = |group: &str, resource: &str, name: Option<&str>, verbs: &[&str]| PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(vec![resource.to_owned()]),
+        resource_names: name.map(|n| vec![n.to_owned()]),
+        verbs: verbs.iter().map(|v| (*v).to_owned()).collect(),
+        ..PolicyRule::default()
+    };
+    let ours = tallyman_crds::GROUP;
+    vec![
+        rule(ours, "hostplans", Some(host), &["get", "list", "watch"]),
+        rule(ours, "containerinstances", Some(host), &["get"]),
+        rule(ours, "containerinstances/status", Some(host), &["get", "patch"]),
+        rule(ours, "tasks/status", None, &["get", "patch"]),
+        rule("coordination.k8s.io", "leases", Some(&identity), &["get", "update", "patch"]),
+        rule("", "secrets", Some(&identity), &["get", "list", "watch"]),
+        rule("", "serviceaccounts/token", Some(&identity), &["create"]),
+    ]
+}
+
+async fn create<K>(client: &Client, namespace: &str, object: &K) -> Result<u64, Error>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Serialize
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    match api.create(&params, object).await {
+        Ok(o) => Ok(o.resource_version().and_then(|v| v.parse().ok()).unwrap_or(0)),
+        Err(Error::Api(s)) if s.is_already_exists() => Ok(0),
+        Err(e) => Err(e),
+    }
+}

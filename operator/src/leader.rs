@@ -1,0 +1,162 @@
+//! One operator leads. A Lease, checked by resourceVersion, timed by what we observe on our own clock.
+//!
+//! The rules are those of client-go's leader election. What protects against a leader that does not know that it is
+//! deposed is not the Lease but derived names, preconditions on every write, and the epoch in every host plan.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{Api, PostParams};
+use kube::{Client, Error};
+use tokio::time::timeout;
+
+/// Name of the Lease.
+const NAME: &str = "tallyman-operator";
+
+/// Candidate for the lead.
+#[derive(Debug)]
+pub struct Candidate {
+    api: Api<Lease>,
+    identity: String,
+    duration: Duration,
+    observed: Option<(String, Instant)>,
+}
+
+/// The lead.
+#[derive(Debug)]
+pub struct Lead {
+    /// Rises with every change of leader; goes into every host plan.
+    pub epoch: i64,
+    lease: Lease,
+}
+
+impl Candidate {
+    /// A candidate called `identity`. `client` must not retry by itself: a late renewal is worse than a failed one.
+    pub fn new(client: Client, namespace: &str, identity: String, duration: Duration) -> Candidate {
+        Candidate { api: Api::namespaced(client, namespace), identity, duration, observed: None }
+    }
+
+    /// How often to try.
+    pub fn period(&self) -> Duration {
+        self.duration / 7
+    }
+
+    fn call_timeout(&self) -> Duration {
+        self.duration / 3
+    }
+
+    /// Tries once to take the lead. `floor`: the highest epoch found in any host plan, so that epochs go on rising
+    /// even after the Lease was deleted.
+    ///
+    /// # Errors
+    /// The API server refused or did not answer; losing a race is not an error.
+    pub async fn acquire(&mut self, floor: i64) -> anyhow::Result<Option<Lead>> {
+        let found = timeout(self.call_timeout(), self.api.get_opt(NAME))
+            .await
+            .context("reading the leader's Lease timed out")?
+            .context("cannot read the leader's Lease")?;
+        let Some(current) = found else {
+            let lease = Lease {
+                metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
+                spec: Some(self.spec(floor + 1)),
+            };
+            return self.write(self.api.create(&PostParams::default(), &lease)).await;
+        };
+        let version = current.metadata.resource_version.clone().unwrap_or_default();
+        let spec = current.spec.clone().unwrap_or_default();
+        let free = spec.holder_identity.as_deref().is_none_or(str::is_empty);
+        let expired = match &self.observed {
+            Some((seen, at)) if *seen == version => at.elapsed() >= self.duration,
+            Some(_) | None => {
+                self.observed = Some((version, Instant::now()));
+                false
+            }
+        };
+        if !free && !expired {
+            return Ok(None);
+        }
+        let epoch = i64::from(spec.lease_transitions.unwrap_or(0)).max(floor) + 1;
+        let lease = Lease { spec: Some(self.spec(epoch)), ..current };
+        self.write(self.api.replace(NAME, &PostParams::default(), &lease)).await
+    }
+
+    /// Renews the lead.
+    ///
+    /// # Errors
+    /// Somebody else leads, or the API server could not be reached in time: the caller gives up the lead when this
+    /// goes on for longer than two thirds of the Lease's duration.
+    pub async fn renew(&self, lead: &mut Lead) -> Result<(), RenewError> {
+        let lease = Lease { spec: Some(self.spec(lead.epoch)), ..lead.lease.clone() };
+        let params = PostParams::default();
+        match timeout(self.call_timeout(), self.api.replace(NAME, &params, &lease)).await {
+            Ok(Ok(lease)) => {
+                lead.lease = lease;
+                Ok(())
+            }
+            Ok(Err(Error::Api(status))) if status.is_conflict() || status.is_not_found() => {
+                // Our own renewal may have been stored without our seeing the answer.
+                let live = self.api.get(NAME).await.map_err(|e| RenewError::Unreachable(e.to_string()))?;
+                let ours = live.spec.as_ref().is_some_and(|s| {
+                    s.holder_identity.as_deref() == Some(&self.identity)
+                        && s.lease_transitions.map(i64::from) == Some(lead.epoch)
+                });
+                if ours {
+                    lead.lease = live;
+                    Ok(())
+                } else {
+                    Err(RenewError::Deposed)
+                }
+            }
+            Ok(Err(e)) => Err(RenewError::Unreachable(e.to_string())),
+            Err(_) => Err(RenewError::Unreachable("the API server did not answer in time".to_owned())),
+        }
+    }
+
+    /// Gives the lead back, so that the next leader need not wait.
+    pub async fn release(&self, lead: Lead) {
+        let mut spec = self.spec(lead.epoch);
+        spec.holder_identity = None;
+        let lease = Lease { spec: Some(spec), ..lead.lease };
+        if let Err(e) = self.api.replace(NAME, &PostParams::default(), &lease).await {
+            tracing::warn!(error = %e, "could not give the lead back; the next leader waits for the lease to expire");
+        }
+    }
+
+    fn spec(&self, epoch: i64) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(self.duration.as_secs().max(1)).ok(),
+            lease_transitions: i32::try_from(epoch).ok(),
+            renew_time: Some(MicroTime(jiff::Timestamp::now())),
+            acquire_time: Some(MicroTime(jiff::Timestamp::now())),
+            ..LeaseSpec::default()
+        }
+    }
+
+    async fn write(
+        &self,
+        call: impl Future<Output = Result<Lease, Error>>,
+    ) -> anyhow::Result<Option<Lead>> {
+        match timeout(self.call_timeout(), call).await.context("taking the lead timed out")? {
+            Ok(lease) => {
+                let epoch = lease.spec.as_ref().and_then(|s| s.lease_transitions).map_or(1, i64::from);
+                Ok(Some(Lead { epoch, lease }))
+            }
+            Err(Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(None),
+            Err(e) => Err(e).context("cannot write the leader's Lease"),
+        }
+    }
+}
+
+/// Why a renewal failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    /// Another operator leads.
+    #[error("another operator leads")]
+    Deposed,
+    /// No answer, or an error that may pass.
+    #[error("cannot renew the leader's Lease: {0}")]
+    Unreachable(String),
+}

@@ -1,0 +1,155 @@
+//! A pass: gather, decide, apply, publish. And when the next one is.
+//!
+//! Events only wake a pass. Passes of a namespace that found nothing to do are spaced, so that fifty tasks reporting
+//! one by one cost a few status writes and not fifty; a pass that acted is followed by the next one as soon as the
+//! caches hold what it wrote.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::Client;
+use tallyman_operator_core::{Kind, Plan, Settings, World, families, plan, world};
+
+use crate::apply::{Applier, Outcome};
+use crate::events::Recorder;
+use crate::http::Health;
+use crate::snapshot::Snapshot;
+
+/// Events that come together are handled together.
+pub const COALESCE: Duration = Duration::from_millis(20);
+/// Least time between two passes of a namespace when the first one wrote nothing but status.
+const SPACING: Duration = Duration::from_millis(250);
+/// A pass runs at least this often, whatever the watches say.
+const PERIOD: Duration = Duration::from_secs(30);
+/// A failed write is tried again after this time.
+const RETRY: Duration = Duration::from_secs(2);
+/// The caches not holding our own writes for longer than this: carry on without what destroys.
+const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// What is remembered of a namespace between passes.
+#[derive(Debug)]
+struct Memory {
+    next: Instant,
+    earliest: Instant,
+    written: BTreeMap<(Kind, String), (u64, Instant)>,
+}
+
+/// Runs passes.
+pub struct Passes {
+    client: Client,
+    settings: Settings,
+    epoch: i64,
+    health: Arc<Health>,
+    recorder: Recorder,
+    memory: BTreeMap<String, Memory>,
+}
+
+impl Passes {
+    /// Passes of the leader of `epoch`.
+    pub fn new(client: Client, settings: Settings, epoch: i64, health: Arc<Health>, recorder: Recorder) -> Passes {
+        Passes { client, settings, epoch, health, recorder, memory: BTreeMap::new() }
+    }
+
+    /// `namespace` changed: its next pass is as soon as the spacing lets it.
+    pub fn wake(&mut self, namespace: &str) {
+        let memory = self.of(namespace);
+        memory.next = memory.next.min(memory.earliest.max(Instant::now()));
+    }
+
+    /// When the next pass of any namespace is due.
+    pub fn due(&self) -> Option<Instant> {
+        self.memory.values().map(|m| m.next).min()
+    }
+
+    fn of(&mut self, namespace: &str) -> &mut Memory {
+        let now = Instant::now();
+        self.memory.entry(namespace.to_owned()).or_insert_with(|| Memory {
+            next: now,
+            earliest: now,
+            written: BTreeMap::new(),
+        })
+    }
+
+    /// Runs every pass that is due.
+    pub async fn run(&mut self, snapshot: &mut Snapshot) {
+        let now = Instant::now();
+        let due: Vec<String> =
+            self.memory.iter().filter(|(_, m)| m.next <= now).map(|(n, _)| n.clone()).collect();
+        for namespace in due {
+            self.pass(&namespace, snapshot).await;
+        }
+    }
+
+    async fn pass(&mut self, namespace: &str, snapshot: &mut Snapshot) {
+        let started = Instant::now();
+        let caught_up = self.caught_up(namespace, snapshot);
+        if !caught_up && self.of(namespace).written.values().any(|(_, at)| at.elapsed() < CATCH_UP) {
+            // Our own writes are on their way to the caches; their arrival wakes us.
+            self.of(namespace).next = started + CATCH_UP / 10;
+            return;
+        }
+        self.of(namespace).written.clear();
+
+        let objects = snapshot.gather(namespace, &self.settings).await;
+        let plans = decide(&objects, namespace, &self.settings, self.epoch);
+
+        let applier = Applier { client: &self.client, namespace, health: &self.health };
+        let (mut acted, mut failed, mut wake_at) = (false, false, None::<Timestamp>);
+        let mut outcomes = Vec::new();
+        let mut publications = Vec::new();
+        let mut notes = Vec::new();
+        for mut plan in plans {
+            if !caught_up {
+                plan.actions.retain(|a| !a.destructive());
+            }
+            acted |= !plan.actions.is_empty();
+            wake_at = [wake_at, plan.wake_at].into_iter().flatten().min();
+            outcomes.extend(applier.apply(plan.actions).await);
+            publications.extend(plan.publications);
+            notes.extend(plan.notes);
+        }
+        let published = applier.publish(publications).await;
+        self.recorder.record(&self.client, namespace, notes).await;
+        self.health.metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
+
+        let now = Instant::now();
+        let memory = self.of(namespace);
+        for outcome in outcomes.into_iter().chain(published) {
+            match outcome {
+                Outcome::Written { kind, name, version } => {
+                    memory.written.insert((kind, name), (version, now));
+                }
+                Outcome::Settled => {}
+                Outcome::Failed => failed = true,
+            }
+        }
+        memory.earliest = if acted { now } else { now + SPACING };
+        memory.next = now + if failed { RETRY } else { PERIOD };
+        if let Some(at) = wake_at {
+            let wait = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO);
+            memory.next = memory.next.min(memory.earliest.max(now + wait));
+        }
+    }
+
+    /// True when the caches hold everything that the last pass wrote.
+    fn caught_up(&mut self, namespace: &str, snapshot: &Snapshot) -> bool {
+        let memory = self.of(namespace);
+        memory.written.retain(|(kind, name), (version, _)| {
+            snapshot.cached_version(*kind, namespace, name).is_none_or(|seen| seen < *version)
+        });
+        memory.written.is_empty()
+    }
+}
+
+/// Asks the core: once for the namespace, once for each of its clusters.
+fn decide(objects: &world::Objects, namespace: &str, settings: &Settings, epoch: i64) -> Vec<Plan> {
+    let now = Timestamp::now();
+    let mut plans = vec![families::plan(objects, namespace, now)];
+    for cluster in world::cluster_names(objects) {
+        let world = World::gather(objects, namespace, &cluster, settings, epoch);
+        plans.push(plan(&world, now));
+    }
+    plans
+}

@@ -1,0 +1,120 @@
+//! Why something does not run, said on the object and in an event.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use tallyman_lab::wait_until;
+
+use crate::suite::Scenario;
+use crate::user::{PATIENCE, User, condition, hello, service};
+
+/// Scenarios of this file.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "a service that cannot be placed says why, with counts", run: unplaceable },
+    Scenario { name: "a bad task definition names its field, and others go on", run: bad_definition },
+    Scenario { name: "a field that nothing honours yet is named", run: unsupported },
+    Scenario { name: "the examples of the 2015 guide register, and run or name the field", run: guide_2015 },
+];
+
+fn events_of(user: &User<'_>, name: &str) -> Result<Vec<String>> {
+    let all = user.kubectl().list("events.events.k8s.io", user.namespace())?;
+    Ok(all
+        .iter()
+        .filter(|e| e["regarding"]["name"] == name)
+        .filter_map(|e| e["note"].as_str().map(str::to_owned))
+        .collect())
+}
+
+fn unplaceable(user: &User<'_>) -> Result<()> {
+    let mut t = hello("big", "x");
+    t["spec"]["containerDefinitions"][0]["memory"] = json!(900_000);
+    user.apply(&[t, service("big", 2)])?;
+    wait_until("the service to say why", PATIENCE, || {
+        let s = user.get("services", "big")?;
+        let (_, reason, message) = condition(&s, "Ready");
+        ensure!(reason == "TasksNotPlaceable", "{reason}: {message}");
+        for part in ["2 of 2 tasks cannot be placed", "Of 3 hosts, 3 lack memory", "900000 MiB", "insufficient memory available"] {
+            ensure!(message.contains(part), "the message lacks '{part}': {message}");
+        }
+        Ok(true)
+    })?;
+    let sentence = "(service big) was unable to place a task because no container instance met all of its requirements.";
+    wait_until("the ECS event", PATIENCE, || {
+        let events = events_of(user, "big")?;
+        ensure!(events.iter().any(|e| e.starts_with(sentence)), "{events:?}");
+        Ok(true)
+    })?;
+    user.apply(&[hello("big", "x")])?;
+    user.wait_steady("big", 2)?;
+    user.delete(&["big"])
+}
+
+fn bad_definition(user: &User<'_>) -> Result<()> {
+    let mut t = hello("bad", "x");
+    t["spec"]["containerDefinitions"][0]["portMappings"][0]["containerPort"] = json!(700_000);
+    let refused = user.apply(&[t]).map_or_else(|e| format!("{e:#}"), |text| format!("accepted: {text}"));
+    ensure!(refused.contains("containerPort") && refused.contains("65535"), "kubectl said: {refused}");
+    // What no schema can know is said on the object.
+    let mut a = hello("twin-a", "x");
+    a["spec"]["family"] = json!("twin");
+    let mut b = hello("twin-b", "x");
+    b["spec"]["family"] = json!("twin");
+    user.apply(&[a])?;
+    wait_until("twin-a to register", PATIENCE, || {
+        Ok(condition(&user.get("taskdefinitions", "twin-a")?, "Ready").0 == "True")
+    })?;
+    user.apply(&[b, hello("good", "x"), service("good", 1)])?;
+    wait_until("twin-b to be Stalled", PATIENCE, || {
+        let (stalled, reason, message) = condition(&user.get("taskdefinitions", "twin-b")?, "Stalled");
+        ensure!(stalled == "True" && reason == "FamilyConflict", "{reason}: {message}");
+        ensure!(message.contains("spec.family"), "{message}");
+        Ok(true)
+    })?;
+    user.wait_steady("good", 1)?;
+    user.delete(&["good", "twin-a", "twin-b"])
+}
+
+fn unsupported(user: &User<'_>) -> Result<()> {
+    let mut t = hello("ahead", "x");
+    t["spec"]["containerDefinitions"][0]["privileged"] = json!(true);
+    user.apply(&[t, service("ahead", 1)])?;
+    wait_until("the task definition to name the field", PATIENCE, || {
+        let (status, _, message) = condition(&user.get("taskdefinitions", "ahead")?, "UnsupportedFields");
+        ensure!(status == "True" && message.contains("spec.containerDefinitions[web].privileged"), "{message}");
+        Ok(true)
+    })?;
+    wait_until("the service to pass it on", PATIENCE, || {
+        let (_, _, message) = condition(&user.get("services", "ahead")?, "Ready");
+        ensure!(message.contains("privileged"), "{message}");
+        Ok(true)
+    })?;
+    ensure!(user.tasks("ahead")?.is_empty(), "a task was started all the same");
+    user.delete(&["ahead"])
+}
+
+/// `crds/tests/fixtures` holds the task definitions of the guide of 2015 as they were printed.
+fn guide_2015(user: &User<'_>) -> Result<()> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/tests/fixtures");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder)? {
+        let path = entry?.path();
+        let mut spec: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+        for c in spec["containerDefinitions"].as_array_mut().into_iter().flatten() {
+            c["image"] = json!("tallyman/busybox:1");
+        }
+        let file = path.file_stem().map(|s| s.to_string_lossy().replace('_', "-")).unwrap_or_default();
+        let name = format!("guide-{file}");
+        user.apply(&[json!({ "kind": "TaskDefinition", "metadata": { "name": name }, "spec": spec })])?;
+        names.push(name);
+    }
+    ensure!(names.len() >= 3, "only {} examples in {}", names.len(), folder.display());
+    for name in &names {
+        wait_until(format!("{name} to register or to name the field"), PATIENCE, || {
+            let t = user.get("taskdefinitions", name)?;
+            let (ready, reason, message) = condition(&t, "Ready");
+            let named = reason == "UnsupportedFields" && message.contains("spec.");
+            ensure!(ready == "True" || named, "{reason}: {message}");
+            Ok(true)
+        })?;
+    }
+    user.delete(&names.iter().map(String::as_str).collect::<Vec<_>>())
+}

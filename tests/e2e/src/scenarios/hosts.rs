@@ -1,0 +1,103 @@
+//! Draining, losing and confining hosts.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use tallyman_lab::wait_until;
+
+use crate::suite::Scenario;
+use crate::user::{PATIENCE, User, condition, hello, service};
+
+/// Scenarios of this file.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "a draining host gives its tasks to others", run: drain },
+    Scenario { name: "a host's token reads and writes nothing of another host", run: confined },
+    Scenario { name: "the tasks of a lost host are replaced, and stopped when it comes back", run: lost },
+];
+
+fn drain(user: &User<'_>) -> Result<()> {
+    user.apply(&[hello("moved", "x"), service("moved", 3)])?;
+    user.wait_steady("moved", 3)?;
+    let host = user.lab.host(2).name();
+    let status = |s: &str| -> Result<String> {
+        let patch = json!({ "spec": { "status": s } }).to_string();
+        user.k(&["patch", "containerinstances.tallyman.dev", host, "--type=merge", "-p", &patch])
+    };
+    status("DRAINING")?;
+    wait_until("the host to be empty", PATIENCE, || {
+        let i = user.get("containerinstances", host)?;
+        ensure!(i["status"]["status"] == "DRAINING", "{}", i["status"]);
+        ensure!(i["status"]["runningTasksCount"] == 0, "{} tasks are left", i["status"]["runningTasksCount"]);
+        Ok(true)
+    })?;
+    let tasks = user.wait_steady("moved", 3)?;
+    ensure!(tasks.iter().all(|t| t["spec"]["containerInstance"] != host), "a task is on the draining host");
+    status("ACTIVE")?;
+    wait_until("the host to be ACTIVE", PATIENCE, || {
+        Ok(user.get("containerinstances", host)?["status"]["status"] == "ACTIVE")
+    })?;
+    user.delete(&["moved"])
+}
+
+fn confined(user: &User<'_>) -> Result<()> {
+    user.apply(&[hello("mine", "x"), service("mine", 3)])?;
+    let tasks = user.wait_steady("mine", 3)?;
+    let (own, other) = (user.lab.host(0), user.lab.host(1));
+    let as_host = user.kubectl().as_user(own.agent_kubeconfig());
+    let ns = user.namespace();
+    let try_it = |args: &[&str]| -> Result<String> {
+        let out = as_host.run(args.iter().copied().chain(["-n", ns]))?;
+        Ok(format!("{out:?}"))
+    };
+    let refused = |text: &str| text.contains("orbidden") || text.contains("denied");
+    for args in [
+        &["get", "hostplans.tallyman.dev", other.name()][..],
+        &["get", "hostplans.tallyman.dev"],
+        &["get", "secrets"],
+        &["delete", "hostplans.tallyman.dev", own.name()],
+        &["get", "tasks.tallyman.dev"],
+    ] {
+        let text = try_it(args)?;
+        ensure!(refused(&text), "kubectl {args:?} as {}: {text}", own.name());
+    }
+    let text = try_it(&["get", "hostplans.tallyman.dev", own.name(), "-o", "name"])?;
+    ensure!(!refused(&text), "its own plan: {text}");
+    for t in &tasks {
+        let name = t["metadata"]["name"].as_str().unwrap_or_default();
+        let patch = r#"{"status":{"stoppedReason":"forged"}}"#;
+        let args = ["patch", "tasks.tallyman.dev", name, "--subresource=status", "--type=merge", "-p", patch];
+        if t["spec"]["containerInstance"] != own.name() {
+            let text = try_it(&args)?;
+            ensure!(refused(&text), "the status of {name} on another host: {text}");
+        }
+    }
+    user.delete(&["mine"])
+}
+
+fn lost(user: &User<'_>) -> Result<()> {
+    user.apply(&[hello("fate", "x"), service("fate", 3)])?;
+    user.wait_steady("fate", 3)?;
+    let host = user.lab.host(1);
+    host.agent().kill9()?;
+    wait_until("agentConnected to be false", PATIENCE, || {
+        let i = user.get("containerinstances", host.name())?;
+        ensure!(i["status"]["agentConnected"] == false, "{}", i["status"]["conditions"]);
+        Ok(true)
+    })?;
+    let (_, reason, _) = condition(&user.get("containerinstances", host.name())?, "Ready");
+    ensure!(reason == "AgentDisconnected", "{reason}");
+    let tasks = wait_until("the lost task to be replaced", PATIENCE, || {
+        let alive = user.alive("fate")?;
+        let elsewhere = alive.iter().all(|t| t["spec"]["containerInstance"] != host.name());
+        Ok((alive.len() == 3 && elsewhere).then_some(alive))
+    })?;
+    ensure!(tasks.len() == 3, "{} tasks", tasks.len());
+    host.agent().start()?;
+    wait_until("the returned host to stop what was replaced", PATIENCE, || {
+        let left: Vec<_> =
+            user.containers()?.into_iter().filter(|c| c.host == host.name() && c.state == "running").collect();
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(true)
+    })?;
+    user.wait_steady("fate", 3)?;
+    user.delete(&["fate"])
+}

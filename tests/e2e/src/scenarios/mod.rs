@@ -1,0 +1,17 @@
+//! The promises, by what they are about.
+
+mod deploy;
+mod explain;
+mod failures;
+mod hosts;
+mod standalone;
+
+use crate::suite::Scenario;
+
+/// Every scenario.
+pub fn all() -> Vec<Scenario> {
+    [deploy::SCENARIOS, failures::SCENARIOS, explain::SCENARIOS, standalone::SCENARIOS, hosts::SCENARIOS]
+        .into_iter()
+        .flat_map(|list| list.iter().map(|s| Scenario { name: s.name, run: s.run }))
+        .collect()
+}
