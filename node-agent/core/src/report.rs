@@ -1,8 +1,9 @@
 //! When a task's status is sent, and as what.
 //!
 //! One patch in flight for each task, in order, again until the API server has taken it or says that the
-//! Task is gone. What changes quickly is sent once: PENDING and STOPPING wait a second, since most tasks
-//! have passed them by then (a started task costs one patch), while RUNNING and STOPPED go out at once.
+//! Task is gone. What passes quickly is not sent at all: PENDING and STOPPING wait, since most tasks have
+//! passed them by then (a started task costs one patch, a stopped one another), while RUNNING and STOPPED
+//! go out at once. PENDING waits only a second when there is something to tell: a pull, or a failure.
 
 use std::time::Duration;
 
@@ -16,8 +17,14 @@ use crate::ids::TaskUid;
 use crate::names::hash;
 use crate::task::TaskRecord;
 
-/// How long a passing status (PENDING, STOPPING) waits for the next one.
-const PASSING: Duration = Duration::from_secs(1);
+/// How long a PENDING that has something to tell waits for RUNNING.
+const PULLING: Duration = Duration::from_secs(1);
+/// How long a PENDING that only waits for its turn does, when many tasks start together.
+const QUEUEING: Duration = Duration::from_secs(10);
+/// How long STOPPING waits for STOPPED. Containers that honour SIGTERM are quicker.
+const STOPPING: Duration = Duration::from_secs(5);
+/// How long STOPPED waits for the removal, of a Task that is being deleted.
+const REMOVING: Duration = Duration::from_secs(1);
 /// How long a change within a status (health, ports, a message) waits for another one.
 const WITHIN: Duration = Duration::from_millis(150);
 /// After a failed delivery.
@@ -104,16 +111,16 @@ impl Outbox {
         }
         let since = *self.unsent_since.get_or_insert(now);
         let patience = match report.last_status {
-            LastStatus::Stopped if task.remove && record.removed_at.is_none() => PASSING,
-            LastStatus::Stopped => Duration::ZERO,
+            LastStatus::Provisioning | LastStatus::Pending | LastStatus::Activating => {
+                if has_news(record) { PULLING } else { QUEUEING }
+            }
             LastStatus::Running if self.told == Some(LastStatus::Running) => WITHIN,
             LastStatus::Running => Duration::ZERO,
-            LastStatus::Provisioning
-            | LastStatus::Pending
-            | LastStatus::Activating
-            | LastStatus::Deactivating
-            | LastStatus::Stopping
-            | LastStatus::Deprovisioning => PASSING,
+            LastStatus::Deactivating | LastStatus::Stopping | LastStatus::Deprovisioning => {
+                STOPPING
+            }
+            LastStatus::Stopped if task.remove && record.removed_at.is_none() => REMOVING,
+            LastStatus::Stopped => Duration::ZERO,
         };
         let at = later(since, patience).max(self.not_before.unwrap_or(Timestamp::MIN));
         if now < at && at <= later(now, Duration::from_secs(300)) {
@@ -162,6 +169,14 @@ impl Outbox {
             self.not_before = Some(pace.next(self.failures, record.salt(), now));
         }
     }
+}
+
+/// Whether a task on its way up has something to tell: an image on its way, or something that failed.
+fn has_news(record: &TaskRecord) -> bool {
+    record.containers.values().any(|known| {
+        let pulling = !known.prepared && !known.created;
+        pulling || known.retrying.is_some() || known.looking.is_some() || known.failure.is_some()
+    })
 }
 
 /// The merge patch for a status. A merge patch keeps what it does not name, so everything is named:

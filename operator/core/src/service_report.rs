@@ -171,8 +171,12 @@ fn verdict(
         return reconciling("RollingOut", text.clone(), with_trouble(text, trouble));
     }
     if up < desired || s.started > 0 {
-        let text = format!("starting, {up} of {desired} running");
-        return reconciling("Starting", with_trouble(text.clone(), trouble.clone()), with_trouble(text, trouble));
+        let text = with_trouble(format!("starting, {up} of {desired} running"), trouble);
+        let (short, long) = match waiting(&s.members) {
+            Some((task, why)) => (format!("{text}; {task}: {}", cut(&why)), format!("{text}. Task {task}: {why}")),
+            None => (text.clone(), text),
+        };
+        return reconciling("Starting", short, long);
     }
     if stopping > 0 || kept.len() > desired || count(Bucket::Unhealthy) > 0 {
         let surplus = stopping + kept.len().saturating_sub(desired) + count(Bucket::Unhealthy);
@@ -185,6 +189,23 @@ fn verdict(
         reason: "SteadyState",
         short: "steady".to_owned(),
         long: format!("(service {name}) has reached a steady state."),
+    }
+}
+
+/// What the agent says of the first task that its host took on and that does not run yet.
+fn waiting(members: &[Member<'_>]) -> Option<(String, String)> {
+    let m = members.iter().find(|m| m.bucket == Bucket::Kept && m.task.accepted && m.task.last < LastStatus::Running)?;
+    let status = m.task.object.status.as_ref()?;
+    let ready = status.conditions.iter().find(|c| c.type_ == conditions::READY)?;
+    Some((m.name.to_string(), ready.message.clone()))
+}
+
+/// The beginning of a sentence, for a column.
+fn cut(text: &str) -> String {
+    const LENGTH: usize = 80;
+    match text.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or(text)),
+        None => text.to_owned(),
     }
 }
 
@@ -324,7 +345,8 @@ fn note(
         Outcome::Refused { reason, message } if before.is_none_or(|c| c.message != *message) => {
             say(true, reason, format!("(service {name}) cannot run: {message}"));
         }
-        Outcome::Waiting { reason, message } if reason_is_new => {
+        // A definition that was just applied is registered in a moment: not worth an event.
+        Outcome::Waiting { reason, message } if reason_is_new && *reason != "TaskDefinitionUnsettled" => {
             say(true, reason, format!("(service {name}) waits: {message}"));
         }
         Outcome::Scheduled(s) => {

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use tallyman_lab::components::Program;
 use tallyman_lab::{EngineGeneration, Lab};
 
 use crate::user::User;
@@ -35,11 +34,10 @@ pub fn run(generation: EngineGeneration, scenarios: &[Scenario], filters: &[Stri
     }
     println!("\nlab: 3 hosts, {generation:?}");
     let started = Instant::now();
-    let mut operator = Program::new(binary("tallyman-operator")?);
-    operator.args.extend(OPERATOR_FLAGS.map(str::to_owned));
     let lab = Lab::builder()
         .hosts(3, generation)
-        .operator(operator)
+        .operator_binary(binary("tallyman-operator")?)
+        .operator_args(OPERATOR_FLAGS)
         .agent_binary(binary("tallyman-agent")?)
         .start()
         .context("the lab did not come up")?;

@@ -177,6 +177,8 @@ impl Tool {
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(10));
             };
+            // It may have been ended because everything ends.
+            interrupt::check();
             let out = out.join().unwrap_or_default();
             let err = err.join().unwrap_or_default();
             Ok((status.code(), out, err))

@@ -41,6 +41,15 @@ pub struct Program {
 }
 
 impl Program {
+    /// A binary with its usual command line.
+    pub fn new(binary: impl Into<PathBuf>) -> Self {
+        Program {
+            binary: binary.into(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+        }
+    }
+
     fn command(&self) -> CommandSpec {
         let mut command = CommandSpec::new(&self.binary);
         command.env = self.env.clone();
@@ -57,6 +66,16 @@ pub struct ProgramChoice {
     pub args: Vec<String>,
     /// More variables.
     pub env: BTreeMap<String, String>,
+}
+
+impl From<Program> for ProgramChoice {
+    fn from(Program { binary, args, env }: Program) -> Self {
+        ProgramChoice {
+            binary: Some(binary),
+            args,
+            env,
+        }
+    }
 }
 
 impl ProgramChoice {

@@ -78,6 +78,18 @@ impl LabBuilder {
         self
     }
 
+    /// The operator, with all that is added to its usual command line.
+    pub fn operator(mut self, program: Program) -> Self {
+        self.operator = program.into();
+        self
+    }
+
+    /// Every agent, with all that is added to its usual command line.
+    pub fn agent(mut self, program: Program) -> Self {
+        self.agent = program.into();
+        self
+    }
+
     /// The operator; by default the one that was built beside the running program.
     pub fn operator_binary(mut self, binary: impl Into<PathBuf>) -> Self {
         self.operator.binary = Some(binary.into());

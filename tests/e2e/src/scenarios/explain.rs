@@ -91,9 +91,9 @@ fn unsupported(user: &User<'_>) -> Result<()> {
     user.delete(&["ahead"])
 }
 
-/// `crds/tests/fixtures` holds the task definitions of the guide of 2015 as they were printed.
+/// `crds/tests/fixtures/task-definitions` holds the task definitions of the guide of 2015 as they were printed.
 fn guide_2015(user: &User<'_>) -> Result<()> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/tests/fixtures");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/tests/fixtures/task-definitions");
     let mut names = Vec::new();
     for entry in std::fs::read_dir(&folder)? {
         let path = entry?.path();
@@ -103,6 +103,8 @@ fn guide_2015(user: &User<'_>) -> Result<()> {
         }
         let file = path.file_stem().map(|s| s.to_string_lossy().replace('_', "-")).unwrap_or_default();
         let name = format!("guide-{file}");
+        // Two fixtures print the same family.
+        spec["family"] = json!(name);
         user.apply(&[json!({ "kind": "TaskDefinition", "metadata": { "name": name }, "spec": spec })])?;
         names.push(name);
     }

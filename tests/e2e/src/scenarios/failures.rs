@@ -1,7 +1,6 @@
 //! Containers, agents, the operator and engines that fail.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
@@ -115,7 +114,7 @@ fn engine_stopped(user: &User<'_>) -> Result<()> {
 
 fn throttled(user: &User<'_>) -> Result<()> {
     let mut t = hello("never", "x");
-    t["spec"]["containerDefinitions"][0]["image"] = json!("tallyman/no-such-image:1");
+    t["spec"]["containerDefinitions"][0]["entryPoint"] = json!(["/no/such/program"]);
     user.apply(&[t, service("never", 1)])?;
     let seen: BTreeSet<String> = wait_until("the service to say that its tasks fail to start", PATIENCE, || {
         let s = user.get("services", "never")?;
@@ -124,7 +123,7 @@ fn throttled(user: &User<'_>) -> Result<()> {
             bail!("reason is {reason}: {message}");
         }
         ensure!(message.contains("unable to consistently start tasks"), "{message}");
-        ensure!(message.contains("CannotPullContainerError"), "{message}");
+        ensure!(message.contains("CannotStartContainerError"), "{message}");
         let names = user.tasks("never")?.iter().map(|t| t["metadata"]["name"].to_string()).collect();
         Ok(Some(names))
     })?;
@@ -133,6 +132,5 @@ fn throttled(user: &User<'_>) -> Result<()> {
     user.apply(&[fixed])?;
     let tasks = user.wait_steady("never", 1)?;
     ensure!(tasks[0]["spec"]["taskDefinition"] == "never:2", "{}", tasks[0]["spec"]);
-    let _ = Duration::ZERO;
     user.delete(&["never"])
 }

@@ -1,0 +1,70 @@
+//! `make bench`: a Service from 0 to 50 tasks and back on one host, against the same engine driven directly by eight
+//! workers, interleaved, so that both meet the same machine. Prints and writes ratios and counts, not absolute times.
+
+mod measure;
+mod raw;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use tallyman_lab::{EngineGeneration, Lab};
+
+use crate::measure::Round;
+
+/// Measures Tallyman against the raw engine and writes docs/benchmarks.md.
+#[derive(Parser, Debug)]
+struct Args {
+    /// Copies of the service.
+    #[arg(long, default_value_t = 50)]
+    tasks: usize,
+    /// Rounds; medians of their ratios are reported.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Where the table goes.
+    #[arg(long, default_value = "docs/benchmarks.md")]
+    out: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let mut engines = Vec::new();
+    for (name, generation) in [("20.10", EngineGeneration::Debian2010), ("current", EngineGeneration::Current)] {
+        println!("engine {name}");
+        let lab = Lab::builder()
+            .hosts(1, generation)
+            .audit(true)
+            .operator_binary(binary("tallyman-operator")?)
+            .agent_binary(binary("tallyman-agent")?)
+            .start()
+            .context("the lab did not come up")?;
+        let mut rounds = Vec::new();
+        let result = (0..=args.rounds).try_for_each(|i| {
+            let round = measure::round(&lab, args.tasks)?;
+            println!("  {}: {round}", if i == 0 { "warm-up".to_owned() } else { format!("round {i}") });
+            if i > 0 {
+                rounds.push(round);
+            }
+            anyhow::Ok(())
+        });
+        lab.down()?;
+        result?;
+        engines.push((name.to_owned(), rounds));
+    }
+    let text = table::document(args.tasks, &engines);
+    std::fs::write(&args.out, &text).with_context(|| format!("cannot write {}", args.out.display()))?;
+    println!("\n{text}");
+    Ok(())
+}
+
+/// A program of this workspace, built beside this one.
+fn binary(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("this program has no path")?;
+    let path = own.with_file_name(name);
+    anyhow::ensure!(path.is_file(), "{} is missing: run `cargo build --release --workspace`", path.display());
+    Ok(path)
+}
+
+/// Rounds of one engine.
+type Engine = (String, Vec<Round>);

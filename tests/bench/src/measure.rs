@@ -1,0 +1,135 @@
+//! One round: raw up and down, then the Service up and down, with the API writes that it took.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tallyman_lab::{Lab, wait_until};
+
+/// Image of every container.
+pub const IMAGE: &str = tallyman_lab::image::BUSYBOX;
+/// Runs until it is told to stop.
+pub const COMMAND: [&str; 3] = ["sh", "-c", "trap 'exit 0' TERM; sleep 100000 & wait"];
+
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What a round measured.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// Seconds, raw engine, up and down.
+    pub raw: (f64, f64),
+    /// Seconds, Service, up and down.
+    pub ours: (f64, f64),
+    /// API writes while scaling up, by `verb resource`.
+    pub writes_up: BTreeMap<String, u64>,
+    /// API writes while scaling down.
+    pub writes_down: BTreeMap<String, u64>,
+    /// Engine requests while scaling up, by verb.
+    pub calls: BTreeMap<String, u64>,
+}
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "up raw {:.2} s, ours {:.2} s ({:.2}x); down raw {:.2} s, ours {:.2} s ({:.2}x)",
+            self.raw.0,
+            self.ours.0,
+            self.ours.0 / self.raw.0,
+            self.raw.1,
+            self.ours.1,
+            self.ours.1 / self.raw.1
+        )
+    }
+}
+
+/// Measures one round of `n` tasks.
+pub fn round(lab: &Lab, n: usize) -> Result<Round> {
+    let host = lab.host(0);
+    let socket = format!("unix://{}", host.engine_socket().display());
+    let raw = crate::raw::up_and_down(&socket, n).context("the raw engine")?;
+
+    apply(lab, 0)?;
+    wait_until("the service to be accepted", PATIENCE, || {
+        Ok(service(lab)?["status"]["conditions"][0]["status"] == "True")
+    })?;
+    let calls = crate::measure::calls(lab)?;
+    let (up, writes_up) = scale(lab, n)?;
+    let calls = difference(&crate::measure::calls(lab)?, &calls);
+    let (down, writes_down) = scale(lab, 0)?;
+    let delete = |kind: &str| lab.kubectl().ok(["delete", kind, "bench", "-n", lab.namespace(), "--timeout=120s"]);
+    delete("services.tallyman.dev")?;
+    delete("taskdefinitions.tallyman.dev")?;
+    wait_until("the host to be empty", PATIENCE, || {
+        Ok(host.docker_ok(["ps", "--all", "--quiet"])?.is_empty())
+    })?;
+    Ok(Round { raw, ours: (up, down), writes_up, writes_down, calls })
+}
+
+fn service(lab: &Lab) -> Result<Value> {
+    lab.kubectl().get("services.tallyman.dev", lab.namespace(), "bench")?.context("the service is gone")
+}
+
+fn apply(lab: &Lab, n: usize) -> Result<()> {
+    let meta = json!({ "name": "bench", "namespace": lab.namespace() });
+    let definition = json!({
+        "apiVersion": "tallyman.dev/v1alpha1", "kind": "TaskDefinition", "metadata": meta,
+        "spec": { "containerDefinitions": [
+            { "name": "sleep", "image": IMAGE, "command": COMMAND, "memory": 16, "stopTimeout": 2 }
+        ]},
+    });
+    let service = json!({
+        "apiVersion": "tallyman.dev/v1alpha1", "kind": "Service", "metadata": meta,
+        "spec": { "taskDefinition": "bench", "desiredCount": n },
+    });
+    lab.kubectl().apply(&json!({ "apiVersion": "v1", "kind": "List", "items": [definition, service] }).to_string())?;
+    Ok(())
+}
+
+/// Scales to `n`; seconds until the engine has as many running containers, and the writes until the service is steady.
+fn scale(lab: &Lab, n: usize) -> Result<(f64, BTreeMap<String, u64>)> {
+    let log = lab.audit()?.from_now()?;
+    let started = Instant::now();
+    lab.kubectl().ok(["scale", "services.tallyman.dev/bench", &format!("--replicas={n}"), "-n", lab.namespace()])?;
+    let host = lab.host(0);
+    wait_until(format!("{n} running containers"), PATIENCE, || {
+        Ok(host.docker_ok(["ps", "--quiet"])?.lines().count() == n)
+    })?;
+    let seconds = started.elapsed().as_secs_f64();
+    wait_until("the service to be steady", PATIENCE, || {
+        let s = service(lab)?;
+        let steady = s["status"]["conditions"][0]["status"] == "True";
+        Ok(steady && s["status"]["runningCount"] == n && s["status"]["pendingCount"] == 0)
+    })?;
+    let mut writes = BTreeMap::new();
+    for (request, count) in log.counts()? {
+        // What keeps hosts and the leader alive is no part of the work, and neither is kubectl's own scale.
+        let ours = request.user.contains("tallyman");
+        if ours && request.is_write() && request.resource != "leases" {
+            *writes.entry(format!("{} {}", request.verb, request.resource)).or_default() += count;
+        }
+    }
+    ensure!(!writes.is_empty(), "the audit log shows no write of ours");
+    Ok((seconds, writes))
+}
+
+/// Engine requests by verb, as the agent counts them.
+fn calls(lab: &Lab) -> Result<BTreeMap<String, u64>> {
+    let page = tallyman_lab::http::get(lab.host(0).agent_http(), "/metrics", Duration::from_secs(5))?;
+    let mut calls = BTreeMap::new();
+    for line in page.body.lines() {
+        if let Some(rest) = line.strip_prefix("tallyman_agent_engine_calls_total{verb=\"")
+            && let Some((verb, count)) = rest.split_once("\"} ")
+        {
+            calls.insert(verb.to_owned(), count.trim().parse().unwrap_or(0));
+        }
+    }
+    ensure!(!calls.is_empty(), "the agent's /metrics counts no engine calls");
+    Ok(calls)
+}
+
+fn difference(after: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    after.iter().map(|(k, v)| (k.clone(), v - before.get(k).copied().unwrap_or(0))).collect()
+}
