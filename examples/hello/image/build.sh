@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes the image tallyman/hello:1 from nothing but a static busybox: no registry, no download.
+# Makes the image localhost/tallyman/hello:1 from nothing but a static busybox: no registry, no download.
 #
-#   build.sh [NAME]     imports it into the Docker that DOCKER_HOST names, as NAME or tallyman/hello:1
+#   build.sh [NAME]     imports it into the Docker that DOCKER_HOST names, as NAME or localhost/tallyman/hello:1
 #   build.sh --rootfs   writes its root file system to standard output, as a tar archive
 set -eu
 
@@ -35,5 +35,5 @@ else
     --change 'ENTRYPOINT ["/bin/entrypoint"]' \
     --change 'ENV PATH=/bin' \
     --change 'EXPOSE 80' \
-    - "${1:-tallyman/hello:1}"
+    - "${1:-localhost/tallyman/hello:1}"
 fi

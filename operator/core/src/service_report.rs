@@ -171,7 +171,9 @@ fn verdict(
         return reconciling("RollingOut", text.clone(), with_trouble(text, trouble));
     }
     if up < desired || s.started > 0 {
-        let text = with_trouble(format!("starting, {up} of {desired} running"), trouble);
+        let checked = kept.iter().any(|m| checked(world, m));
+        let word = if checked { "healthy" } else { "running" };
+        let text = with_trouble(format!("starting, {up} of {desired} {word}"), trouble);
         let (short, long) = match waiting(&s.members) {
             Some((task, why)) => (format!("{text}; {task}: {}", cut(&why)), format!("{text}. Task {task}: {why}")),
             None => (text.clone(), text),
@@ -219,14 +221,13 @@ fn with_trouble(text: String, trouble: Option<String>) -> String {
 /// Running, and HEALTHY where an essential container has a health check. The 40 s of ecs-semantics 2.3 count towards
 /// `minimumHealthyPercent`, not here: a new service without health checks is ready once it runs.
 fn up(world: &World, m: &Member<'_>) -> bool {
-    let checked = m
-        .task
-        .revision
-        .as_ref()
-        .and_then(|r| world.revisions.get(r))
-        .and_then(|r| r.definition.as_ref().ok())
-        .is_some_and(|d| d.health_checked);
-    m.task.last == LastStatus::Running && (!checked || m.task.health == HealthStatus::Healthy)
+    m.task.last == LastStatus::Running && (!checked(world, m) || m.task.health == HealthStatus::Healthy)
+}
+
+/// An essential container of the task has a health check.
+fn checked(world: &World, m: &Member<'_>) -> bool {
+    let revision = m.task.revision.as_ref().and_then(|r| world.revisions.get(r));
+    revision.and_then(|r| r.definition.as_ref().ok()).is_some_and(|d| d.health_checked)
 }
 
 /// What the youngest task of the deployment that ended by itself said, if nothing younger runs.

@@ -265,7 +265,7 @@ pub fn hello(name: &str, text: &str) -> Value {
         "metadata": { "name": name },
         "spec": { "containerDefinitions": [{
             "name": "web",
-            "image": "tallyman/hello:1",
+            "image": "localhost/tallyman/hello:1",
             "cpu": 16,
             "memory": 32,
             "environment": [{ "name": "TEXT", "value": text }],

@@ -8,10 +8,10 @@ use crate::command::Tool;
 use crate::paths;
 
 /// Name of the hello image.
-pub const HELLO: &str = "tallyman/hello:1";
+pub const HELLO: &str = "localhost/tallyman/hello:1";
 
 /// Name of the plain image of tests: a shell and the usual commands.
-pub const BUSYBOX: &str = "tallyman/busybox:1";
+pub const BUSYBOX: &str = "localhost/tallyman/busybox:1";
 
 /// What the hello image is beside its files; the recipe says the same.
 pub const HELLO_CHANGES: &[&str] = &[

@@ -132,7 +132,7 @@ impl LabBuilder {
         self
     }
 
-    /// Imports the images `tallyman/hello:1` and `tallyman/busybox:1` on every host; true by default.
+    /// Imports the images `localhost/tallyman/hello:1` and `localhost/tallyman/busybox:1` on every host; true by default.
     pub fn images(mut self, on: bool) -> Self {
         self.images = on;
         self

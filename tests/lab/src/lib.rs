@@ -41,6 +41,7 @@ pub mod quickstart;
 pub mod state;
 pub mod teardown;
 pub mod wait;
+pub mod with;
 
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use engine::EngineGeneration;

@@ -60,10 +60,10 @@ pub(super) fn act(
         let sighting = seen.sighting(&container.name);
         let turn = if ending || known.failure.is_some() || known.end.is_some() {
             winding_down(sighting, sweep)
-        } else if task.planned {
+        } else if task.planned && !task.remove {
             bringing_up(known, sighting)
         } else {
-            // Absence from the plan is no order to kill, and none to start either.
+            // Absence from the plan is no order to kill, and none to start either; nor is deletion.
             match sighting {
                 Sighting::Stale => Turn::Look,
                 Sighting::Absent | Sighting::Made { .. } | Sighting::Present(_) => Turn::Rest,

@@ -5,7 +5,8 @@ use tallyman_agent_engine::PullBehavior;
 use tallyman_crds::StopCode;
 
 use crate::assignment::{AssignedTask, Desired, TaskBody};
-use crate::task::HostContext;
+use crate::task::act::all_gone;
+use crate::task::{HostContext, TaskObservation};
 use crate::task::record::{Stop, TaskRecord};
 
 /// ECS's words for the end of an essential container.
@@ -15,17 +16,19 @@ pub const ESSENTIAL_EXITED: &str = "Essential container in task exited";
 pub(super) fn judge(
     task: &AssignedTask,
     record: &mut TaskRecord,
+    seen: &TaskObservation,
     host: &HostContext,
     now: Timestamp,
 ) {
     if record.stop.is_none() {
-        record.stop = cause(task, record, host).map(|(code, reason)| Stop { code, reason, at: now });
+        record.stop = cause(task, record, seen, host).map(|(code, reason)| Stop { code, reason, at: now });
     }
 }
 
 fn cause(
     task: &AssignedTask,
     record: &TaskRecord,
+    seen: &TaskObservation,
     host: &HostContext,
 ) -> Option<(Option<StopCode>, Option<String>)> {
     // 1. The two-phase check condemned it.
@@ -38,7 +41,12 @@ fn cause(
     if let Desired::Stop { code, reason } = &task.desired {
         return Some((*code, reason.clone()));
     }
-    // 3. It cannot be carried out.
+    // 3. It is being deleted, and there is nothing of it on the host.
+    if task.remove && all_gone(task, seen) && !record.containers.values().any(|known| known.created)
+    {
+        return Some((Some(StopCode::UserInitiated), Some("Task deleted".to_owned())));
+    }
+    // 4. It cannot be carried out.
     if let TaskBody::Refused(why) = &task.body {
         return Some((Some(StopCode::TaskFailedToStart), Some(why.clone())));
     }
@@ -48,7 +56,7 @@ fn cause(
             .filter_map(|container| Some((container, record.containers.get(&container.name)?)))
     };
     let ran = record.started_at.is_some();
-    // 4. An essential container could not be brought up, 5. or ended.
+    // 5. An essential container could not be brought up, 6. or ended.
     for (container, known) in pairs() {
         if !container.essential {
             continue;
@@ -65,7 +73,7 @@ fn cause(
             });
         }
     }
-    // 6. Under `always` and `once` a failed pull ends the task even for a sidecar (ecs-semantics 2.24).
+    // 7. Under `always` and `once` a failed pull ends the task even for a sidecar (ecs-semantics 2.24).
     let strict = match host.pull_behavior {
         PullBehavior::Always | PullBehavior::Once => true,
         PullBehavior::Default | PullBehavior::PreferCached => false,
@@ -76,7 +84,7 @@ fn cause(
     {
         return Some((Some(StopCode::TaskFailedToStart), Some(failure.reason.clone())));
     }
-    // 7. Its last container ended.
+    // 8. Its last container ended.
     let all_ended = !task.containers().is_empty()
         && task.containers().iter().all(|container| {
             record.containers.get(&container.name).is_some_and(|known| known.end.is_some())

@@ -158,7 +158,7 @@ pub fn step(
 ) -> Step {
     let mut record = record.clone();
     learn::learn(task, &mut record, seen, now);
-    judge::judge(task, &mut record, host, now);
+    judge::judge(task, &mut record, seen, host, now);
     learn::conclude(task, &mut record, seen, now);
     let plan = act::act(task, &mut record, seen, host, now);
     let report = tell::tell(task, &mut record, seen, host, now);

@@ -16,7 +16,7 @@ pub const SCENARIOS: &[Scenario] = &[
 fn job(name: &str, script: &str) -> Value {
     let mut t = hello(name, "x");
     t["spec"]["containerDefinitions"][0] = json!({
-        "name": "job", "image": "tallyman/busybox:1", "memory": 16, "stopTimeout": 2,
+        "name": "job", "image": "localhost/tallyman/busybox:1", "memory": 16, "stopTimeout": 2,
         "entryPoint": ["sh", "-c"], "command": [script],
     });
     t

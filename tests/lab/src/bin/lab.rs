@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use tallyman_lab::quickstart::Quickstart;
 use tallyman_lab::state::State;
-use tallyman_lab::{EngineGeneration, Kubectl, Lab, Ledger, interrupt, paths, progress};
+use tallyman_lab::{with, EngineGeneration, Kubectl, Lab, Ledger, interrupt, paths, progress};
 
 /// A whole Tallyman on one machine: a Kubernetes control plane, Docker hosts (network namespaces with engines of their own), the
 /// operator, and an agent on every host. Everything is real, and everything is gone after `lab down`.
@@ -61,6 +61,18 @@ enum Command {
         all: bool,
         #[command(flatten)]
         place: Place,
+    },
+    /// Runs a command beside a control plane, or beside one engine of each generation, and takes those away again.
+    With {
+        /// A control plane: the command gets KUBECONFIG and TALLYMAN_KUBECTL.
+        #[arg(long, conflicts_with = "engines", required_unless_present = "engines")]
+        control_plane: bool,
+        /// Engines: the command gets TALLYMAN_TEST_ENGINES=20.10=unix:///...,current=unix:///...
+        #[arg(long)]
+        engines: bool,
+        /// The command and its arguments, after `--`.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
     },
     /// What `make up` runs: a control plane, an agent for this machine's Docker, and examples/hello, until its page is served.
     Quickstart {
@@ -154,6 +166,12 @@ fn run(command: Command) -> Result<()> {
             }
             Ok(())
         }
+        Command::With {
+            control_plane: _,
+            engines: true,
+            command,
+        } => with::engines(&command),
+        Command::With { command, .. } => with::control_plane(&command),
         Command::Quickstart {
             kubeconfig,
             programs,

@@ -1,0 +1,129 @@
+//! What one client has seen: a cache per kind, each behind the server by a number of events of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tallyman_operator_core::{Kind, Objects};
+
+use super::object::Object;
+use super::server::Server;
+use crate::rng::Rng;
+
+/// Kinds that are watched.
+const KINDS: [Kind; 7] = [
+    Kind::Cluster,
+    Kind::TaskDefinition,
+    Kind::TaskDefinitionRevision,
+    Kind::Service,
+    Kind::Task,
+    Kind::ContainerInstance,
+    Kind::HostPlan,
+];
+
+/// The caches of one client.
+#[derive(Clone, Debug, Default)]
+pub struct Cache {
+    objects: BTreeMap<(Kind, String), (u64, Object)>,
+    position: BTreeMap<Kind, usize>,
+    /// Kinds whose watch is dead without anybody knowing.
+    stalled: BTreeSet<Kind>,
+}
+
+impl Cache {
+    /// Lists everything anew: the caches hold what the server holds, and every watch works again.
+    pub fn relist(&mut self, server: &Server) {
+        for kind in KINDS {
+            self.relist_kind(kind, server);
+        }
+    }
+
+    /// Lists one kind anew.
+    pub fn relist_kind(&mut self, kind: Kind, server: &Server) {
+        self.stalled.remove(&kind);
+        self.objects.retain(|(k, _), _| *k != kind);
+        for (name, value) in server.all(kind) {
+            let version = value["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok()).unwrap_or(0);
+            if let Ok(object) = Object::parse(kind, value) {
+                self.objects.insert((kind, name.to_owned()), (version, object));
+            }
+        }
+        self.position.insert(kind, server.log.get(&kind).map_or(0, Vec::len));
+    }
+
+    /// The watch of a kind dies silently: nothing comes any more until it is listed anew.
+    pub fn stall(&mut self, kind: Kind) {
+        self.stalled.insert(kind);
+    }
+
+    /// Kinds whose watch is dead.
+    pub fn stalled(&self) -> impl Iterator<Item = Kind> + '_ {
+        self.stalled.iter().copied()
+    }
+
+    /// Events arrive: of each kind all, or (in `lag` of a hundred cases) only some of those that are due.
+    pub fn receive(&mut self, server: &Server, lag: u8, rng: &mut Rng) -> bool {
+        let mut news = false;
+        for kind in KINDS {
+            let known = self.position.get(&kind).copied().unwrap_or(0);
+            let log = server.log.get(&kind).map_or(&[][..], Vec::as_slice);
+            let due = log.len().saturating_sub(known);
+            if due == 0 || self.stalled.contains(&kind) {
+                continue;
+            }
+            let count = if rng.chance(lag) { rng.below(due + 1) } else { due };
+            for event in &log[known..known + count] {
+                let key = (kind, event.name.clone());
+                match &event.object {
+                    Some(object) => {
+                        self.objects.insert(key, (event.version, object.clone()));
+                    }
+                    None => {
+                        self.objects.remove(&key);
+                    }
+                }
+            }
+            self.position.insert(kind, known + count);
+            news |= count > 0;
+        }
+        news
+    }
+
+    /// resourceVersion of an object in the cache.
+    pub fn version(&self, kind: Kind, name: &str) -> Option<u64> {
+        self.objects.get(&(kind, name.to_owned())).map(|(version, _)| *version)
+    }
+
+    /// An object in the cache.
+    pub fn get(&self, kind: Kind, name: &str) -> Option<&Object> {
+        self.objects.get(&(kind, name.to_owned())).map(|(_, object)| object)
+    }
+
+    /// All of it, as the operator's core takes it.
+    pub fn gather(&self) -> Objects {
+        collect(self.objects.values().map(|(_, object)| object))
+    }
+}
+
+/// Objects of any kinds, as the operator's core takes them.
+pub(crate) fn collect<'a>(objects: impl Iterator<Item = &'a Object>) -> Objects {
+    let mut all = Objects::default();
+    for object in objects {
+        match object {
+            Object::Cluster(o) => all.clusters.push(o.clone()),
+            Object::TaskDefinition(o) => all.task_definitions.push(o.clone()),
+            Object::Revision(o) => all.revisions.push(o.clone()),
+            Object::Service(o) => all.services.push(o.clone()),
+            Object::Task(o) => all.tasks.push(o.clone()),
+            Object::Instance(o) => all.instances.push(o.clone()),
+            Object::Plan(o) => all.plans.push(o.clone()),
+        }
+    }
+    all
+}
+
+impl Server {
+    /// Everything as it is, as the operator's core takes it.
+    pub fn gather(&self) -> Objects {
+        let all: Vec<Object> = KINDS.iter().flat_map(|kind| self.typed(*kind)).collect();
+        collect(all.iter())
+    }
+}

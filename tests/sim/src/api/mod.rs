@@ -1,0 +1,13 @@
+//! An API server in memory: one namespace, resource versions, preconditions, finalizers, owners, watches that lag.
+//!
+//! It stands where a kube-apiserver with etcd and our CRDs stands, and refuses what those refuse. Clients read through a
+//! [`Cache`] that is behind by as much as the seed says, and write through [`Server`].
+
+mod cache;
+mod object;
+mod rules;
+mod server;
+
+pub use cache::Cache;
+pub use object::Object;
+pub use server::{Preconditions, Refusal, Server};

@@ -1,0 +1,50 @@
+//! Objects: JSON in the store, typed for those who read.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tallyman_crds::{
+    Cluster, ContainerInstance, HostPlan, Service, Task, TaskDefinition, TaskDefinitionRevision,
+};
+use tallyman_operator_core::Kind;
+
+/// One version of an object.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// A Cluster.
+    Cluster(Arc<Cluster>),
+    /// A TaskDefinition.
+    TaskDefinition(Arc<TaskDefinition>),
+    /// A TaskDefinitionRevision.
+    Revision(Arc<TaskDefinitionRevision>),
+    /// A Service.
+    Service(Arc<Service>),
+    /// A Task.
+    Task(Arc<Task>),
+    /// A ContainerInstance.
+    Instance(Arc<ContainerInstance>),
+    /// A HostPlan.
+    Plan(Arc<HostPlan>),
+}
+
+impl Object {
+    /// Reads a stored object.
+    ///
+    /// # Errors
+    /// It does not have the shape of its kind: the API server's schema would refuse it.
+    pub fn parse(kind: Kind, value: &Value) -> Result<Object, String> {
+        fn read<K: serde::de::DeserializeOwned>(value: &Value) -> Result<Arc<K>, String> {
+            K::deserialize(value).map(Arc::new).map_err(|error| error.to_string())
+        }
+        Ok(match kind {
+            Kind::Cluster => Object::Cluster(read(value)?),
+            Kind::TaskDefinition => Object::TaskDefinition(read(value)?),
+            Kind::TaskDefinitionRevision => Object::Revision(read(value)?),
+            Kind::Service => Object::Service(read(value)?),
+            Kind::Task => Object::Task(read(value)?),
+            Kind::ContainerInstance => Object::Instance(read(value)?),
+            Kind::HostPlan => Object::Plan(read(value)?),
+            Kind::RunTask | Kind::ScheduledTask => return Err("the simulator has no such kind yet".to_owned()),
+        })
+    }
+}

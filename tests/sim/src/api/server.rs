@@ -1,0 +1,356 @@
+//! The store, and what may be written to it.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tallyman_operator_core::Kind;
+
+use super::object::Object;
+use super::rules;
+
+/// How long the garbage collector takes to see that an owner is gone.
+const COLLECTOR_DELAY: SignedDuration = SignedDuration::from_secs(2);
+
+/// Why a write was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is one of this name.
+    AlreadyExists,
+    /// There is none of this name.
+    NotFound,
+    /// uid or resourceVersion are not those of the precondition.
+    Conflict,
+    /// A rule of the schema says no.
+    Invalid(String),
+    /// The API server does not answer. Nothing was done.
+    Away,
+}
+
+/// What must hold of an object for a write to be done.
+#[derive(Clone, Debug, Default)]
+pub struct Preconditions<'a> {
+    /// `metadata.uid`.
+    pub uid: Option<&'a str>,
+    /// `metadata.resourceVersion`.
+    pub resource_version: Option<&'a str>,
+}
+
+/// One change, as watches tell it.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub name: String,
+    /// `None`: it is gone.
+    pub object: Option<Object>,
+    pub version: u64,
+}
+
+/// The API server.
+#[derive(Debug, Default)]
+pub struct Server {
+    version: u64,
+    objects: BTreeMap<(Kind, String), Value>,
+    pub(super) log: BTreeMap<Kind, Vec<Event>>,
+    leases: BTreeMap<String, u64>,
+    orphaned_since: BTreeMap<(Kind, String), Timestamp>,
+    /// It does not answer.
+    pub down: bool,
+    /// Writes that were done, of any client.
+    pub writes: u64,
+}
+
+impl Server {
+    /// resourceVersion of the newest write.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    // --- reading ---
+
+    /// An object as it is.
+    pub fn get(&self, kind: Kind, name: &str) -> Option<&Value> {
+        self.objects.get(&(kind, name.to_owned()))
+    }
+
+    /// All objects of a kind as they are, by name.
+    pub fn all(&self, kind: Kind) -> impl Iterator<Item = (&str, &Value)> {
+        self.objects.iter().filter(move |((k, _), _)| *k == kind).map(|((_, n), v)| (n.as_str(), v))
+    }
+
+    /// All objects of a kind as they are, typed.
+    pub fn typed(&self, kind: Kind) -> Vec<Object> {
+        self.all(kind).filter_map(|(_, v)| Object::parse(kind, v).ok()).collect()
+    }
+
+    /// Version of a host's Lease.
+    pub fn leases(&self) -> &BTreeMap<String, u64> {
+        &self.leases
+    }
+
+    // --- writing ---
+
+    /// Creates an object.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn create(&mut self, kind: Kind, mut value: Value, now: Timestamp) -> Result<u64, Refusal> {
+        self.up()?;
+        let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        if self.objects.contains_key(&(kind, name.clone())) {
+            return Err(Refusal::AlreadyExists);
+        }
+        let meta = &mut value["metadata"];
+        meta["uid"] = json!(format!("uid-{}", self.version + 1));
+        meta["generation"] = json!(1);
+        meta["creationTimestamp"] = json!(now.round(jiff::Unit::Second).unwrap_or(now));
+        meta["namespace"] = json!("sim");
+        Object::parse(kind, &value).map_err(Refusal::Invalid)?;
+        Ok(self.store(kind, name, value))
+    }
+
+    /// Merges `patch` into an object, its status aside.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn patch(&mut self, kind: Kind, name: &str, patch: &Value, must: &Preconditions<'_>) -> Result<u64, Refusal> {
+        self.up()?;
+        let old = self.checked(kind, name, must)?.clone();
+        let mut new = old.clone();
+        merge(&mut new, patch);
+        new["status"] = old["status"].clone();
+        self.update(kind, name, &old, new)
+    }
+
+    /// Merges `patch` into an object's status.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn patch_status(&mut self, kind: Kind, name: &str, patch: &Value, must: &Preconditions<'_>) -> Result<u64, Refusal> {
+        self.up()?;
+        let old = self.checked(kind, name, must)?.clone();
+        let mut new = old.clone();
+        merge(&mut new["status"], patch);
+        self.update(kind, name, &old, new)
+    }
+
+    /// Deletes an object, or marks it when finalizers hold it.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn delete(&mut self, kind: Kind, name: &str, must: &Preconditions<'_>, now: Timestamp) -> Result<u64, Refusal> {
+        self.up()?;
+        let old = self.checked(kind, name, must)?.clone();
+        let mut new = old.clone();
+        if new["metadata"]["deletionTimestamp"].is_null() {
+            new["metadata"]["deletionTimestamp"] = json!(now.round(jiff::Unit::Second).unwrap_or(now));
+            new["metadata"]["generation"] = json!(new["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+        }
+        self.update(kind, name, &old, new)
+    }
+
+    /// Adds or takes away a finalizer, with a label in the same write.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn finalize(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        uid: &str,
+        finalizer: &str,
+        add: bool,
+        label: Option<&(&'static str, String)>,
+    ) -> Result<u64, Refusal> {
+        self.up()?;
+        let must = Preconditions { uid: Some(uid), resource_version: None };
+        let old = self.checked(kind, name, &must)?.clone();
+        let mut list: Vec<Value> = old["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        list.retain(|f| f != finalizer);
+        if add {
+            if !old["metadata"]["deletionTimestamp"].is_null() {
+                return Err(Refusal::Invalid("no finalizer is added to what is being deleted".to_owned()));
+            }
+            list.push(json!(finalizer));
+        }
+        let mut new = old.clone();
+        new["metadata"]["finalizers"] = Value::Array(list);
+        if let Some((key, value)) = label {
+            new["metadata"]["labels"][*key] = json!(value);
+        }
+        self.update(kind, name, &old, new)
+    }
+
+    /// A host renews its Lease, if it has one.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn renew(&mut self, host: &str) -> Result<(), Refusal> {
+        self.up()?;
+        let lease = self.leases.get_mut(host).ok_or(Refusal::NotFound)?;
+        *lease += 1;
+        Ok(())
+    }
+
+    /// The Lease of a host that was prepared.
+    pub fn make_lease(&mut self, host: &str) {
+        self.leases.entry(host.to_owned()).or_insert(0);
+    }
+
+    /// The garbage collector: what an owner left behind is deleted a while later.
+    pub fn collect(&mut self, now: Timestamp) {
+        let live: Vec<String> =
+            self.objects.values().map(|v| v["metadata"]["uid"].as_str().unwrap_or_default().to_owned()).collect();
+        let orphans: Vec<(Kind, String)> = self
+            .objects
+            .iter()
+            .filter(|(_, v)| {
+                let owners = v["metadata"]["ownerReferences"].as_array();
+                owners.is_some_and(|o| !o.is_empty() && o.iter().all(|o| !live.iter().any(|l| o["uid"] == l.as_str())))
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        self.orphaned_since.retain(|key, _| orphans.contains(key));
+        for (kind, name) in orphans {
+            let since = *self.orphaned_since.entry((kind, name.clone())).or_insert(now);
+            let marked = self.get(kind, &name).is_some_and(|v| !v["metadata"]["deletionTimestamp"].is_null());
+            if !marked && now.duration_since(since) >= COLLECTOR_DELAY {
+                // It works through the API server like everybody else: when that is down, later.
+                let _later = self.delete(kind, &name, &Preconditions::default(), now);
+            }
+        }
+        let hosts: Vec<String> = self.all(Kind::ContainerInstance).map(|(n, _)| n.to_owned()).collect();
+        self.leases.retain(|host, _| hosts.contains(host));
+    }
+
+    fn up(&self) -> Result<(), Refusal> {
+        if self.down { Err(Refusal::Away) } else { Ok(()) }
+    }
+
+    fn checked(&self, kind: Kind, name: &str, must: &Preconditions<'_>) -> Result<&Value, Refusal> {
+        let value = self.objects.get(&(kind, name.to_owned())).ok_or(Refusal::NotFound)?;
+        let same = |wanted: Option<&str>, found: &Value| wanted.is_none_or(|w| *found == *w);
+        let meta = &value["metadata"];
+        if same(must.uid, &meta["uid"]) && same(must.resource_version, &meta["resourceVersion"]) {
+            Ok(value)
+        } else {
+            Err(Refusal::Conflict)
+        }
+    }
+
+    fn update(&mut self, kind: Kind, name: &str, old: &Value, mut new: Value) -> Result<u64, Refusal> {
+        rules::check(kind, old, &new).map_err(Refusal::Invalid)?;
+        if new["spec"] != old["spec"] {
+            new["metadata"]["generation"] = json!(new["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+        }
+        if new == *old {
+            // As etcd: a write that changes nothing makes no version and no event.
+            return Ok(self.version);
+        }
+        Object::parse(kind, &new).map_err(Refusal::Invalid)?;
+        let held = new["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+        if !new["metadata"]["deletionTimestamp"].is_null() && !held {
+            self.version += 1;
+            self.writes += 1;
+            self.objects.remove(&(kind, name.to_owned()));
+            let event = Event { name: name.to_owned(), object: None, version: self.version };
+            self.log.entry(kind).or_default().push(event);
+            return Ok(self.version);
+        }
+        Ok(self.store(kind, name.to_owned(), new))
+    }
+
+    fn store(&mut self, kind: Kind, name: String, mut value: Value) -> u64 {
+        self.version += 1;
+        self.writes += 1;
+        value["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let event = Event { name: name.clone(), object: Object::parse(kind, &value).ok(), version: self.version };
+        self.log.entry(kind).or_default().push(event);
+        self.objects.insert((kind, name), value);
+        self.version
+    }
+}
+
+/// A merge patch (RFC 7386).
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    if let Some(object) = target.as_object_mut() {
+        for (key, value) in fields {
+            if value.is_null() {
+                object.remove(key);
+            } else {
+                merge(object.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_000_000).unwrap()
+    }
+
+    fn service(server: &mut Server) -> u64 {
+        let value = json!({ "metadata": { "name": "web" }, "spec": { "taskDefinition": "web", "desiredCount": 1 } });
+        server.create(Kind::Service, value, now()).unwrap()
+    }
+
+    #[test]
+    fn a_name_is_taken_once_and_versions_rise() {
+        let mut server = Server::default();
+        let first = service(&mut server);
+        let again = json!({ "metadata": { "name": "web" }, "spec": { "taskDefinition": "x" } });
+        assert_eq!(server.create(Kind::Service, again, now()), Err(Refusal::AlreadyExists));
+        let patch = json!({ "spec": { "desiredCount": 2 } });
+        let second = server.patch(Kind::Service, "web", &patch, &Preconditions::default()).unwrap();
+        assert!(second > first);
+        assert_eq!(server.get(Kind::Service, "web").unwrap()["metadata"]["generation"], 2);
+        assert_eq!(server.patch(Kind::Service, "web", &patch, &Preconditions::default()), Ok(second), "nothing changed");
+    }
+
+    #[test]
+    fn preconditions_are_checked() {
+        let mut server = Server::default();
+        let version = service(&mut server).to_string();
+        let patch = json!({ "spec": { "desiredCount": 2 } });
+        let must = Preconditions { uid: Some("other"), resource_version: None };
+        assert_eq!(server.patch(Kind::Service, "web", &patch, &must), Err(Refusal::Conflict));
+        let must = Preconditions { uid: None, resource_version: Some(&version) };
+        assert!(server.patch(Kind::Service, "web", &patch, &must).is_ok());
+        assert_eq!(server.patch(Kind::Service, "web", &patch, &must), Err(Refusal::Conflict));
+    }
+
+    #[test]
+    fn finalizers_hold_what_is_deleted() {
+        let mut server = Server::default();
+        service(&mut server);
+        let uid = server.get(Kind::Service, "web").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+        server.finalize(Kind::Service, "web", &uid, "x", true, None).unwrap();
+        server.delete(Kind::Service, "web", &Preconditions::default(), now()).unwrap();
+        assert!(server.get(Kind::Service, "web").is_some());
+        server.finalize(Kind::Service, "web", &uid, "x", false, None).unwrap();
+        assert!(server.get(Kind::Service, "web").is_none());
+    }
+
+    #[test]
+    fn a_task_never_goes_back() {
+        let mut server = Server::default();
+        let task = json!({ "metadata": { "name": "t" }, "spec": { "taskDefinition": "web:1" } });
+        server.create(Kind::Task, task, now()).unwrap();
+        let set = |server: &mut Server, status: &str| {
+            server.patch_status(Kind::Task, "t", &json!({ "lastStatus": status }), &Preconditions::default())
+        };
+        assert!(set(&mut server, "RUNNING").is_ok());
+        assert!(matches!(set(&mut server, "PENDING"), Err(Refusal::Invalid(_))));
+        assert!(set(&mut server, "STOPPED").is_ok());
+        assert!(matches!(set(&mut server, "RUNNING"), Err(Refusal::Invalid(_))));
+    }
+}
