@@ -17,7 +17,11 @@ pub fn guess(api_host: Option<&str>, api_port: u16) -> Option<IpAddr> {
 
 fn local_address(host: &str, port: u16) -> Option<IpAddr> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let bind = if host.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+    let bind = if host.contains(':') {
+        "[::]:0"
+    } else {
+        "0.0.0.0:0"
+    };
     let socket = UdpSocket::bind(bind).ok()?;
     socket.connect((host, port)).ok()?;
     let address = socket.local_addr().ok()?.ip();

@@ -53,7 +53,9 @@ pub async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
     config.default_retry = false;
     config.connect_timeout = Some(LEASE_PATIENCE);
     let agent = concat!("tallyman-agent/", env!("CARGO_PKG_VERSION"));
-    config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
+    config
+        .headers
+        .push((USER_AGENT, HeaderValue::from_static(agent)));
     Ok(config)
 }
 
@@ -106,7 +108,10 @@ impl Api {
     /// # Errors
     /// Whatever went wrong, in words.
     pub async fn patch_lease(&self, name: &str, body: &Value) -> Result<(), String> {
-        let path = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", self.namespace);
+        let path = format!(
+            "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
+            self.namespace
+        );
         let request = Request::new(path)
             .patch(name, &PatchParams::default(), &Patch::Merge(body))
             .map_err(|error| error.to_string())?;

@@ -24,7 +24,7 @@ const WATCH_SECONDS: u32 = 290;
 const SILENCE: Duration = Duration::from_secs(75);
 const LIST_PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
 /// News of the plan.
 #[derive(Debug)]
@@ -50,7 +50,13 @@ pub async fn run(api: Api, news: mpsc::Sender<News>) {
     let kind = ApiResource::erase::<tallyman_crds::HostPlan>(&());
     let plans: KubeApi<DynamicObject> =
         KubeApi::namespaced_with(api.client.clone(), &api.namespace, &kind);
-    let mut source = Source { plans, name: api.name.clone(), news, version: None, failures: 0 };
+    let mut source = Source {
+        plans,
+        name: api.name.clone(),
+        news,
+        version: None,
+        failures: 0,
+    };
     while !source.news.is_closed() {
         match source.pass().await {
             Ok(()) => source.failures = 0,
@@ -60,7 +66,8 @@ pub async fn run(api: Api, news: mpsc::Sender<News>) {
                     warn!(error, "cannot read the plan; the last one stays");
                     source.tell(News::Away).await;
                 }
-                let wait = FIRST_RETRY.saturating_mul(1 << source.failures.min(8).saturating_sub(1));
+                let wait =
+                    FIRST_RETRY.saturating_mul(1 << source.failures.min(8).saturating_sub(1));
                 tokio::time::sleep(jitter::about(wait.min(LONGEST_RETRY))).await;
             }
         }
@@ -165,5 +172,10 @@ impl Source {
 
 /// The `spec`, and nothing else of the object.
 fn spec(mut plan: DynamicObject) -> Arc<Value> {
-    Arc::new(plan.data.get_mut("spec").map(Value::take).unwrap_or_default())
+    Arc::new(
+        plan.data
+            .get_mut("spec")
+            .map(Value::take)
+            .unwrap_or_default(),
+    )
 }

@@ -12,7 +12,10 @@ use crate::api::Api;
 /// In words; it is tried again.
 pub async fn send(api: &Api, report: &HostReport) -> Result<(), String> {
     let body = json!({ "status": { "host": host(report) } });
-    match api.patch_status("containerinstances", &api.name, &body).await {
+    match api
+        .patch_status("containerinstances", &api.name, &body)
+        .await
+    {
         Delivery::Accepted => Ok(()),
         Delivery::Gone => Err(format!(
             "there is no ContainerInstance {}/{}; apply one with this name",
@@ -68,7 +71,10 @@ mod tests {
             boot_id: Some("b".to_owned()),
             engine_id: Some("e".to_owned()),
             message: Some("m".to_owned()),
-            attributes: vec![tallyman_crds::Attribute { name: "a".to_owned(), value: None }],
+            attributes: vec![tallyman_crds::Attribute {
+                name: "a".to_owned(),
+                value: None,
+            }],
             registered_resources: tallyman_crds::Resources {
                 cpu: 1,
                 memory: 2,

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 use tallyman_agent_core::{AssignedTask, Desired, TaskRecord, TaskUid};
+use tallyman_agent_engine::{Counts, Verb};
 use tallyman_crds::LastStatus;
 use tokio::net::TcpListener;
 use tracing::info;
@@ -75,6 +76,8 @@ pub struct Facts {
     pub container_instance: String,
     /// A plan is at hand and containers were listed.
     pub ready: AtomicBool,
+    /// What was asked of the engine.
+    pub counts: Arc<Counts>,
     /// Shown tasks.
     pub tasks: Box<dyn Fn() -> BTreeMap<TaskUid, TaskView> + Send + Sync>,
 }
@@ -87,6 +90,7 @@ pub async fn serve(address: SocketAddr, facts: Arc<Facts>) -> anyhow::Result<()>
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .route("/v1/metadata", get(metadata))
         .route("/v1/tasks", get(tasks))
         .with_state(facts);
@@ -94,29 +98,59 @@ pub async fn serve(address: SocketAddr, facts: Arc<Facts>) -> anyhow::Result<()>
         .await
         .with_context(|| format!("cannot listen on {address}; choose another --http-address"))?;
     info!(%address, "serving health checks and introspection");
-    axum::serve(listener, routes).await.context("the introspection API broke off")
+    axum::serve(listener, routes)
+        .await
+        .context("the introspection API broke off")
 }
 
 async fn ready(State(facts): State<Arc<Facts>>) -> Response {
     if facts.ready.load(Ordering::Relaxed) {
         "ok\n".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "no plan, or the engine was not listed yet\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no plan, or the engine was not listed yet\n",
+        )
             .into_response()
     }
 }
 
+/// Counters in the Prometheus text format.
+async fn metrics(State(facts): State<Arc<Facts>>) -> Response {
+    let mut text = String::new();
+    let mut family = |name: &str, help: &str, pick: fn((Verb, u64, u64)) -> (Verb, u64)| {
+        text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} counter\n"));
+        for (verb, count) in facts.counts.read().map(pick) {
+            text.push_str(&format!("{name}{{verb=\"{verb}\"}} {count}\n"));
+        }
+    };
+    family(
+        "tallyman_agent_engine_calls_total",
+        "Calls to the container engine.",
+        |(verb, calls, _)| (verb, calls),
+    );
+    family(
+        "tallyman_agent_engine_failures_total",
+        "Calls to the container engine that failed.",
+        |(verb, _, failures)| (verb, failures),
+    );
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+}
+
 fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     match serde_json::to_string(value) {
-        Ok(text) => {
-            (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
-        }
+        Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 
 async fn metadata(State(facts): State<Arc<Facts>>) -> Response {
-    let cluster = facts.cluster.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let cluster = facts
+        .cluster
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     json(
         StatusCode::OK,
         &serde_json::json!({
@@ -147,9 +181,15 @@ enum Choice<'a> {
 
 fn choose<'a>(tasks: &'a [TaskView], query: &str) -> Choice<'a> {
     let value = |name: &str| {
-        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+        query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     };
-    let decoded = |text: &str| text.replace("%2F", "/").replace("%2f", "/").replace("%3A", ":");
+    let decoded = |text: &str| {
+        text.replace("%2F", "/")
+            .replace("%2f", "/")
+            .replace("%3A", ":")
+    };
     let found: Vec<&TaskView> = match (value("taskarn"), value("dockerid")) {
         (None, None) => return Choice::All,
         (Some(_), Some(_)) => return Choice::Ambiguous,
@@ -182,19 +222,30 @@ mod tests {
     fn task(arn: &str, id: &str) -> TaskView {
         TaskView {
             arn: arn.to_owned(),
-            containers: vec![ContainerView { docker_id: id.to_owned(), ..Default::default() }],
+            containers: vec![ContainerView {
+                docker_id: id.to_owned(),
+                ..Default::default()
+            }],
             ..TaskView::default()
         }
     }
 
     #[test]
     fn tasks_are_chosen_as_ecs_does() {
-        let tasks = [task("shop/a", "aaaabbbbcccc11"), task("shop/b", "aaaabbbbdddd22")];
+        let tasks = [
+            task("shop/a", "aaaabbbbcccc11"),
+            task("shop/b", "aaaabbbbdddd22"),
+        ];
         assert!(matches!(choose(&tasks, ""), Choice::All));
         assert!(matches!(choose(&tasks, "taskarn=shop%2Fa"), Choice::One(t) if t.arn == "shop/a"));
-        assert!(matches!(choose(&tasks, "dockerid=aaaabbbbdddd"), Choice::One(t) if t.arn == "shop/b"));
+        assert!(
+            matches!(choose(&tasks, "dockerid=aaaabbbbdddd"), Choice::One(t) if t.arn == "shop/b")
+        );
         assert!(matches!(choose(&tasks, "dockerid=aaaa"), Choice::Ambiguous));
         assert!(matches!(choose(&tasks, "dockerid=ff"), Choice::Unknown));
-        assert!(matches!(choose(&tasks, "dockerid=aaaa&taskarn=x"), Choice::Ambiguous));
+        assert!(matches!(
+            choose(&tasks, "dockerid=aaaa&taskarn=x"),
+            Choice::Ambiguous
+        ));
     }
 }

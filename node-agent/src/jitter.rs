@@ -9,8 +9,9 @@ pub fn about(span: Duration) -> Duration {
 
 /// A number from 0 to 1, from the clock's fine digits and the process.
 fn chance() -> f64 {
-    let nanos =
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    let nanos = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_nanos());
     let mixed = (u64::from(nanos) ^ (u64::from(std::process::id()) << 20))
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
         >> 40;

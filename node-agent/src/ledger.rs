@@ -53,7 +53,9 @@ pub struct Ledger {
 }
 
 /// Held while the agent uses the folder.
-pub struct FolderLock(#[expect(dead_code, reason = "the lock lives as long as the file is open")] File);
+pub struct FolderLock(
+    #[expect(dead_code, reason = "the lock lives as long as the file is open")] File,
+);
 
 /// Makes the folder and takes its lock, so that two agents never share records.
 ///
@@ -112,11 +114,23 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
 impl Ledger {
     /// Starts writing; ends when the runtime does, after [`Ledger::flush`].
     pub fn open(folder: PathBuf, records: BTreeMap<TaskUid, TaskRecord>) -> Self {
-        let pages = Arc::new(Mutex::new(Pages { records, ..Pages::default() }));
+        let pages = Arc::new(Mutex::new(Pages {
+            records,
+            ..Pages::default()
+        }));
         let changed = Arc::new(Notify::new());
         let (sender, written) = watch::channel(0);
-        tokio::spawn(write_on(folder, Arc::clone(&pages), Arc::clone(&changed), sender));
-        Self { pages, changed, written }
+        tokio::spawn(write_on(
+            folder,
+            Arc::clone(&pages),
+            Arc::clone(&changed),
+            sender,
+        ));
+        Self {
+            pages,
+            changed,
+            written,
+        }
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -159,7 +173,12 @@ impl Ledger {
     /// Tasks that are recorded as stopped.
     pub fn stopped(&self) -> std::collections::BTreeSet<TaskUid> {
         let pages = self.pages();
-        pages.records.values().filter(|r| r.is_stopped()).map(|r| r.uid.clone()).collect()
+        pages
+            .records
+            .values()
+            .filter(|r| r.is_stopped())
+            .map(|r| r.uid.clone())
+            .collect()
     }
 
     fn touch(&self, mut pages: MutexGuard<'_, Pages>) -> u64 {
@@ -196,7 +215,9 @@ async fn write_on(
             let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
             let records = std::mem::take(&mut pages.records_dirty)
                 .then(|| serde_json::to_vec(&pages.records));
-            let plan = std::mem::take(&mut pages.plan_dirty).then(|| pages.plan.take()).flatten();
+            let plan = std::mem::take(&mut pages.plan_dirty)
+                .then(|| pages.plan.take())
+                .flatten();
             (pages.version, records, plan)
         };
         let folder = folder.clone();
@@ -212,7 +233,10 @@ async fn write_on(
         .await;
         match outcome {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(error = format!("{error:#}"), "cannot write plan and records"),
+            Ok(Err(error)) => warn!(
+                error = format!("{error:#}"),
+                "cannot write plan and records"
+            ),
             Err(error) => warn!(%error, "writing plan and records broke off"),
         }
         written.send_replace(version);

@@ -10,9 +10,12 @@ use crate::options::LogFormat;
 
 /// Starts logging to standard error. `RUST_LOG` goes before `ECS_LOGLEVEL`.
 pub fn start(level: LogLevel, format: LogFormat) {
-    let wanted = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
-    let filter = EnvFilter::builder()
-        .parse_lossy(wanted.unwrap_or_else(|| format!("{},kube=warn,hyper=warn", level.as_str())));
+    let wanted = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|filter| !filter.is_empty());
+    let filter = EnvFilter::builder().parse_lossy(
+        wanted.unwrap_or_else(|| format!("{},kube_client=off,hyper=warn", level.as_str())),
+    );
     let filter = match "bollard=info".parse() {
         Ok(directive) => filter.add_directive(directive),
         Err(_) => filter,

@@ -35,6 +35,7 @@ use tallyman_agent_core::register::{CannotRegister, HostFacts};
 use tallyman_agent_core::settings::Parsed;
 use tallyman_agent_core::{Host, HostContext, Settings};
 use tallyman_agent_docker::DockerEngine;
+use tallyman_agent_engine::Counted;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{error, info, warn};
@@ -91,7 +92,9 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         .name
         .or_else(options::host_name)
         .context("the host has no name; give --name")?;
-    let namespace = options.namespace.unwrap_or_else(|| config.default_namespace.clone());
+    let namespace = options
+        .namespace
+        .unwrap_or_else(|| config.default_namespace.clone());
     let api = api::Api::connect(&config, &namespace, &name)?;
     let address = options.address.or_else(|| {
         let port = config.cluster_url.port_u16().unwrap_or(443);
@@ -111,10 +114,19 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
 
     let _lock = ledger::lock(&options.data_dir)?;
     let saved = ledger::load(&options.data_dir);
-    info!(plan = saved.plan.is_some(), records = saved.records.len(), "read what was saved");
+    info!(
+        plan = saved.plan.is_some(),
+        records = saved.records.len(),
+        "read what was saved"
+    );
     let ledger = ledger::Ledger::open(options.data_dir.clone(), saved.records.clone());
-    let engine = DockerEngine::new(&options.docker_host, tallyman_agent_docker::Settings::default())
-        .context("--docker-host")?;
+    let engine = DockerEngine::new(
+        &options.docker_host,
+        tallyman_agent_docker::Settings::default(),
+    )
+    .context("--docker-host")?;
+    let engine = Counted::new(engine);
+    let counts = engine.counts();
     let shared = Arc::new(Shared {
         engine: Arc::new(engine),
         api: api.clone(),
@@ -135,9 +147,19 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         cluster: Mutex::new(String::new()),
         container_instance: format!("{namespace}/{name}"),
         ready: AtomicBool::new(false),
-        tasks: Box::new(move || shown.views.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+        counts,
+        tasks: Box::new(move || {
+            shown
+                .views
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        }),
     });
-    let door = Door { namespace: namespace.clone(), stop_timeout: settings.stop_timeout };
+    let door = Door {
+        namespace: namespace.clone(),
+        stop_timeout: settings.stop_timeout,
+    };
     let agent = Agent::new(Parts {
         shared,
         facts: Arc::clone(&facts),
@@ -173,5 +195,9 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
 
 /// Differs from start to start.
 fn start_id() -> String {
-    format!("{}-{:x}", std::process::id(), jiff::Timestamp::now().as_millisecond())
+    format!(
+        "{}-{:x}",
+        std::process::id(),
+        jiff::Timestamp::now().as_millisecond()
+    )
 }

@@ -38,7 +38,12 @@ pub struct Options {
     pub docker_host: String,
 
     /// Where the last plan and the records of tasks are kept
-    #[arg(long, env = "ECS_DATADIR", value_name = "DIR", default_value = "/var/lib/tallyman")]
+    #[arg(
+        long,
+        env = "ECS_DATADIR",
+        value_name = "DIR",
+        default_value = "/var/lib/tallyman"
+    )]
     pub data_dir: PathBuf,
 
     /// Where health checks and the ECS introspection API (/v1/metadata, /v1/tasks) are served
@@ -56,7 +61,12 @@ pub struct Options {
     pub address: Option<String>,
 
     /// How log lines look
-    #[arg(long, env = "TALLYMAN_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        env = "TALLYMAN_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
     pub log_format: LogFormat,
 }
 
@@ -71,10 +81,19 @@ pub enum LogFormat {
 
 /// The ECS variables, for the end of `--help`.
 fn variables() -> String {
-    let width = VARIABLES.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let lines: Vec<String> =
-        VARIABLES.iter().map(|(name, what)| format!("  {name:width$}  {what}")).collect();
-    format!("Variables of the ECS agent that are honoured:\n{}", lines.join("\n"))
+    let width = VARIABLES
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or(0);
+    let lines: Vec<String> = VARIABLES
+        .iter()
+        .map(|(name, what)| format!("  {name:width$}  {what}"))
+        .collect();
+    format!(
+        "Variables of the ECS agent that are honoured:\n{}",
+        lines.join("\n")
+    )
 }
 
 /// The variables of this process that settings are read from.

@@ -44,20 +44,31 @@ pub async fn run(api: Api, file: PathBuf) {
                 Duration::from_secs(60)
             }
         };
-        tokio::time::sleep(crate::jitter::about(wait.clamp(SHORTEST_WAIT, LONGEST_WAIT))).await;
+        tokio::time::sleep(crate::jitter::about(
+            wait.clamp(SHORTEST_WAIT, LONGEST_WAIT),
+        ))
+        .await;
     }
 }
 
 /// How long to wait before looking again.
 async fn renew_if_old(api: &Api, file: &Path) -> anyhow::Result<Duration> {
-    let token = tokio::fs::read_to_string(file).await.context("cannot read it")?;
+    let token = tokio::fs::read_to_string(file)
+        .await
+        .context("cannot read it")?;
     let claims = claims(token.trim()).context("it is no service account token")?;
     let now = Timestamp::now().as_second();
     let life = claims.expires - claims.issued;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "seconds")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "seconds"
+    )]
     let old_at = claims.issued + (life as f64 * OLD) as i64;
     if now < old_at {
-        return Ok(Duration::from_secs(u64::try_from(old_at - now).unwrap_or(0)));
+        return Ok(Duration::from_secs(
+            u64::try_from(old_at - now).unwrap_or(0),
+        ));
     }
     let identity = names::host_identity(&api.name);
     let request = TokenRequest {
@@ -82,7 +93,9 @@ async fn renew_if_old(api: &Api, file: &Path) -> anyhow::Result<Duration> {
     .await
     .context("the API server does not answer")?
     .context("the API server refuses a new one")?;
-    let status = answer.status.ok_or_else(|| anyhow!("the answer has no token"))?;
+    let status = answer
+        .status
+        .ok_or_else(|| anyhow!("the answer has no token"))?;
     let (path, bytes) = (file.to_owned(), status.token.into_bytes());
     tokio::task::spawn_blocking(move || files::replace(&path, &bytes))
         .await?

@@ -104,8 +104,12 @@ impl<E: Engine> Worker<E> {
     async fn work(mut self, mut told: mpsc::UnboundedReceiver<Told>) {
         loop {
             let now = Timestamp::now();
-            let host =
-                self.shared.host.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let host = self
+                .shared
+                .host
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             let step = self.machine.step(&host, now);
             let version = self.shared.ledger.put(&step.record);
             self.show(step.report.last_status);
@@ -158,7 +162,10 @@ impl<E: Engine> Worker<E> {
         let mut waiting: u32 = 0;
         for action in actions {
             if action.needs_slot() {
-                let held = self.slot.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+                let held = self
+                    .slot
+                    .as_ref()
+                    .map_or(0, OwnedSemaphorePermit::num_permits);
                 if self.bringing_up() >= held {
                     waiting += 1;
                     continue;
@@ -181,14 +188,18 @@ impl<E: Engine> Worker<E> {
         } else if self.queueing.is_none() {
             let slots = Arc::clone(&self.shared.slots);
             let permits = waiting.min(u32::try_from(SLOTS).unwrap_or(1));
-            self.queueing =
-                Some(Box::pin(async move { slots.acquire_many_owned(permits).await.ok() }));
+            self.queueing = Some(Box::pin(async move {
+                slots.acquire_many_owned(permits).await.ok()
+            }));
         }
     }
 
     fn bringing_up(&self) -> usize {
         let in_flight = &self.machine.seen().in_flight;
-        in_flight.values().filter(|verb| matches!(verb, Verb::Create | Verb::Start)).count()
+        in_flight
+            .values()
+            .filter(|verb| matches!(verb, Verb::Create | Verb::Start))
+            .count()
     }
 
     fn settle(&mut self, action: &Action, outcome: Outcome) {
@@ -211,7 +222,10 @@ impl<E: Engine> Worker<E> {
             let Ok(_turn) = shared.patches.acquire().await else {
                 return (parcel, Delivery::Failed("the agent ends".to_owned()));
             };
-            let delivery = shared.api.patch_status("tasks", &parcel.name, &parcel.body).await;
+            let delivery = shared
+                .api
+                .patch_status("tasks", &parcel.name, &parcel.body)
+                .await;
             (parcel, delivery)
         })
     }
@@ -244,7 +258,10 @@ impl<E: Engine> Worker<E> {
     }
 
     fn views(&self) -> std::sync::MutexGuard<'_, BTreeMap<TaskUid, TaskView>> {
-        self.shared.views.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .views
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -262,6 +279,9 @@ async fn poll<T, F: Future<Output = T> + Unpin>(slot: &mut Option<F>) -> T {
 
 /// How long from now to then; at least a millisecond, since timers are no finer.
 fn until(at: Timestamp, now: Timestamp) -> Duration {
-    let millis = at.as_millisecond().saturating_sub(now.as_millisecond()).max(0);
+    let millis = at
+        .as_millisecond()
+        .saturating_sub(now.as_millisecond())
+        .max(0);
     Duration::from_millis(u64::try_from(millis).unwrap_or(0) + 1).min(LONGEST_SLEEP)
 }

@@ -30,6 +30,8 @@ pub enum Outcome {
         name: String,
         /// resourceVersion after the write.
         version: u64,
+        /// It was not there before: as long as a cache does not hold it, the write has not arrived.
+        created: bool,
     },
     /// Nothing to wait for: it is so already, or the object is gone or has changed since.
     Settled,
@@ -226,7 +228,7 @@ impl Applier<'_> {
 
     fn written(&self, verb: &'static str, kind: Kind, name: &str, version: u64) -> Outcome {
         self.health.metrics.wrote(verb, kind.plural(), "ok");
-        Outcome::Written { kind, name: name.to_owned(), version }
+        Outcome::Written { kind, name: name.to_owned(), version, created: verb == "create" }
     }
 
     /// `None`: no answer in time.

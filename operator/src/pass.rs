@@ -33,7 +33,15 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 struct Memory {
     next: Instant,
     earliest: Instant,
-    written: BTreeMap<(Kind, String), (u64, Instant)>,
+    written: BTreeMap<(Kind, String), Write>,
+}
+
+/// A write of ours that the caches may not hold yet.
+#[derive(Clone, Copy, Debug)]
+struct Write {
+    version: u64,
+    created: bool,
+    at: Instant,
 }
 
 /// Runs passes.
@@ -85,7 +93,7 @@ impl Passes {
     async fn pass(&mut self, namespace: &str, snapshot: &mut Snapshot) {
         let started = Instant::now();
         let caught_up = self.caught_up(namespace, snapshot);
-        if !caught_up && self.of(namespace).written.values().any(|(_, at)| at.elapsed() < CATCH_UP) {
+        if !caught_up && self.of(namespace).written.values().any(|w| w.at.elapsed() < CATCH_UP) {
             // Our own writes are on their way to the caches; their arrival wakes us.
             self.of(namespace).next = started + CATCH_UP / 10;
             return;
@@ -102,7 +110,10 @@ impl Passes {
         let mut notes = Vec::new();
         for mut plan in plans {
             if !caught_up {
+                let all = plan.actions.len();
                 plan.actions.retain(|a| !a.destructive());
+                // What was held back is decided anew as soon as nothing of ours is under way.
+                failed |= plan.actions.len() < all;
             }
             acted |= !plan.actions.is_empty();
             wake_at = [wake_at, plan.wake_at].into_iter().flatten().min();
@@ -118,8 +129,8 @@ impl Passes {
         let memory = self.of(namespace);
         for outcome in outcomes.into_iter().chain(published) {
             match outcome {
-                Outcome::Written { kind, name, version } => {
-                    memory.written.insert((kind, name), (version, now));
+                Outcome::Written { kind, name, version, created } => {
+                    memory.written.insert((kind, name), Write { version, created, at: now });
                 }
                 Outcome::Settled => {}
                 Outcome::Failed => failed = true,
@@ -136,8 +147,12 @@ impl Passes {
     /// True when the caches hold everything that the last pass wrote.
     fn caught_up(&mut self, namespace: &str, snapshot: &Snapshot) -> bool {
         let memory = self.of(namespace);
-        memory.written.retain(|(kind, name), (version, _)| {
-            snapshot.cached_version(*kind, namespace, name).is_none_or(|seen| seen < *version)
+        memory.written.retain(|(kind, name), write| {
+            match snapshot.cached_version(*kind, namespace, name) {
+                Some(seen) => seen < write.version,
+                // An object that was there and is no longer has been deleted since.
+                None => write.created,
+            }
         });
         memory.written.is_empty()
     }

@@ -66,11 +66,22 @@ pub struct UnreadablePlan {
 impl From<HostPlanSpec> for Plan {
     fn from(spec: HostPlanSpec) -> Self {
         Self {
-            fence: Fence { epoch: spec.leader_epoch, generation: spec.generation },
+            fence: Fence {
+                epoch: spec.leader_epoch,
+                generation: spec.generation,
+            },
             cluster: spec.cluster,
             container_instance_uid: spec.container_instance_uid,
-            definitions: spec.definitions.into_iter().map(|(key, d)| (key, Ok(d))).collect(),
-            tasks: spec.tasks.into_iter().map(|task| Entry::Good(Box::new(task))).collect(),
+            definitions: spec
+                .definitions
+                .into_iter()
+                .map(|(key, d)| (key, Ok(d)))
+                .collect(),
+            tasks: spec
+                .tasks
+                .into_iter()
+                .map(|task| Entry::Good(Box::new(task)))
+                .collect(),
         }
     }
 }
@@ -87,14 +98,18 @@ impl Plan {
                 .and_then(Value::as_i64)
                 .ok_or_else(|| unreadable(format!("`spec.{field}` is not a number")))
         };
-        let fence = Fence { epoch: number("leaderEpoch")?, generation: number("generation")? };
+        let fence = Fence {
+            epoch: number("leaderEpoch")?,
+            generation: number("generation")?,
+        };
         let container_instance_uid = text(spec, "containerInstanceUid")
             .ok_or_else(|| unreadable("`spec.containerInstanceUid` is not a text".to_owned()))?;
         let definitions = match spec.get("definitions") {
             None | Some(Value::Null) => BTreeMap::new(),
-            Some(Value::Object(entries)) => {
-                entries.iter().map(|(key, value)| (key.clone(), read(value))).collect()
-            }
+            Some(Value::Object(entries)) => entries
+                .iter()
+                .map(|(key, value)| (key.clone(), read(value)))
+                .collect(),
             Some(_) => return Err(unreadable("`spec.definitions` is not an object".to_owned())),
         };
         let tasks = match spec.get("tasks") {
@@ -129,8 +144,14 @@ fn entry(value: &Value) -> Entry {
         (Some(name), Some(uid)) => Entry::Bad {
             name,
             uid,
-            desired: value.get("desiredStatus").and_then(|d| read(d).ok()).unwrap_or_default(),
-            remove: value.get("remove").and_then(Value::as_bool).unwrap_or(false),
+            desired: value
+                .get("desiredStatus")
+                .and_then(|d| read(d).ok())
+                .unwrap_or_default(),
+            remove: value
+                .get("remove")
+                .and_then(Value::as_bool)
+                .unwrap_or(false),
             why,
         },
         _ => Entry::Nameless(why),
@@ -251,7 +272,10 @@ impl AssignedTask {
         listed: &[ContainerSummary],
     ) -> Vec<PlannedContainer> {
         let ours = |summary: &&ContainerSummary| {
-            summary.labels.get(labels::CONTAINER_TASK_UID).map(String::as_str)
+            summary
+                .labels
+                .get(labels::CONTAINER_TASK_UID)
+                .map(String::as_str)
                 == Some(record.uid.as_str())
         };
         listed
@@ -306,12 +330,24 @@ impl PlannedContainer {
         spec: ContainerSpec,
     ) -> Self {
         let base_name = spec.name.clone();
-        Self { name, essential, health_checked, grace, exposed, spec, base_name }
+        Self {
+            name,
+            essential,
+            health_checked,
+            grace,
+            exposed,
+            spec,
+            base_name,
+        }
     }
 
     /// Name of its `attempt`th container on the engine.
     pub fn engine_name(&self, attempt: u32) -> String {
-        if attempt > 1 { format!("{}-{attempt}", self.base_name) } else { self.base_name.clone() }
+        if attempt > 1 {
+            format!("{}-{attempt}", self.base_name)
+        } else {
+            self.base_name.clone()
+        }
     }
 
     /// Image reference.
@@ -323,7 +359,10 @@ impl PlannedContainer {
     pub fn spec(&self, attempt: u32) -> ContainerSpec {
         let mut spec = self.spec.clone();
         spec.name = self.engine_name(attempt);
-        spec.labels.insert(labels::CONTAINER_ATTEMPT.to_owned(), attempt.max(1).to_string());
+        spec.labels.insert(
+            labels::CONTAINER_ATTEMPT.to_owned(),
+            attempt.max(1).to_string(),
+        );
         spec
     }
 }
@@ -331,7 +370,13 @@ impl PlannedContainer {
 impl Assignment {
     /// Turns a plan into tasks. Never fails: what cannot be carried out is a refused task.
     pub fn parse(plan: Plan, door: &Door) -> Self {
-        let Plan { fence, cluster, container_instance_uid, definitions, tasks } = plan;
+        let Plan {
+            fence,
+            cluster,
+            container_instance_uid,
+            definitions,
+            tasks,
+        } = plan;
         let mut assignment = Self {
             fence,
             cluster,
@@ -342,7 +387,13 @@ impl Assignment {
         for entry in tasks {
             let task = match entry {
                 Entry::Good(task) => assignment.assign(&task, &definitions, door),
-                Entry::Bad { name, uid, desired, remove, why } => {
+                Entry::Bad {
+                    name,
+                    uid,
+                    desired,
+                    remove,
+                    why,
+                } => {
                     let known = PlannedTask {
                         name,
                         uid,
@@ -350,20 +401,27 @@ impl Assignment {
                         remove,
                         ..PlannedTask::default()
                     };
-                    let why = format!("The agent cannot read the plan's entry for the task: {why}.");
+                    let why =
+                        format!("The agent cannot read the plan's entry for the task: {why}.");
                     assignment.head(&known, String::new(), 0, TaskBody::Refused(why))
                 }
                 Entry::Nameless(why) => {
-                    assignment.complaints.push(format!("an entry without name or uid: {why}"));
+                    assignment
+                        .complaints
+                        .push(format!("an entry without name or uid: {why}"));
                     continue;
                 }
             };
             if task.uid.as_str().is_empty() {
-                assignment.complaints.push(format!("task {} has no uid", task.name));
+                assignment
+                    .complaints
+                    .push(format!("task {} has no uid", task.name));
                 continue;
             }
             if let Some(other) = assignment.tasks.insert(task.uid.clone(), task) {
-                assignment.complaints.push(format!("uid {} occurs twice", other.uid));
+                assignment
+                    .complaints
+                    .push(format!("uid {} occurs twice", other.uid));
             }
         }
         assignment

@@ -23,7 +23,8 @@ impl Backoff {
         let spread = (salt ^ u64::from(attempts).wrapping_mul(0x9e37_79b9_7f4a_7c15)) % 257;
         let eighth = wait / 8;
         // spread/256 of a quarter, from one eighth below.
-        wait - eighth + (eighth * 2).mul_f64(f64::from(u32::try_from(spread).unwrap_or(128)) / 256.0)
+        wait - eighth
+            + (eighth * 2).mul_f64(f64::from(u32::try_from(spread).unwrap_or(128)) / 256.0)
     }
 
     /// `now` plus [`Backoff::after`].
@@ -44,11 +45,17 @@ mod tests {
 
     #[test]
     fn waits_double_to_the_bound_and_stay_near_it() {
-        let backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
+        let backoff = Backoff {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(30),
+        };
         for (attempts, middle) in [(1, 1.0), (2, 2.0), (4, 8.0), (6, 30.0), (90, 30.0)] {
             for salt in [0, 1, 77, u64::MAX] {
                 let wait = backoff.after(attempts, salt).as_secs_f64();
-                assert!((wait - middle).abs() <= middle / 8.0 + 0.001, "{attempts} {salt}: {wait}");
+                assert!(
+                    (wait - middle).abs() <= middle / 8.0 + 0.001,
+                    "{attempts} {salt}: {wait}"
+                );
             }
         }
     }

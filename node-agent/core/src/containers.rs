@@ -204,7 +204,11 @@ fn plan_one(
         .and_then(|seconds| u64::try_from(seconds).ok())
         .filter(|seconds| *seconds > 0)
         .map_or(scope.stop_timeout, Duration::from_secs);
-    let command = if other_command.is_empty() { command } else { other_command };
+    let command = if other_command.is_empty() {
+        command
+    } else {
+        other_command
+    };
     let health_check = health_check
         .as_ref()
         .map(|check| health(name, check))
@@ -252,7 +256,10 @@ struct Ports {
 }
 
 fn ports(container: &str, mappings: &[PortMapping], network: Network) -> Result<Ports, Refused> {
-    let mut ports = Ports { published: Vec::new(), exposed: Vec::new() };
+    let mut ports = Ports {
+        published: Vec::new(),
+        exposed: Vec::new(),
+    };
     for mapping in mappings {
         let PortMapping {
             container_port,
@@ -269,7 +276,9 @@ fn ports(container: &str, mappings: &[PortMapping], network: Network) -> Result<
             field,
             port,
         };
-        let Some(inner) = *container_port else { continue };
+        let Some(inner) = *container_port else {
+            continue;
+        };
         let container_port = u16::try_from(inner)
             .ok()
             .filter(|port| *port > 0)
@@ -335,15 +344,24 @@ fn our_labels(
     scope: &Scope<'_>,
 ) -> BTreeMap<String, String> {
     let ours = [
-        (labels::ecs::TASK_ARN, format!("{}/{}", scope.namespace, task.name)),
+        (
+            labels::ecs::TASK_ARN,
+            format!("{}/{}", scope.namespace, task.name),
+        ),
         (labels::ecs::CONTAINER_NAME, container.to_owned()),
         (labels::ecs::TASK_DEFINITION_FAMILY, planned.family.clone()),
-        (labels::ecs::TASK_DEFINITION_VERSION, planned.revision.to_string()),
+        (
+            labels::ecs::TASK_DEFINITION_VERSION,
+            planned.revision.to_string(),
+        ),
         (labels::ecs::CLUSTER, scope.cluster.to_owned()),
         (labels::CONTAINER_TASK_UID, task.uid.clone()),
         (labels::CONTAINER_TASK, task.name.clone()),
         (labels::CONTAINER_NAMESPACE, scope.namespace.to_owned()),
-        (labels::CONTAINER_INSTANCE_UID, scope.container_instance_uid.to_owned()),
+        (
+            labels::CONTAINER_INSTANCE_UID,
+            scope.container_instance_uid.to_owned(),
+        ),
         (labels::CONTAINER_ATTEMPT, "1".to_owned()),
     ];
     set.extend(ours.into_iter().map(|(key, value)| (key.to_owned(), value)));
@@ -354,8 +372,13 @@ fn health(
     container: &str,
     check: &tallyman_crds::ecs::HealthCheck,
 ) -> Result<HealthCheck, Refused> {
-    let tallyman_crds::ecs::HealthCheck { command, interval, timeout, retries, start_period } =
-        check;
+    let tallyman_crds::ecs::HealthCheck {
+        command,
+        interval,
+        timeout,
+        retries,
+        start_period,
+    } = check;
     if command.is_empty() {
         return Err(Refused::EmptyHealthCheck(container.to_owned()));
     }
@@ -366,7 +389,11 @@ fn health(
             .map(Duration::from_secs)
     };
     Ok(HealthCheck {
-        test: if is_none(command) { vec!["NONE".to_owned()] } else { command.clone() },
+        test: if is_none(command) {
+            vec!["NONE".to_owned()]
+        } else {
+            command.clone()
+        },
         interval: seconds(interval).unwrap_or(HEALTH_INTERVAL),
         timeout: seconds(timeout).unwrap_or(HEALTH_TIMEOUT),
         retries: retries

@@ -67,7 +67,12 @@ pub enum Refusal {
 impl Host {
     /// A host that has no plan yet.
     pub fn new(door: Door) -> Self {
-        Self { door, assignment: None, live: false, orphans: Orphans::default() }
+        Self {
+            door,
+            assignment: None,
+            live: false,
+            orphans: Orphans::default(),
+        }
     }
 
     /// Takes a plan, if it counts. `live`: it was read from the API now, complete, and not from disk.
@@ -79,10 +84,16 @@ impl Host {
         if let Some(held) = &self.assignment {
             if held.container_instance_uid == plan.container_instance_uid {
                 if plan.fence.epoch < held.fence.epoch {
-                    return Err(Refusal::OlderEpoch { offered: plan.fence, held: held.fence });
+                    return Err(Refusal::OlderEpoch {
+                        offered: plan.fence,
+                        held: held.fence,
+                    });
                 }
                 if plan.fence < held.fence {
-                    return Err(Refusal::OlderGeneration { offered: plan.fence, held: held.fence });
+                    return Err(Refusal::OlderGeneration {
+                        offered: plan.fence,
+                        held: held.fence,
+                    });
                 }
             } else {
                 other_identity = true;
@@ -102,7 +113,10 @@ impl Host {
                 .filter(|task| previous.get(&task.uid) != Some(task))
                 .cloned()
                 .collect(),
-            unplanned: previous.into_keys().filter(|uid| !next.tasks.contains_key(uid)).collect(),
+            unplanned: previous
+                .into_keys()
+                .filter(|uid| !next.tasks.contains_key(uid))
+                .collect(),
             complaints: next.complaints.clone(),
             other_identity,
         };
@@ -142,8 +156,10 @@ impl Host {
             .filter_map(|summary| {
                 let task = TaskUid::new(label(summary, labels::CONTAINER_TASK_UID)?);
                 let wanted = held.tasks.contains_key(&task) || ended.contains(&task);
-                (!wanted && !task.as_str().is_empty())
-                    .then(|| Stray { name: summary.name.clone(), task })
+                (!wanted && !task.as_str().is_empty()).then(|| Stray {
+                    name: summary.name.clone(),
+                    task,
+                })
             })
             .collect();
         self.orphans.check(&strays, held.fence, now)
@@ -161,12 +177,16 @@ impl Host {
 
     /// Generation of the plan that the host works from; 0 before the first.
     pub fn applied_generation(&self) -> i64 {
-        self.assignment.as_ref().map_or(0, |held| held.fence.generation)
+        self.assignment
+            .as_ref()
+            .map_or(0, |held| held.fence.generation)
     }
 
     /// uid of the ContainerInstance, once a plan named it: the scope of our containers.
     pub fn container_instance_uid(&self) -> Option<&str> {
-        self.assignment.as_ref().map(|held| held.container_instance_uid.as_str())
+        self.assignment
+            .as_ref()
+            .map(|held| held.container_instance_uid.as_str())
     }
 
     /// What plans are parsed with.

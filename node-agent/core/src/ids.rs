@@ -41,6 +41,10 @@ pub struct Fence {
 
 impl fmt::Display for Fence {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "generation {} of leader {}", self.generation, self.epoch)
+        write!(
+            out,
+            "generation {} of leader {}",
+            self.generation, self.epoch
+        )
     }
 }

@@ -23,7 +23,11 @@ pub fn container(
         part(container),
         uid_digits(uid)
     );
-    if attempt > 1 { format!("{base}-{attempt}") } else { base }
+    if attempt > 1 {
+        format!("{base}-{attempt}")
+    } else {
+        base
+    }
 }
 
 /// What engines allow in a name, at bounded length. A part that had to be changed gets eight digits of
@@ -31,7 +35,13 @@ pub fn container(
 fn part(name: &str) -> String {
     let clean: String = name
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+                c
+            } else {
+                '-'
+            }
+        })
         .take(PART_LIMIT)
         .collect();
     if clean == name {
@@ -65,8 +75,14 @@ mod tests {
     #[test]
     fn names_are_those_of_ecs_with_digits_of_the_uid() {
         let uid = TaskUid::new("550e8400-E29B-41d4-a716-446655440000");
-        assert_eq!(container("web", 7, "nginx", &uid, 1), "ecs-web-7-nginx-550e8400e2");
-        assert_eq!(container("web", 7, "nginx", &uid, 3), "ecs-web-7-nginx-550e8400e2-3");
+        assert_eq!(
+            container("web", 7, "nginx", &uid, 1),
+            "ecs-web-7-nginx-550e8400e2"
+        );
+        assert_eq!(
+            container("web", 7, "nginx", &uid, 3),
+            "ecs-web-7-nginx-550e8400e2-3"
+        );
     }
 
     #[test]
@@ -84,6 +100,9 @@ mod tests {
         let two = container(&long, 1, &format!("{long}2"), &uid, 1);
         assert!(one.len() < 200, "{one}");
         assert_ne!(one, two);
-        assert_ne!(container("w", 1, "a b", &uid, 1), container("w", 1, "a-b", &uid, 1));
+        assert_ne!(
+            container("w", 1, "a b", &uid, 1),
+            container("w", 1, "a-b", &uid, 1)
+        );
     }
 }

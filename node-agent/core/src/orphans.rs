@@ -57,8 +57,10 @@ impl Orphans {
     /// One look: `strays` are all containers of ours that are missing from the complete plan of `fence`.
     /// One that was condemned and is still there is condemned again after [`CAP_WINDOW`].
     pub fn check(&mut self, strays: &[Stray], fence: Fence, now: Timestamp) -> Vec<Condemned> {
-        self.suspects.retain(|name, _| strays.iter().any(|stray| stray.name == *name));
-        self.recent.retain(|at| now < later(*at, CAP_WINDOW) && *at <= now);
+        self.suspects
+            .retain(|name, _| strays.iter().any(|stray| stray.name == *name));
+        self.recent
+            .retain(|at| now < later(*at, CAP_WINDOW) && *at <= now);
         let mut condemned = Vec::new();
         for stray in strays {
             let suspect = self.suspects.entry(stray.name.clone()).or_insert(Suspect {
@@ -72,11 +74,16 @@ impl Orphans {
             }
             let twice = suspect.second.is_some();
             let old = now >= later(suspect.since, GRACE);
-            let again = suspect.condemned_at.is_none_or(|at| now >= later(at, CAP_WINDOW));
+            let again = suspect
+                .condemned_at
+                .is_none_or(|at| now >= later(at, CAP_WINDOW));
             if twice && old && again && self.recent.len() < CAP {
                 suspect.condemned_at = Some(now);
                 self.recent.push(now);
-                condemned.push(Condemned { name: stray.name.clone(), task: stray.task.clone() });
+                condemned.push(Condemned {
+                    name: stray.name.clone(),
+                    task: stray.task.clone(),
+                });
             }
         }
         condemned
@@ -97,12 +104,18 @@ mod tests {
     }
 
     fn fence(generation: i64) -> Fence {
-        Fence { epoch: 1, generation }
+        Fence {
+            epoch: 1,
+            generation,
+        }
     }
 
     fn strays(count: usize) -> Vec<Stray> {
         (0..count)
-            .map(|i| Stray { name: format!("c{i}"), task: TaskUid::new(format!("u{i}")) })
+            .map(|i| Stray {
+                name: format!("c{i}"),
+                task: TaskUid::new(format!("u{i}")),
+            })
             .collect()
     }
 
@@ -110,7 +123,11 @@ mod tests {
     fn one_plan_is_never_enough() {
         let mut orphans = Orphans::default();
         for minute in 0..600 {
-            assert!(orphans.check(&strays(1), fence(7), at(minute * 60)).is_empty());
+            assert!(
+                orphans
+                    .check(&strays(1), fence(7), at(minute * 60))
+                    .is_empty()
+            );
         }
     }
 

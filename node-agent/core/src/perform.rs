@@ -50,9 +50,9 @@ impl Outcome {
 /// Calls the engine once. Retries are [`crate::task::step`]'s.
 pub async fn perform<E: Engine>(engine: &E, action: &Action) -> Outcome {
     match action {
-        Action::Prepare { image, behavior, .. } => {
-            Outcome::Prepared(engine.prepare(image, *behavior).await)
-        }
+        Action::Prepare {
+            image, behavior, ..
+        } => Outcome::Prepared(engine.prepare(image, *behavior).await),
         Action::Create { spec, .. } => Outcome::Created(engine.create(spec).await),
         Action::Start { name, .. } => Outcome::Started(engine.start(name).await),
         Action::Inspect { name, .. } => {

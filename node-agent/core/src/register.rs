@@ -18,8 +18,10 @@ const UNITS_PER_CPU: i64 = 1024;
 const FIRST_API_MINOR: u32 = 17;
 /// `appliedPlanGeneration` alone is not worth more than one write in this time.
 const GENERATION_PACE: Duration = Duration::from_secs(5);
-const FAILED: Backoff =
-    Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(30) };
+const FAILED: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    longest: Duration::from_secs(30),
+};
 
 /// What the shell finds out about the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,14 +75,20 @@ pub fn report(
     };
     Ok(HostReport {
         agent_version: host.agent_version.clone(),
-        engine: description.map(|d| format!("{} {}", d.name, short(&d.version))).unwrap_or_default(),
-        engine_api_version: description.map(|d| d.api_version.clone()).unwrap_or_default(),
+        engine: description
+            .map(|d| format!("{} {}", d.name, short(&d.version)))
+            .unwrap_or_default(),
+        engine_api_version: description
+            .map(|d| d.api_version.clone())
+            .unwrap_or_default(),
         engine_reachable: description.is_some() && engine.trouble.is_none(),
         registered_resources,
         attributes: attributes(settings, description),
         address: host.address.clone(),
         boot_id: host.boot_id.clone(),
-        engine_id: description.map(|d| d.engine_id.clone()).filter(|id| !id.is_empty()),
+        engine_id: description
+            .map(|d| d.engine_id.clone())
+            .filter(|id| !id.is_empty()),
         applied_plan_generation: applied_generation,
         message: engine.trouble.clone(),
     })
@@ -124,7 +132,10 @@ fn attributes(settings: &Settings, description: Option<&EngineDescription>) -> V
         .collect();
     if let Some(description) = description {
         let os_type = description.os_type.to_ascii_lowercase();
-        all.insert("ecs.os-family".to_owned(), Some(os_type.to_ascii_uppercase()));
+        all.insert(
+            "ecs.os-family".to_owned(),
+            Some(os_type.to_ascii_uppercase()),
+        );
         all.insert("ecs.os-type".to_owned(), Some(os_type));
         all.insert(
             "ecs.cpu-architecture".to_owned(),
@@ -134,7 +145,9 @@ fn attributes(settings: &Settings, description: Option<&EngineDescription>) -> V
             all.insert(capability, None);
         }
     }
-    all.into_iter().map(|(name, value)| Attribute { name, value }).collect()
+    all.into_iter()
+        .map(|(name, value)| Attribute { name, value })
+        .collect()
 }
 
 fn architecture(engine: &str) -> &str {
@@ -154,7 +167,10 @@ fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<Str
         .unwrap_or(0);
     let apis = (FIRST_API_MINOR..=minor).map(|minor| format!("{OLD}.docker-remote-api.1.{minor}"));
     let offered = |driver: &&String| {
-        settings.logging_drivers.as_ref().is_none_or(|wanted| wanted.contains(driver))
+        settings
+            .logging_drivers
+            .as_ref()
+            .is_none_or(|wanted| wanted.contains(driver))
     };
     let drivers = description
         .logging_drivers
@@ -163,7 +179,10 @@ fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<Str
         .map(|driver| format!("{OLD}.logging-driver.{driver}"));
     let privileged = (!settings.disable_privileged).then(|| format!("{OLD}.privileged-container"));
     let health = ["ecs.capability.container-health-check".to_owned()];
-    apis.chain(drivers).chain(privileged).chain(health).collect()
+    apis.chain(drivers)
+        .chain(privileged)
+        .chain(health)
+        .collect()
 }
 
 /// When the host's report is sent: at once when something changed, with patience when only the plan's
@@ -235,16 +254,25 @@ mod tests {
     }
 
     fn engine() -> EngineFacts {
-        EngineFacts { description: Some(description()), trouble: None }
+        EngineFacts {
+            description: Some(description()),
+            trouble: None,
+        }
     }
 
     #[test]
     fn resources_are_units_and_mebibytes_less_what_is_reserved() {
-        let settings = Settings { reserved_memory_mib: 950, ..Settings::default() };
+        let settings = Settings {
+            reserved_memory_mib: 950,
+            ..Settings::default()
+        };
         let report = report(&settings, &HostFacts::default(), &engine(), 7).unwrap();
         assert_eq!(report.registered_resources.cpu, 2048);
         assert_eq!(report.registered_resources.memory, 3000);
-        assert_eq!(report.registered_resources.ports, [22, 2375, 2376, 51678, 51679]);
+        assert_eq!(
+            report.registered_resources.ports,
+            [22, 2375, 2376, 51678, 51679]
+        );
         assert_eq!(report.engine, "docker 20.10.24");
         assert!(report.engine_reachable);
         assert_eq!(report.applied_plan_generation, 7);
@@ -252,9 +280,15 @@ mod tests {
 
     #[test]
     fn more_reserved_than_there_is_cannot_register() {
-        let settings = Settings { reserved_memory_mib: 4000, ..Settings::default() };
+        let settings = Settings {
+            reserved_memory_mib: 4000,
+            ..Settings::default()
+        };
         let error = report(&settings, &HostFacts::default(), &engine(), 0).unwrap_err();
-        assert!(error.to_string().contains("ECS_RESERVED_MEMORY is 4000"), "{error}");
+        assert!(
+            error.to_string().contains("ECS_RESERVED_MEMORY is 4000"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -273,7 +307,11 @@ mod tests {
         };
         let report = report(&settings, &HostFacts::default(), &engine(), 0).unwrap();
         let value = |name: &str| {
-            report.attributes.iter().find(|a| a.name == name).map(|a| a.value.as_deref())
+            report
+                .attributes
+                .iter()
+                .find(|a| a.name == name)
+                .map(|a| a.value.as_deref())
         };
         assert_eq!(value("stack"), Some(Some("prod")));
         assert_eq!(value("ecs.availability-zone"), Some(Some("a")));
@@ -281,17 +319,38 @@ mod tests {
         assert_eq!(value("ecs.os-family"), Some(Some("LINUX")));
         assert_eq!(value("ecs.cpu-architecture"), Some(Some("arm64")));
         assert_eq!(value("ecs.capability.task-eni"), None);
-        assert_eq!(value("com.amazonaws.ecs.capability.docker-remote-api.1.17"), Some(None));
-        assert_eq!(value("com.amazonaws.ecs.capability.docker-remote-api.1.41"), Some(None));
-        assert_eq!(value("com.amazonaws.ecs.capability.docker-remote-api.1.42"), None);
-        assert_eq!(value("com.amazonaws.ecs.capability.logging-driver.json-file"), Some(None));
-        assert_eq!(value("com.amazonaws.ecs.capability.logging-driver.syslog"), None);
-        assert_eq!(value("com.amazonaws.ecs.capability.privileged-container"), None);
+        assert_eq!(
+            value("com.amazonaws.ecs.capability.docker-remote-api.1.17"),
+            Some(None)
+        );
+        assert_eq!(
+            value("com.amazonaws.ecs.capability.docker-remote-api.1.41"),
+            Some(None)
+        );
+        assert_eq!(
+            value("com.amazonaws.ecs.capability.docker-remote-api.1.42"),
+            None
+        );
+        assert_eq!(
+            value("com.amazonaws.ecs.capability.logging-driver.json-file"),
+            Some(None)
+        );
+        assert_eq!(
+            value("com.amazonaws.ecs.capability.logging-driver.syslog"),
+            None
+        );
+        assert_eq!(
+            value("com.amazonaws.ecs.capability.privileged-container"),
+            None
+        );
     }
 
     #[test]
     fn an_engine_that_is_away_keeps_what_is_known_of_the_host() {
-        let engine = EngineFacts { trouble: Some("The engine is away.".to_owned()), ..engine() };
+        let engine = EngineFacts {
+            trouble: Some("The engine is away.".to_owned()),
+            ..engine()
+        };
         let report = report(&Settings::default(), &HostFacts::default(), &engine, 0).unwrap();
         assert!(!report.engine_reachable);
         assert_eq!(report.registered_resources.cpu, 2048);
@@ -302,7 +361,13 @@ mod tests {
     fn a_generation_alone_waits_and_anything_else_does_not() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let report = |generation| {
-            report(&Settings::default(), &HostFacts::default(), &engine(), generation).unwrap()
+            report(
+                &Settings::default(),
+                &HostFacts::default(),
+                &engine(),
+                generation,
+            )
+            .unwrap()
         };
         let mut outbox = HostOutbox::default();
         assert_eq!(outbox.due(&report(1), at(100)), Some(at(100)));

@@ -28,11 +28,15 @@ const REMOVING: Duration = Duration::from_secs(1);
 /// How long a change within a status (health, ports, a message) waits for another one.
 const WITHIN: Duration = Duration::from_millis(150);
 /// After a failed delivery.
-const FAILED: Backoff =
-    Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(30) };
+const FAILED: Backoff = Backoff {
+    first: Duration::from_millis(200),
+    longest: Duration::from_secs(30),
+};
 /// After a refused one: somebody has to change something first.
-const REFUSED: Backoff =
-    Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(60) };
+const REFUSED: Backoff = Backoff {
+    first: Duration::from_secs(5),
+    longest: Duration::from_secs(60),
+};
 
 /// A status on its way to the API server.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,22 +11,58 @@ use tallyman_agent_engine::PullBehavior;
 
 /// Variables that the agent reads, with what they do, for `--help`.
 pub const VARIABLES: [(&str, &str); 13] = [
-    ("ECS_CLUSTER", "informational: warns when the plan names another cluster"),
-    ("ECS_RESERVED_MEMORY", "MiB that tasks do not get (default 0)"),
-    ("ECS_RESERVED_PORTS", "taken TCP host ports, JSON list (default [22,2375,2376,51678,51679])"),
-    ("ECS_RESERVED_PORTS_UDP", "taken UDP host ports, JSON list (default [])"),
-    ("ECS_CONTAINER_STOP_TIMEOUT", "between SIGTERM and SIGKILL (default 30s, at least 1s)"),
-    ("ECS_IMAGE_PULL_BEHAVIOR", "default, always, once or prefer-cached"),
+    (
+        "ECS_CLUSTER",
+        "informational: warns when the plan names another cluster",
+    ),
+    (
+        "ECS_RESERVED_MEMORY",
+        "MiB that tasks do not get (default 0)",
+    ),
+    (
+        "ECS_RESERVED_PORTS",
+        "taken TCP host ports, JSON list (default [22,2375,2376,51678,51679])",
+    ),
+    (
+        "ECS_RESERVED_PORTS_UDP",
+        "taken UDP host ports, JSON list (default [])",
+    ),
+    (
+        "ECS_CONTAINER_STOP_TIMEOUT",
+        "between SIGTERM and SIGKILL (default 30s, at least 1s)",
+    ),
+    (
+        "ECS_IMAGE_PULL_BEHAVIOR",
+        "default, always, once or prefer-cached",
+    ),
     (
         "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION",
         "how long containers of a stopped task are kept (default 3h, at least 1s)",
     ),
-    ("ECS_INSTANCE_ATTRIBUTES", "custom attributes, JSON object of texts"),
-    ("ECS_DISABLE_PRIVILEGED", "true: do not offer the capability for privileged containers"),
-    ("ECS_AVAILABLE_LOGGING_DRIVERS", "log drivers to offer, JSON list (default: the engine's)"),
-    ("ECS_LOGLEVEL", "crit, error, warn, info or debug (default info); RUST_LOG goes before"),
-    ("ECS_DATADIR", "where plan and records are kept (default /var/lib/tallyman)"),
-    ("DOCKER_HOST", "the engine (default unix:///var/run/docker.sock)"),
+    (
+        "ECS_INSTANCE_ATTRIBUTES",
+        "custom attributes, JSON object of texts",
+    ),
+    (
+        "ECS_DISABLE_PRIVILEGED",
+        "true: do not offer the capability for privileged containers",
+    ),
+    (
+        "ECS_AVAILABLE_LOGGING_DRIVERS",
+        "log drivers to offer, JSON list (default: the engine's)",
+    ),
+    (
+        "ECS_LOGLEVEL",
+        "crit, error, warn, info or debug (default info); RUST_LOG goes before",
+    ),
+    (
+        "ECS_DATADIR",
+        "where plan and records are kept (default /var/lib/tallyman)",
+    ),
+    (
+        "DOCKER_HOST",
+        "the engine (default unix:///var/run/docker.sock)",
+    ),
 ];
 
 /// TCP ports of a host that ECS takes for used: ssh, Docker, the agent's own.
@@ -136,7 +172,11 @@ impl Settings {
     /// # Errors
     /// [`BadSettings`] names every variable that cannot be read.
     pub fn parse(variables: &BTreeMap<String, String>) -> Result<Parsed, BadSettings> {
-        let mut from = Reader { variables, bad: Vec::new(), warnings: Vec::new() };
+        let mut from = Reader {
+            variables,
+            bad: Vec::new(),
+            warnings: Vec::new(),
+        };
         let defaults = Self::default();
         let settings = Self {
             cluster: from.text("ECS_CLUSTER").map(str::to_owned),
@@ -162,21 +202,30 @@ impl Settings {
             log_level: from.log_level("ECS_LOGLEVEL"),
         };
         if from.bad.is_empty() {
-            Ok(Parsed { settings, warnings: from.warnings })
+            Ok(Parsed {
+                settings,
+                warnings: from.warnings,
+            })
         } else {
-            Err(BadSettings { sentences: from.bad })
+            Err(BadSettings {
+                sentences: from.bad,
+            })
         }
     }
 }
 
 impl Reader<'_> {
     fn text(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+        self.variables
+            .get(name)
+            .map(|value| value.trim())
+            .filter(|value| !value.is_empty())
     }
 
     fn refuse(&mut self, name: &str, wanted: &str) {
         let value = self.text(name).unwrap_or_default().to_owned();
-        self.bad.push(format!("{name} is `{value}`, which is not {wanted}."));
+        self.bad
+            .push(format!("{name} is `{value}`, which is not {wanted}."));
     }
 
     fn json<T: serde::de::DeserializeOwned>(&mut self, name: &str, example: &str) -> Option<T> {
@@ -191,7 +240,9 @@ impl Reader<'_> {
     }
 
     fn memory(&mut self, name: &str) -> i64 {
-        let Some(value) = self.text(name) else { return 0 };
+        let Some(value) = self.text(name) else {
+            return 0;
+        };
         match value.parse::<i64>() {
             Ok(mib) if mib >= 0 => mib,
             _ => {
@@ -215,7 +266,9 @@ impl Reader<'_> {
     }
 
     fn duration(&mut self, name: &str, default: Duration, least: Duration) -> Duration {
-        let Some(value) = self.text(name) else { return default };
+        let Some(value) = self.text(name) else {
+            return default;
+        };
         match duration(value) {
             None => {
                 self.refuse(name, "a duration like `30s` or `1h30m`");
@@ -298,13 +351,17 @@ impl Reader<'_> {
 
 fn attribute_name(name: &str) -> bool {
     (1..=128).contains(&name.len())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-/\\".contains(c))
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-/\\".contains(c))
 }
 
 fn attribute_value(value: &str) -> bool {
     (1..=128).contains(&value.len())
         && value.trim() == value
-        && value.chars().all(|c| c.is_ascii_alphanumeric() || "_.@-/\\: ".contains(c))
+        && value
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.@-/\\: ".contains(c))
 }
 
 /// Go's durations, as ECS takes them: `1h30m`, `30s`, `500ms`, `1.5h`.
@@ -318,7 +375,9 @@ fn duration(text: &str) -> Option<Duration> {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let number: f64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
-        let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let letters = rest
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(rest.len());
         let seconds = match &rest[..letters] {
             "h" => 3600.0,
             "m" => 60.0,
@@ -338,7 +397,10 @@ mod tests {
     use super::*;
 
     fn parse(pairs: &[(&str, &str)]) -> Result<Parsed, BadSettings> {
-        let map = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let map = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         Settings::parse(&map)
     }
 
@@ -361,7 +423,10 @@ mod tests {
             ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "10m"),
             ("ECS_INSTANCE_ATTRIBUTES", "{\"stack\":\"prod\"}"),
             ("ECS_DISABLE_PRIVILEGED", "true"),
-            ("ECS_AVAILABLE_LOGGING_DRIVERS", "[\"json-file\",\"syslog\"]"),
+            (
+                "ECS_AVAILABLE_LOGGING_DRIVERS",
+                "[\"json-file\",\"syslog\"]",
+            ),
             ("ECS_LOGLEVEL", "crit"),
         ])
         .unwrap()
@@ -404,6 +469,11 @@ mod tests {
         ])
         .unwrap_err();
         assert_eq!(error.sentences.len(), 8, "{error}");
-        assert!(error.to_string().contains("ECS_CONTAINER_STOP_TIMEOUT is `soon`"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("ECS_CONTAINER_STOP_TIMEOUT is `soon`"),
+            "{error}"
+        );
     }
 }

@@ -33,12 +33,19 @@ fn assert_never_doubled(rig: &Rig, what: &str) {
             .filter(|call| {
                 call.verb == Verb::Start
                     && call.target == container.name
-                    && !matches!(call.outcome, tallyman_agent_engine::fake::Outcome::Failed(_))
+                    && !matches!(
+                        call.outcome,
+                        tallyman_agent_engine::fake::Outcome::Failed(_)
+                    )
             })
             .count();
         // A start that is asked again after an unknown outcome finds the container running. What must
         // not happen is a start after an exit: the fake would show it running again.
-        assert!(starts <= 2, "{what}: {} started {starts} times", container.name);
+        assert!(
+            starts <= 2,
+            "{what}: {} started {starts} times",
+            container.name
+        );
     }
 }
 
@@ -63,7 +70,10 @@ fn killed_at_every_call_while_starting() {
             for at_call in 1..=10 {
                 let what = format!("{memory:?}, carried out {carried_out}, call {at_call}");
                 let mut rig = Rig::new(vec![web("app"), container("sidecar", false)]);
-                rig.engine.crash(Crash { at_call, carried_out });
+                rig.engine.crash(Crash {
+                    at_call,
+                    carried_out,
+                });
                 let saved = rig.machine.record().clone();
                 run_until_crash(&mut rig);
                 let record = match memory {
@@ -93,7 +103,10 @@ fn killed_at_every_call_while_a_container_ends() {
                 let name = rig.name("app");
                 rig.engine.exit(&name, 5);
                 let at_call = rig.engine.call_count() + call;
-                rig.engine.crash(Crash { at_call, carried_out });
+                rig.engine.crash(Crash {
+                    at_call,
+                    carried_out,
+                });
                 run_until_crash(&mut rig);
                 rig.restart((memory == Memory::Kept).then_some(record));
                 rig.run(Duration::from_secs(30));
@@ -126,19 +139,60 @@ fn killed_at_every_call_while_stopping_and_removing() {
                 rig.want_stop(StopCode::ServiceSchedulerInitiated, "scale-in");
                 let record = rig.machine.record().clone();
                 let at_call = rig.engine.call_count() + call;
-                rig.engine.crash(Crash { at_call, carried_out });
+                rig.engine.crash(Crash {
+                    at_call,
+                    carried_out,
+                });
                 run_until_crash(&mut rig);
                 rig.restart((memory == Memory::Kept).then_some(record));
                 rig.run(Duration::from_secs(30));
                 let status = rig.status();
                 assert_eq!(status.last_status, LastStatus::Stopped, "{what}");
-                assert_eq!(status.stop_code, Some(StopCode::ServiceSchedulerInitiated), "{what}");
+                assert_eq!(
+                    status.stop_code,
+                    Some(StopCode::ServiceSchedulerInitiated),
+                    "{what}"
+                );
                 assert!(status.removed_at.is_some(), "{what}");
                 assert!(rig.engine.containers().is_empty(), "{what}");
                 assert_eq!(rig.starts(), 2, "{what}");
             }
         }
     }
+}
+
+#[test]
+fn a_container_that_a_list_did_not_have_yet_is_adopted_and_never_started_again() {
+    for exited in [false, true] {
+        let mut rig = Rig::new(vec![container("app", true)]);
+        rig.settle_down();
+        if exited {
+            rig.engine.exit(&rig.name("app"), 4);
+        }
+        // The list of the new agent is older than the container.
+        rig.machine =
+            tallyman_agent_core::TaskMachine::begin(rig::assigned(rig.spec.clone()), None, &[]);
+        rig.settle_down();
+        let expected = if exited {
+            LastStatus::Stopped
+        } else {
+            LastStatus::Running
+        };
+        assert_eq!(rig.status().last_status, expected);
+        assert_eq!(rig.starts(), 1);
+        assert_eq!(rig.engine.containers().len(), 1);
+    }
+}
+
+#[test]
+fn a_stop_after_a_lost_record_is_a_stop_of_what_runs() {
+    let mut rig = Rig::new(vec![container("app", true)]);
+    rig.settle_down();
+    rig.want_stop(StopCode::UserInitiated, "enough");
+    rig.restart(None);
+    rig.settle_down();
+    assert_eq!(rig.status().last_status, LastStatus::Stopped);
+    assert_eq!(rig.engine.calls_of(Verb::Stop), 1);
 }
 
 /// What may befall a task.
@@ -178,8 +232,14 @@ fn blow() -> impl Strategy<Value = Blow> {
     ]
 }
 
-const VERBS: [Verb; 6] =
-    [Verb::Prepare, Verb::Create, Verb::Start, Verb::Inspect, Verb::Stop, Verb::Remove];
+const VERBS: [Verb; 6] = [
+    Verb::Prepare,
+    Verb::Create,
+    Verb::Start,
+    Verb::Inspect,
+    Verb::Stop,
+    Verb::Remove,
+];
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
@@ -218,6 +278,7 @@ proptest! {
                     let index = usize::from(container);
                     if ended[index] && rig.engine.peek(&names[index]).is_some() {
                         by_hand[index] = true;
+                        rig.meddled = true;
                         let spec = rig.engine.spec(&names[index]).unwrap();
                         let _ = rig.engine.run_outside(&spec);
                     }

@@ -13,6 +13,7 @@
 
 pub mod conformance;
 mod container;
+mod counted;
 mod description;
 mod error;
 pub mod fake;
@@ -24,6 +25,7 @@ mod time;
 pub use container::{
     ContainerState, ContainerSummary, Health, Phase, PhaseKind, Protocol, PublishedPort,
 };
+pub use counted::{Counted, Counts};
 pub use description::EngineDescription;
 pub use error::{Cause, EngineError, Fault, PullFault, Retry};
 pub use image::{Prepared, PullBehavior};

@@ -15,6 +15,11 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// Nothing has happened yet.
+    pub fn new(loud: bool) -> Trace {
+        Trace { lines: VecDeque::new(), loud }
+    }
+
     /// Notes what `who` did.
     pub fn note(&mut self, now: Timestamp, who: &str, what: &str) {
         let line = format!("{} {who:<10} {what}", now.strftime("%H:%M:%S%.3f"));

@@ -53,7 +53,9 @@ pub(super) fn act(
     let ending = record.stop.is_some();
     let mut pulls = false;
     for container in task.containers() {
-        let Some(known) = record.containers.get(&container.name) else { continue };
+        let Some(known) = record.containers.get(&container.name) else {
+            continue;
+        };
         if seen.in_flight.contains_key(&container.name) {
             continue;
         }
@@ -69,7 +71,9 @@ pub(super) fn act(
                 Sighting::Absent | Sighting::Made { .. } | Sighting::Present(_) => Turn::Rest,
             }
         };
-        let Some(action) = action(container, known, host, turn) else { continue };
+        let Some(action) = action(container, known, host, turn) else {
+            continue;
+        };
         let waiting = match action.verb() {
             Verb::Inspect => &known.looking,
             _ => &known.retrying,
@@ -131,7 +135,10 @@ fn action(
     let container_name = container.name.clone();
     Some(match turn {
         Turn::Rest => return None,
-        Turn::Look => Action::Inspect { container: container_name, name },
+        Turn::Look => Action::Inspect {
+            container: container_name,
+            name,
+        },
         Turn::Prepare => Action::Prepare {
             container: container_name,
             image: container.image().to_owned(),
@@ -141,9 +148,19 @@ fn action(
             container: container_name,
             spec: Box::new(container.spec(known.attempt)),
         },
-        Turn::Start => Action::Start { container: container_name, name },
-        Turn::Stop => Action::Stop { container: container_name, name, grace: container.grace },
-        Turn::Remove => Action::Remove { container: container_name, name },
+        Turn::Start => Action::Start {
+            container: container_name,
+            name,
+        },
+        Turn::Stop => Action::Stop {
+            container: container_name,
+            name,
+            grace: container.grace,
+        },
+        Turn::Remove => Action::Remove {
+            container: container_name,
+            name,
+        },
     })
 }
 
@@ -163,7 +180,9 @@ fn may_remove(
     now: Timestamp,
     todo: &mut Todo,
 ) -> bool {
-    let Some(stopped_at) = record.stopped_at else { return false };
+    let Some(stopped_at) = record.stopped_at else {
+        return false;
+    };
     if !host.plan_is_live {
         return false;
     }

@@ -6,8 +6,8 @@ use tallyman_crds::StopCode;
 
 use crate::assignment::{AssignedTask, Desired, TaskBody};
 use crate::task::act::all_gone;
-use crate::task::{HostContext, TaskObservation};
 use crate::task::record::{Stop, TaskRecord};
+use crate::task::{HostContext, TaskObservation};
 
 /// ECS's words for the end of an essential container.
 pub const ESSENTIAL_EXITED: &str = "Essential container in task exited";
@@ -21,7 +21,11 @@ pub(super) fn judge(
     now: Timestamp,
 ) {
     if record.stop.is_none() {
-        record.stop = cause(task, record, seen, host).map(|(code, reason)| Stop { code, reason, at: now });
+        record.stop = cause(task, record, seen, host).map(|(code, reason)| Stop {
+            code,
+            reason,
+            at: now,
+        });
     }
 }
 
@@ -44,7 +48,10 @@ fn cause(
     // 3. It is being deleted, and there is nothing of it on the host.
     if task.remove && all_gone(task, seen) && !record.containers.values().any(|known| known.created)
     {
-        return Some((Some(StopCode::UserInitiated), Some("Task deleted".to_owned())));
+        return Some((
+            Some(StopCode::UserInitiated),
+            Some("Task deleted".to_owned()),
+        ));
     }
     // 4. It cannot be carried out.
     if let TaskBody::Refused(why) = &task.body {
@@ -62,13 +69,22 @@ fn cause(
             continue;
         }
         if let Some(failure) = &known.failure {
-            return Some((Some(StopCode::TaskFailedToStart), Some(failure.reason.clone())));
+            return Some((
+                Some(StopCode::TaskFailedToStart),
+                Some(failure.reason.clone()),
+            ));
         }
         if let Some(end) = &known.end {
             return Some(if ran {
-                (Some(StopCode::EssentialContainerExited), Some(ESSENTIAL_EXITED.to_owned()))
+                (
+                    Some(StopCode::EssentialContainerExited),
+                    Some(ESSENTIAL_EXITED.to_owned()),
+                )
             } else {
-                let reason = end.reason.clone().unwrap_or_else(|| ESSENTIAL_EXITED.to_owned());
+                let reason = end
+                    .reason
+                    .clone()
+                    .unwrap_or_else(|| ESSENTIAL_EXITED.to_owned());
                 (Some(StopCode::TaskFailedToStart), Some(reason))
             });
         }
@@ -79,19 +95,29 @@ fn cause(
         PullBehavior::Default | PullBehavior::PreferCached => false,
     };
     if strict
-        && let Some(failure) =
-            pairs().filter_map(|(_, known)| known.failure.as_ref()).find(|f| f.at_pull)
+        && let Some(failure) = pairs()
+            .filter_map(|(_, known)| known.failure.as_ref())
+            .find(|f| f.at_pull)
     {
-        return Some((Some(StopCode::TaskFailedToStart), Some(failure.reason.clone())));
+        return Some((
+            Some(StopCode::TaskFailedToStart),
+            Some(failure.reason.clone()),
+        ));
     }
     // 8. Its last container ended.
     let all_ended = !task.containers().is_empty()
         && task.containers().iter().all(|container| {
-            record.containers.get(&container.name).is_some_and(|known| known.end.is_some())
+            record
+                .containers
+                .get(&container.name)
+                .is_some_and(|known| known.end.is_some())
         });
     all_ended.then(|| {
-        let code =
-            if ran { StopCode::EssentialContainerExited } else { StopCode::TaskFailedToStart };
+        let code = if ran {
+            StopCode::EssentialContainerExited
+        } else {
+            StopCode::TaskFailedToStart
+        };
         (Some(code), Some("All containers in task exited".to_owned()))
     })
 }

@@ -52,7 +52,11 @@ fn vanished(container: &PlannedContainer, known: &ContainerRecord, now: Timestam
         },
         |failure| failure.reason.clone(),
     );
-    End { exit_code: None, reason: Some(reason), at: now }
+    End {
+        exit_code: None,
+        reason: Some(reason),
+        at: now,
+    }
 }
 
 fn present(
@@ -68,13 +72,22 @@ fn present(
         Phase::Created | Phase::Removing => {}
         Phase::Running { .. } | Phase::Paused | Phase::Restarting => {
             started(known, state, now);
-            if known.retrying.as_ref().is_some_and(|retrying| retrying.verb != Verb::Stop) {
+            if known
+                .retrying
+                .as_ref()
+                .is_some_and(|retrying| retrying.verb != Verb::Stop)
+            {
                 known.retrying = None;
             }
             known.bindings = bindings(container, state);
             known.health = health(container, state.health);
         }
-        Phase::Exited { exit_code, finished_at, oom_killed, error } => {
+        Phase::Exited {
+            exit_code,
+            finished_at,
+            oom_killed,
+            error,
+        } => {
             if !failed {
                 started(known, state, now);
             }
@@ -84,7 +97,9 @@ fn present(
                 } else if let Some(failure) = &known.failure {
                     Some(failure.reason.clone())
                 } else {
-                    error.as_ref().map(|error| trim(format!("ContainerRuntimeError: {error}")))
+                    error
+                        .as_ref()
+                        .map(|error| trim(format!("ContainerRuntimeError: {error}")))
                 };
                 known.end = Some(End {
                     exit_code: i32::try_from(*exit_code).ok(),
@@ -96,8 +111,11 @@ fn present(
         Phase::Dead => {
             if known.end.is_none() {
                 let reason = "DockerStateError: The engine has the container half removed (dead)";
-                known.end =
-                    Some(End { exit_code: None, reason: Some(reason.to_owned()), at: now });
+                known.end = Some(End {
+                    exit_code: None,
+                    reason: Some(reason.to_owned()),
+                    at: now,
+                });
             }
         }
     }
@@ -120,7 +138,9 @@ fn note_start(task: &AssignedTask, record: &mut TaskRecord, now: Timestamp) {
     }
     let mut latest: Option<Timestamp> = None;
     for container in task.containers() {
-        let Some(known) = record.containers.get(&container.name) else { return };
+        let Some(known) = record.containers.get(&container.name) else {
+            return;
+        };
         let gave_up = known.failure.is_some() || known.end.is_some();
         if !known.started && (container.essential || !gave_up) {
             return;
@@ -140,7 +160,9 @@ pub(super) fn conclude(
 ) {
     let ending = record.stop.is_some();
     for container in task.containers() {
-        let Some(known) = record.containers.get_mut(&container.name) else { continue };
+        let Some(known) = record.containers.get_mut(&container.name) else {
+            continue;
+        };
         let busy = seen
             .in_flight
             .get(&container.name)
@@ -149,7 +171,11 @@ pub(super) fn conclude(
         let alive = seen.sighting(&container.name).is_alive();
         if gave_up && known.end.is_none() && !busy && alive == Some(false) {
             let reason = known.failure.as_ref().map(|failure| failure.reason.clone());
-            known.end = Some(End { exit_code: None, reason, at: now });
+            known.end = Some(End {
+                exit_code: None,
+                reason,
+                at: now,
+            });
         }
     }
     if record.started_at.is_some() && record.execution_stopped_at.is_none() {
@@ -162,7 +188,10 @@ pub(super) fn conclude(
             .min();
     }
     let ended = task.containers().iter().all(|container| {
-        record.containers.get(&container.name).is_some_and(|known| known.end.is_some())
+        record
+            .containers
+            .get(&container.name)
+            .is_some_and(|known| known.end.is_some())
     });
     if ending && ended && record.stopped_at.is_none() {
         record.stopped_at = Some(now);

@@ -40,7 +40,13 @@ impl TaskMachine {
             }
         }
         let seen = TaskObservation::begin(&task, &record, listed);
-        Self { task, record, seen, outbox: Outbox::default(), report: TaskStatus::default() }
+        Self {
+            task,
+            record,
+            seen,
+            outbox: Outbox::default(),
+            report: TaskStatus::default(),
+        }
     }
 
     /// The newest plan's entry. What is desired only goes forward, and a task that could be read once
@@ -79,7 +85,11 @@ impl TaskMachine {
     /// Takes in an engine event about the container called `engine_name`.
     pub fn hinted(&mut self, engine_name: &str, hint: &Hint) {
         let container = self.task.containers().iter().find(|container| {
-            let attempt = self.record.containers.get(&container.name).map_or(1, |k| k.attempt);
+            let attempt = self
+                .record
+                .containers
+                .get(&container.name)
+                .map_or(1, |k| k.attempt);
             container.engine_name(attempt) == engine_name
         });
         if let Some(container) = container {
@@ -118,7 +128,8 @@ impl TaskMachine {
 
     /// How a parcel fared.
     pub fn delivered(&mut self, parcel: &Parcel, delivery: &Delivery, now: Timestamp) {
-        self.outbox.settle(&self.task, &mut self.record, parcel, delivery, now);
+        self.outbox
+            .settle(&self.task, &mut self.record, parcel, delivery, now);
     }
 
     /// What is wanted.

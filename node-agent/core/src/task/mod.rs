@@ -163,5 +163,11 @@ pub fn step(
     let plan = act::act(task, &mut record, seen, host, now);
     let report = tell::tell(task, &mut record, seen, host, now);
     let finished = act::finished(task, &record, seen);
-    Step { actions: plan.actions, record, report, wake_at: plan.wake_at, finished }
+    Step {
+        actions: plan.actions,
+        record,
+        report,
+        wake_at: plan.wake_at,
+        finished,
+    }
 }

@@ -55,13 +55,20 @@ impl TaskObservation {
         for container in task.containers() {
             let known = record.containers.get(&container.name);
             let remembered = known.is_some_and(|known| {
-                known.created || known.retrying.as_ref().is_some_and(|r| r.verb != Verb::Prepare)
+                known.created
+                    || known
+                        .retrying
+                        .as_ref()
+                        .is_some_and(|r| r.verb != Verb::Prepare)
             });
             let attempt = known.map_or(1, |known| known.attempt);
             let name = container.engine_name(attempt);
             let is_listed = listed.iter().any(|summary| summary.name == name);
-            let sighting =
-                if remembered || is_listed { Sighting::Stale } else { Sighting::Absent };
+            let sighting = if remembered || is_listed {
+                Sighting::Stale
+            } else {
+                Sighting::Absent
+            };
             seen.containers.insert(container.name.clone(), sighting);
         }
         seen
@@ -89,7 +96,10 @@ impl TaskObservation {
             if self.in_flight.contains_key(&container.name) {
                 continue;
             }
-            let attempt = record.containers.get(&container.name).map_or(1, |known| known.attempt);
+            let attempt = record
+                .containers
+                .get(&container.name)
+                .map_or(1, |known| known.attempt);
             let name = container.engine_name(attempt);
             let summary = summaries.iter().find(|summary| summary.name == name);
             let same = match (self.sighting(&container.name), summary) {
@@ -107,7 +117,8 @@ impl TaskObservation {
                 }
             };
             if !same {
-                self.containers.insert(container.name.clone(), Sighting::Stale);
+                self.containers
+                    .insert(container.name.clone(), Sighting::Stale);
             }
         }
     }
@@ -141,7 +152,8 @@ impl TaskObservation {
         if busy {
             self.look_again.insert(container.to_owned());
         } else {
-            self.containers.insert(container.to_owned(), Sighting::Stale);
+            self.containers
+                .insert(container.to_owned(), Sighting::Stale);
         }
     }
 }

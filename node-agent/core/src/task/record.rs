@@ -266,9 +266,16 @@ mod verb {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Verb, D::Error> {
         let name = String::deserialize(from)?;
-        [Verb::Prepare, Verb::Create, Verb::Start, Verb::Inspect, Verb::Stop, Verb::Remove]
-            .into_iter()
-            .find(|verb| verb.as_str() == name)
-            .ok_or_else(|| serde::de::Error::custom(format!("no verb {name}")))
+        [
+            Verb::Prepare,
+            Verb::Create,
+            Verb::Start,
+            Verb::Inspect,
+            Verb::Stop,
+            Verb::Remove,
+        ]
+        .into_iter()
+        .find(|verb| verb.as_str() == name)
+        .ok_or_else(|| serde::de::Error::custom(format!("no verb {name}")))
     }
 }

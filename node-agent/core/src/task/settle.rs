@@ -51,7 +51,13 @@ pub fn settle(
         Outcome::Created(Ok(created)) => {
             known.created = true;
             known.runtime_id = Some(created.container_id.clone());
-            if created.adopted { Sighting::Stale } else { Sighting::Made { id: created.container_id } }
+            if created.adopted {
+                Sighting::Stale
+            } else {
+                Sighting::Made {
+                    id: created.container_id,
+                }
+            }
         }
         Outcome::Created(Err(error)) => {
             let after = match error.retry() {
@@ -71,7 +77,10 @@ pub fn settle(
         Outcome::Inspected(Ok(None)) => Sighting::Absent,
         // A container of another task or of nobody has the name: ours is not there.
         Outcome::Inspected(Ok(Some(state)))
-            if state.labels.get(labels::CONTAINER_TASK_UID).map(String::as_str)
+            if state
+                .labels
+                .get(labels::CONTAINER_TASK_UID)
+                .map(String::as_str)
                 != Some(uid.as_str()) =>
         {
             Sighting::Absent
@@ -91,7 +100,11 @@ pub fn settle(
             Sighting::Stale
         }
     };
-    let slot = if verb == Verb::Inspect { &mut known.looking } else { &mut known.retrying };
+    let slot = if verb == Verb::Inspect {
+        &mut known.looking
+    } else {
+        &mut known.retrying
+    };
     match failed {
         None => {
             if slot.as_ref().is_some_and(|retrying| retrying.verb == verb) {
@@ -118,7 +131,11 @@ pub fn settle(
             }
         }
     }
-    let after = if news && !matches!(verb, Verb::Prepare | Verb::Remove) { Sighting::Stale } else { after };
+    let after = if news && !matches!(verb, Verb::Prepare | Verb::Remove) {
+        Sighting::Stale
+    } else {
+        after
+    };
     seen.containers.insert(container.to_owned(), after);
 }
 
@@ -131,19 +148,19 @@ fn pace(verb: Verb) -> Backoff {
         Verb::Stop => (1_000, 30_000),
         Verb::Remove => (2_000, 60_000),
     };
-    Backoff { first: Duration::from_millis(first), longest: Duration::from_millis(longest) }
+    Backoff {
+        first: Duration::from_millis(first),
+        longest: Duration::from_millis(longest),
+    }
 }
 
 /// Whether a container is not brought up any more after this failure.
 fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
     match verb {
         Verb::Prepare | Verb::Create | Verb::Start => {}
-        Verb::Inspect
-        | Verb::Stop
-        | Verb::Remove
-        | Verb::Describe
-        | Verb::List
-        | Verb::Watch => return false,
+        Verb::Inspect | Verb::Stop | Verb::Remove | Verb::Describe | Verb::List | Verb::Watch => {
+            return false;
+        }
     }
     match (error, error.retry()) {
         // The engine is away: that says nothing about the container.

@@ -34,7 +34,12 @@ pub(super) fn tell(
     }
     let health = task_health(task, record);
     let statements = statements(task, record, health);
-    record.conditions = merge(&record.conditions, &statements, record.generation, &Time(now));
+    record.conditions = merge(
+        &record.conditions,
+        &statements,
+        record.generation,
+        &Time(now),
+    );
     let containers: Vec<ContainerStatus> = task
         .containers()
         .iter()
@@ -87,16 +92,21 @@ fn task_health(task: &AssignedTask, record: &TaskRecord) -> HealthStatus {
         .iter()
         .filter(|container| container.essential && container.health_checked)
         .map(|container| {
-            record.containers.get(&container.name).map_or(HealthStatus::Unknown, |k| k.health)
+            record
+                .containers
+                .get(&container.name)
+                .map_or(HealthStatus::Unknown, |k| k.health)
         })
         .peekable();
     if checked.peek().is_none() || record.is_stopped() {
         return HealthStatus::Unknown;
     }
-    checked.fold(HealthStatus::Healthy, |worst, health| match (worst, health) {
-        (HealthStatus::Unhealthy, _) | (_, HealthStatus::Unhealthy) => HealthStatus::Unhealthy,
-        (HealthStatus::Unknown, _) | (_, HealthStatus::Unknown) => HealthStatus::Unknown,
-        (HealthStatus::Healthy, HealthStatus::Healthy) => HealthStatus::Healthy,
+    checked.fold(HealthStatus::Healthy, |worst, health| {
+        match (worst, health) {
+            (HealthStatus::Unhealthy, _) | (_, HealthStatus::Unhealthy) => HealthStatus::Unhealthy,
+            (HealthStatus::Unknown, _) | (_, HealthStatus::Unknown) => HealthStatus::Unknown,
+            (HealthStatus::Healthy, HealthStatus::Healthy) => HealthStatus::Healthy,
+        }
     })
 }
 
@@ -157,8 +167,15 @@ fn ports(containers: &[ContainerStatus], host: &HostContext) -> Option<String> {
                 TransportProtocol::Tcp => "",
                 TransportProtocol::Udp => "/udp",
             };
-            let colon = if address.contains(':') { format!("[{address}]") } else { address.clone() };
-            format!("{colon}:{}->{}{suffix}", binding.host_port, binding.container_port)
+            let colon = if address.contains(':') {
+                format!("[{address}]")
+            } else {
+                address.clone()
+            };
+            format!(
+                "{colon}:{}->{}{suffix}",
+                binding.host_port, binding.container_port
+            )
         })
         .collect();
     (!ports.is_empty()).then(|| ports.join(","))
@@ -166,7 +183,12 @@ fn ports(containers: &[ContainerStatus], host: &HostContext) -> Option<String> {
 
 /// Ready always; Reconciling while on its way up; Stalled when it could not be started.
 fn statements(task: &AssignedTask, record: &TaskRecord, health: HealthStatus) -> Vec<Statement> {
-    let say = |type_, status, reason, message| Statement { type_, status, reason, message };
+    let say = |type_, status, reason, message| Statement {
+        type_,
+        status,
+        reason,
+        message,
+    };
     let why = || {
         record
             .stop
@@ -215,9 +237,19 @@ fn statements(task: &AssignedTask, record: &TaskRecord, health: HealthStatus) ->
         LastStatus::Stopped => {
             let code = record.stop.as_ref().and_then(|stop| stop.code);
             let message = format!("The task has stopped: {}.", clause(&why()));
-            let mut all = vec![say(READY, ConditionStatus::False, "Stopped", message.clone())];
+            let mut all = vec![say(
+                READY,
+                ConditionStatus::False,
+                "Stopped",
+                message.clone(),
+            )];
             if code == Some(StopCode::TaskFailedToStart) {
-                all.push(say(STALLED, ConditionStatus::True, "TaskFailedToStart", message));
+                all.push(say(
+                    STALLED,
+                    ConditionStatus::True,
+                    "TaskFailedToStart",
+                    message,
+                ));
             }
             all
         }
@@ -225,7 +257,11 @@ fn statements(task: &AssignedTask, record: &TaskRecord, health: HealthStatus) ->
 }
 
 fn containers(count: usize) -> String {
-    if count == 1 { "1 container".to_owned() } else { format!("{count} containers") }
+    if count == 1 {
+        "1 container".to_owned()
+    } else {
+        format!("{count} containers")
+    }
 }
 
 /// A sentence as a part of another one.
@@ -253,12 +289,17 @@ fn unhealthy(task: &AssignedTask, record: &TaskRecord) -> String {
 /// API writes.
 fn waiting_for(task: &AssignedTask, record: &TaskRecord) -> String {
     for container in task.containers() {
-        let Some(known) = record.containers.get(&container.name) else { continue };
+        let Some(known) = record.containers.get(&container.name) else {
+            continue;
+        };
         if known.started || known.end.is_some() || known.failure.is_some() {
             continue;
         }
         let what = if !known.prepared && !known.created {
-            format!("The image `{}` of container `{}` is being pulled", known.image, container.name)
+            format!(
+                "The image `{}` of container `{}` is being pulled",
+                known.image, container.name
+            )
         } else if !known.created {
             format!("Container `{}` is being created", container.name)
         } else {
@@ -267,7 +308,10 @@ fn waiting_for(task: &AssignedTask, record: &TaskRecord) -> String {
         return match known.retrying.as_ref().or(known.looking.as_ref()) {
             None => format!("{what}."),
             Some(retrying) => {
-                format!("{what}; it failed and is tried again: {}.", clause(&retrying.message))
+                format!(
+                    "{what}; it failed and is tried again: {}.",
+                    clause(&retrying.message)
+                )
             }
         };
     }

@@ -30,7 +30,10 @@ pub const INSTANCE: &str = "instance-uid";
 pub const EPOCH_MS: i64 = 1_800_000_000_000;
 
 pub fn door() -> Door {
-    Door { namespace: "shop".to_owned(), stop_timeout: Duration::from_secs(30) }
+    Door {
+        namespace: "shop".to_owned(),
+        stop_timeout: Duration::from_secs(30),
+    }
 }
 
 pub fn host() -> HostContext {
@@ -55,7 +58,10 @@ pub fn container(name: &str, essential: bool) -> ContainerDefinition {
 
 pub fn web(name: &str) -> ContainerDefinition {
     ContainerDefinition {
-        port_mappings: vec![PortMapping { container_port: Some(80), ..PortMapping::default() }],
+        port_mappings: vec![PortMapping {
+            container_port: Some(80),
+            ..PortMapping::default()
+        }],
         ..container(name, true)
     }
 }
@@ -86,7 +92,11 @@ pub fn plan(containers: Vec<ContainerDefinition>) -> HostPlanSpec {
 }
 
 pub fn assigned(spec: HostPlanSpec) -> AssignedTask {
-    Assignment::parse(Plan::from(spec), &door()).tasks.into_values().next().unwrap()
+    Assignment::parse(Plan::from(spec), &door())
+        .tasks
+        .into_values()
+        .next()
+        .unwrap()
 }
 
 pub struct Rig {
@@ -99,6 +109,8 @@ pub struct Rig {
     pub parcels: Vec<Parcel>,
     /// Whether the API server takes reports.
     pub api: bool,
+    /// Somebody started containers behind the agent's back: STOPPED may come before it noticed.
+    pub meddled: bool,
 }
 
 impl Rig {
@@ -118,6 +130,7 @@ impl Rig {
             told: Vec::new(),
             parcels: Vec::new(),
             api: true,
+            meddled: false,
         }
     }
 
@@ -130,7 +143,10 @@ impl Rig {
             .containers()
             .into_iter()
             .filter(|s| {
-                s.labels.get(labels::CONTAINER_INSTANCE_UID).map(String::as_str) == Some(INSTANCE)
+                s.labels
+                    .get(labels::CONTAINER_INSTANCE_UID)
+                    .map(String::as_str)
+                    == Some(INSTANCE)
             })
             .collect()
     }
@@ -138,7 +154,11 @@ impl Rig {
     /// Name of a container on the engine.
     pub fn name(&self, container: &str) -> String {
         let task = self.machine.task();
-        task.containers().iter().find(|c| c.name == container).unwrap().engine_name(1)
+        task.containers()
+            .iter()
+            .find(|c| c.name == container)
+            .unwrap()
+            .engine_name(1)
     }
 
     /// One step, its actions carried out, its report delivered when it is due.
@@ -146,11 +166,25 @@ impl Rig {
         let now = self.now();
         let before = self.machine.record().last_status;
         let step = self.machine.step(&self.host, now);
-        assert!(before.may_become(step.report.last_status), "{before:?} {:?}", step.report);
+        assert!(
+            before.may_become(step.report.last_status),
+            "{before:?} {:?}",
+            step.report
+        );
         assert_eq!(step, {
             let mut again = self.machine.clone();
             again.step(&self.host, now)
         });
+        if before != LastStatus::Stopped
+            && step.report.last_status == LastStatus::Stopped
+            && !self.meddled
+        {
+            let alive = self
+                .list()
+                .into_iter()
+                .find(|container| container.phase.is_alive());
+            assert!(alive.is_none(), "STOPPED while a container runs: {alive:?}");
+        }
         for action in &step.actions {
             if step.report.last_status == LastStatus::Stopped {
                 assert!(
@@ -180,7 +214,8 @@ impl Rig {
         if let Due::Now(parcel) = self.machine.due(now) {
             let delivery = if self.api {
                 let status = serde_json::from_value(parcel.body["status"].clone());
-                self.told.push(status.unwrap_or_else(|_| self.machine.report().clone()));
+                self.told
+                    .push(status.unwrap_or_else(|_| self.machine.report().clone()));
                 self.parcels.push((*parcel).clone());
                 Delivery::Accepted
             } else {
@@ -197,7 +232,10 @@ impl Rig {
                 return;
             }
         }
-        panic!("the machine does not come to rest: {:#?}", self.machine.record());
+        panic!(
+            "the machine does not come to rest: {:#?}",
+            self.machine.record()
+        );
     }
 
     /// Settles down, then lets time pass in leaps to whatever falls due, with a list every 10 s.

@@ -45,11 +45,18 @@ pub(super) struct Event {
     pub version: u64,
 }
 
+/// An object as JSON, and typed for those who read often.
+#[derive(Clone, Debug)]
+struct Stored {
+    value: Value,
+    object: Object,
+}
+
 /// The API server.
 #[derive(Debug, Default)]
 pub struct Server {
     version: u64,
-    objects: BTreeMap<(Kind, String), Value>,
+    objects: BTreeMap<(Kind, String), Stored>,
     pub(super) log: BTreeMap<Kind, Vec<Event>>,
     leases: BTreeMap<String, u64>,
     orphaned_since: BTreeMap<(Kind, String), Timestamp>,
@@ -69,17 +76,17 @@ impl Server {
 
     /// An object as it is.
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Value> {
-        self.objects.get(&(kind, name.to_owned()))
+        self.objects.get(&(kind, name.to_owned())).map(|s| &s.value)
     }
 
     /// All objects of a kind as they are, by name.
     pub fn all(&self, kind: Kind) -> impl Iterator<Item = (&str, &Value)> {
-        self.objects.iter().filter(move |((k, _), _)| *k == kind).map(|((_, n), v)| (n.as_str(), v))
+        self.objects.iter().filter(move |((k, _), _)| *k == kind).map(|((_, n), s)| (n.as_str(), &s.value))
     }
 
     /// All objects of a kind as they are, typed.
     pub fn typed(&self, kind: Kind) -> Vec<Object> {
-        self.all(kind).filter_map(|(_, v)| Object::parse(kind, v).ok()).collect()
+        self.objects.iter().filter(|((k, _), _)| *k == kind).map(|(_, s)| s.object.clone()).collect()
     }
 
     /// Version of a host's Lease.
@@ -104,8 +111,7 @@ impl Server {
         meta["generation"] = json!(1);
         meta["creationTimestamp"] = json!(now.round(jiff::Unit::Second).unwrap_or(now));
         meta["namespace"] = json!("sim");
-        Object::parse(kind, &value).map_err(Refusal::Invalid)?;
-        Ok(self.store(kind, name, value))
+        self.store(kind, name, value)
     }
 
     /// Merges `patch` into an object, its status aside.
@@ -116,8 +122,11 @@ impl Server {
         self.up()?;
         let old = self.checked(kind, name, must)?.clone();
         let mut new = old.clone();
-        merge(&mut new, patch);
-        new["status"] = old["status"].clone();
+        let mut patch = patch.clone();
+        if let Some(fields) = patch.as_object_mut() {
+            fields.remove("status");
+        }
+        merge(&mut new, &patch);
         self.update(kind, name, &old, new)
     }
 
@@ -168,7 +177,8 @@ impl Server {
         list.retain(|f| f != finalizer);
         if add {
             if !old["metadata"]["deletionTimestamp"].is_null() {
-                return Err(Refusal::Invalid("no finalizer is added to what is being deleted".to_owned()));
+                // The shell reads live first and leaves it.
+                return Err(Refusal::Conflict);
             }
             list.push(json!(finalizer));
         }
@@ -199,12 +209,12 @@ impl Server {
     /// The garbage collector: what an owner left behind is deleted a while later.
     pub fn collect(&mut self, now: Timestamp) {
         let live: Vec<String> =
-            self.objects.values().map(|v| v["metadata"]["uid"].as_str().unwrap_or_default().to_owned()).collect();
+            self.objects.values().map(|s| s.value["metadata"]["uid"].as_str().unwrap_or_default().to_owned()).collect();
         let orphans: Vec<(Kind, String)> = self
             .objects
             .iter()
-            .filter(|(_, v)| {
-                let owners = v["metadata"]["ownerReferences"].as_array();
+            .filter(|(_, s)| {
+                let owners = s.value["metadata"]["ownerReferences"].as_array();
                 owners.is_some_and(|o| !o.is_empty() && o.iter().all(|o| !live.iter().any(|l| o["uid"] == l.as_str())))
             })
             .map(|(key, _)| key.clone())
@@ -227,7 +237,7 @@ impl Server {
     }
 
     fn checked(&self, kind: Kind, name: &str, must: &Preconditions<'_>) -> Result<&Value, Refusal> {
-        let value = self.objects.get(&(kind, name.to_owned())).ok_or(Refusal::NotFound)?;
+        let value = self.get(kind, name).ok_or(Refusal::NotFound)?;
         let same = |wanted: Option<&str>, found: &Value| wanted.is_none_or(|w| *found == *w);
         let meta = &value["metadata"];
         if same(must.uid, &meta["uid"]) && same(must.resource_version, &meta["resourceVersion"]) {
@@ -246,7 +256,6 @@ impl Server {
             // As etcd: a write that changes nothing makes no version and no event.
             return Ok(self.version);
         }
-        Object::parse(kind, &new).map_err(Refusal::Invalid)?;
         let held = new["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
         if !new["metadata"]["deletionTimestamp"].is_null() && !held {
             self.version += 1;
@@ -256,17 +265,18 @@ impl Server {
             self.log.entry(kind).or_default().push(event);
             return Ok(self.version);
         }
-        Ok(self.store(kind, name.to_owned(), new))
+        self.store(kind, name.to_owned(), new)
     }
 
-    fn store(&mut self, kind: Kind, name: String, mut value: Value) -> u64 {
+    fn store(&mut self, kind: Kind, name: String, mut value: Value) -> Result<u64, Refusal> {
+        value["metadata"]["resourceVersion"] = json!((self.version + 1).to_string());
+        let object = Object::parse(kind, &value).map_err(Refusal::Invalid)?;
         self.version += 1;
         self.writes += 1;
-        value["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        let event = Event { name: name.clone(), object: Object::parse(kind, &value).ok(), version: self.version };
+        let event = Event { name: name.clone(), object: Some(object.clone()), version: self.version };
         self.log.entry(kind).or_default().push(event);
-        self.objects.insert((kind, name), value);
-        self.version
+        self.objects.insert((kind, name), Stored { value, object });
+        Ok(self.version)
     }
 }
 

@@ -4,19 +4,18 @@
 //! (or, when that is away, the one from disk), a complete list of our containers, then workers. Nothing is
 //! removed before a plan was read from the API.
 
+mod engine;
+mod host;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
-use jiff::Timestamp;
 use serde_json::Value;
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
-use tallyman_agent_core::{
-    AssignedTask, Condemned, Host, Plan, Settings, TaskMachine, TaskRecord, TaskUid,
-};
+use tallyman_agent_core::{AssignedTask, Host, Plan, Settings, TaskMachine, TaskRecord, TaskUid};
 use tallyman_agent_engine::{ContainerSummary, Engine, EngineDescription, EngineError, Hint};
 use tallyman_crds::{HostReport, labels};
 use tokio::sync::mpsc;
@@ -25,18 +24,9 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::assignments::News;
-use crate::instance;
 use crate::introspection::Facts;
 use crate::worker::{self, Shared, Told};
 
-/// The full list of our containers is the truth; events are hints.
-const LIST_PERIOD: Duration = Duration::from_secs(10);
-/// After a list that failed.
-const LIST_RETRY: Duration = Duration::from_secs(2);
-/// Failed lists in a row after which the engine counts as unreachable.
-const LIST_FAILURES: u32 = 2;
-const WATCH_RETRY: Duration = Duration::from_secs(1);
-const DESCRIBE_RETRY: Duration = Duration::from_secs(2);
 /// How long the plan from the API is waited for before the one from disk is worked on.
 const PLAN_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -85,6 +75,8 @@ pub struct Agent<E> {
     listing: Option<Listing>,
     list_at: Instant,
     list_failures: u32,
+    /// When a list that is under way counts as trouble.
+    overdue_at: Option<Instant>,
     hints: Option<BoxStream<'static, Hint>>,
     watch_at: Instant,
 
@@ -119,6 +111,7 @@ impl<E: Engine> Agent<E> {
             listing: None,
             list_at: now,
             list_failures: 0,
+            overdue_at: None,
             hints: None,
             watch_at: now,
             engine: EngineFacts::default(),
@@ -151,6 +144,7 @@ impl<E: Engine> Agent<E> {
                 },
                 () = at(self.disk_plan_at) => self.take_saved_plan("the API does not answer yet"),
                 list = poll(&mut self.listing) => self.take_list(list),
+                () = at(self.overdue_at) => self.list_overdue(),
                 hint = next(&mut self.hints) => self.take_hint(hint),
                 answer = poll(&mut self.describing) => self.take_description(answer),
                 (report, sent) = poll(&mut self.reporting) => self.reported(report, sent),
@@ -188,7 +182,9 @@ impl<E: Engine> Agent<E> {
     /// Works on from disk: the plan there is as good as the API's was.
     fn take_saved_plan(&mut self, why: &str) {
         self.disk_plan_at = None;
-        let Some(spec) = self.saved_plan.take() else { return };
+        let Some(spec) = self.saved_plan.take() else {
+            return;
+        };
         if self.host.assignment().is_some() {
             return;
         }
@@ -261,13 +257,23 @@ impl<E: Engine> Agent<E> {
     }
 
     fn set_live(&mut self) {
-        let mut host = self.shared.host.write().unwrap_or_else(PoisonError::into_inner);
+        let mut host = self
+            .shared
+            .host
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         host.plan_is_live = self.host.is_live();
     }
 
     fn note_cluster(&self) {
-        let Some(held) = self.host.assignment() else { return };
-        let mut shown = self.facts.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(held) = self.host.assignment() else {
+            return;
+        };
+        let mut shown = self
+            .facts
+            .cluster
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if *shown != held.cluster {
             shown.clone_from(&held.cluster);
             if let Some(wanted) = &self.settings.cluster
@@ -311,13 +317,15 @@ impl<E: Engine> Agent<E> {
             }
             let (sender, receiver) = mpsc::unbounded_channel();
             self.workers.insert(uid, sender);
-            self.running.spawn(worker::run(machine, receiver, Arc::clone(&self.shared)));
+            self.running
+                .spawn(worker::run(machine, receiver, Arc::clone(&self.shared)));
         }
     }
 
     fn index(&mut self, task: &AssignedTask) {
         for container in task.containers() {
-            self.names.insert(container.engine_name(1), task.uid.clone());
+            self.names
+                .insert(container.engine_name(1), task.uid.clone());
         }
     }
 
@@ -342,186 +350,16 @@ impl<E: Engine> Agent<E> {
         self.workers.remove(&uid);
         self.names.retain(|_, task| *task != uid);
         // Planned again while it was ending.
-        let again = self.host.assignment().and_then(|held| held.tasks.get(&uid)).cloned();
+        let again = self
+            .host
+            .assignment()
+            .and_then(|held| held.tasks.get(&uid))
+            .cloned();
         if let Some(task) = again {
             self.waiting.insert(uid, task);
             self.begin_waiting();
         }
     }
-
-    // --- the engine ---
-
-    /// Puts every call in flight that is due.
-    fn ask_engine(&mut self) {
-        let now = Instant::now();
-        if self.describing.is_none() && self.describe_at.is_some_and(|due| due <= now) {
-            self.describe_at = None;
-            let engine = Arc::clone(&self.shared.engine);
-            self.describing = Some(Box::pin(async move { engine.describe().await }));
-        }
-        let Some(instance) = self.host.container_instance_uid().map(str::to_owned) else { return };
-        if self.hints.is_none() && self.watch_at <= now {
-            let scope = (labels::CONTAINER_INSTANCE_UID, instance.as_str());
-            self.hints = Some(self.shared.engine.watch(scope));
-            // What happened before the watch is in the next list.
-            self.list_at = now;
-        }
-        if self.listing.is_none() && self.list_at <= now {
-            self.list_at = now + LIST_PERIOD;
-            let engine = Arc::clone(&self.shared.engine);
-            self.listing = Some(Box::pin(async move {
-                engine.list((labels::CONTAINER_INSTANCE_UID, instance.as_str())).await
-            }));
-        }
-    }
-
-    /// When [`Agent::ask_engine`] has something to do next.
-    fn next_engine_call(&self) -> Option<Instant> {
-        let describe = self.describe_at.filter(|_| self.describing.is_none());
-        let scoped = self.host.container_instance_uid().is_some();
-        let list = Some(self.list_at).filter(|_| scoped && self.listing.is_none());
-        let watch = Some(self.watch_at).filter(|_| scoped && self.hints.is_none());
-        [describe, list, watch].into_iter().flatten().min()
-    }
-
-    fn take_list(&mut self, list: Result<Vec<ContainerSummary>, EngineError>) {
-        let now = Instant::now();
-        let list = match list {
-            Ok(list) => list,
-            Err(error) => {
-                self.list_failures = self.list_failures.saturating_add(1);
-                self.list_at = now + LIST_RETRY;
-                if self.list_failures == LIST_FAILURES {
-                    warn!(%error, "the engine does not list its containers; tasks stay as known");
-                    self.engine.trouble = Some(trouble(&error));
-                }
-                return;
-            }
-        };
-        self.list_failures = 0;
-        if self.engine.trouble.take().is_some() {
-            info!("the engine answers again");
-            self.describe_at = Some(now);
-        }
-        self.list_at = self.list_at.max(now + LIST_PERIOD / 2);
-        let none: Vec<ContainerSummary> = Vec::new();
-        let by_task = by_task(&list);
-        for (uid, worker) in &self.workers {
-            let ours = by_task.get(uid.as_str()).unwrap_or(&none).clone();
-            let _ = worker.send(Told::Listed(ours));
-        }
-        let ended = self.shared.ledger.stopped();
-        let condemned = self.host.strays(&list, &ended, Timestamp::now());
-        self.listed = Some(list);
-        self.begin_waiting();
-        for container in condemned {
-            self.condemn(container);
-        }
-        self.facts.ready.store(true, Ordering::Relaxed);
-    }
-
-    /// Stops and removes a container that two complete plans did not have.
-    fn condemn(&mut self, condemned: Condemned) {
-        warn!(
-            container = condemned.name,
-            task = %condemned.task,
-            "no plan has the task of this container; stopping and removing it"
-        );
-        if self.workers.contains_key(&condemned.task) {
-            self.tell(&condemned.task, Told::Condemned);
-            return;
-        }
-        let engine = Arc::clone(&self.shared.engine);
-        let grace = self.settings.stop_timeout;
-        self.condemning.spawn(async move {
-            let name = condemned.name;
-            if let Err(error) = engine.stop(&name, grace).await {
-                warn!(container = name, %error, "not stopped; tried again later");
-            } else if let Err(error) = engine.remove(&name).await {
-                warn!(container = name, %error, "not removed; tried again later");
-            }
-        });
-    }
-
-    fn take_hint(&mut self, hint: Option<Hint>) {
-        match hint {
-            None | Some(Hint::Lost) => {
-                debug!("events of the engine broke off");
-                self.hints = None;
-                self.watch_at = Instant::now() + WATCH_RETRY;
-            }
-            Some(hint) => {
-                let task = hint.container().and_then(|name| Some((name, self.names.get(name)?)));
-                if let Some((name, uid)) = task {
-                    self.tell(uid, Told::Hinted(name.to_owned(), hint.clone()));
-                }
-            }
-        }
-    }
-
-    fn take_description(&mut self, answer: Result<EngineDescription, EngineError>) {
-        match answer {
-            Ok(description) => {
-                let version = description.version.as_str();
-                let api = description.api_version.as_str();
-                info!(engine = description.name, version, api, "engine");
-                self.engine.description = Some(description);
-                if self.list_failures < LIST_FAILURES {
-                    self.engine.trouble = None;
-                }
-            }
-            Err(error) => {
-                if self.engine.trouble.is_none() {
-                    warn!(%error, "the engine does not say who it is; asking on");
-                }
-                self.engine.trouble = Some(trouble(&error));
-                self.describe_at = Some(Instant::now() + DESCRIBE_RETRY);
-            }
-        }
-    }
-
-    // --- the ContainerInstance ---
-
-    /// Sends the host's report if it is due; says when to come back otherwise.
-    fn report(&mut self, report: HostReport) -> Option<Instant> {
-        if self.reporting.is_some() {
-            return None;
-        }
-        // Before the engine said who it is there is nothing to register, unless it is in trouble.
-        if self.engine.description.is_none() && self.engine.trouble.is_none() {
-            return None;
-        }
-        let now = Timestamp::now();
-        let due = self.outbox.due(&report, now)?;
-        if due <= now {
-            let api = self.shared.api.clone();
-            self.reporting = Some(Box::pin(async move {
-                let sent = instance::send(&api, &report).await;
-                (report, sent)
-            }));
-            return None;
-        }
-        let wait = Duration::try_from(due.duration_since(now)).unwrap_or(LIST_RETRY);
-        Some(Instant::now() + wait)
-    }
-
-    fn reported(&mut self, report: HostReport, sent: Result<(), String>) {
-        let now = Timestamp::now();
-        match sent {
-            Ok(()) => {
-                debug!(generation = report.applied_plan_generation, "host reported");
-                self.outbox.sent(report, now);
-            }
-            Err(error) => {
-                warn!(error, "host not reported; tried again");
-                self.outbox.failed(u64::from(std::process::id()), now);
-            }
-        }
-    }
-}
-
-fn trouble(error: &EngineError) -> String {
-    format!("The container engine does not answer; tasks keep the status they had. It said: {error}.")
 }
 
 /// A list by the task that each container's label names.
@@ -529,7 +367,10 @@ fn by_task(list: &[ContainerSummary]) -> BTreeMap<String, Vec<ContainerSummary>>
     let mut by_task: BTreeMap<String, Vec<ContainerSummary>> = BTreeMap::new();
     for summary in list {
         if let Some(uid) = summary.labels.get(labels::CONTAINER_TASK_UID) {
-            by_task.entry(uid.clone()).or_default().push(summary.clone());
+            by_task
+                .entry(uid.clone())
+                .or_default()
+                .push(summary.clone());
         }
     }
     by_task

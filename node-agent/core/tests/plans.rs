@@ -1,0 +1,227 @@
+//! Which plan counts, what it changes, and what it says of containers that it does not have.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod rig;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rig::{Rig, container, door, plan};
+use serde_json::json;
+use tallyman_agent_core::{Desired, Host, Plan, Refusal, TaskBody, TaskMachine, TaskUid};
+use tallyman_crds::{DesiredStatus, HostPlanSpec, LastStatus, PlannedTask};
+
+fn fenced(epoch: i64, generation: i64) -> HostPlanSpec {
+    HostPlanSpec {
+        leader_epoch: epoch,
+        generation,
+        ..plan(vec![container("app", true)])
+    }
+}
+
+fn offer(host: &mut Host, spec: HostPlanSpec) -> Result<tallyman_agent_core::Offer, Refusal> {
+    host.offer(Plan::from(spec), true)
+}
+
+#[test]
+fn an_older_plan_is_refused_and_says_why() {
+    let mut host = Host::new(door());
+    offer(&mut host, fenced(3, 10)).unwrap();
+    for (epoch, generation, refused) in [
+        (3, 9, true),
+        (2, 99, true),
+        (3, 10, false),
+        (3, 11, false),
+        (4, 1, false),
+    ] {
+        let mut host = host.clone();
+        let result = offer(&mut host, fenced(epoch, generation));
+        assert_eq!(result.is_err(), refused, "{epoch}/{generation}");
+        if let Err(refusal) = result {
+            assert!(refusal.to_string().starts_with("refused "), "{refusal}");
+            assert_eq!(host.applied_generation(), 10);
+        }
+    }
+}
+
+#[test]
+fn a_plan_tells_what_changed_and_nothing_else() {
+    let mut host = Host::new(door());
+    assert_eq!(offer(&mut host, fenced(1, 1)).unwrap().assigned.len(), 1);
+    assert_eq!(
+        offer(&mut host, fenced(1, 2)).unwrap(),
+        tallyman_agent_core::Offer::default()
+    );
+    let mut stop = fenced(1, 3);
+    stop.tasks[0].desired_status = DesiredStatus::Stopped;
+    assert_eq!(offer(&mut host, stop).unwrap().assigned.len(), 1);
+    let mut empty = fenced(1, 4);
+    empty.tasks.clear();
+    let change = offer(&mut host, empty).unwrap();
+    assert_eq!(change.unplanned, [TaskUid::new(rig::UID)]);
+    assert!(change.assigned.is_empty());
+}
+
+#[test]
+fn a_host_that_was_registered_anew_begins_anew() {
+    let mut host = Host::new(door());
+    offer(&mut host, fenced(5, 50)).unwrap();
+    let mut other = fenced(1, 1);
+    other.container_instance_uid = "another".to_owned();
+    let change = offer(&mut host, other).unwrap();
+    assert!(change.other_identity);
+    assert_eq!(host.container_instance_uid(), Some("another"));
+}
+
+#[test]
+fn entries_are_read_one_by_one() {
+    let spec = json!({
+        "generation": 4, "leaderEpoch": 2, "cluster": "default", "containerInstanceUid": "ci",
+        "definitions": {
+            "good-1": { "family": "good", "revision": 1, "definition": {
+                "containerDefinitions": [{ "name": "app", "image": "app:1" }] } },
+            "odd-1": { "family": "odd", "revision": 1, "definition": { "networkMode": "quantum",
+                "containerDefinitions": [] } },
+        },
+        "tasks": [
+            { "name": "a", "uid": "ua", "definition": "good-1" },
+            { "name": "b", "uid": "ub", "definition": "odd-1" },
+            { "name": "c", "uid": "uc", "definition": "good-1", "stopCode": "NewReason",
+              "desiredStatus": "STOPPED", "remove": true },
+            { "uid": "ud" },
+            { "name": "e", "uid": "ue", "definition": "good-1", "someday": { "new": true } },
+        ],
+    });
+    let assignment =
+        tallyman_agent_core::Assignment::parse(Plan::from_json(&spec).unwrap(), &door());
+    let task = |uid: &str| &assignment.tasks[&TaskUid::new(uid)];
+    assert!(matches!(task("ua").body, TaskBody::Runnable(_)));
+    let TaskBody::Refused(why) = &task("ub").body else {
+        panic!("not refused")
+    };
+    assert!(why.contains("`odd-1`") && why.contains("quantum"), "{why}");
+    assert!(matches!(task("uc").body, TaskBody::Refused(_)));
+    assert!(matches!(task("uc").desired, Desired::Stop { .. }));
+    assert!(task("uc").remove);
+    assert!(
+        matches!(task("ue").body, TaskBody::Runnable(_)),
+        "unknown fields are left alone"
+    );
+    assert_eq!(assignment.tasks.len(), 4);
+    assert_eq!(assignment.complaints.len(), 1);
+    for bad in [json!({}), json!({ "generation": "1" }), json!(null)] {
+        assert!(Plan::from_json(&bad).is_err());
+    }
+}
+
+#[test]
+fn desired_only_goes_forward() {
+    let mut rig = Rig::new(vec![container("app", true)]);
+    rig.settle_down();
+    rig.want_stop(tallyman_crds::StopCode::UserInitiated, "enough");
+    rig.spec.tasks[0].desired_status = DesiredStatus::Running;
+    rig.machine.assign(rig::assigned(rig.spec.clone()));
+    rig.run(Duration::from_secs(20));
+    assert_eq!(rig.status().last_status, LastStatus::Stopped);
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+#[test]
+fn a_container_without_a_plan_goes_after_two_plans_and_a_grace_and_others_never() {
+    let mut rig = Rig::new(vec![container("app", true)]);
+    rig.settle_down();
+    let mut foreign = rig.engine.spec(&rig.name("app")).unwrap();
+    foreign.name = "of-another-host".to_owned();
+    foreign.labels.insert(
+        "tallyman.dev/container-instance-uid".to_owned(),
+        "another".to_owned(),
+    );
+    rig.engine.run_outside(&foreign).unwrap();
+    let everything = rig.engine.containers();
+    assert_eq!(everything.len(), 2);
+
+    let without = |generation| {
+        let mut spec = fenced(1, generation);
+        spec.tasks.clear();
+        spec
+    };
+    let none = BTreeSet::new();
+    let mut host = Host::new(door());
+    // From disk only: nothing is ever condemned.
+    host.offer(Plan::from(without(1)), false).unwrap();
+    assert!(host.strays(&everything, &none, at(0)).is_empty());
+    host.offer(Plan::from(without(2)), false).unwrap();
+    assert!(host.strays(&everything, &none, at(4000)).is_empty());
+
+    offer(&mut host, without(3)).unwrap();
+    assert!(host.strays(&everything, &none, at(5000)).is_empty());
+    assert!(
+        host.strays(&everything, &none, at(9000)).is_empty(),
+        "one plan is not enough"
+    );
+    offer(&mut host, without(4)).unwrap();
+    let ended: BTreeSet<TaskUid> = [TaskUid::new(rig::UID)].into();
+    assert!(
+        host.clone()
+            .strays(&everything, &ended, at(9001))
+            .is_empty(),
+        "cleanup owns it"
+    );
+    let condemned = host.strays(&everything, &none, at(9001));
+    assert_eq!(condemned.len(), 1);
+    assert_eq!(condemned[0].name, rig.name("app"));
+
+    // A plan that has it again saves it.
+    let mut host = host.clone();
+    offer(&mut host, fenced(1, 5)).unwrap();
+    assert!(host.strays(&everything, &none, at(99_000)).is_empty());
+}
+
+#[test]
+fn what_only_the_record_knows_is_watched_and_cleaned_up_after() {
+    let mut rig = Rig::new(vec![container("app", true)]);
+    rig.settle_down();
+    rig.engine.exit(&rig.name("app"), 0);
+    rig.run(Duration::from_secs(20));
+    let record = rig.machine.record().clone();
+    assert!(record.end_acknowledged);
+    let mut host = Host::new(door());
+    let mut empty = fenced(1, 9);
+    empty.tasks.clear();
+    offer(&mut host, empty).unwrap();
+    let task = host.remembered(&record);
+    let list = rig.list();
+    rig.machine = TaskMachine::begin(task, Some(record), &list);
+    let told = rig.told.len();
+    rig.run(Duration::from_secs(3600));
+    assert_eq!(rig.engine.containers().len(), 1);
+    rig.run(Duration::from_secs(3 * 3600));
+    assert!(rig.engine.containers().is_empty());
+    assert_eq!(rig.told.len(), told);
+    let now = rig.now();
+    assert!(rig.machine.step(&rig.host, now).finished);
+}
+
+#[test]
+fn one_bad_entry_leaves_the_others_alone() {
+    let mut spec = fenced(1, 1);
+    spec.tasks.push(PlannedTask {
+        name: "bad".to_owned(),
+        uid: "bad".to_owned(),
+        definition: "none".to_owned(),
+        ..PlannedTask::default()
+    });
+    let mut host = Host::new(door());
+    let offer = offer(&mut host, spec).unwrap();
+    let refused = offer
+        .assigned
+        .iter()
+        .filter(|task| matches!(task.body, TaskBody::Refused(_)))
+        .count();
+    assert_eq!((offer.assigned.len(), refused), (2, 1));
+}

@@ -1,0 +1,123 @@
+//! An engine that counts what is asked of it. The counts are for people and benchmarks; nothing decides by them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+
+use crate::{
+    ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
+    EngineError, Hint, Label, Prepared, PullBehavior, Verb,
+};
+
+const VERBS: [Verb; 9] = [
+    Verb::Describe,
+    Verb::Prepare,
+    Verb::Create,
+    Verb::Start,
+    Verb::Stop,
+    Verb::Remove,
+    Verb::Inspect,
+    Verb::List,
+    Verb::Watch,
+];
+
+/// Calls and failed calls of each verb.
+#[derive(Debug, Default)]
+pub struct Counts {
+    calls: [AtomicU64; VERBS.len()],
+    failures: [AtomicU64; VERBS.len()],
+}
+
+impl Counts {
+    /// Verb, calls, and how many of them failed.
+    pub fn read(&self) -> impl Iterator<Item = (Verb, u64, u64)> + '_ {
+        let counts = self.calls.iter().zip(&self.failures);
+        VERBS.into_iter().zip(counts).map(|(verb, (calls, failures))| {
+            (verb, calls.load(Ordering::Relaxed), failures.load(Ordering::Relaxed))
+        })
+    }
+
+    fn note<T>(&self, verb: Verb, result: &Result<T, EngineError>) {
+        let slot = VERBS.iter().position(|v| *v == verb).unwrap_or_default();
+        self.calls[slot].fetch_add(1, Ordering::Relaxed);
+        if result.is_err() {
+            self.failures[slot].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Forwards every call and counts it.
+#[derive(Debug)]
+pub struct Counted<E> {
+    engine: E,
+    counts: Arc<Counts>,
+}
+
+impl<E: Engine> Counted<E> {
+    /// Counts what is asked of `engine`.
+    pub fn new(engine: E) -> Counted<E> {
+        Counted { engine, counts: Arc::default() }
+    }
+
+    /// The counts, which go on rising.
+    pub fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
+    }
+}
+
+impl<E: Engine> Engine for Counted<E> {
+    async fn describe(&self) -> Result<EngineDescription, EngineError> {
+        let result = self.engine.describe().await;
+        self.counts.note(Verb::Describe, &result);
+        result
+    }
+
+    async fn prepare(&self, image: &str, behavior: PullBehavior) -> Result<Prepared, EngineError> {
+        let result = self.engine.prepare(image, behavior).await;
+        self.counts.note(Verb::Prepare, &result);
+        result
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<Created, EngineError> {
+        let result = self.engine.create(spec).await;
+        self.counts.note(Verb::Create, &result);
+        result
+    }
+
+    async fn start(&self, name: &str) -> Result<(), EngineError> {
+        let result = self.engine.start(name).await;
+        self.counts.note(Verb::Start, &result);
+        result
+    }
+
+    async fn stop(&self, name: &str, grace: Duration) -> Result<(), EngineError> {
+        let result = self.engine.stop(name, grace).await;
+        self.counts.note(Verb::Stop, &result);
+        result
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), EngineError> {
+        let result = self.engine.remove(name).await;
+        self.counts.note(Verb::Remove, &result);
+        result
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Option<ContainerState>, EngineError> {
+        let result = self.engine.inspect(name).await;
+        self.counts.note(Verb::Inspect, &result);
+        result
+    }
+
+    async fn list(&self, scope: Label<'_>) -> Result<Vec<ContainerSummary>, EngineError> {
+        let result = self.engine.list(scope).await;
+        self.counts.note(Verb::List, &result);
+        result
+    }
+
+    fn watch(&self, scope: Label<'_>) -> BoxStream<'static, Hint> {
+        self.counts.note(Verb::Watch, &Ok(()));
+        self.engine.watch(scope)
+    }
+}

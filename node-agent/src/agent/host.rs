@@ -1,0 +1,51 @@
+//! The loop's side toward its ContainerInstance: when `status.host` is sent.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tallyman_agent_engine::Engine;
+use tallyman_crds::HostReport;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use crate::agent::Agent;
+use crate::instance;
+
+impl<E: Engine> Agent<E> {
+    /// Sends the host's report if it is due; says when to come back otherwise.
+    pub(super) fn report(&mut self, report: HostReport) -> Option<Instant> {
+        if self.reporting.is_some() {
+            return None;
+        }
+        // Before the engine said who it is there is nothing to register, unless it is in trouble.
+        if self.engine.description.is_none() && self.engine.trouble.is_none() {
+            return None;
+        }
+        let now = Timestamp::now();
+        let due = self.outbox.due(&report, now)?;
+        if due <= now {
+            let api = self.shared.api.clone();
+            self.reporting = Some(Box::pin(async move {
+                let sent = instance::send(&api, &report).await;
+                (report, sent)
+            }));
+            return None;
+        }
+        let wait = Duration::try_from(due.duration_since(now)).unwrap_or(Duration::from_secs(1));
+        Some(Instant::now() + wait)
+    }
+
+    pub(super) fn reported(&mut self, report: HostReport, sent: Result<(), String>) {
+        let now = Timestamp::now();
+        match sent {
+            Ok(()) => {
+                debug!(generation = report.applied_plan_generation, "host reported");
+                self.outbox.sent(report, now);
+            }
+            Err(error) => {
+                warn!(error, "host not reported; tried again");
+                self.outbox.failed(u64::from(std::process::id()), now);
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What must hold at any time. The operator's own (`I1` ... `I7`) are in `tallyman_operator_core::invariants`; those of the
+//! whole system are here:
+//!
+//! | id  | what                                                                                          | when it is checked |
+//! |-----|-----------------------------------------------------------------------------------------------|--------------------|
+//! | S1  | what runs on a host never needs more memory than the host registered                          | every step |
+//! | S2  | no container fails for a host port that another one holds                                     | every start |
+//! | S3  | no task is created above maximumPercent (or the desired count, if that is more)               | every create |
+//! | S4  | no healthy task is stopped below minimumHealthyPercent, unless containers failed by themselves | every stop |
+//! | S5  | `lastStatus` never goes back                                                                  | every step |
+//! | S6  | one container for each container of a task, over all hosts, started once                      | every step |
+//! | S7  | nothing follows STOPPED                                                                       | every step |
+//! | S8  | a plan is a fixpoint: at rest, asking again gives nothing to do and nothing to say            | the end |
+//! | S9  | the system comes to rest: services are as wanted, and of what was deleted nothing is left     | the end |
+//! | S10 | a container is stopped because its Task is to stop, ended by itself, or is unknown             | every stop |
+//! | S11 | the API server's rules refuse nothing of the only leader                                      | every write |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use tallyman_agent_core::{TaskMachine, TaskUid};
+use tallyman_agent_engine::Moment;
+use tallyman_crds::{LastStatus, StopCode, Task, labels};
+use tallyman_operator_core::deployments::Bounds;
+use tallyman_operator_core::{Kind, Settings, World, invariants};
+
+use crate::agent::Agent;
+use crate::api::{Cache, Object, Server};
+use crate::operator::NAMESPACE;
+
+/// ECS's time after which a task without health check counts.
+const HEALTHY_AFTER: SignedDuration = SignedDuration::from_secs(40);
+
+/// Watches a history.
+#[derive(Debug, Default)]
+pub struct Monitor {
+    /// Containers failed, or hosts did: what is healthy is not only up to us.
+    pub faults: bool,
+    /// Two leaders at once may place two tasks into one gap; the host then has more than it registered until one stops.
+    pub two_leaders: bool,
+    found: Vec<String>,
+    checked: u64,
+    started: BTreeMap<String, Moment>,
+    last: BTreeMap<String, LastStatus>,
+    stop: Option<Stop>,
+}
+
+#[derive(Clone, Debug)]
+struct Stop {
+    task: String,
+    counts: bool,
+    healthy: usize,
+    least: i64,
+}
+
+impl Monitor {
+    /// Notes a broken invariant.
+    pub fn broken(&mut self, id: &str, message: String) {
+        self.found.push(format!("{id}: {message}"));
+    }
+
+    /// The first broken invariant.
+    pub fn verdict(&self) -> Option<&str> {
+        self.found.first().map(String::as_str)
+    }
+
+    /// S11.
+    pub(crate) fn refused(&mut self, who: &str, contested: bool, what: &str, why: &str) {
+        if !contested {
+            self.broken("S11", format!("{who} {what} was refused: {why}"));
+        }
+    }
+
+    /// S3, after a create.
+    pub(crate) fn task_created(&mut self, server: &Server, cache: &Cache, task: &Task) {
+        let Some(owner) = task.metadata.owner_references.iter().flatten().next() else { return };
+        let held = server
+            .all(Kind::Task)
+            .filter(|(_, t)| t["metadata"]["ownerReferences"][0]["uid"] == owner.uid.as_str())
+            .filter(|(_, t)| t["status"]["lastStatus"] != "STOPPED")
+            .count();
+        let bounds = [seen_bounds(cache, &owner.name), true_bounds(server, &owner.name)];
+        let allowed = bounds.iter().flatten().map(|b| b.upper.max(b.desired)).max().unwrap_or(0);
+        if i64::try_from(held).unwrap_or(i64::MAX) > allowed {
+            let name = task.metadata.name.as_deref().unwrap_or_default();
+            self.broken("S3", format!("with {name} service {} has {held} tasks; {allowed} are allowed", owner.name));
+        }
+    }
+
+    /// S4, before a stop.
+    pub(crate) fn before_stop(&mut self, server: &Server, cache: &Cache, name: &str, now: Timestamp) {
+        self.stop = None;
+        let Some(task) = server.get(Kind::Task, name) else { return };
+        let Some(service) = task["metadata"]["labels"][labels::SERVICE].as_str() else { return };
+        let deleting = server.get(Kind::Service, service).is_none_or(|s| !s["metadata"]["deletionTimestamp"].is_null());
+        if deleting || self.faults {
+            return;
+        }
+        let bounds = [seen_bounds(cache, service), true_bounds(server, service)];
+        let healthy = server
+            .all(Kind::Task)
+            .filter(|(_, t)| t["metadata"]["labels"][labels::SERVICE] == service && healthy(server, t, now))
+            .count();
+        self.stop = Some(Stop {
+            task: name.to_owned(),
+            counts: self::healthy(server, task, now),
+            healthy,
+            least: bounds.iter().flatten().map(|b| b.lower).min().unwrap_or(0),
+        });
+    }
+
+    /// S4, after it.
+    pub(crate) fn after_stop(&mut self, done: bool) {
+        if let Some(stop) = self.stop.take()
+            && done
+            && stop.counts
+            && i64::try_from(stop.healthy).unwrap_or(i64::MAX) - 1 < stop.least
+        {
+            let Stop { task, healthy, least, .. } = stop;
+            self.broken("S4", format!("{task} was stopped while {healthy} were healthy and {least} must be"));
+        }
+    }
+
+    /// S10: the agent is about to stop a container of a task.
+    pub(crate) fn stopping(&mut self, server: &Server, host: &str, machine: &TaskMachine) {
+        let record = machine.record();
+        let by_itself = record.stop.as_ref().is_some_and(|s| {
+            matches!(s.code, Some(StopCode::EssentialContainerExited | StopCode::TaskFailedToStart))
+        });
+        let unknown = record.condemned && !exists(server, &machine.task().uid);
+        let task = server.get(Kind::Task, &machine.task().name);
+        let wanted = task.filter(|t| t["metadata"]["uid"] == machine.task().uid.as_str()).is_none_or(|t| {
+            t["spec"]["desiredStatus"] == "STOPPED"
+                || !t["metadata"]["deletionTimestamp"].is_null()
+                || t["status"]["lastStatus"] == "STOPPED"
+        });
+        let entry = matches!(machine.task().desired, tallyman_agent_core::Desired::Stop { .. });
+        if !(by_itself || unknown || (wanted && entry)) {
+            self.broken("S10", format!("{host} stops {} for no reason: {:?}", machine.task().name, record.stop));
+        }
+    }
+
+    /// S10: the agent stops a container that no plan knows.
+    pub(crate) fn condemned(&mut self, server: &Server, task: &TaskUid, container: &str) {
+        if exists(server, task) {
+            self.broken("S10", format!("container {container} was condemned and its Task exists"));
+        }
+    }
+
+    /// S2: the engine refused a start.
+    pub(crate) fn port_taken(&mut self, host: &str, message: &str) {
+        self.broken("S2", format!("{host}: {message}"));
+    }
+
+    /// I1 to I5, S1, S5, S6, S7.
+    pub(crate) fn check(&mut self, server: &Server, agents: &[Agent], settings: &Settings) {
+        self.containers(server, agents);
+        if self.checked == server.version() {
+            return;
+        }
+        self.checked = server.version();
+        let world = World::gather(&server.gather(), NAMESPACE, "default", settings, 1);
+        for broken in invariants::check(&world) {
+            let crowded = broken.id == "I1" || broken.id == "I2";
+            if !(self.two_leaders && crowded) {
+                self.broken(broken.id, broken.message);
+            }
+        }
+        self.statuses(server);
+    }
+
+    fn statuses(&mut self, server: &Server) {
+        for (name, task) in server.all(Kind::Task) {
+            let uid = task["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+            let now: LastStatus = serde_json::from_value(task["status"]["lastStatus"].clone()).unwrap_or_default();
+            let before = self.last.insert(uid, now).unwrap_or_default();
+            if before == LastStatus::Stopped && now != before {
+                self.found.push(format!("S7: {name} was STOPPED and is {}", now.as_str()));
+            } else if now < before {
+                self.found.push(format!("S5: {name} went back from {} to {}", before.as_str(), now.as_str()));
+            }
+        }
+    }
+
+    fn containers(&mut self, server: &Server, agents: &[Agent]) {
+        let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
+        for agent in agents {
+            let mut memory = 0;
+            for container in agent.engine.containers() {
+                let label = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
+                let (task, name) = (label(labels::CONTAINER_TASK_UID), label(labels::ecs::CONTAINER_NAME));
+                if !seen.insert((task.clone(), name.clone())) {
+                    self.found.push(format!("S6: container {name} of {task} is there twice ({})", container.name));
+                }
+                if container.phase.is_alive() {
+                    let limit = agent.engine.spec(&container.name).and_then(|s| s.memory_bytes).unwrap_or(0);
+                    memory += limit / (1024 * 1024);
+                }
+                let started = agent.engine.peek(&container.name).and_then(|c| c.started_at);
+                if let Some(at) = started {
+                    let first = *self.started.entry(container.id.clone()).or_insert(at);
+                    if first != at {
+                        self.found.push(format!("S6: {} was started twice", container.name));
+                    }
+                }
+            }
+            let host = server.get(Kind::ContainerInstance, &agent.name);
+            let registered = host.and_then(|h| h["status"]["host"]["registeredResources"]["memory"].as_i64());
+            if registered.is_some_and(|r| r > 0 && memory > r) && !self.two_leaders {
+                self.broken("S1", format!("{} runs {memory} MiB of {registered:?}", agent.name));
+            }
+        }
+    }
+}
+
+fn exists(server: &Server, task: &TaskUid) -> bool {
+    server.all(Kind::Task).any(|(_, t)| t["metadata"]["uid"] == task.as_str())
+}
+
+fn true_bounds(server: &Server, service: &str) -> Option<Bounds> {
+    let value = server.get(Kind::Service, service)?;
+    match Object::parse(Kind::Service, value) {
+        Ok(Object::Service(s)) => Some(bounds(&s)),
+        _ => None,
+    }
+}
+
+fn seen_bounds(cache: &Cache, service: &str) -> Option<Bounds> {
+    match cache.get(Kind::Service, service) {
+        Some(Object::Service(s)) => Some(bounds(s)),
+        _ => None,
+    }
+}
+
+fn bounds(service: &tallyman_crds::Service) -> Bounds {
+    let d = service.spec.deployment_configuration.as_ref();
+    let minimum = d.and_then(|d| d.minimum_healthy_percent).unwrap_or(100);
+    let maximum = d.and_then(|d| d.maximum_percent).unwrap_or(200);
+    Bounds::new(i64::from(service.spec.desired_count.unwrap_or(1)), i64::from(minimum), i64::from(maximum))
+}
+
+fn healthy(server: &Server, task: &Value, now: Timestamp) -> bool {
+    let gone = task["spec"]["desiredStatus"] == "STOPPED" || !task["metadata"]["deletionTimestamp"].is_null();
+    if gone || task["status"]["lastStatus"] != "RUNNING" {
+        return false;
+    }
+    let revision = task["metadata"]["labels"][labels::REVISION].as_str().unwrap_or_default();
+    let containers = server.get(Kind::TaskDefinitionRevision, revision).map(|r| &r["spec"]["definition"]["containerDefinitions"]);
+    let checked = containers.and_then(Value::as_array).is_some_and(|c| c.iter().any(|c| !c["healthCheck"].is_null()));
+    if checked {
+        return task["status"]["healthStatus"] == "HEALTHY";
+    }
+    let started = task["status"]["startedAt"].as_str().and_then(|t| t.parse::<Timestamp>().ok());
+    started.is_some_and(|at| now.duration_since(at) >= HEALTHY_AFTER)
+}

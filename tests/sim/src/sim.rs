@@ -1,0 +1,326 @@
+//! The driver: whose turn it is, how time passes, and the report when something is wrong.
+
+use jiff::{SignedDuration, Timestamp};
+use tallyman_crds::LastStatus;
+use tallyman_operator_core::{Kind, Settings, World, families, plan};
+
+use crate::agent::Agent;
+use crate::api::{Object, Server};
+use crate::invariants::Monitor;
+use crate::operator::{CrashPoint, NAMESPACE, Operator};
+use crate::rng::Rng;
+use crate::trace::Trace;
+
+/// Another leader takes over this long after one died.
+const TAKE_OVER: SignedDuration = SignedDuration::from_secs(4);
+
+/// What everybody has in common.
+#[derive(Debug)]
+pub struct Shared {
+    /// The API server.
+    pub server: Server,
+    /// All chance.
+    pub rng: Rng,
+    /// The time.
+    pub now: Timestamp,
+    /// What happened last.
+    pub trace: Trace,
+    /// The invariants.
+    pub monitor: Monitor,
+    /// In how many of a hundred cases a watch brings less than there is.
+    pub lag: u8,
+    /// Operators that believe they lead.
+    pub leaders: usize,
+}
+
+impl Shared {
+    /// Notes what `who` did.
+    pub fn note(&mut self, who: &str, what: &str) {
+        self.trace.note(self.now, who, what);
+    }
+}
+
+/// A cluster in one thread.
+pub struct Sim {
+    /// What everybody has in common.
+    pub shared: Shared,
+    /// Operators, the current leader last.
+    pub operators: Vec<Operator>,
+    /// Hosts.
+    pub agents: Vec<Agent>,
+    /// Settings of the operators.
+    pub settings: Settings,
+    /// Where the first operator dies.
+    pub operator_crash: Option<CrashPoint>,
+    name: String,
+    seed: u64,
+    steps: u64,
+    epoch: i64,
+    next_leader_at: Option<Timestamp>,
+}
+
+impl Sim {
+    /// An empty cluster with `hosts` hosts, `host-a` first, of 4 processors and 8 GiB.
+    pub fn new(name: &str, seed: u64, hosts: usize) -> Sim {
+        let start = Timestamp::from_second(1_767_225_600).unwrap_or(Timestamp::UNIX_EPOCH);
+        let trace = Trace::new(option("TALLYMAN_SIM_TRACE").is_some());
+        let shared = Shared {
+            server: Server::default(),
+            rng: Rng::new(seed),
+            now: start,
+            trace,
+            monitor: Monitor::default(),
+            lag: 0,
+            leaders: 0,
+        };
+        let mut sim = Sim {
+            shared,
+            operators: Vec::new(),
+            agents: Vec::new(),
+            settings: Settings::default(),
+            operator_crash: None,
+            name: name.to_owned(),
+            seed,
+            steps: 0,
+            epoch: 0,
+            next_leader_at: Some(start),
+        };
+        for n in 0..hosts {
+            sim.add_host(n);
+        }
+        sim
+    }
+
+    fn add_host(&mut self, n: usize) {
+        let letter = char::from(b'a' + u8::try_from(n).unwrap_or(0));
+        let name = format!("host-{letter}");
+        self.join(&name);
+        match Agent::new(&name, self.shared.now) {
+            Ok(agent) => self.agents.push(agent),
+            Err(why) => self.fail(&why),
+        }
+    }
+
+    // --- time ---
+
+    /// Everybody's turn once, in any order; then the invariants; then time passes.
+    pub fn step(&mut self) {
+        self.steps += 1;
+        self.elect();
+        let mut order: Vec<usize> = (0..self.operators.len() + self.agents.len()).collect();
+        self.shared.rng.shuffle(&mut order);
+        let mut busy = false;
+        for actor in order {
+            busy |= match self.operators.get_mut(actor) {
+                Some(operator) => operator.step(&mut self.shared),
+                None => {
+                    let n = actor - self.operators.len();
+                    self.agents[n].step(&mut self.shared)
+                }
+            };
+        }
+        self.bury();
+        self.shared.server.collect(self.shared.now);
+        self.check();
+        let soonest = self.soonest();
+        let wait = if busy {
+            let pause = self.shared.rng.between(10, 150);
+            SignedDuration::try_from(pause).unwrap_or(SignedDuration::from_millis(100))
+        } else {
+            let until = soonest.duration_since(self.shared.now);
+            until.clamp(SignedDuration::from_millis(50), SignedDuration::from_secs(5))
+        };
+        self.shared.now += wait;
+    }
+
+    fn soonest(&self) -> Timestamp {
+        let operators = self.operators.iter().filter(|o| !o.paused).map(Operator::due);
+        let agents = self.agents.iter().map(|a| a.due(self.shared.now));
+        let far = self.shared.now + SignedDuration::from_secs(5);
+        operators.chain(agents).chain(self.next_leader_at).fold(far, Timestamp::min)
+    }
+
+    /// A leader takes over when there is none.
+    fn elect(&mut self) {
+        if self.next_leader_at.is_some_and(|at| at <= self.shared.now) && !self.shared.server.down {
+            self.next_leader_at = None;
+            self.epoch += 1;
+            let name = format!("operator-{}", self.epoch);
+            let mut operator = Operator::start(&name, self.epoch, &self.settings, &self.shared);
+            operator.crash = self.operator_crash.take();
+            self.shared.note(&name, "leads");
+            self.operators.push(operator);
+        }
+        self.shared.leaders = self.operators.len();
+    }
+
+    fn bury(&mut self) {
+        let led = self.operators.last().is_some_and(|o| o.dead);
+        self.operators.retain(|o| !o.dead);
+        if led {
+            self.next_leader_at.get_or_insert(self.shared.now + TAKE_OVER);
+        }
+    }
+
+    /// The leader hangs and another takes over; it goes on later with the writes that it had decided.
+    pub fn depose(&mut self) {
+        if let Some(leader) = self.operators.last_mut() {
+            leader.paused = true;
+            leader.deposed = true;
+            self.shared.note(&leader.name, "hangs; another takes over");
+        }
+        self.shared.monitor.two_leaders = true;
+        self.next_leader_at = Some(self.shared.now);
+    }
+
+    /// Leaders that hang go on.
+    pub fn resume(&mut self) {
+        for operator in &mut self.operators {
+            operator.paused = false;
+        }
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, seconds: i64) {
+        let end = self.shared.now + SignedDuration::from_secs(seconds);
+        while self.shared.now < end {
+            self.step();
+        }
+    }
+
+    /// Lets time pass until `condition` holds.
+    pub fn until(&mut self, what: &str, seconds: i64, condition: impl Fn(&Sim) -> bool) {
+        let end = self.shared.now + SignedDuration::from_secs(seconds);
+        while !condition(self) {
+            if self.shared.now >= end {
+                self.fail(&format!("S9: within {seconds} s it never came true that {what}"));
+            }
+            self.step();
+        }
+    }
+
+    // --- the end ---
+
+    fn check(&mut self) {
+        self.shared.monitor.check(&self.shared.server, &self.agents, &self.settings);
+        if let Some(broken) = self.shared.monitor.verdict() {
+            let broken = broken.to_owned();
+            self.fail(&broken);
+        }
+    }
+
+    /// Ends every disturbance, and lets the system come to rest: S8 and S9.
+    pub fn come_to_rest(&mut self) {
+        self.shared.server.down = false;
+        self.shared.lag = 0;
+        self.resume();
+        for operator in &mut self.operators {
+            let stalled: Vec<Kind> = operator.cache.stalled().collect();
+            for kind in stalled {
+                operator.cache.relist_kind(kind, &self.shared.server);
+            }
+        }
+        self.shared.note("sim", "comes to rest");
+        self.until("every service is ready", 3600, Sim::all_ready);
+        self.shared.monitor.two_leaders = false;
+        self.run(60);
+        self.until("nothing moves", 900, Sim::quiet);
+        self.run(200);
+        self.at_rest();
+    }
+
+    /// Every service says that it is as wanted, of its present spec, and no deleted one is left.
+    pub fn all_ready(&self) -> bool {
+        self.shared.server.all(Kind::Service).all(|(_, s)| {
+            let observed = s["status"]["observedGeneration"] == s["metadata"]["generation"];
+            let ready = s["status"]["conditions"][0]["status"] == "True";
+            observed && ready && s["metadata"]["deletionTimestamp"].is_null()
+        })
+    }
+
+    fn quiet(&self) -> bool {
+        self.shared.server.all(Kind::Task).all(|(_, t)| {
+            let settled = t["status"]["lastStatus"] == "RUNNING" || t["status"]["lastStatus"] == "STOPPED";
+            settled && t["metadata"]["deletionTimestamp"].is_null()
+        })
+    }
+
+    fn at_rest(&mut self) {
+        let mut objects = self.shared.server.gather();
+        for (host, _) in self.shared.server.leases() {
+            objects.lease_age.insert(host.clone(), std::time::Duration::ZERO);
+        }
+        let world = World::gather(&objects, NAMESPACE, "default", &self.settings, self.epoch);
+        for plan in [families::plan(&objects, NAMESPACE, self.shared.now), plan(&world, self.shared.now)] {
+            if !plan.actions.is_empty() || !plan.publications.is_empty() {
+                self.fail(&format!("S8: at rest there is still to do {:?} and to say {:?}", plan.actions, plan.publications));
+            }
+        }
+        let mut running: Vec<String> = self.tasks(|t| t.status.as_ref().is_some_and(|s| s.last_status == LastStatus::Running));
+        let mut alive: Vec<String> = Vec::new();
+        for agent in &self.agents {
+            for container in agent.engine.containers().iter().filter(|c| c.phase.is_alive()) {
+                alive.push(container.labels.get(tallyman_crds::labels::CONTAINER_TASK).cloned().unwrap_or_default());
+            }
+        }
+        running.sort();
+        alive.sort();
+        if running != alive {
+            self.fail(&format!("S9: RUNNING are {running:?}, and alive are the containers of {alive:?}"));
+        }
+    }
+
+    /// Names of the tasks for which `pick` holds.
+    pub fn tasks(&self, pick: impl Fn(&tallyman_crds::Task) -> bool) -> Vec<String> {
+        let all = self.shared.server.typed(Kind::Task);
+        let tasks = all.iter().filter_map(|o| if let Object::Task(t) = o { Some(t) } else { None });
+        tasks.filter(|t| pick(t)).filter_map(|t| t.metadata.name.clone()).collect()
+    }
+
+    /// Containers on all engines, dead ones too.
+    pub fn containers(&self) -> usize {
+        self.agents.iter().map(|a| a.engine.containers().len()).sum()
+    }
+
+    /// Ends the story with a report of how to see it again.
+    #[expect(clippy::panic, reason = "this is how a test fails")]
+    pub fn fail(&self, why: &str) -> ! {
+        panic!(
+            "\n{why}\n\nstory {} of seed {}, step {}, {}\n  {}\n\nservices:\n  {}\n\nagain: TALLYMAN_SIM_SEED={} cargo test -p tallyman-sim -- {}\n",
+            self.name,
+            self.seed,
+            self.steps,
+            self.shared.now,
+            self.shared.trace.text(),
+            self.services(),
+            self.seed,
+            self.name,
+        )
+    }
+
+    fn services(&self) -> String {
+        let lines: Vec<String> = self
+            .shared
+            .server
+            .all(Kind::Service)
+            .map(|(n, s)| format!("{n}: {} ({})", s["status"]["message"], s["status"]["conditions"][0]["reason"]))
+            .collect();
+        lines.join("\n  ")
+    }
+}
+
+fn option(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Tells a story with several seeds: `seeds` of them, or as the environment says.
+pub fn story(name: &str, seeds: u64, hosts: usize, tell: impl Fn(&mut Sim)) {
+    if let Some(seed) = option("TALLYMAN_SIM_SEED").and_then(|s| s.parse().ok()) {
+        tell(&mut Sim::new(name, seed, hosts));
+        return;
+    }
+    let seeds = option("TALLYMAN_SIM_SEEDS").and_then(|s| s.parse().ok()).unwrap_or(seeds);
+    for seed in 1..=seeds {
+        tell(&mut Sim::new(name, seed, hosts));
+    }
+}
