@@ -4,15 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::http;
 use axum::http::HeaderValue;
 use axum::http::header::USER_AGENT;
 use kube::api::{Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::Request;
+use kube::core::{Request, Status};
 use kube::{Client, Config};
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use tallyman_agent_core::Delivery;
+use tallyman_agent_core::{Delivery, Parcel};
 
 /// No answer takes longer; it is asked again.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -76,27 +77,46 @@ impl Api {
         })
     }
 
-    /// Merge-patches the status of one of our kinds. What comes back is not looked at.
-    pub async fn patch_status(&self, plural: &str, name: &str, body: &Value) -> Delivery {
-        let path = format!(
+    /// Puts a task's status in place, if the Task still has the parcel's uid.
+    pub async fn deliver(&self, parcel: &Parcel) -> Delivery {
+        let path = format!("{}/{}/status", self.path("tasks"), parcel.name);
+        let request = http::Request::patch(path)
+            .header(http::header::CONTENT_TYPE, "application/json-patch+json")
+            .header(http::header::ACCEPT, "application/json")
+            .body(parcel.json_patch().to_string().into_bytes());
+        match request {
+            Ok(request) => self.send(request).await,
+            Err(error) => Delivery::Failed(error.to_string()),
+        }
+    }
+
+    /// Merge-patches the status of the host's ContainerInstance.
+    pub async fn patch_instance(&self, body: &Value) -> Delivery {
+        let request = Request::new(self.path("containerinstances")).patch_subresource(
+            "status",
+            &self.name,
+            &PatchParams::default(),
+            &Patch::Merge(body),
+        );
+        match request {
+            Ok(request) => self.send(request).await,
+            Err(error) => Delivery::Failed(error.to_string()),
+        }
+    }
+
+    fn path(&self, plural: &str) -> String {
+        format!(
             "/apis/{}/{}/namespaces/{}/{plural}",
             tallyman_crds::GROUP,
             tallyman_crds::VERSION,
             self.namespace
-        );
-        let request = Request::new(path).patch_subresource(
-            "status",
-            name,
-            &PatchParams::default(),
-            &Patch::Merge(body),
-        );
-        let request = match request {
-            Ok(request) => request,
-            Err(error) => return Delivery::Failed(error.to_string()),
-        };
-        let answer =
-            tokio::time::timeout(PATIENCE, self.client.request::<IgnoredAny>(request)).await;
-        match answer {
+        )
+    }
+
+    /// Sends a patch. What comes back is not looked at, unless it is an error.
+    async fn send(&self, request: http::Request<Vec<u8>>) -> Delivery {
+        let call = self.client.request::<IgnoredAny>(request);
+        match tokio::time::timeout(PATIENCE, call).await {
             Ok(Ok(_)) => Delivery::Accepted,
             Ok(Err(error)) => delivery(&error),
             Err(_) => Delivery::Failed(format!("no answer within {} s", PATIENCE.as_secs())),
@@ -126,15 +146,24 @@ impl Api {
 
 /// What an error means for a report.
 fn delivery(error: &kube::Error) -> Delivery {
-    match error {
-        kube::Error::Api(status) => match status.code {
-            // 409: the uid in the patch is another one, so the Task of that uid is gone.
-            404 | 409 => Delivery::Gone,
-            403 | 422 => Delivery::Refused(status.message.clone()),
-            _ => Delivery::Failed(words(error)),
-        },
+    let kube::Error::Api(status) = error else {
+        return Delivery::Failed(words(error));
+    };
+    match status.code {
+        404 => Delivery::Gone,
+        422 if is_failed_test(status) => Delivery::Gone,
+        403 | 422 => Delivery::Refused(status.message.clone()),
         _ => Delivery::Failed(words(error)),
     }
+}
+
+/// A JSON Patch whose `test` failed: invalid, and without a word about any object. A status that a rule
+/// of the CRD or a policy refuses names the object.
+fn is_failed_test(status: &Status) -> bool {
+    status
+        .details
+        .as_ref()
+        .is_none_or(|details| details.name.is_empty() && details.causes.is_empty())
 }
 
 /// An error with its causes, once each.
@@ -153,4 +182,37 @@ pub fn words(error: &kube::Error) -> String {
         source = cause.source();
     }
     words
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn answer(status: &str) -> Delivery {
+        delivery(&kube::Error::Api(Box::new(
+            serde_json::from_str(status).unwrap(),
+        )))
+    }
+
+    #[test]
+    fn answers_mean_what_the_api_server_means() {
+        // As a 1.36 API server spelled them.
+        let failed_test = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure",
+            "message":"the server rejected our request due to an error in our request",
+            "reason":"Invalid","details":{},"code":422}"#;
+        assert_eq!(answer(failed_test), Delivery::Gone);
+        let rule = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure",
+            "message":"Task \"a\" is invalid: status.lastStatus: must not go back","reason":"Invalid",
+            "details":{"name":"a","group":"tallyman.dev","kind":"Task","causes":[
+            {"reason":"FieldValueInvalid","message":"m","field":"status.lastStatus"}]},"code":422}"#;
+        assert!(matches!(answer(rule), Delivery::Refused(_)));
+        let with = |code: u16| format!(r#"{{"status":"Failure","message":"m","code":{code}}}"#);
+        assert_eq!(answer(&with(404)), Delivery::Gone);
+        assert!(matches!(answer(&with(403)), Delivery::Refused(_)));
+        // Of a patch without resourceVersion, 409 is contention and says nothing of the Task.
+        for code in [401, 409, 429, 500, 503] {
+            assert!(matches!(answer(&with(code)), Delivery::Failed(_)), "{code}");
+        }
+    }
 }

@@ -12,10 +12,7 @@ use crate::api::Api;
 /// In words; it is tried again.
 pub async fn send(api: &Api, report: &HostReport) -> Result<(), String> {
     let body = json!({ "status": { "host": host(report) } });
-    match api
-        .patch_status("containerinstances", &api.name, &body)
-        .await
-    {
+    match api.patch_instance(&body).await {
         Delivery::Accepted => Ok(()),
         Delivery::Gone => Err(format!(
             "there is no ContainerInstance {}/{}; apply one with this name",

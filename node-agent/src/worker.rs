@@ -222,10 +222,7 @@ impl<E: Engine> Worker<E> {
             let Ok(_turn) = shared.patches.acquire().await else {
                 return (parcel, Delivery::Failed("the agent ends".to_owned()));
             };
-            let delivery = shared
-                .api
-                .patch_status("tasks", &parcel.name, &parcel.body)
-                .await;
+            let delivery = shared.api.deliver(&parcel).await;
             (parcel, delivery)
         })
     }

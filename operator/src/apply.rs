@@ -108,7 +108,10 @@ impl Applier<'_> {
                 let made = identity::prepare(self.client, self.namespace, &instance, *plan);
                 match self.timed(made).await {
                     Some(Ok(version)) => self.written("create", Kind::HostPlan, &instance.name, version),
-                    other => self.failed("create", Kind::HostPlan, &instance.name, other.and_then(Result::err)),
+                    other => {
+                        self.failed("create", Kind::HostPlan, &instance.name, other.and_then(Result::err));
+                        Outcome::Failed
+                    }
                 }
             }
             Action::WriteHostPlan { plan, patch, spec: _ } => {

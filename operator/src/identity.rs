@@ -21,7 +21,7 @@ use crate::apply::FIELD_MANAGER;
 /// Makes what is missing. Returns the resourceVersion of the HostPlan.
 ///
 /// # Errors
-/// The first write that fails; "already exists" is success.
+/// The first write that fails. "Already exists" is success when the object is this host's.
 pub async fn prepare(client: &Client, namespace: &str, instance: &Target, plan: HostPlanSpec) -> Result<u64, Error> {
     let host = instance.name.as_str();
     let identity = names::host_identity(host);
@@ -108,9 +108,17 @@ where
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    match api.create(&params, object).await {
-        Ok(o) => Ok(o.resource_version().and_then(|v| v.parse().ok()).unwrap_or(0)),
-        Err(Error::Api(s)) if s.is_already_exists() => Ok(0),
-        Err(e) => Err(e),
-    }
+    let created = match api.create(&params, object).await {
+        Ok(created) => created,
+        Err(Error::Api(s)) if s.is_already_exists() => {
+            let found = api.get(&object.name_any()).await?;
+            if found.owner_references() != object.owner_references() {
+                // It belongs to a host of the same name that was deregistered, and is about to go with it.
+                return Err(Error::Api(s));
+            }
+            found
+        }
+        Err(e) => return Err(e),
+    };
+    Ok(created.resource_version().and_then(|v| v.parse().ok()).unwrap_or(0))
 }

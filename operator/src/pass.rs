@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::Client;
-use tallyman_operator_core::{Kind, Plan, Settings, World, families, plan, world};
+use tallyman_operator_core::{Kind, Plan, Publication, Settings, World, families, plan, world};
 
 use crate::apply::{Applier, Outcome};
 use crate::events::Recorder;
@@ -21,6 +21,8 @@ use crate::snapshot::Snapshot;
 pub const COALESCE: Duration = Duration::from_millis(20);
 /// Least time between two passes of a namespace when the first one wrote nothing but status.
 const SPACING: Duration = Duration::from_millis(250);
+/// Least time between two publications of one object's counts and messages; a change of its standing goes out at once.
+const HOLD: Duration = Duration::from_secs(2);
 /// A pass runs at least this often, whatever the watches say.
 const PERIOD: Duration = Duration::from_secs(30);
 /// A failed write is tried again after this time.
@@ -34,6 +36,33 @@ struct Memory {
     next: Instant,
     earliest: Instant,
     written: BTreeMap<(Kind, String), Write>,
+    published: BTreeMap<(Kind, String), Instant>,
+}
+
+impl Memory {
+    fn new(now: Instant) -> Memory {
+        Memory { next: now, earliest: now, written: BTreeMap::new(), published: BTreeMap::new() }
+    }
+
+    /// Takes out what is held back, and says until when. The pass after that computes it anew.
+    fn hold(&mut self, publications: &mut Vec<Publication>, now: Instant) -> Option<Instant> {
+        let mut until = None::<Instant>;
+        self.published.retain(|_, at| now.duration_since(*at) < HOLD);
+        publications.retain(|p| {
+            let key = (p.target.kind, p.target.name.clone());
+            match self.published.get(&key) {
+                Some(at) if !p.urgent => {
+                    until = Some(until.map_or(*at + HOLD, |u| u.min(*at + HOLD)));
+                    false
+                }
+                Some(_) | None => {
+                    self.published.insert(key, now);
+                    true
+                }
+            }
+        });
+        until
+    }
 }
 
 /// A write of ours that the caches may not hold yet.
@@ -72,12 +101,7 @@ impl Passes {
     }
 
     fn of(&mut self, namespace: &str) -> &mut Memory {
-        let now = Instant::now();
-        self.memory.entry(namespace.to_owned()).or_insert_with(|| Memory {
-            next: now,
-            earliest: now,
-            written: BTreeMap::new(),
-        })
+        self.memory.entry(namespace.to_owned()).or_insert_with(|| Memory::new(Instant::now()))
     }
 
     /// Runs every pass that is due.
@@ -121,6 +145,8 @@ impl Passes {
             publications.extend(plan.publications);
             notes.extend(plan.notes);
         }
+        let memory = self.memory.entry(namespace.to_owned()).or_insert_with(|| Memory::new(started));
+        let held = memory.hold(&mut publications, started);
         let published = applier.publish(publications).await;
         self.recorder.record(&self.client, namespace, notes).await;
         self.health.metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
@@ -138,6 +164,9 @@ impl Passes {
         }
         memory.earliest = if acted { now } else { now + SPACING };
         memory.next = now + if failed { RETRY } else { PERIOD };
+        if let Some(until) = held {
+            memory.next = memory.next.min(until.max(memory.earliest));
+        }
         if let Some(at) = wake_at {
             let wait = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO);
             memory.next = memory.next.min(memory.earliest.max(now + wait));

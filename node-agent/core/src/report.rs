@@ -45,7 +45,7 @@ pub struct Parcel {
     pub name: String,
     /// uid of the Task: a precondition, so that a namesake is never written.
     pub uid: TaskUid,
-    /// Merge patch for the `status` subresource.
+    /// `metadata.uid`, which the Task must have, and the whole `status` that it gets.
     pub body: Value,
     /// Hash of the body.
     pub fingerprint: u64,
@@ -53,6 +53,25 @@ pub struct Parcel {
     pub ends: bool,
     /// It says RUNNING for the first time, or STOPPED: worth a line in the log.
     pub last_status: LastStatus,
+}
+
+impl Parcel {
+    /// The parcel as a JSON Patch (RFC 6902) for the `status` subresource.
+    ///
+    /// Not a merge patch: for the status subresource of a custom resource the API server takes
+    /// `metadata` from the stored object before it compares, so a uid in a merge patch is no
+    /// precondition there (seen on 1.36). A `test` operation is one; when it fails, the answer is 422
+    /// without details. The status is replaced whole, since the agent is its only writer.
+    pub fn json_patch(&self) -> Value {
+        let mut status = self.body.get("status").cloned().unwrap_or_default();
+        if let Some(fields) = status.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
+        json!([
+            { "op": "test", "path": "/metadata/uid", "value": self.uid.as_str() },
+            { "op": "add", "path": "/status", "value": status },
+        ])
+    }
 }
 
 /// Whether a status is to be sent.
@@ -183,8 +202,8 @@ fn has_news(record: &TaskRecord) -> bool {
     })
 }
 
-/// The merge patch for a status. A merge patch keeps what it does not name, so everything is named:
-/// absent values as null, lists whole.
+/// A status and the uid it is for. Everything is named, absent values as null and lists whole, so that
+/// it means the same whether it is merged or put in place of the old one.
 pub fn body(uid: &TaskUid, report: &TaskStatus) -> Value {
     let TaskStatus {
         observed_generation,

@@ -7,7 +7,7 @@
 mod engine;
 mod host;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -202,15 +202,15 @@ impl<E: Engine> Agent<E> {
         // The fence of an earlier run holds in this one.
         if let Some(saved) = self.saved_plan.take()
             && let Ok(saved) = Plan::from_json(&saved)
-            && let Err(refusal) = self.host.offer(saved, false)
         {
-            debug!(%refusal, "the plan on disk is older");
+            self.offer(saved, false);
         }
-        let known: BTreeSet<TaskUid> = self
-            .host
-            .assignment()
-            .map(|held| held.tasks.keys().cloned().collect())
-            .unwrap_or_default();
+        let counts = self.offer(plan, live);
+        self.begin_waiting();
+        counts
+    }
+
+    fn offer(&mut self, plan: Plan, live: bool) -> bool {
         let fence = plan.fence;
         let offer = match self.host.offer(plan, live) {
             Ok(offer) => offer,
@@ -219,7 +219,9 @@ impl<E: Engine> Agent<E> {
                 return false;
             }
         };
+        debug!(%fence, changed = offer.assigned.len(), gone = offer.unplanned.len(), "plan");
         self.set_live();
+        self.note_cluster();
         for complaint in &offer.complaints {
             warn!(complaint, "an entry of the plan is left out");
         }
@@ -229,30 +231,18 @@ impl<E: Engine> Agent<E> {
             self.hints = None;
             self.list_at = Instant::now();
         }
-        debug!(%fence, tasks = known.len(), changed = offer.assigned.len(), "plan");
-        self.note_cluster();
         for uid in &offer.unplanned {
             self.waiting.remove(uid);
             self.tell(uid, Told::Unplanned);
         }
-        let assignment: Vec<AssignedTask> = self
-            .host
-            .assignment()
-            .map(|held| held.tasks.values().cloned().collect())
-            .unwrap_or_default();
-        // Against the workers, not against the plan before: also after a plan that came from disk.
-        let changed: BTreeSet<&TaskUid> = offer.assigned.iter().map(|task| &task.uid).collect();
-        for task in assignment {
+        for task in offer.assigned {
             if self.workers.contains_key(&task.uid) {
-                if changed.contains(&task.uid) {
-                    self.index(&task);
-                    self.tell(&task.uid.clone(), Told::Assigned(Box::new(task)));
-                }
+                self.index(&task);
+                self.tell(&task.uid.clone(), Told::Assigned(Box::new(task)));
             } else {
                 self.waiting.insert(task.uid.clone(), task);
             }
         }
-        self.begin_waiting();
         true
     }
 
@@ -340,10 +330,21 @@ impl<E: Engine> Agent<E> {
         let uid = match done {
             Ok(uid) => uid,
             Err(failure) => {
-                // Only a bug ends a worker otherwise. Its task is taken up again with the next plan or
-                // start; its containers run on.
+                // Only a bug ends a worker otherwise. Its containers run on, and its task is taken up
+                // again with the next list.
                 error!(%failure, "a worker broke off");
                 self.workers.retain(|_, worker| !worker.is_closed());
+                let planned = self
+                    .host
+                    .assignment()
+                    .into_iter()
+                    .flat_map(|held| held.tasks.values());
+                let left: Vec<AssignedTask> = planned
+                    .filter(|task| !self.workers.contains_key(&task.uid))
+                    .cloned()
+                    .collect();
+                self.waiting
+                    .extend(left.into_iter().map(|task| (task.uid.clone(), task)));
                 return;
             }
         };

@@ -148,16 +148,18 @@ pub enum Action {
 }
 
 impl Action {
-    /// True for what cannot be taken back: the operator acts on it only when its caches hold its own last writes.
+    /// True for what cannot be taken back: the operator acts on it only when its caches hold its own last writes. That
+    /// holds for the start of a task too: its number is above the high-water mark in the Service's status, so a cache
+    /// that has the new status and not the new tasks would start all of them once more, under new names.
     pub fn destructive(&self) -> bool {
         match self {
-            Action::StopTask { .. }
+            Action::CreateTask(_)
+            | Action::StopTask { .. }
             | Action::WriteTaskStatus { .. }
             | Action::Delete(_)
             | Action::RemoveFinalizer { .. } => true,
             Action::CreateCluster(_)
             | Action::CreateRevision(_)
-            | Action::CreateTask(_)
             | Action::AddFinalizer { .. }
             | Action::PrepareHost { .. }
             | Action::WriteHostPlan { .. } => false,
@@ -211,10 +213,18 @@ impl Plan {
     /// Publishes `next` for `target` where it differs from `previous`.
     pub(crate) fn publish(&mut self, target: Target, previous: &Value, next: &Value) {
         if let Some(patch) = merge_patch(previous, next) {
-            let urgent = ["conditions", "observedGeneration"].iter().any(|k| patch.get(k).is_some());
+            let urgent = standing(previous) != standing(next);
             self.publications.push(Publication { target, patch, urgent });
         }
     }
+}
+
+/// What people and tools wait for in a status: its generation and its conditions, without their messages.
+fn standing(status: &Value) -> Vec<&Value> {
+    let conditions = status.get("conditions").and_then(Value::as_array);
+    let parts = ["type", "status", "reason", "observedGeneration"];
+    let of_conditions = conditions.into_iter().flatten().flat_map(|c| parts.map(|p| &c[p]));
+    std::iter::once(&status["observedGeneration"]).chain(of_conditions).collect()
 }
 
 /// RFC 7386 merge patch that makes `next` of `previous`; `None` when there is nothing to change.

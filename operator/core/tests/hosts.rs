@@ -89,6 +89,23 @@ fn a_stopped_task_leaves_the_plan_and_a_deleted_one_stays_until_it_was_removed()
 }
 
 #[test]
+fn tasks_that_stop_one_by_one_do_not_cost_a_plan_each() {
+    let mut bench = Bench::with_service(1, 8, 100, 200);
+    let before = bench.host_plan("host-a").generation;
+    bench.scale("web", 0);
+    bench.settle();
+    let ordered = bench.host_plan("host-a").generation;
+    assert_eq!(ordered, before + 1, "one write orders all stops");
+    for task in bench.names(Kind::Task) {
+        bench.report(&task, LastStatus::Stopped, &json!({ "stopCode": "ServiceSchedulerInitiated" }));
+        bench.settle();
+    }
+    assert!(bench.host_plan("host-a").tasks.is_empty());
+    let writes = bench.host_plan("host-a").generation - ordered;
+    assert!(writes <= 4, "8 tasks that stop one by one cost {writes} plans");
+}
+
+#[test]
 fn a_lost_mailbox_goes_on_above_what_the_agent_holds() {
     let mut bench = Bench::with_service(1, 2, 100, 200);
     let held = bench.host_plan("host-a").generation + 7;

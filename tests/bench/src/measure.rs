@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -48,8 +48,7 @@ impl fmt::Display for Round {
 /// Measures one round of `n` tasks.
 pub fn round(lab: &Lab, n: usize) -> Result<Round> {
     let host = lab.host(0);
-    let socket = format!("unix://{}", host.engine_socket().display());
-    let raw = crate::raw::up_and_down(&socket, n).context("the raw engine")?;
+    let raw = crate::raw::up_and_down(lab, n).context("the raw engine")?;
 
     apply(lab, 0)?;
     wait_until("the service to be accepted", PATIENCE, || {
@@ -88,21 +87,19 @@ fn apply(lab: &Lab, n: usize) -> Result<()> {
     Ok(())
 }
 
-/// Scales to `n`; seconds until the engine has as many running containers, and the writes until the service is steady.
+/// Scales to `n`; seconds until the last container started or ended, by the engine's own times, and the writes until the
+/// service is steady. Nothing is polled meanwhile: one `kubectl wait` holds one watch.
 fn scale(lab: &Lab, n: usize) -> Result<(f64, BTreeMap<String, u64>)> {
     let log = lab.audit()?.from_now()?;
-    let started = Instant::now();
-    lab.kubectl().ok(["scale", "services.tallyman.dev/bench", &format!("--replicas={n}"), "-n", lab.namespace()])?;
-    let host = lab.host(0);
-    wait_until(format!("{n} running containers"), PATIENCE, || {
-        Ok(host.docker_ok(["ps", "--quiet"])?.lines().count() == n)
-    })?;
-    let seconds = started.elapsed().as_secs_f64();
-    wait_until("the service to be steady", PATIENCE, || {
-        let s = service(lab)?;
-        let steady = s["status"]["conditions"][0]["status"] == "True";
-        Ok(steady && s["status"]["runningCount"] == n && s["status"]["pendingCount"] == 0)
-    })?;
+    let started = SystemTime::now();
+    let kubectl = |args: &[&str]| lab.kubectl().ok(args.iter().copied().chain(["-n", lab.namespace()]));
+    kubectl(&["scale", "services.tallyman.dev/bench", &format!("--replicas={n}")])?;
+    let count = format!("--for=jsonpath={{.status.runningCount}}={n}");
+    kubectl(&["wait", &count, "--for=condition=Ready", "services.tallyman.dev/bench", "--timeout=300s"])?;
+    let seconds = last(lab, "label=tallyman.dev/task", n > 0)?
+        .duration_since(started)
+        .context("the engine's clock is behind")?
+        .as_secs_f64();
     let mut writes = BTreeMap::new();
     for (request, count) in log.counts()? {
         // What keeps hosts and the leader alive is no part of the work, and neither is kubectl's own scale.
@@ -113,6 +110,20 @@ fn scale(lab: &Lab, n: usize) -> Result<(f64, BTreeMap<String, u64>)> {
     }
     ensure!(!writes.is_empty(), "the audit log shows no write of ours");
     Ok((seconds, writes))
+}
+
+/// When the last container with `label` started, or ended.
+pub fn last(lab: &Lab, label: &str, up: bool) -> Result<SystemTime> {
+    let host = lab.host(0);
+    let ids = host.docker_ok(["ps", "--all", "--quiet", "--filter", label])?;
+    let format = if up { "{{.State.StartedAt}}" } else { "{{.State.FinishedAt}}" };
+    let times = host.docker_ok(["inspect", "--format", format].into_iter().chain(ids.lines()))?;
+    let mut last = SystemTime::UNIX_EPOCH;
+    for line in times.lines() {
+        let at: jiff::Timestamp = line.trim().parse().with_context(|| format!("docker printed '{line}'"))?;
+        last = last.max(at.into());
+    }
+    Ok(last)
 }
 
 /// Engine requests by verb, as the agent counts them.

@@ -2,30 +2,37 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use tallyman_agent_docker::{DockerEngine, Settings};
 use tallyman_agent_engine::{ContainerSpec, Engine, EngineError};
+use tallyman_lab::Lab;
 
 const WORKERS: usize = 8;
 const LABEL: (&str, &str) = ("tallyman.dev/bench", "raw");
 
-/// Seconds to create and start `n` containers, and to stop and remove them.
-pub fn up_and_down(socket: &str, n: usize) -> Result<(f64, f64)> {
+/// Seconds until the last of `n` containers started, and until the last ended, by the engine's own times.
+pub fn up_and_down(lab: &Lab, n: usize) -> Result<(f64, f64)> {
+    let socket = format!("unix://{}", lab.host(0).engine_socket().display());
+    let label = format!("label={}={}", LABEL.0, LABEL.1);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let engine = Arc::new(DockerEngine::new(socket, Settings::default()).context("no engine")?);
-        let started = Instant::now();
+        let engine = Arc::new(DockerEngine::new(&socket, Settings::default()).context("no engine")?);
+        let since = |started: SystemTime, up| -> Result<f64> {
+            let last = crate::measure::last(lab, &label, up)?;
+            Ok(last.duration_since(started).context("the engine's clock is behind")?.as_secs_f64())
+        };
+        let started = SystemTime::now();
         each(n, &engine, |engine, name| async move {
             engine.create(&spec(&name)).await?;
             engine.start(&name).await
         })
         .await?;
-        let up = started.elapsed().as_secs_f64();
-        let started = Instant::now();
+        let up = since(started, true)?;
+        let started = SystemTime::now();
         each(n, &engine, |engine, name| async move { engine.stop(&name, Duration::from_secs(2)).await }).await?;
-        let down = started.elapsed().as_secs_f64();
+        let down = since(started, false)?;
         each(n, &engine, |engine, name| async move { engine.remove(&name).await }).await?;
         Ok((up, down))
     })

@@ -128,7 +128,7 @@ impl Monitor {
         let by_itself = record.stop.as_ref().is_some_and(|s| {
             matches!(s.code, Some(StopCode::EssentialContainerExited | StopCode::TaskFailedToStart))
         });
-        let unknown = record.condemned && !exists(server, &machine.task().uid);
+        let unknown = record.condemned && !wanted_by_anyone(server, &machine.task().uid);
         let task = server.get(Kind::Task, &machine.task().name);
         let wanted = task.filter(|t| t["metadata"]["uid"] == machine.task().uid.as_str()).is_none_or(|t| {
             t["spec"]["desiredStatus"] == "STOPPED"
@@ -143,8 +143,8 @@ impl Monitor {
 
     /// S10: the agent stops a container that no plan knows.
     pub(crate) fn condemned(&mut self, server: &Server, task: &TaskUid, container: &str) {
-        if exists(server, task) {
-            self.broken("S10", format!("container {container} was condemned and its Task exists"));
+        if wanted_by_anyone(server, task) {
+            self.broken("S10", format!("container {container} was condemned and its Task is to run"));
         }
     }
 
@@ -214,8 +214,9 @@ impl Monitor {
     }
 }
 
-fn exists(server: &Server, task: &TaskUid) -> bool {
-    server.all(Kind::Task).any(|(_, t)| t["metadata"]["uid"] == task.as_str())
+fn wanted_by_anyone(server: &Server, task: &TaskUid) -> bool {
+    let mut all = server.all(Kind::Task);
+    all.any(|(_, t)| t["metadata"]["uid"] == task.as_str() && t["status"]["lastStatus"] != "STOPPED")
 }
 
 fn true_bounds(server: &Server, service: &str) -> Option<Bounds> {

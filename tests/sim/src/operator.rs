@@ -146,8 +146,18 @@ impl Operator {
             }
             self.wake_at = [self.wake_at, plan.wake_at].into_iter().flatten().min();
             self.acted |= !plan.actions.is_empty();
-            // They go out concurrently: any order must do.
-            shared.rng.shuffle(&mut plan.actions);
+            // They go out concurrently: any order must do. Only the starts of tasks begin in order, so that a leader
+            // that hangs among them leaves the next numbers, and no gaps, to its successor, whose names then collide.
+            let (starts, mut others): (Vec<_>, Vec<_>) =
+                plan.actions.into_iter().partition(|a| matches!(a, Action::CreateTask(_)));
+            shared.rng.shuffle(&mut others);
+            plan.actions = others;
+            let mut at = 0;
+            for start in starts {
+                at += shared.rng.below(plan.actions.len() + 1 - at);
+                plan.actions.insert(at, start);
+                at += 1;
+            }
             self.queue.extend(plan.actions.into_iter().map(|a| Write::Act(Box::new(a))));
             publications.extend(plan.publications);
         }

@@ -57,6 +57,12 @@ impl TaskMachine {
             next.desired = self.task.desired.clone();
         }
         next.remove |= self.task.remove;
+        if next.planned && !self.task.planned {
+            // The plan had forgotten it and knows it again: its end may be unknown again, too (an API
+            // server restored from a backup). Telling it twice does no harm.
+            self.record.acknowledged = None;
+            self.record.end_acknowledged = false;
+        }
         if let (TaskBody::Runnable(_), TaskBody::Refused(_)) = (&self.task.body, &next.body) {
             next.body = self.task.body.clone();
             next.family.clone_from(&self.task.family);

@@ -254,7 +254,7 @@ impl Server {
         }
         if new == *old {
             // As etcd: a write that changes nothing makes no version and no event.
-            return Ok(self.version);
+            return Ok(old["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok()).unwrap_or(0));
         }
         let held = new["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
         if !new["metadata"]["deletionTimestamp"].is_null() && !held {
