@@ -58,9 +58,9 @@ fn main() -> ExitCode {
         }
     };
     logging::start(parsed.settings.log_level, options.log_format);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(4)
+    // One thread: all the work is waiting, and each further thread costs a heap of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(2)
         .enable_all()
         .build();
     let outcome = match runtime {

@@ -26,8 +26,8 @@ use crate::ledger::Ledger;
 
 /// Containers that are created and started at once, over all tasks.
 pub const SLOTS: usize = 8;
-/// Patches of task statuses at once, over all tasks.
-pub const PATCHES: usize = 16;
+/// Patches of task statuses at once, over all tasks. Each needs a connection of its own (HTTP/1.1).
+pub const PATCHES: usize = 8;
 /// Nothing sleeps longer: a clock that jumps is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
 
