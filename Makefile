@@ -25,12 +25,15 @@ lint: ## Formatting, warnings, documentation
 unit: ## What needs neither Docker nor an API server
 	$(CARGO) test --workspace
 
+# One set of features for all of these, so that nothing is built twice.
+REAL := $(CARGO) test --workspace --all-features
+
 real: tools ## What needs root, the control plane and both engines
-	$(CARGO) build --workspace
-	$(LAB) with --control-plane -- $(CARGO) test -p tallyman-crds --features real --test apiserver
-	$(LAB) with --engines -- $(CARGO) test -p tallyman-agent-docker --features real
-	$(CARGO) test -p tallyman-lab --features real --test real
-	$(CARGO) test -p tallyman-e2e --features real --test e2e
+	$(CARGO) build --workspace --all-features
+	$(LAB) with --control-plane -- $(REAL) --test apiserver
+	$(LAB) with --engines -- $(REAL) --test conformance --test pulls
+	$(REAL) --test real
+	$(REAL) --test e2e
 
 bench: tools ## Measure against the raw engine; writes docs/benchmarks.md
 	$(CARGO) build --release --workspace

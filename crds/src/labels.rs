@@ -35,7 +35,7 @@ pub const CONTAINER_INSTANCE_UID: &str = "tallyman.dev/container-instance-uid";
 /// On a container: which attempt of the container it is, from 1.
 pub const CONTAINER_ATTEMPT: &str = "tallyman.dev/attempt";
 
-/// Engine labels as ECS sets them (ecs-semantics 1.10).
+/// Engine labels as ECS sets them (ECS agent introspection).
 pub mod ecs {
     /// Task identity; here `<namespace>/<task>`.
     pub const TASK_ARN: &str = "com.amazonaws.ecs.task-arn";

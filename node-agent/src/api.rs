@@ -50,7 +50,7 @@ pub async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
             .await
             .context("no way to the API server: give --kubeconfig, or set KUBECONFIG")?,
     };
-    // Retries are ours: the client's own may keep a call for minutes (ecosystem 2.2).
+    // Retries are ours: the client's own may keep a call for minutes.
     config.default_retry = false;
     config.connect_timeout = Some(LEASE_PATIENCE);
     let agent = concat!("tallyman-agent/", env!("CARGO_PKG_VERSION"));

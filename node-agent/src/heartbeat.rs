@@ -1,7 +1,7 @@
 //! The host's Lease: the one sign of life that the operator goes by.
 //!
 //! A task and a client of its own, so that neither a burst of reports nor a slow engine delays it
-//! (reliability-security 3.3).
+//!.
 
 use std::time::Duration;
 

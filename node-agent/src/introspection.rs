@@ -1,5 +1,5 @@
 //! HTTP for the host itself: health checks, and the introspection API that ECS hosts have
-//! (ecs-semantics 1.10). Answers come from memory; the engine is never asked.
+//! (ECS agent introspection). Answers come from memory; the engine is never asked.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -65,11 +65,12 @@ impl Applier<'_> {
             .await
     }
 
-    /// Publishes statuses.
+    /// Publishes statuses. The resourceVersion is the precondition: on a status subresource the API server does not
+    /// compare a uid, and a namesake made since would be given the status of the one before.
     pub async fn publish(&self, publications: Vec<Publication>) -> Vec<Outcome> {
         futures::stream::iter(publications)
             .map(|p| async move {
-                let body = json!({ "metadata": { "uid": p.target.uid }, "status": p.patch });
+                let body = json!({ "metadata": preconditions(&p.target), "status": p.patch });
                 self.patch_status(&p.target, body).await
             })
             .buffer_unordered(CONCURRENT)
@@ -85,7 +86,8 @@ impl Applier<'_> {
         match action {
             Action::CreateCluster(object) => self.create::<Cluster>(Kind::Cluster, &object).await,
             Action::CreateRevision(object) => {
-                self.create::<TaskDefinitionRevision>(Kind::TaskDefinitionRevision, &object).await
+                self.create::<TaskDefinitionRevision>(Kind::TaskDefinitionRevision, &object)
+                    .await
             }
             Action::CreateTask(object) => self.create::<Task>(Kind::Task, &object).await,
             Action::StopTask { task, code, reason } => {
@@ -98,23 +100,36 @@ impl Applier<'_> {
                 self.patch_status(&task, body).await
             }
             Action::Delete(target) => self.delete(&target).await,
-            Action::AddFinalizer { target, finalizer, label } => {
-                self.finalizer(&target, finalizer, true, label).await
-            }
+            Action::AddFinalizer {
+                target,
+                finalizer,
+                label,
+            } => self.finalizer(&target, finalizer, true, label).await,
             Action::RemoveFinalizer { target, finalizer } => {
                 self.finalizer(&target, finalizer, false, None).await
             }
             Action::PrepareHost { instance, plan } => {
                 let made = identity::prepare(self.client, self.namespace, &instance, *plan);
                 match self.timed(made).await {
-                    Some(Ok(version)) => self.written("create", Kind::HostPlan, &instance.name, version),
+                    Some(Ok(version)) => {
+                        self.written("create", Kind::HostPlan, &instance.name, version)
+                    }
                     other => {
-                        self.failed("create", Kind::HostPlan, &instance.name, other.and_then(Result::err));
+                        self.failed(
+                            "create",
+                            Kind::HostPlan,
+                            &instance.name,
+                            other.and_then(Result::err),
+                        );
                         Outcome::Failed
                     }
                 }
             }
-            Action::WriteHostPlan { plan, patch, spec: _ } => {
+            Action::WriteHostPlan {
+                plan,
+                patch,
+                spec: _,
+            } => {
                 let body = json!({ "metadata": preconditions(&plan), "spec": patch });
                 self.patch(&plan, body).await
             }
@@ -139,14 +154,17 @@ impl Applier<'_> {
 
     async fn patch(&self, target: &Target, body: Value) -> Outcome {
         let api = self.api(target.kind);
-        let result = self.timed(api.patch(&target.name, &PatchParams::default(), &Patch::Merge(body))).await;
+        let result = self
+            .timed(api.patch(&target.name, &PatchParams::default(), &Patch::Merge(body)))
+            .await;
         self.result("patch", target, result)
     }
 
     async fn patch_status(&self, target: &Target, body: Value) -> Outcome {
         let api = self.api(target.kind);
-        let result =
-            self.timed(api.patch_status(&target.name, &PatchParams::default(), &Patch::Merge(body))).await;
+        let result = self
+            .timed(api.patch_status(&target.name, &PatchParams::default(), &Patch::Merge(body)))
+            .await;
         self.result("patch", target, result)
     }
 
@@ -158,12 +176,22 @@ impl Applier<'_> {
             }),
             ..DeleteParams::background()
         };
-        match self.timed(self.api(target.kind).delete(&target.name, &params)).await {
+        match self
+            .timed(self.api(target.kind).delete(&target.name, &params))
+            .await
+        {
             Some(Ok(_)) => {
-                self.health.metrics.wrote("delete", target.kind.plural(), "ok");
+                self.health
+                    .metrics
+                    .wrote("delete", target.kind.plural(), "ok");
                 Outcome::Settled
             }
-            other => self.failed("delete", target.kind, &target.name, other.and_then(Result::err)),
+            other => self.failed(
+                "delete",
+                target.kind,
+                &target.name,
+                other.and_then(Result::err),
+            ),
         }
     }
 
@@ -199,21 +227,33 @@ impl Applier<'_> {
             if let Some((key, value)) = label {
                 body["metadata"]["labels"] = json!({ key: value });
             }
-            api.patch(&target.name, &PatchParams::default(), &Patch::Merge(body)).await.map(Some)
+            api.patch(&target.name, &PatchParams::default(), &Patch::Merge(body))
+                .await
+                .map(Some)
         };
         match self.timed(call).await {
             Some(Ok(None)) => Outcome::Settled,
             // The object may be gone with its last finalizer: nothing to wait for.
             Some(Ok(Some(_))) if !add => {
-                self.health.metrics.wrote("patch", target.kind.plural(), "ok");
+                self.health
+                    .metrics
+                    .wrote("patch", target.kind.plural(), "ok");
                 Outcome::Settled
             }
             Some(Ok(Some(o))) => self.written("patch", target.kind, &target.name, version(&o)),
-            other => self.failed("patch", target.kind, &target.name, other.and_then(Result::err)),
+            other => self.failed(
+                "patch",
+                target.kind,
+                &target.name,
+                other.and_then(Result::err),
+            ),
         }
     }
 
-    async fn timed<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Option<Result<T, Error>> {
+    async fn timed<T>(
+        &self,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Option<Result<T, Error>> {
         tokio::time::timeout(CALL_TIMEOUT, call).await.ok()
     }
 
@@ -231,7 +271,12 @@ impl Applier<'_> {
 
     fn written(&self, verb: &'static str, kind: Kind, name: &str, version: u64) -> Outcome {
         self.health.metrics.wrote(verb, kind.plural(), "ok");
-        Outcome::Written { kind, name: name.to_owned(), version, created: verb == "create" }
+        Outcome::Written {
+            kind,
+            name: name.to_owned(),
+            version,
+            created: verb == "create",
+        }
     }
 
     /// `None`: no answer in time.
@@ -245,16 +290,33 @@ impl Applier<'_> {
         self.health.metrics.wrote(verb, kind.plural(), result);
         if matches!(outcome, Outcome::Failed) {
             let error = error.map_or_else(|| "no answer in time".to_owned(), |e| e.to_string());
-            tracing::warn!(verb, kind = kind.as_str(), namespace = self.namespace, name, error, "write failed");
+            tracing::warn!(
+                verb,
+                kind = kind.as_str(),
+                namespace = self.namespace,
+                name,
+                error,
+                "write failed"
+            );
         } else {
-            tracing::debug!(verb, kind = kind.as_str(), namespace = self.namespace, name, result, "write settled");
+            tracing::debug!(
+                verb,
+                kind = kind.as_str(),
+                namespace = self.namespace,
+                name,
+                result,
+                "write settled"
+            );
         }
         outcome
     }
 }
 
 fn manager() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
 }
 
 fn preconditions(target: &Target) -> Value {
@@ -262,5 +324,8 @@ fn preconditions(target: &Target) -> Value {
 }
 
 fn version<K: ResourceExt>(object: &K) -> u64 {
-    object.resource_version().and_then(|v| v.parse().ok()).unwrap_or(0)
+    object
+        .resource_version()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0)
 }

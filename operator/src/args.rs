@@ -24,7 +24,11 @@ pub struct Args {
     pub http_address: std::net::SocketAddr,
 
     /// Namespace of the Lease by which one of several operators leads.
-    #[arg(long, env = "TALLYMAN_LEASE_NAMESPACE", default_value = "tallyman-system")]
+    #[arg(
+        long,
+        env = "TALLYMAN_LEASE_NAMESPACE",
+        default_value = "tallyman-system"
+    )]
     pub lease_namespace: String,
 
     /// How long a leader that is not heard of keeps the lead.

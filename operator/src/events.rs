@@ -1,4 +1,4 @@
-//! Delivers the sentences of the core as Kubernetes events. It says each once in six hours (ecs-semantics 1.18).
+//! Delivers the sentences of the core as Kubernetes events. It says each once in six hours (ECS service event messages).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -27,7 +27,10 @@ pub struct Recorder {
 impl Recorder {
     /// A recorder that signs as `instance`.
     pub fn new(instance: String) -> Recorder {
-        Recorder { instance, ..Recorder::default() }
+        Recorder {
+            instance,
+            ..Recorder::default()
+        }
     }
 
     /// Records `notes` on objects of `namespace`. An event that cannot be written is logged and dropped: conditions
@@ -75,13 +78,21 @@ impl Recorder {
         let now = jiff::Timestamp::now();
         let mut text = note.message;
         if text.len() > LONGEST {
-            let cut = (0..=LONGEST).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+            let cut = (0..=LONGEST)
+                .rev()
+                .find(|i| text.is_char_boundary(*i))
+                .unwrap_or(0);
             text.truncate(cut);
             text.push_str("...");
         }
         Event {
             metadata: ObjectMeta {
-                name: Some(format!("{}.{:x}{:x}", note.target.name, now.as_nanosecond(), self.count)),
+                name: Some(format!(
+                    "{}.{:x}{:x}",
+                    note.target.name,
+                    now.as_nanosecond(),
+                    self.count
+                )),
                 namespace: Some(namespace.to_owned()),
                 ..ObjectMeta::default()
             },
@@ -93,7 +104,11 @@ impl Recorder {
             reporting_controller: Some("tallyman.dev/operator".to_owned()),
             reporting_instance: Some(self.instance.clone()),
             regarding: Some(ObjectReference {
-                api_version: Some(format!("{}/{}", tallyman_crds::GROUP, tallyman_crds::VERSION)),
+                api_version: Some(format!(
+                    "{}/{}",
+                    tallyman_crds::GROUP,
+                    tallyman_crds::VERSION
+                )),
                 kind: Some(note.target.kind.as_str().to_owned()),
                 name: Some(note.target.name),
                 namespace: Some(namespace.to_owned()),

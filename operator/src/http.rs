@@ -73,7 +73,10 @@ async fn healthz(State(health): State<Arc<Health>>) -> impl IntoResponse {
     if silent < SILENCE_MS {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("the main loop is silent for {silent} ms\n"))
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the main loop is silent for {silent} ms\n"),
+        )
     }
 }
 
@@ -81,7 +84,10 @@ async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
     if health.synced.load(Ordering::Relaxed) {
         (StatusCode::OK, "ok\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the caches are not filled yet\n",
+        )
     }
 }
 

@@ -22,7 +22,12 @@ use crate::apply::FIELD_MANAGER;
 ///
 /// # Errors
 /// The first write that fails. "Already exists" is success when the object is this host's.
-pub async fn prepare(client: &Client, namespace: &str, instance: &Target, plan: HostPlanSpec) -> Result<u64, Error> {
+pub async fn prepare(
+    client: &Client,
+    namespace: &str,
+    instance: &Target,
+    plan: HostPlanSpec,
+) -> Result<u64, Error> {
     let host = instance.name.as_str();
     let identity = names::host_identity(host);
     let metadata = |name: &str| ObjectMeta {
@@ -48,9 +53,21 @@ pub async fn prepare(client: &Client, namespace: &str, instance: &Target, plan: 
         ..ServiceAccount::default()
     };
     create(client, namespace, &account).await?;
-    let secret = Secret { metadata: metadata(&identity), type_: Some("tallyman.dev/host".to_owned()), ..Secret::default() };
+    let secret = Secret {
+        metadata: metadata(&identity),
+        type_: Some("tallyman.dev/host".to_owned()),
+        ..Secret::default()
+    };
     create(client, namespace, &secret).await?;
-    create(client, namespace, &Role { metadata: metadata(&identity), rules: Some(rules(host)) }).await?;
+    create(
+        client,
+        namespace,
+        &Role {
+            metadata: metadata(&identity),
+            rules: Some(rules(host)),
+        },
+    )
+    .await?;
     let binding = RoleBinding {
         metadata: metadata(&identity),
         role_ref: RoleRef {
@@ -66,7 +83,10 @@ pub async fn prepare(client: &Client, namespace: &str, instance: &Target, plan: 
         }]),
     };
     create(client, namespace, &binding).await?;
-    let lease = Lease { metadata: metadata(&identity), spec: Some(LeaseSpec::default()) };
+    let lease = Lease {
+        metadata: metadata(&identity),
+        spec: Some(LeaseSpec::default()),
+    };
     create(client, namespace, &lease).await?;
     let mut object = HostPlan::new(host, plan);
     object.metadata = metadata(host);
@@ -90,9 +110,19 @@ fn rules(host: &str) -> Vec<PolicyRule> {
     vec![
         rule(ours, "hostplans", Some(host), &["get", "list", "watch"]),
         rule(ours, "containerinstances", Some(host), &["get"]),
-        rule(ours, "containerinstances/status", Some(host), &["get", "patch"]),
+        rule(
+            ours,
+            "containerinstances/status",
+            Some(host),
+            &["get", "patch"],
+        ),
         rule(ours, "tasks/status", None, &["get", "patch"]),
-        rule("coordination.k8s.io", "leases", Some(&identity), &["get", "update", "patch"]),
+        rule(
+            "coordination.k8s.io",
+            "leases",
+            Some(&identity),
+            &["get", "update", "patch"],
+        ),
         rule("", "secrets", Some(&identity), &["get", "list", "watch"]),
         rule("", "serviceaccounts/token", Some(&identity), &["create"]),
     ]
@@ -107,7 +137,10 @@ where
         + std::fmt::Debug,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
     let created = match api.create(&params, object).await {
         Ok(created) => created,
         Err(Error::Api(s)) if s.is_already_exists() => {
@@ -120,5 +153,8 @@ where
         }
         Err(e) => return Err(e),
     };
-    Ok(created.resource_version().and_then(|v| v.parse().ok()).unwrap_or(0))
+    Ok(created
+        .resource_version()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0))
 }

@@ -35,7 +35,12 @@ pub struct Lead {
 impl Candidate {
     /// A candidate called `identity`. `client` must not retry by itself: a late renewal is worse than a failed one.
     pub fn new(client: Client, namespace: &str, identity: String, duration: Duration) -> Candidate {
-        Candidate { api: Api::namespaced(client, namespace), identity, duration, observed: None }
+        Candidate {
+            api: Api::namespaced(client, namespace),
+            identity,
+            duration,
+            observed: None,
+        }
     }
 
     /// How often to try.
@@ -59,12 +64,21 @@ impl Candidate {
             .context("cannot read the leader's Lease")?;
         let Some(current) = found else {
             let lease = Lease {
-                metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
+                metadata: ObjectMeta {
+                    name: Some(NAME.to_owned()),
+                    ..ObjectMeta::default()
+                },
                 spec: Some(self.spec(floor + 1)),
             };
-            return self.write(self.api.create(&PostParams::default(), &lease)).await;
+            return self
+                .write(self.api.create(&PostParams::default(), &lease))
+                .await;
         };
-        let version = current.metadata.resource_version.clone().unwrap_or_default();
+        let version = current
+            .metadata
+            .resource_version
+            .clone()
+            .unwrap_or_default();
         let spec = current.spec.clone().unwrap_or_default();
         let free = spec.holder_identity.as_deref().is_none_or(str::is_empty);
         let expired = match &self.observed {
@@ -78,8 +92,12 @@ impl Candidate {
             return Ok(None);
         }
         let epoch = i64::from(spec.lease_transitions.unwrap_or(0)).max(floor) + 1;
-        let lease = Lease { spec: Some(self.spec(epoch)), ..current };
-        self.write(self.api.replace(NAME, &PostParams::default(), &lease)).await
+        let lease = Lease {
+            spec: Some(self.spec(epoch)),
+            ..current
+        };
+        self.write(self.api.replace(NAME, &PostParams::default(), &lease))
+            .await
     }
 
     /// Renews the lead.
@@ -88,7 +106,10 @@ impl Candidate {
     /// Somebody else leads, or the API server could not be reached in time: the caller gives up the lead when this
     /// goes on for longer than two thirds of the Lease's duration.
     pub async fn renew(&self, lead: &mut Lead) -> Result<(), RenewError> {
-        let lease = Lease { spec: Some(self.spec(lead.epoch)), ..lead.lease.clone() };
+        let lease = Lease {
+            spec: Some(self.spec(lead.epoch)),
+            ..lead.lease.clone()
+        };
         let params = PostParams::default();
         match timeout(self.call_timeout(), self.api.replace(NAME, &params, &lease)).await {
             Ok(Ok(lease)) => {
@@ -97,7 +118,11 @@ impl Candidate {
             }
             Ok(Err(Error::Api(status))) if status.is_conflict() || status.is_not_found() => {
                 // Our own renewal may have been stored without our seeing the answer.
-                let live = self.api.get(NAME).await.map_err(|e| RenewError::Unreachable(e.to_string()))?;
+                let live = self
+                    .api
+                    .get(NAME)
+                    .await
+                    .map_err(|e| RenewError::Unreachable(e.to_string()))?;
                 let ours = live.spec.as_ref().is_some_and(|s| {
                     s.holder_identity.as_deref() == Some(&self.identity)
                         && s.lease_transitions.map(i64::from) == Some(lead.epoch)
@@ -110,7 +135,9 @@ impl Candidate {
                 }
             }
             Ok(Err(e)) => Err(RenewError::Unreachable(e.to_string())),
-            Err(_) => Err(RenewError::Unreachable("the API server did not answer in time".to_owned())),
+            Err(_) => Err(RenewError::Unreachable(
+                "the API server did not answer in time".to_owned(),
+            )),
         }
     }
 
@@ -118,7 +145,10 @@ impl Candidate {
     pub async fn release(&self, lead: Lead) {
         let mut spec = self.spec(lead.epoch);
         spec.holder_identity = None;
-        let lease = Lease { spec: Some(spec), ..lead.lease };
+        let lease = Lease {
+            spec: Some(spec),
+            ..lead.lease
+        };
         if let Err(e) = self.api.replace(NAME, &PostParams::default(), &lease).await {
             tracing::warn!(error = %e, "could not give the lead back; the next leader waits for the lease to expire");
         }
@@ -139,12 +169,21 @@ impl Candidate {
         &self,
         call: impl Future<Output = Result<Lease, Error>>,
     ) -> anyhow::Result<Option<Lead>> {
-        match timeout(self.call_timeout(), call).await.context("taking the lead timed out")? {
+        match timeout(self.call_timeout(), call)
+            .await
+            .context("taking the lead timed out")?
+        {
             Ok(lease) => {
-                let epoch = lease.spec.as_ref().and_then(|s| s.lease_transitions).map_or(1, i64::from);
+                let epoch = lease
+                    .spec
+                    .as_ref()
+                    .and_then(|s| s.lease_transitions)
+                    .map_or(1, i64::from);
                 Ok(Some(Lead { epoch, lease }))
             }
-            Err(Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(None),
+            Err(Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
+                Ok(None)
+            }
             Err(e) => Err(e).context("cannot write the leader's Lease"),
         }
     }

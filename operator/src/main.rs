@@ -32,11 +32,13 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     init_log(&args.log_format);
     let config = config(&args).await?;
-    let client = Client::try_from(config.clone()).context("cannot make a client for the API server")?;
+    let client =
+        Client::try_from(config.clone()).context("cannot make a client for the API server")?;
     // Leases are read and written by a client that does not retry behind our back.
     let mut impatient = config;
     impatient.default_retry = false;
-    let lease_client = Client::try_from(impatient).context("cannot make a client for the API server")?;
+    let lease_client =
+        Client::try_from(impatient).context("cannot make a client for the API server")?;
 
     let health = Arc::new(Health::new());
     let server = tokio::spawn(http::serve(args.http_address, health.clone()));
@@ -47,9 +49,19 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
-async fn operate(args: &Args, client: Client, lease_client: Client, health: Arc<Health>) -> anyhow::Result<()> {
+async fn operate(
+    args: &Args,
+    client: Client,
+    lease_client: Client,
+    health: Arc<Health>,
+) -> anyhow::Result<()> {
     let dirty = Arc::new(Dirty::default());
-    let snapshot = Snapshot::start(&client, lease_client.clone(), args.namespace.as_deref(), &dirty);
+    let snapshot = Snapshot::start(
+        &client,
+        lease_client.clone(),
+        args.namespace.as_deref(),
+        &dirty,
+    );
     tokio::select! {
         ready = snapshot.ready() => ready?,
         () = beat_forever(&health) => {}
@@ -59,8 +71,12 @@ async fn operate(args: &Args, client: Client, lease_client: Client, health: Arc<
     tracing::info!("caches filled");
 
     let identity = identity_of_this_copy();
-    let mut candidate =
-        Candidate::new(lease_client, &args.lease_namespace, identity.clone(), args.lease_duration);
+    let mut candidate = Candidate::new(
+        lease_client,
+        &args.lease_namespace,
+        identity.clone(),
+        args.lease_duration,
+    );
     let mut lead = loop {
         health.beat();
         match candidate.acquire(snapshot.highest_epoch()).await {
@@ -122,7 +138,9 @@ async fn work(
     while !*stopping.borrow() {
         health.beat();
         passes.run(&mut snapshot).await;
-        let due = passes.due().unwrap_or_else(|| Instant::now() + Duration::from_secs(10));
+        let due = passes
+            .due()
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(10));
         let due = due.min(Instant::now() + Duration::from_secs(10));
         tokio::select! {
             () = tokio::time::sleep_until(due.into()) => {}
@@ -144,12 +162,17 @@ async fn keep_lead(candidate: &Candidate, lead: &mut Lead, duration: Duration) -
         let left = deadline.saturating_sub(renewed.elapsed());
         match tokio::time::timeout(left, candidate.renew(lead)).await {
             Ok(Ok(())) => renewed = Instant::now(),
-            Ok(Err(RenewError::Deposed)) => return anyhow::anyhow!("lost the lead: another operator took it"),
+            Ok(Err(RenewError::Deposed)) => {
+                return anyhow::anyhow!("lost the lead: another operator took it");
+            }
             Ok(Err(error)) => tracing::warn!(%error, "lead not renewed"),
             Err(_) => {}
         }
         if renewed.elapsed() >= deadline {
-            return anyhow::anyhow!("lost the lead: it could not be renewed for {} s", deadline.as_secs());
+            return anyhow::anyhow!(
+                "lost the lead: it could not be renewed for {} s",
+                deadline.as_secs()
+            );
         }
     }
 }
@@ -178,12 +201,21 @@ async fn config(args: &Args) -> anyhow::Result<Config> {
 
 /// Host name, process and start time: a restarted operator is another candidate.
 fn identity_of_this_copy() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "unknown".to_owned());
-    format!("{}_{}_{}", host.trim(), std::process::id(), jiff::Timestamp::now().as_millisecond())
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .unwrap_or_else(|_| "unknown".to_owned());
+    format!(
+        "{}_{}_{}",
+        host.trim(),
+        std::process::id(),
+        jiff::Timestamp::now().as_millisecond()
+    )
 }
 
 async fn terminated() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -195,6 +227,12 @@ async fn terminated() {
 fn init_log(format: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if format == "json" { builder.json().init() } else { builder.init() }
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if format == "json" {
+        builder.json().init()
+    } else {
+        builder.init()
+    }
 }

@@ -43,21 +43,41 @@ impl Metrics {
             leader: Gauge::default(),
             registry: Mutex::new(Registry::default()),
         };
-        registry.register("api_writes", "Writes to the API server", metrics.writes.clone());
-        registry.register("pass_seconds", "Duration of a pass", metrics.pass_seconds.clone());
+        registry.register(
+            "api_writes",
+            "Writes to the API server",
+            metrics.writes.clone(),
+        );
+        registry.register(
+            "pass_seconds",
+            "Duration of a pass",
+            metrics.pass_seconds.clone(),
+        );
         registry.register("leader", "1 while this copy leads", metrics.leader.clone());
-        Metrics { registry: Mutex::new(registry), ..metrics }
+        Metrics {
+            registry: Mutex::new(registry),
+            ..metrics
+        }
     }
 
     /// Counts a write.
     pub fn wrote(&self, verb: &'static str, resource: &'static str, result: &'static str) {
-        self.writes.get_or_create(&WriteLabels { verb, resource, result }).inc();
+        self.writes
+            .get_or_create(&WriteLabels {
+                verb,
+                resource,
+                result,
+            })
+            .inc();
     }
 
     /// The metrics in OpenMetrics text.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let registry = self
+            .registry
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         // Writing to a String does not fail.
         let _ = encode(&mut text, &registry);
         text

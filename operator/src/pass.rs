@@ -41,13 +41,19 @@ struct Memory {
 
 impl Memory {
     fn new(now: Instant) -> Memory {
-        Memory { next: now, earliest: now, written: BTreeMap::new(), published: BTreeMap::new() }
+        Memory {
+            next: now,
+            earliest: now,
+            written: BTreeMap::new(),
+            published: BTreeMap::new(),
+        }
     }
 
     /// Takes out what is held back, and says until when. The pass after that computes it anew.
     fn hold(&mut self, publications: &mut Vec<Publication>, now: Instant) -> Option<Instant> {
         let mut until = None::<Instant>;
-        self.published.retain(|_, at| now.duration_since(*at) < HOLD);
+        self.published
+            .retain(|_, at| now.duration_since(*at) < HOLD);
         publications.retain(|p| {
             let key = (p.target.kind, p.target.name.clone());
             match self.published.get(&key) {
@@ -85,8 +91,21 @@ pub struct Passes {
 
 impl Passes {
     /// Passes of the leader of `epoch`.
-    pub fn new(client: Client, settings: Settings, epoch: i64, health: Arc<Health>, recorder: Recorder) -> Passes {
-        Passes { client, settings, epoch, health, recorder, memory: BTreeMap::new() }
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        epoch: i64,
+        health: Arc<Health>,
+        recorder: Recorder,
+    ) -> Passes {
+        Passes {
+            client,
+            settings,
+            epoch,
+            health,
+            recorder,
+            memory: BTreeMap::new(),
+        }
     }
 
     /// `namespace` changed: its next pass is as soon as the spacing lets it.
@@ -101,14 +120,20 @@ impl Passes {
     }
 
     fn of(&mut self, namespace: &str) -> &mut Memory {
-        self.memory.entry(namespace.to_owned()).or_insert_with(|| Memory::new(Instant::now()))
+        self.memory
+            .entry(namespace.to_owned())
+            .or_insert_with(|| Memory::new(Instant::now()))
     }
 
     /// Runs every pass that is due.
     pub async fn run(&mut self, snapshot: &mut Snapshot) {
         let now = Instant::now();
-        let due: Vec<String> =
-            self.memory.iter().filter(|(_, m)| m.next <= now).map(|(n, _)| n.clone()).collect();
+        let due: Vec<String> = self
+            .memory
+            .iter()
+            .filter(|(_, m)| m.next <= now)
+            .map(|(n, _)| n.clone())
+            .collect();
         for namespace in due {
             self.pass(&namespace, snapshot).await;
         }
@@ -117,7 +142,13 @@ impl Passes {
     async fn pass(&mut self, namespace: &str, snapshot: &mut Snapshot) {
         let started = Instant::now();
         let caught_up = self.caught_up(namespace, snapshot);
-        if !caught_up && self.of(namespace).written.values().any(|w| w.at.elapsed() < CATCH_UP) {
+        if !caught_up
+            && self
+                .of(namespace)
+                .written
+                .values()
+                .any(|w| w.at.elapsed() < CATCH_UP)
+        {
             // Our own writes are on their way to the caches; their arrival wakes us.
             self.of(namespace).next = started + CATCH_UP / 10;
             return;
@@ -127,7 +158,11 @@ impl Passes {
         let objects = snapshot.gather(namespace, &self.settings).await;
         let plans = decide(&objects, namespace, &self.settings, self.epoch);
 
-        let applier = Applier { client: &self.client, namespace, health: &self.health };
+        let applier = Applier {
+            client: &self.client,
+            namespace,
+            health: &self.health,
+        };
         let (mut acted, mut failed, mut wake_at) = (false, false, None::<Timestamp>);
         let mut outcomes = Vec::new();
         let mut publications = Vec::new();
@@ -145,18 +180,36 @@ impl Passes {
             publications.extend(plan.publications);
             notes.extend(plan.notes);
         }
-        let memory = self.memory.entry(namespace.to_owned()).or_insert_with(|| Memory::new(started));
+        let memory = self
+            .memory
+            .entry(namespace.to_owned())
+            .or_insert_with(|| Memory::new(started));
         let held = memory.hold(&mut publications, started);
         let published = applier.publish(publications).await;
         self.recorder.record(&self.client, namespace, notes).await;
-        self.health.metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
+        self.health
+            .metrics
+            .pass_seconds
+            .observe(started.elapsed().as_secs_f64());
 
         let now = Instant::now();
         let memory = self.of(namespace);
         for outcome in outcomes.into_iter().chain(published) {
             match outcome {
-                Outcome::Written { kind, name, version, created } => {
-                    memory.written.insert((kind, name), Write { version, created, at: now });
+                Outcome::Written {
+                    kind,
+                    name,
+                    version,
+                    created,
+                } => {
+                    memory.written.insert(
+                        (kind, name),
+                        Write {
+                            version,
+                            created,
+                            at: now,
+                        },
+                    );
                 }
                 Outcome::Settled => {}
                 Outcome::Failed => failed = true,
@@ -168,7 +221,8 @@ impl Passes {
             memory.next = memory.next.min(until.max(memory.earliest));
         }
         if let Some(at) = wake_at {
-            let wait = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO);
+            let wait =
+                Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO);
             memory.next = memory.next.min(memory.earliest.max(now + wait));
         }
     }

@@ -35,13 +35,21 @@ pub struct Dirty {
 impl Dirty {
     /// Something changed in `namespace`.
     pub fn mark(&self, namespace: &str) {
-        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.to_owned());
+        self.namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(namespace.to_owned());
         self.wake.notify_one();
     }
 
     /// Takes the namespaces that are dirty.
     pub fn take(&self) -> BTreeSet<String> {
-        std::mem::take(&mut *self.namespaces.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(
+            &mut *self
+                .namespaces
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// Returns when something is dirty.
@@ -67,9 +75,20 @@ pub struct Snapshot {
     started: Instant,
 }
 
-fn cache<K>(client: &Client, namespace: Option<&str>, config: watcher::Config, dirty: &Arc<Dirty>) -> Store<K>
+fn cache<K>(
+    client: &Client,
+    namespace: Option<&str>,
+    config: watcher::Config,
+    dirty: &Arc<Dirty>,
+) -> Store<K>
 where
-    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
     K::DynamicType: Default + Eq + Hash + Clone + Unpin,
 {
     let api: Api<K> = match namespace {
@@ -86,7 +105,9 @@ where
         while let Some(event) = stream.next().await {
             match event {
                 Ok(object) => dirty.mark(&object.namespace().unwrap_or_default()),
-                Err(error) => tracing::warn!(kind = %K::kind(&K::DynamicType::default()), %error, "watch failed"),
+                Err(error) => {
+                    tracing::warn!(kind = %K::kind(&K::DynamicType::default()), %error, "watch failed")
+                }
             }
         }
     });
@@ -95,9 +116,19 @@ where
 
 impl Snapshot {
     /// Starts the caches. `lease_client` reads single Leases and must not retry by itself.
-    pub fn start(client: &Client, lease_client: Client, namespace: Option<&str>, dirty: &Arc<Dirty>) -> Snapshot {
+    pub fn start(
+        client: &Client,
+        lease_client: Client,
+        namespace: Option<&str>,
+        dirty: &Arc<Dirty>,
+    ) -> Snapshot {
         let plain = watcher::Config::default;
-        let ours = format!("{}={},{}", labels::MANAGED_BY, labels::MANAGER, labels::CONTAINER_INSTANCE);
+        let ours = format!(
+            "{}={},{}",
+            labels::MANAGED_BY,
+            labels::MANAGER,
+            labels::CONTAINER_INSTANCE
+        );
         Snapshot {
             clusters: cache(client, namespace, plain(), dirty),
             task_definitions: cache(client, namespace, plain(), dirty),
@@ -108,7 +139,12 @@ impl Snapshot {
             plans: cache(client, namespace, plain(), dirty),
             run_tasks: cache(client, namespace, plain(), dirty),
             scheduled_tasks: cache(client, namespace, plain(), dirty),
-            leases: cache(client, namespace, watcher::Config::default().labels(&ours), dirty),
+            leases: cache(
+                client,
+                namespace,
+                watcher::Config::default().labels(&ours),
+                dirty,
+            ),
             lease_api: lease_client,
             observers: BTreeMap::new(),
             started: Instant::now(),
@@ -150,7 +186,12 @@ impl Snapshot {
 
     /// Highest leader epoch in any host plan.
     pub fn highest_epoch(&self) -> i64 {
-        self.plans.state().iter().map(|p| p.spec.leader_epoch).max().unwrap_or(0)
+        self.plans
+            .state()
+            .iter()
+            .map(|p| p.spec.leader_epoch)
+            .max()
+            .unwrap_or(0)
     }
 
     /// The objects of `namespace`, with the age of every host's Lease. A Lease that seems old is read live first:
@@ -159,7 +200,12 @@ impl Snapshot {
         let instances = of(&self.instances, namespace);
         let mut versions: BTreeMap<String, String> = of(&self.leases, namespace)
             .iter()
-            .filter_map(|l| Some((l.labels().get(labels::CONTAINER_INSTANCE)?.clone(), version(l)?)))
+            .filter_map(|l| {
+                Some((
+                    l.labels().get(labels::CONTAINER_INSTANCE)?.clone(),
+                    version(l)?,
+                ))
+            })
             .collect();
         let now = self.started.elapsed();
         let observer = self.observers.entry(namespace.to_owned()).or_default();
@@ -181,7 +227,9 @@ impl Snapshot {
                     let api = api.clone();
                     async move {
                         let lease_name = names::host_identity(&name);
-                        let read = tokio::time::timeout(Duration::from_secs(5), api.get_opt(&lease_name)).await;
+                        let read =
+                            tokio::time::timeout(Duration::from_secs(5), api.get_opt(&lease_name))
+                                .await;
                         Some((name, version(&read.ok()?.ok()??)?))
                     }
                 })
@@ -233,11 +281,17 @@ fn version(lease: &Lease) -> Option<String> {
     lease.metadata.resource_version.clone()
 }
 
-fn collect<K: Resource<DynamicType = ()> + Clone + 'static>(store: &Store<K>, found: &mut BTreeSet<String>) {
+fn collect<K: Resource<DynamicType = ()> + Clone + 'static>(
+    store: &Store<K>,
+    found: &mut BTreeSet<String>,
+) {
     found.extend(store.state().iter().filter_map(|o| o.namespace()));
 }
 
-fn of<K: Resource<DynamicType = ()> + Clone + 'static>(store: &Store<K>, namespace: &str) -> Vec<Arc<K>> {
+fn of<K: Resource<DynamicType = ()> + Clone + 'static>(
+    store: &Store<K>,
+    namespace: &str,
+) -> Vec<Arc<K>> {
     let mut list = store.state_filter(|o| o.namespace().as_deref() == Some(namespace));
     list.sort_by_key(|o| o.name_any());
     list

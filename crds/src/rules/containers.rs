@@ -1,4 +1,4 @@
-//! Containers, ports, volumes, placement: what one of them says about itself (ecs-semantics 1.7 to 1.9, 1.12).
+//! Containers, ports, volumes, placement: what one of them says about itself (ECS ContainerDefinition).
 
 use super::Row;
 

@@ -1,4 +1,4 @@
-//! Tasks and runs (ecs-semantics 1.11, 1.13).
+//! Tasks and runs (ECS RunTask, ECS task lifecycle).
 
 use super::{Row, Rule};
 

@@ -1,4 +1,4 @@
-//! Services (ecs-semantics 1.11, 2.3, 2.10).
+//! Services (ECS CreateService and RunTask).
 
 use super::Row;
 

@@ -1,4 +1,4 @@
-//! What a task definition says as a whole (ecs-semantics 1.6 and 1.7, validation rules).
+//! What a task definition says as a whole (ECS RegisterTaskDefinition, validation rules).
 
 use super::Row;
 

@@ -1,4 +1,4 @@
-//! From a task definition to what the engine is told (ecs-semantics 1.7, 1.9, 2.25).
+//! From a task definition to what the engine is told (ECS ContainerDefinition).
 //!
 //! This is the one place that says which fields of a container definition are honoured: the
 //! destructuring in [`plan_one`] names every field, and `_` marks those that nothing honours yet. The

@@ -1,7 +1,7 @@
 //! The host as a whole: which plan counts, what it changes, and which containers nobody wants.
 //!
 //! The fence is here: a plan that is older than the one at hand is refused, whoever brings it
-//! (reliability-security 3.4).
+//!.
 
 use std::collections::{BTreeMap, BTreeSet};
 

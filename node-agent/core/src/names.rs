@@ -9,7 +9,7 @@ const PART_LIMIT: usize = 60;
 /// `ecs-<family>-<revision>-<container>-<10 hex of the task uid>`, and `-<attempt>` from the second on.
 ///
 /// ECS ends the name with random digits and keeps it in memory until `create` returned; ours can be
-/// derived again after a crash (reliability-security 0.3).
+/// derived again after a crash.
 pub fn container(
     family: &str,
     revision: i64,

@@ -1,6 +1,6 @@
 //! The two-phase check for containers of ours that no plan wants.
 //!
-//! Absence is never an order to kill (design section 3): a plan may be stale, restored from a backup, or
+//! Absence is never an order to kill: a plan may be stale, restored from a backup, or
 //! written by a bug. A container goes only after it was missing from two complete plans of different
 //! generations, after a grace, and a few at a time, so that a bad plan costs a handful of containers and
 //! makes noise long before it costs a host.

@@ -1,4 +1,4 @@
-//! What the host says of itself: resources, attributes, capabilities (ecs-semantics 1.2, 1.4, 2.17).
+//! What the host says of itself: resources, attributes, capabilities (ECS RegisterContainerInstance).
 //!
 //! A capability is advertised only when containers really get it: placement trusts it.
 

@@ -1,4 +1,4 @@
-//! The `ECS_*` variables (ecs-semantics 1.3), parsed from a map that the shell fills.
+//! The `ECS_*` variables (ECS agent configuration), parsed from a map that the shell fills.
 //!
 //! As in ECS a value below its minimum is replaced by the default, with a warning. A value that cannot be
 //! read at all is an error with a sentence: a host that silently runs with other settings than written

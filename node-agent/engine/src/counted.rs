@@ -34,9 +34,16 @@ impl Counts {
     /// Verb, calls, and how many of them failed.
     pub fn read(&self) -> impl Iterator<Item = (Verb, u64, u64)> + '_ {
         let counts = self.calls.iter().zip(&self.failures);
-        VERBS.into_iter().zip(counts).map(|(verb, (calls, failures))| {
-            (verb, calls.load(Ordering::Relaxed), failures.load(Ordering::Relaxed))
-        })
+        VERBS
+            .into_iter()
+            .zip(counts)
+            .map(|(verb, (calls, failures))| {
+                (
+                    verb,
+                    calls.load(Ordering::Relaxed),
+                    failures.load(Ordering::Relaxed),
+                )
+            })
     }
 
     fn note<T>(&self, verb: Verb, result: &Result<T, EngineError>) {
@@ -58,7 +65,10 @@ pub struct Counted<E> {
 impl<E: Engine> Counted<E> {
     /// Counts what is asked of `engine`.
     pub fn new(engine: E) -> Counted<E> {
-        Counted { engine, counts: Arc::default() }
+        Counted {
+            engine,
+            counts: Arc::default(),
+        }
     }
 
     /// The counts, which go on rising.

@@ -2,7 +2,7 @@
 
 use crate::EngineError;
 
-/// When to ask the registry: ECS's `ECS_IMAGE_PULL_BEHAVIOR` (`ecs-semantics.md` 2.24).
+/// When to ask the registry: ECS's `ECS_IMAGE_PULL_BEHAVIOR` (ECS image pull behavior).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PullBehavior {
     /// Always try to pull; when that fails, use the image the host has.

@@ -1,6 +1,6 @@
 //! The host's loop: plans in, lists in, events in; workers told, the host reported.
 //!
-//! Order at the start (reliability-security 2.3): identity and records from disk, the plan from the API
+//! Order at the start: identity and records from disk, the plan from the API
 //! (or, when that is away, the one from disk), a complete list of our containers, then workers. Nothing is
 //! removed before a plan was read from the API.
 

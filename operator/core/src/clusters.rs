@@ -17,7 +17,9 @@ pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
                 metadata: ObjectMeta {
                     name: Some(world.cluster.clone()),
                     namespace: Some(world.namespace.clone()),
-                    labels: Some([(labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned())].into()),
+                    labels: Some(
+                        [(labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned())].into(),
+                    ),
                     ..ObjectMeta::default()
                 },
                 spec: ClusterSpec::default(),
@@ -35,16 +37,26 @@ pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
     };
     let generation = meta.generation.unwrap_or_default();
     let deleting = meta.deletion_timestamp.is_some();
-    let fenced = meta.finalizers.iter().flatten().any(|f| f == labels::IN_USE_FINALIZER);
+    let fenced = meta
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|f| f == labels::IN_USE_FINALIZER);
     if deleting && !world.cluster_in_use {
         if fenced {
-            plan.actions.push(Action::RemoveFinalizer { target, finalizer: labels::IN_USE_FINALIZER });
+            plan.actions.push(Action::RemoveFinalizer {
+                target,
+                finalizer: labels::IN_USE_FINALIZER,
+            });
         }
         return;
     }
     if !deleting && !fenced {
-        plan.actions
-            .push(Action::AddFinalizer { target: target.clone(), finalizer: labels::IN_USE_FINALIZER, label: None });
+        plan.actions.push(Action::AddFinalizer {
+            target: target.clone(),
+            finalizer: labels::IN_USE_FINALIZER,
+            label: None,
+        });
     }
     let previous = object.status.clone().unwrap_or(ClusterStatus {
         observed_generation: conditions::UNOBSERVED,
@@ -59,13 +71,33 @@ pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
         observed_generation: generation,
         conditions: Vec::new(),
         registered_container_instances_count: count(
-            world.instances.values().filter(|i| i.host.is_some()).count(),
+            world
+                .instances
+                .values()
+                .filter(|i| i.host.is_some())
+                .count(),
         ),
-        running_tasks_count: count(world.tasks.values().filter(|t| t.last == LastStatus::Running).count()),
+        running_tasks_count: count(
+            world
+                .tasks
+                .values()
+                .filter(|t| t.last == LastStatus::Running)
+                .count(),
+        ),
         pending_tasks_count: count(
-            world.tasks.values().filter(|t| t.holds() && t.last < LastStatus::Running).count(),
+            world
+                .tasks
+                .values()
+                .filter(|t| t.holds() && t.last < LastStatus::Running)
+                .count(),
         ),
-        active_services_count: count(world.services.values().filter(|s| !s.identity.deleting).count()),
+        active_services_count: count(
+            world
+                .services
+                .values()
+                .filter(|s| !s.identity.deleting)
+                .count(),
+        ),
     };
     let (standing, reason, message) = if deleting {
         let text = format!(
@@ -77,7 +109,11 @@ pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
         );
         (Standing::Reconciling, "InUse", text)
     } else {
-        (Standing::Ready, "Active", format!("Cluster {} takes services and tasks.", world.cluster))
+        (
+            Standing::Ready,
+            "Active",
+            format!("Cluster {} takes services and tasks.", world.cluster),
+        )
     };
     let list = statements(&standing, reason, &message, None);
     next.conditions = conditions::merge(&previous.conditions, &list, generation, &time(now));

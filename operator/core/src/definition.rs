@@ -1,7 +1,7 @@
 //! A task definition past the door: what it demands of a host, and what is wrong with one that does not pass.
 //!
 //! The CRD refuses most of this already; the core says it again, because objects may be older than the rules
-//! (ecs-semantics 1.6, 1.7, 2.1 step 1).
+//! (ECS RegisterTaskDefinition).
 
 use std::collections::BTreeSet;
 
@@ -52,13 +52,27 @@ fn quantity(text: &str, units: &[&str], factor: i64) -> Option<i64> {
     let number = units.iter().find_map(|u| text.strip_suffix(u))?.trim_end();
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || (whole.is_empty() && fraction.is_empty()) || fraction.len() > 6 {
+    if !digits(whole)
+        || !digits(fraction)
+        || (whole.is_empty() && fraction.is_empty())
+        || fraction.len() > 6
+    {
         return None;
     }
-    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let whole: i64 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
     let scale = 10_i64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let part: i64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-    let total = whole.checked_mul(factor)?.checked_add(part * factor / scale)?;
+    let part: i64 = if fraction.is_empty() {
+        0
+    } else {
+        fraction.parse().ok()?
+    };
+    let total = whole
+        .checked_mul(factor)?
+        .checked_add(part * factor / scale)?;
     (total > 0).then_some(total)
 }
 
@@ -76,9 +90,20 @@ impl Definition {
                 format!("must hold 1 to 10 containers, not {}", containers.len()),
             ));
         }
-        let task_cpu = parsed(&spec.cpu, "spec.cpu", "CPU units such as `256`, or `1 vCPU`", cpu_units, &mut problems);
-        let task_memory =
-            parsed(&spec.memory, "spec.memory", "MiB such as `512`, or `1 GB`", memory_mib, &mut problems);
+        let task_cpu = parsed(
+            &spec.cpu,
+            "spec.cpu",
+            "CPU units such as `256`, or `1 vCPU`",
+            cpu_units,
+            &mut problems,
+        );
+        let task_memory = parsed(
+            &spec.memory,
+            "spec.memory",
+            "MiB such as `512`, or `1 GB`",
+            memory_mib,
+            &mut problems,
+        );
         if !containers.is_empty() && !containers.iter().any(essential) {
             problems.push(Problem::new(
                 "spec.containerDefinitions",
@@ -97,7 +122,10 @@ impl Definition {
         }
         let demand = demand(spec, task_cpu, task_memory, &mut problems);
         if let Some(limit) = task_cpu {
-            let sum: i64 = containers.iter().map(|c| i64::from(c.cpu.unwrap_or(0))).sum();
+            let sum: i64 = containers
+                .iter()
+                .map(|c| i64::from(c.cpu.unwrap_or(0)))
+                .sum();
             if sum > limit {
                 problems.push(Problem::new(
                     "spec.cpu",
@@ -106,20 +134,33 @@ impl Definition {
             }
         }
         if problems.is_empty() {
-            Ok(Definition { demand, health_checked: containers.iter().any(|c| essential(c) && checked(c)) })
+            Ok(Definition {
+                demand,
+                health_checked: containers.iter().any(|c| essential(c) && checked(c)),
+            })
         } else {
             Err(problems)
         }
     }
 
     /// Demand of one task with `overrides` (ECS: task size first, else the sum over the containers).
-    pub fn demand_with(&self, spec: &TaskDefinitionSpec, overrides: Option<&TaskOverride>) -> Demand {
-        let Some(overrides) = overrides else { return self.demand.clone() };
+    pub fn demand_with(
+        &self,
+        spec: &TaskDefinitionSpec,
+        overrides: Option<&TaskOverride>,
+    ) -> Demand {
+        let Some(overrides) = overrides else {
+            return self.demand.clone();
+        };
         let mut spec = spec.clone();
         spec.cpu = overrides.cpu.clone().or(spec.cpu);
         spec.memory = overrides.memory.clone().or(spec.memory);
         for o in &overrides.container_overrides {
-            let Some(c) = spec.container_definitions.iter_mut().find(|c| Some(&c.name) == o.name.as_ref()) else {
+            let Some(c) = spec
+                .container_definitions
+                .iter_mut()
+                .find(|c| Some(&c.name) == o.name.as_ref())
+            else {
                 continue;
             };
             c.cpu = o.cpu.or(c.cpu);
@@ -137,7 +178,9 @@ fn essential(c: &ContainerDefinition) -> bool {
 }
 
 fn checked(c: &ContainerDefinition) -> bool {
-    c.health_check.as_ref().is_some_and(|h| h.command.first().is_some_and(|first| first != "NONE"))
+    c.health_check
+        .as_ref()
+        .is_some_and(|h| h.command.first().is_some_and(|first| first != "NONE"))
 }
 
 fn parsed(
@@ -150,7 +193,10 @@ fn parsed(
     let text = text.as_deref()?;
     let value = parse(text);
     if value.is_none() {
-        problems.push(Problem::new(field, format!("must be {wanted}, not '{text}'")));
+        problems.push(Problem::new(
+            field,
+            format!("must be {wanted}, not '{text}'"),
+        ));
     }
     value
 }
@@ -181,25 +227,43 @@ fn check_container(
     }
     let mut container_ports = BTreeSet::new();
     for m in &c.port_mappings {
-        let port = m.container_port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0);
+        let port = m
+            .container_port
+            .and_then(|p| u16::try_from(p).ok())
+            .filter(|p| *p > 0);
         let Some(port) = port else {
             if m.container_port_range.is_none() {
-                problems.push(Problem::new(at("portMappings.containerPort"), "must be 1 to 65535"));
+                problems.push(Problem::new(
+                    at("portMappings.containerPort"),
+                    "must be 1 to 65535",
+                ));
             }
             continue;
         };
         if mode == Some(NetworkMode::None) {
-            problems.push(Problem::new(at("portMappings"), "must be empty when `networkMode` is `none`"));
+            problems.push(Problem::new(
+                at("portMappings"),
+                "must be empty when `networkMode` is `none`",
+            ));
         }
-        if !container_ports.insert((port, m.protocol.unwrap_or(TransportProtocol::Tcp), m.host_port.unwrap_or(0))) {
+        if !container_ports.insert((
+            port,
+            m.protocol.unwrap_or(TransportProtocol::Tcp),
+            m.host_port.unwrap_or(0),
+        )) {
             problems.push(Problem::new(
                 at("portMappings.containerPort"),
-                format!("{port} must be published only once with the same `protocol` and `hostPort`"),
+                format!(
+                    "{port} must be published only once with the same `protocol` and `hostPort`"
+                ),
             ));
         }
         match m.host_port {
             Some(h) if !(0..=65535).contains(&h) => {
-                problems.push(Problem::new(at("portMappings.hostPort"), "must be 0 to 65535"));
+                problems.push(Problem::new(
+                    at("portMappings.hostPort"),
+                    "must be 0 to 65535",
+                ));
             }
             Some(h) if mode == Some(NetworkMode::Host) && h != 0 && h != i32::from(port) => {
                 problems.push(Problem::new(
@@ -236,9 +300,17 @@ fn demand(
 ) -> Demand {
     let containers = &spec.container_definitions;
     let mut demand = Demand {
-        cpu: task_cpu.unwrap_or_else(|| containers.iter().map(|c| i64::from(c.cpu.unwrap_or(0))).sum()),
+        cpu: task_cpu.unwrap_or_else(|| {
+            containers
+                .iter()
+                .map(|c| i64::from(c.cpu.unwrap_or(0)))
+                .sum()
+        }),
         memory: task_memory.unwrap_or_else(|| {
-            containers.iter().map(|c| i64::from(c.memory_reservation.or(c.memory).unwrap_or(0))).sum()
+            containers
+                .iter()
+                .map(|c| i64::from(c.memory_reservation.or(c.memory).unwrap_or(0)))
+                .sum()
         }),
         ..Demand::default()
     };
@@ -250,13 +322,18 @@ fn demand(
             };
             if !set.insert(port) {
                 problems.push(Problem::new(
-                    format!("spec.containerDefinitions[{}].portMappings.hostPort", c.name),
+                    format!(
+                        "spec.containerDefinitions[{}].portMappings.hostPort",
+                        c.name
+                    ),
                     format!("{port} must be taken only once in a task definition"),
                 ));
             }
         }
         if checked(c) {
-            demand.attributes.insert("ecs.capability.container-health-check".to_owned());
+            demand
+                .attributes
+                .insert("ecs.capability.container-health-check".to_owned());
         }
     }
     demand

@@ -1,4 +1,4 @@
-//! Arithmetic of a rolling deployment (ecs-semantics 2.2, 2.3, 2.5).
+//! Arithmetic of a rolling deployment (ECS service scale-in).
 //!
 //! Every task of a service falls into one bucket by ordered rules, first match wins; the counts of the buckets say
 //! how many tasks to start and which to stop. A host that drains is handled like a revision that is superseded.
@@ -47,8 +47,12 @@ pub struct Member<'a> {
 
 /// The deployment that a service with this spec is to run at this revision. A pure function: deciding twice gives the
 /// same deployment, and going back to a revision whose tasks still run goes back to its deployment.
-pub fn deployment_id(service_uid: &str, revision: &RevisionName, spec: &ServiceSpec) -> DeploymentId {
-    // The fields whose change starts a deployment (ecs-semantics 2.3), beside the task definition.
+pub fn deployment_id(
+    service_uid: &str,
+    revision: &RevisionName,
+    spec: &ServiceSpec,
+) -> DeploymentId {
+    // The fields whose change starts a deployment (ECS DeploymentConfiguration), beside the task definition.
     let triggers = serde_json::json!([
         spec.network_configuration,
         spec.platform_version,
@@ -60,7 +64,10 @@ pub fn deployment_id(service_uid: &str, revision: &RevisionName, spec: &ServiceS
         spec.capacity_provider_strategy,
     ]);
     let digest = Sha256::digest(format!("{service_uid}\n{revision}\n{triggers}"));
-    let number = digest.iter().take(8).fold(0_u64, |n, b| (n << 8) | u64::from(*b));
+    let number = digest
+        .iter()
+        .take(8)
+        .fold(0_u64, |n, b| (n << 8) | u64::from(*b));
     DeploymentId::from(format!("{:019}", number % 10_u64.pow(19)))
 }
 
@@ -71,7 +78,8 @@ pub fn healthy_from(task: &TaskState, settings: &Settings) -> Option<Timestamp> 
 }
 
 fn healthy(task: &TaskState, checked: bool, settings: &Settings, now: Timestamp) -> bool {
-    if task.last != LastStatus::Running || task.leaving() || task.health == HealthStatus::Unhealthy {
+    if task.last != LastStatus::Running || task.leaving() || task.health == HealthStatus::Unhealthy
+    {
         return false;
     }
     if checked {
@@ -180,22 +188,39 @@ impl Bounds {
 /// n = min(D - kept, U - T) tasks are started. Of the superseded and leaving tasks those that are PENDING or UNHEALTHY
 /// are stopped at once, those that run and do not count as healthy once L others do, the healthy ones while L stay. T counts every task that is not STOPPED, so
 /// that the sum of old, new and stopping never exceeds U.
-pub fn step(members: &[Member<'_>], bounds: Bounds, ledger: &Ledger, service: &ServiceName) -> Step {
-    let count = |b: Bucket| i64::try_from(members.iter().filter(|m| m.bucket == b).count()).unwrap_or(i64::MAX);
+pub fn step(
+    members: &[Member<'_>],
+    bounds: Bounds,
+    ledger: &Ledger,
+    service: &ServiceName,
+) -> Step {
+    let count = |b: Bucket| {
+        i64::try_from(members.iter().filter(|m| m.bucket == b).count()).unwrap_or(i64::MAX)
+    };
     let (kept, unhealthy) = (count(Bucket::Kept), count(Bucket::Unhealthy));
-    let (superseded, leaving, stopping) =
-        (count(Bucket::Superseded), count(Bucket::Leaving), count(Bucket::Stopping));
+    let (superseded, leaving, stopping) = (
+        count(Bucket::Superseded),
+        count(Bucket::Leaving),
+        count(Bucket::Stopping),
+    );
     let total = kept + unhealthy + superseded + leaving + stopping;
-    let healthy_now = i64::try_from(members.iter().filter(|m| m.healthy).count()).unwrap_or(i64::MAX);
+    let healthy_now =
+        i64::try_from(members.iter().filter(|m| m.healthy).count()).unwrap_or(i64::MAX);
     let deploying = superseded + leaving + unhealthy > 0;
-    let upper = if deploying { bounds.upper } else { bounds.upper.max(bounds.desired) };
+    let upper = if deploying {
+        bounds.upper
+    } else {
+        bounds.upper.max(bounds.desired)
+    };
     let wanted = (bounds.desired - kept).max(0);
     let start = wanted.min(upper - total).max(0);
 
     let mut budget = (healthy_now - bounds.lower).max(0);
     let mut stop: Vec<TaskName> = Vec::new();
-    let mut old: Vec<&Member<'_>> =
-        members.iter().filter(|m| matches!(m.bucket, Bucket::Superseded | Bucket::Leaving)).collect();
+    let mut old: Vec<&Member<'_>> = members
+        .iter()
+        .filter(|m| matches!(m.bucket, Bucket::Superseded | Bucket::Leaving))
+        .collect();
     old.sort_by_key(|m| (!idle(m), m.healthy, m.bucket, m.name.clone()));
     for m in old {
         if idle(m) {
@@ -217,10 +242,16 @@ pub fn step(members: &[Member<'_>], bounds: Bounds, ledger: &Ledger, service: &S
 
     let waiting = members.iter().any(|m| {
         m.bucket == Bucket::Stopping
-            || (m.bucket != Bucket::Stopped && !m.healthy && m.task.health != HealthStatus::Unhealthy)
+            || (m.bucket != Bucket::Stopped
+                && !m.healthy
+                && m.task.health != HealthStatus::Unhealthy)
     });
     let deadlock = superseded + leaving > 0 && start == 0 && stop.is_empty() && !waiting;
-    Step { start, stop, deadlock }
+    Step {
+        start,
+        stop,
+        deadlock,
+    }
 }
 
 /// Stopping it takes nothing from what is healthy or about to be.
@@ -229,26 +260,41 @@ fn idle(m: &Member<'_>) -> bool {
 }
 
 /// Unhealthy tasks of the primary deployment: each is stopped once a replacement is healthy; where `maximumPercent`
-/// leaves no room for a replacement (`blocked`), they are stopped first, one at a time (ecs-semantics 2.5).
+/// leaves no room for a replacement (`blocked`), they are stopped first, one at a time (ECS unhealthy task replacement).
 fn unhealthy_to_stop(members: &[Member<'_>], bounds: Bounds, blocked: bool) -> Vec<TaskName> {
-    let mut unhealthy: Vec<_> = members.iter().filter(|m| m.bucket == Bucket::Unhealthy).collect();
+    let mut unhealthy: Vec<_> = members
+        .iter()
+        .filter(|m| m.bucket == Bucket::Unhealthy)
+        .collect();
     let n = i64::try_from(unhealthy.len()).unwrap_or(i64::MAX);
     let healthy_kept = i64::try_from(
-        members.iter().filter(|m| m.bucket == Bucket::Kept && m.healthy).count(),
+        members
+            .iter()
+            .filter(|m| m.bucket == Bucket::Kept && m.healthy)
+            .count(),
     )
     .unwrap_or(i64::MAX);
-    let kept = i64::try_from(members.iter().filter(|m| m.bucket == Bucket::Kept).count()).unwrap_or(i64::MAX);
+    let kept = i64::try_from(members.iter().filter(|m| m.bucket == Bucket::Kept).count())
+        .unwrap_or(i64::MAX);
     let replaced = (healthy_kept + n - bounds.desired).clamp(0, n);
-    let take = if replaced == 0 && blocked && kept + n <= bounds.desired { n.min(1) } else { replaced };
+    let take = if replaced == 0 && blocked && kept + n <= bounds.desired {
+        n.min(1)
+    } else {
+        replaced
+    };
     if replaced > 0 {
         // A replacement that turned unhealthy itself is the one that goes: the youngest.
         unhealthy.reverse();
     }
-    unhealthy.into_iter().take(usize::try_from(take).unwrap_or(0)).map(|m| m.name.clone()).collect()
+    unhealthy
+        .into_iter()
+        .take(usize::try_from(take).unwrap_or(0))
+        .map(|m| m.name.clone())
+        .collect()
 }
 
 /// Tasks of the primary deployment above the desired count: those that do not run yet first, then from the zone and the
-/// host with most tasks of the service, the youngest first (ecs-semantics 2.2; ECS picks the last at random).
+/// host with most tasks of the service, the youngest first (ECS service scale-in; ECS picks the last at random).
 fn scale_in(
     members: &[Member<'_>],
     bounds: Bounds,
@@ -256,7 +302,10 @@ fn scale_in(
     ledger: &Ledger,
     service: &ServiceName,
 ) -> Vec<TaskName> {
-    let mut kept: Vec<&Member<'_>> = members.iter().filter(|m| m.bucket == Bucket::Kept).collect();
+    let mut kept: Vec<&Member<'_>> = members
+        .iter()
+        .filter(|m| m.bucket == Bucket::Kept)
+        .collect();
     let excess = i64::try_from(kept.len()).unwrap_or(i64::MAX) - bounds.desired;
     let mut by_host: BTreeMap<&str, i64> = BTreeMap::new();
     let mut by_zone: BTreeMap<&str, i64> = BTreeMap::new();
@@ -274,7 +323,13 @@ fn scale_in(
                 .instance
                 .as_ref()
                 .map_or((0, 0), |i| (by_host[i.as_str()], by_zone[ledger.zone(i)]));
-            (Reverse(m.task.last == LastStatus::Running), Reverse(m.healthy), zone, host, m.name.clone())
+            (
+                Reverse(m.task.last == LastStatus::Running),
+                Reverse(m.healthy),
+                zone,
+                host,
+                m.name.clone(),
+            )
         });
         let Some((index, _)) = best else { break };
         let m = kept.swap_remove(index);

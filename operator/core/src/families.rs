@@ -1,4 +1,4 @@
-//! Families: each change of a TaskDefinition mints a revision (ecs-semantics 1.6, 2.33).
+//! Families: each change of a TaskDefinition mints a revision (ECS RegisterTaskDefinition).
 //!
 //! A pass per namespace, because a family belongs to no cluster. Identical content mints nothing, numbers are never
 //! reused, the younger of two objects of one family is Stalled, a deleted revision is INACTIVE and kept while in use.
@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use tallyman_crds::{
-    LastStatus, RevisionLifecycle, TaskDefinition, TaskDefinitionRevision, TaskDefinitionRevisionSpec,
-    TaskDefinitionRevisionStatus, TaskDefinitionStatus, conditions, labels, names,
+    LastStatus, RevisionLifecycle, TaskDefinition, TaskDefinitionRevision,
+    TaskDefinitionRevisionSpec, TaskDefinitionRevisionStatus, TaskDefinitionStatus, conditions,
+    labels, names,
 };
 
 use crate::definition::Definition;
@@ -43,13 +44,21 @@ fn name(meta: &ObjectMeta) -> &str {
 }
 
 fn family(t: &TaskDefinition) -> &str {
-    t.spec.family.as_deref().unwrap_or_else(|| name(&t.metadata))
+    t.spec
+        .family
+        .as_deref()
+        .unwrap_or_else(|| name(&t.metadata))
 }
 
 /// The oldest object of each family.
 fn owners(objects: &Objects) -> BTreeMap<&str, &str> {
     let mut list: Vec<_> = objects.task_definitions.iter().collect();
-    list.sort_by_key(|t| (t.metadata.creation_timestamp.as_ref().map(|t| t.0), name(&t.metadata)));
+    list.sort_by_key(|t| {
+        (
+            t.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            name(&t.metadata),
+        )
+    });
     let mut owners = BTreeMap::new();
     for t in list {
         owners.entry(family(t)).or_insert_with(|| name(&t.metadata));
@@ -88,12 +97,15 @@ fn register(
     let refusal = match (owners.get(family), Definition::parse(&t.spec)) {
         (Some(owner), _) if *owner != own => Some((
             "FamilyConflict",
-            format!("`spec.family` must be of one TaskDefinition only; `{owner}` has family `{family}` already."),
+            format!(
+                "`spec.family` must be of one TaskDefinition only; `{owner}` has family `{family}` already."
+            ),
         )),
         (_, Err(problems)) => Some(("InvalidSpec", problem::sentence(&problems))),
-        (_, Ok(_)) if !unsupported.refused.is_empty() => {
-            Some(("UnsupportedFields", unsupported.sentence().unwrap_or_default()))
-        }
+        (_, Ok(_)) if !unsupported.refused.is_empty() => Some((
+            "UnsupportedFields",
+            unsupported.sentence().unwrap_or_default(),
+        )),
         (_, Ok(_)) => None,
     };
     let existing: Vec<_> = objects
@@ -102,11 +114,15 @@ fn register(
         .filter(|r| r.spec.family == family)
         .collect();
     let newest = existing.iter().max_by_key(|r| r.spec.revision);
-    let highest = newest.map_or(0, |r| r.spec.revision).max(previous.latest_revision);
-    let latest_active =
-        |list: &[&std::sync::Arc<TaskDefinitionRevision>]| {
-            list.iter().filter(|r| r.metadata.deletion_timestamp.is_none()).map(|r| r.spec.revision).max()
-        };
+    let highest = newest
+        .map_or(0, |r| r.spec.revision)
+        .max(previous.latest_revision);
+    let latest_active = |list: &[&std::sync::Arc<TaskDefinitionRevision>]| {
+        list.iter()
+            .filter(|r| r.metadata.deletion_timestamp.is_none())
+            .map(|r| r.spec.revision)
+            .max()
+    };
     let mut next = previous.clone();
     next.observed_generation = generation;
     next.family = Some(family.to_owned());
@@ -125,12 +141,20 @@ fn register(
             if same || gone {
                 next.latest_revision = highest;
                 next.latest = latest_active(&existing).map(ecs_name);
-                let number = if same { newest.map_or(highest, |r| r.spec.revision) } else { highest };
-                let active = same && newest.is_some_and(|r| r.metadata.deletion_timestamp.is_none());
+                let number = if same {
+                    newest.map_or(highest, |r| r.spec.revision)
+                } else {
+                    highest
+                };
+                let active =
+                    same && newest.is_some_and(|r| r.metadata.deletion_timestamp.is_none());
                 let text = if active {
                     format!("Registered as {}.", ecs_name(number))
                 } else {
-                    format!("{} was deregistered; a change registers the next revision.", ecs_name(number))
+                    format!(
+                        "{} was deregistered; a change registers the next revision.",
+                        ecs_name(number)
+                    )
                 };
                 (Standing::Ready, "Registered", text)
             } else {
@@ -138,11 +162,18 @@ fn register(
                 mint(namespace, t, family, number, plan);
                 next.latest_revision = number;
                 next.latest = Some(ecs_name(number));
-                (Standing::Ready, "Registered", format!("Registered as {}.", ecs_name(number)))
+                (
+                    Standing::Ready,
+                    "Registered",
+                    format!("Registered as {}.", ecs_name(number)),
+                )
             }
         }
     };
-    let was = previous.conditions.iter().find(|c| c.type_ == conditions::READY);
+    let was = previous
+        .conditions
+        .iter()
+        .find(|c| c.type_ == conditions::READY);
     if was.is_none_or(|c| c.message != message) {
         plan.notes.push(Note {
             target: target(Kind::TaskDefinition, &t.metadata),
@@ -153,7 +184,11 @@ fn register(
     }
     let list = statements(&standing, reason, &message, unsupported.sentence());
     next.conditions = conditions::merge(&previous.conditions, &list, generation, &time(now));
-    plan.publish(target(Kind::TaskDefinition, &t.metadata), &json(&previous), &json(&next));
+    plan.publish(
+        target(Kind::TaskDefinition, &t.metadata),
+        &json(&previous),
+        &json(&next),
+    );
 }
 
 /// What makes two registrations the same: everything but the family, which both have.
@@ -167,31 +202,36 @@ fn mint(namespace: &str, t: &TaskDefinition, family: &str, number: i64, plan: &m
     let own = name(&t.metadata);
     let mut definition = t.spec.clone();
     definition.family = Some(family.to_owned());
-    plan.actions.push(Action::CreateRevision(Box::new(TaskDefinitionRevision {
-        metadata: ObjectMeta {
-            name: Some(names::revision(own, number)),
-            namespace: Some(namespace.to_owned()),
-            labels: Some(
-                [
-                    (labels::TASK_DEFINITION.to_owned(), own.to_owned()),
-                    (labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned()),
-                ]
-                .into(),
-            ),
-            finalizers: Some(vec![labels::IN_USE_FINALIZER.to_owned()]),
-            owner_references: Some(vec![OwnerReference {
-                api_version: "tallyman.dev/v1alpha1".to_owned(),
-                kind: "TaskDefinition".to_owned(),
-                name: own.to_owned(),
-                uid: t.metadata.uid.clone().unwrap_or_default(),
-                controller: Some(true),
-                block_owner_deletion: Some(false),
-            }]),
-            ..ObjectMeta::default()
-        },
-        spec: TaskDefinitionRevisionSpec { family: family.to_owned(), revision: number, definition },
-        status: None,
-    })));
+    plan.actions
+        .push(Action::CreateRevision(Box::new(TaskDefinitionRevision {
+            metadata: ObjectMeta {
+                name: Some(names::revision(own, number)),
+                namespace: Some(namespace.to_owned()),
+                labels: Some(
+                    [
+                        (labels::TASK_DEFINITION.to_owned(), own.to_owned()),
+                        (labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned()),
+                    ]
+                    .into(),
+                ),
+                finalizers: Some(vec![labels::IN_USE_FINALIZER.to_owned()]),
+                owner_references: Some(vec![OwnerReference {
+                    api_version: "tallyman.dev/v1alpha1".to_owned(),
+                    kind: "TaskDefinition".to_owned(),
+                    name: own.to_owned(),
+                    uid: t.metadata.uid.clone().unwrap_or_default(),
+                    controller: Some(true),
+                    block_owner_deletion: Some(false),
+                }]),
+                ..ObjectMeta::default()
+            },
+            spec: TaskDefinitionRevisionSpec {
+                family: family.to_owned(),
+                revision: number,
+                definition,
+            },
+            status: None,
+        })));
 }
 
 /// `family:revision` of everything that a task holds or a service names or runs.
@@ -205,14 +245,26 @@ fn in_use(objects: &Objects) -> BTreeSet<String> {
         if !done {
             used.insert(short_task_definition(&t.spec.task_definition).to_owned());
             // A user's own task may name a family; its label says which revision that was.
-            let label = t.metadata.labels.as_ref().and_then(|l| l.get(labels::REVISION));
-            let revision = objects.revisions.iter().find(|r| label.is_some_and(|l| *l == name(&r.metadata)));
+            let label = t
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|l| l.get(labels::REVISION));
+            let revision = objects
+                .revisions
+                .iter()
+                .find(|r| label.is_some_and(|l| *l == name(&r.metadata)));
             used.extend(revision.map(|r| names::family_revision(&r.spec.family, r.spec.revision)));
         }
     }
     for s in &objects.services {
         used.insert(short_task_definition(&s.spec.task_definition).to_owned());
-        used.extend(s.status.iter().flat_map(|s| &s.deployments).map(|d| d.task_definition.clone()));
+        used.extend(
+            s.status
+                .iter()
+                .flat_map(|s| &s.deployments)
+                .map(|d| d.task_definition.clone()),
+        );
     }
     used
 }
@@ -222,9 +274,17 @@ fn revision(r: &TaskDefinitionRevision, used: &BTreeSet<String>, now: Timestamp,
     let target = target(Kind::TaskDefinitionRevision, &r.metadata);
     let deleting = r.metadata.deletion_timestamp.is_some();
     if deleting && !used.contains(&ecs_name) {
-        let fenced = r.metadata.finalizers.iter().flatten().any(|f| f == labels::IN_USE_FINALIZER);
+        let fenced = r
+            .metadata
+            .finalizers
+            .iter()
+            .flatten()
+            .any(|f| f == labels::IN_USE_FINALIZER);
         if fenced {
-            plan.actions.push(Action::RemoveFinalizer { target, finalizer: labels::IN_USE_FINALIZER });
+            plan.actions.push(Action::RemoveFinalizer {
+                target,
+                finalizer: labels::IN_USE_FINALIZER,
+            });
         }
         return;
     }
@@ -235,10 +295,21 @@ fn revision(r: &TaskDefinitionRevision, used: &BTreeSet<String>, now: Timestamp,
         status: RevisionLifecycle::Active,
     });
     let (status, standing, reason, message) = if deleting {
-        let text = format!("{ecs_name} is deregistered, and kept while a service or a task uses it.");
-        (RevisionLifecycle::Inactive, Standing::Reconciling, "Deregistered", text)
+        let text =
+            format!("{ecs_name} is deregistered, and kept while a service or a task uses it.");
+        (
+            RevisionLifecycle::Inactive,
+            Standing::Reconciling,
+            "Deregistered",
+            text,
+        )
     } else {
-        (RevisionLifecycle::Active, Standing::Ready, "Registered", format!("{ecs_name} is ACTIVE."))
+        (
+            RevisionLifecycle::Active,
+            Standing::Ready,
+            "Registered",
+            format!("{ecs_name} is ACTIVE."),
+        )
     };
     let list = statements(&standing, reason, &message, None);
     let next = TaskDefinitionRevisionStatus {

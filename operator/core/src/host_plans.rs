@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tallyman_crds::{DesiredStatus, HostPlanSpec, LastStatus, PlannedDefinition, PlannedTask, StopCode, labels};
+use tallyman_crds::{
+    DesiredStatus, HostPlanSpec, LastStatus, PlannedDefinition, PlannedTask, StopCode, labels,
+};
 
 use crate::names::{InstanceName, TaskName};
 use crate::plan::{Action, Kind, Plan, Target, merge_patch};
@@ -15,7 +17,10 @@ pub(crate) fn plan_all(world: &World, plan: &mut Plan) {
         let wanted = derive(world, name, instance);
         // What the agent holds already: it refuses anything older, so a plan that was lost, or came back from a backup,
         // goes on from there.
-        let held = instance.host.as_ref().map_or(0, |h| h.applied_plan_generation);
+        let held = instance
+            .host
+            .as_ref()
+            .map_or(0, |h| h.applied_plan_generation);
         match world.plans.get(name) {
             None if !instance.identity.deleting => plan.actions.push(Action::PrepareHost {
                 instance: Target::new(Kind::ContainerInstance, name, &instance.identity),
@@ -27,21 +32,28 @@ pub(crate) fn plan_all(world: &World, plan: &mut Plan) {
                 }),
             }),
             None => {}
+            // A newer leader wrote it: this one is deposed and has no say.
+            Some(current) if current.spec.leader_epoch > world.leader_epoch => {}
             // Of a host of the same name that was deregistered: its owner is gone, and it goes with it. Writing on it
             // would lose the new host's generations with it.
-            Some(current) if current.spec.container_instance_uid != wanted.container_instance_uid => {
-                if current.spec.leader_epoch <= world.leader_epoch {
-                    plan.actions.push(Action::Delete(Target::new(Kind::HostPlan, name, &current.identity)));
-                }
+            Some(current)
+                if current.spec.container_instance_uid != wanted.container_instance_uid =>
+            {
+                plan.actions.push(Action::Delete(Target::new(
+                    Kind::HostPlan,
+                    name,
+                    &current.identity,
+                )));
             }
             Some(current) => {
                 let same = says(&current.spec, &wanted)
                     && current.spec.cluster == wanted.cluster
                     && current.spec.generation >= held;
-                // A newer leader wrote it: this one is deposed and has no say.
-                let fenced = current.spec.leader_epoch > world.leader_epoch;
-                if !same && !fenced {
-                    let next = HostPlanSpec { generation: current.spec.generation.max(held) + 1, ..wanted };
+                if !same {
+                    let next = HostPlanSpec {
+                        generation: current.spec.generation.max(held) + 1,
+                        ..wanted
+                    };
                     let patch = merge_patch(&json(&current.spec), &json(&next)).unwrap_or_default();
                     plan.actions.push(Action::WriteHostPlan {
                         plan: Target::new(Kind::HostPlan, name, &current.identity),
@@ -60,9 +72,17 @@ pub(crate) fn plan_all(world: &World, plan: &mut Plan) {
 fn says(current: &HostPlanSpec, wanted: &HostPlanSpec) -> bool {
     let is_wanted = |t: &PlannedTask| wanted.tasks.iter().any(|w| w.uid == t.uid);
     let (live, over): (Vec<_>, Vec<_>) = current.tasks.iter().partition(|t| is_wanted(t));
-    let asks_for_nothing = over.iter().all(|t| t.desired_status == DesiredStatus::Stopped);
-    let definitions = wanted.definitions.iter().all(|(name, d)| current.definitions.get(name) == Some(d));
-    (over.is_empty() || over.len() < live.len()) && asks_for_nothing && definitions && live.into_iter().eq(&wanted.tasks)
+    let asks_for_nothing = over
+        .iter()
+        .all(|t| t.desired_status == DesiredStatus::Stopped);
+    let definitions = wanted
+        .definitions
+        .iter()
+        .all(|(name, d)| current.definitions.get(name) == Some(d));
+    (over.is_empty() || over.len() < live.len())
+        && asks_for_nothing
+        && definitions
+        && live.into_iter().eq(&wanted.tasks)
 }
 
 /// True for a task that its host must know of: it is not STOPPED, or its containers are still to be removed.
@@ -73,7 +93,11 @@ pub(crate) fn belongs(task: &TaskState) -> bool {
 /// The task was placed by the operator: as a service's task at creation, as a user's by its status.
 fn admitted(task: &TaskState) -> bool {
     let finalizer = task.identity.finalizers.contains(labels::STOP_FINALIZER);
-    let bound = task.object.status.as_ref().is_some_and(|s| s.container_instance.is_some());
+    let bound = task
+        .object
+        .status
+        .as_ref()
+        .is_some_and(|s| s.container_instance.is_some());
     finalizer && task.instance.is_some() && (task.service.is_some() || bound)
 }
 
@@ -91,9 +115,15 @@ fn derive(world: &World, name: &InstanceName, instance: &InstanceState) -> HostP
         definitions: BTreeMap::new(),
         tasks: Vec::new(),
     };
-    for (task_name, t) in world.tasks.iter().filter(|(_, t)| t.instance.as_ref() == Some(name) && belongs(t)) {
-        let Some((revision_name, revision)) =
-            t.revision.as_ref().and_then(|r| world.revisions.get_key_value(r))
+    for (task_name, t) in world
+        .tasks
+        .iter()
+        .filter(|(_, t)| t.instance.as_ref() == Some(name) && belongs(t))
+    {
+        let Some((revision_name, revision)) = t
+            .revision
+            .as_ref()
+            .and_then(|r| world.revisions.get_key_value(r))
         else {
             // Its revision is gone: nothing can be started of it, but it can still be stopped and removed.
             let planned = planned(task_name, t, t.object.spec.task_definition.clone());
@@ -102,12 +132,15 @@ fn derive(world: &World, name: &InstanceName, instance: &InstanceState) -> HostP
             }
             continue;
         };
-        spec.definitions.entry(revision_name.to_string()).or_insert_with(|| PlannedDefinition {
-            family: revision.family.to_string(),
-            revision: revision.number,
-            definition: revision.object.spec.definition.clone(),
-        });
-        spec.tasks.push(planned(task_name, t, revision_name.to_string()));
+        spec.definitions
+            .entry(revision_name.to_string())
+            .or_insert_with(|| PlannedDefinition {
+                family: revision.family.to_string(),
+                revision: revision.number,
+                definition: revision.object.spec.definition.clone(),
+            });
+        spec.tasks
+            .push(planned(task_name, t, revision_name.to_string()));
     }
     spec
 }
@@ -118,19 +151,37 @@ fn planned(name: &TaskName, t: &TaskState, definition: String) -> PlannedTask {
         (None, None)
     } else if t.last == LastStatus::Stopped {
         // It ended already, and why stays as it was told.
-        (t.stop_code, t.object.status.as_ref().and_then(|s| s.stopped_reason.clone()))
+        (
+            t.stop_code,
+            t.object
+                .status
+                .as_ref()
+                .and_then(|s| s.stopped_reason.clone()),
+        )
     } else if t.desired == DesiredStatus::Stopped {
         let code = t.object.spec.stop_code.unwrap_or(StopCode::UserInitiated);
-        let reason = t.object.spec.stopped_reason.clone().unwrap_or_else(|| "Task stopped by user".to_owned());
+        let reason = t
+            .object
+            .spec
+            .stopped_reason
+            .clone()
+            .unwrap_or_else(|| "Task stopped by user".to_owned());
         (Some(code), Some(reason))
     } else {
-        (Some(StopCode::UserInitiated), Some("Task was deleted".to_owned()))
+        (
+            Some(StopCode::UserInitiated),
+            Some("Task was deleted".to_owned()),
+        )
     };
     PlannedTask {
         name: name.to_string(),
         uid: t.identity.uid.clone(),
         definition,
-        desired_status: if stopping { DesiredStatus::Stopped } else { DesiredStatus::Running },
+        desired_status: if stopping {
+            DesiredStatus::Stopped
+        } else {
+            DesiredStatus::Running
+        },
         generation: t.identity.generation,
         group: t.object.spec.group.clone(),
         stop_code: code,

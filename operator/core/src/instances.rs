@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use tallyman_crds::{
-    ContainerInstanceStatus, DesiredInstanceStatus, InstanceStatus, LastStatus, StopCode, conditions, labels,
+    ContainerInstanceStatus, DesiredInstanceStatus, InstanceStatus, LastStatus, StopCode,
+    conditions, labels,
 };
 
 use crate::names::InstanceName;
@@ -33,13 +34,24 @@ impl Lost {
 }
 
 /// Finds the hosts that are lost. One host with tasks is given up per pass, and none while most hosts look dead: then
-/// it is more likely that we are cut off than they (design 5, reliability 3.4).
+/// it is more likely that we are cut off than they.
 pub(crate) fn lost(world: &World, now: Timestamp, plan: &mut Plan) -> Lost {
     let mut lost = Lost::default();
-    let holding: BTreeSet<&InstanceName> =
-        world.tasks.values().filter(|t| t.holds()).filter_map(|t| t.instance.as_ref()).collect();
-    let registered: Vec<_> = world.instances.iter().filter(|(_, i)| i.host.is_some()).collect();
-    let dead = registered.iter().filter(|(_, i)| !i.connected(&world.settings)).count();
+    let holding: BTreeSet<&InstanceName> = world
+        .tasks
+        .values()
+        .filter(|t| t.holds())
+        .filter_map(|t| t.instance.as_ref())
+        .collect();
+    let registered: Vec<_> = world
+        .instances
+        .iter()
+        .filter(|(_, i)| i.host.is_some())
+        .collect();
+    let dead = registered
+        .iter()
+        .filter(|(_, i)| !i.connected(&world.settings))
+        .count();
     let percent = u32::try_from(dead * 100 / registered.len().max(1)).unwrap_or(100);
     // A single host cannot be most of a cluster's hosts.
     let braked = registered.len() > 1 && percent >= world.settings.brake_percent;
@@ -47,7 +59,10 @@ pub(crate) fn lost(world: &World, now: Timestamp, plan: &mut Plan) -> Lost {
     for (name, i) in &world.instances {
         let disconnected = i.host.is_none() || !i.connected(&world.settings);
         if i.identity.deleting && disconnected {
-            lost.hosts.insert(name.clone(), "Container instance deregistration forced by user".to_owned());
+            lost.hosts.insert(
+                name.clone(),
+                "Container instance deregistration forced by user".to_owned(),
+            );
         } else if i.lost(&world.settings) && !braked {
             if holding.contains(name) {
                 if given_up == 1 {
@@ -56,13 +71,23 @@ pub(crate) fn lost(world: &World, now: Timestamp, plan: &mut Plan) -> Lost {
                 }
                 given_up = 1;
             }
-            lost.hosts.insert(name.clone(), format!("Host {name} was lost: its agent is not connected"));
+            lost.hosts.insert(
+                name.clone(),
+                format!("Host {name} was lost: its agent is not connected"),
+            );
         }
     }
     // Tasks whose host does not exist any more.
     for t in world.tasks.values().filter(|t| t.holds()) {
-        if let Some(gone) = t.instance.as_ref().filter(|i| !world.instances.contains_key(*i)) {
-            lost.hosts.insert(gone.clone(), format!("Container instance {gone} was deregistered"));
+        if let Some(gone) = t
+            .instance
+            .as_ref()
+            .filter(|i| !world.instances.contains_key(*i))
+        {
+            lost.hosts.insert(
+                gone.clone(),
+                format!("Container instance {gone} was deregistered"),
+            );
         }
     }
     lost
@@ -72,7 +97,12 @@ pub(crate) fn lost(world: &World, now: Timestamp, plan: &mut Plan) -> Lost {
 pub(crate) fn plan_all(world: &World, ledger: &Ledger, now: Timestamp, plan: &mut Plan) {
     for (name, i) in &world.instances {
         let target = Target::new(Kind::ContainerInstance, name, &i.identity);
-        let here = || world.tasks.iter().filter(|(_, t)| t.holds() && t.instance.as_ref() == Some(name));
+        let here = || {
+            world
+                .tasks
+                .iter()
+                .filter(|(_, t)| t.holds() && t.instance.as_ref() == Some(name))
+        };
         let fenced = i.identity.finalizers.contains(labels::IN_USE_FINALIZER);
         if i.identity.deleting {
             for (task, t) in here().filter(|(_, t)| t.service.is_none() && !t.leaving()) {
@@ -83,13 +113,18 @@ pub(crate) fn plan_all(world: &World, ledger: &Ledger, now: Timestamp, plan: &mu
                 });
             }
             if here().next().is_none() && fenced {
-                plan.actions
-                    .push(Action::RemoveFinalizer { target: target.clone(), finalizer: labels::IN_USE_FINALIZER });
+                plan.actions.push(Action::RemoveFinalizer {
+                    target: target.clone(),
+                    finalizer: labels::IN_USE_FINALIZER,
+                });
                 continue;
             }
         } else if !fenced {
-            plan.actions
-                .push(Action::AddFinalizer { target: target.clone(), finalizer: labels::IN_USE_FINALIZER, label: None });
+            plan.actions.push(Action::AddFinalizer {
+                target: target.clone(),
+                finalizer: labels::IN_USE_FINALIZER,
+                label: None,
+            });
         }
         publish(world, ledger, name, i, &target, now, plan);
         wake(world, i, now, plan);
@@ -112,13 +147,21 @@ fn publish(
     previous.host = None; // the agent's own
     let connected = i.connected(&world.settings);
     let count = |pick: &dyn Fn(LastStatus) -> bool| {
-        let n = world.tasks.values().filter(|t| t.instance.as_ref() == Some(name) && pick(t.last)).count();
+        let n = world
+            .tasks
+            .values()
+            .filter(|t| t.instance.as_ref() == Some(name) && pick(t.last))
+            .count();
         i32::try_from(n).unwrap_or(i32::MAX)
     };
     let remaining = i.host.as_ref().and_then(|_| ledger.remaining(name));
     let free = |pick: fn(&tallyman_crds::Resources) -> i64| {
         let registered = &i.host.as_ref()?.registered_resources;
-        Some(format!("{}/{}", pick(remaining.as_ref()?), pick(registered)))
+        Some(format!(
+            "{}/{}",
+            pick(remaining.as_ref()?),
+            pick(registered)
+        ))
     };
     let (standing, reason, message) = standing(world, name, i);
     let mut next = ContainerInstanceStatus {
@@ -137,11 +180,22 @@ fn publish(
         remaining_resources: remaining.clone(),
         running_tasks_count: count(&|s| s == LastStatus::Running),
         pending_tasks_count: count(&|s| s < LastStatus::Running),
-        registered_at: previous.registered_at.clone().or_else(|| i.host.as_ref().map(|_| time(now))),
+        registered_at: previous
+            .registered_at
+            .clone()
+            .or_else(|| i.host.as_ref().map(|_| time(now))),
     };
     let list = statements(&standing, reason, &message, None);
-    next.conditions = conditions::merge(&previous.conditions, &list, i.identity.generation, &time(now));
-    let was = previous.conditions.iter().find(|c| c.type_ == conditions::READY);
+    next.conditions = conditions::merge(
+        &previous.conditions,
+        &list,
+        i.identity.generation,
+        &time(now),
+    );
+    let was = previous
+        .conditions
+        .iter()
+        .find(|c| c.type_ == conditions::READY);
     if was.is_some_and(|c| c.reason != reason) || (was.is_none() && standing == Standing::Ready) {
         plan.notes.push(Note {
             target: target.clone(),
@@ -153,7 +207,11 @@ fn publish(
     plan.publish(target.clone(), &json(&previous), &json(&next));
 }
 
-fn standing(world: &World, name: &InstanceName, i: &InstanceState) -> (Standing, &'static str, String) {
+fn standing(
+    world: &World,
+    name: &InstanceName,
+    i: &InstanceState,
+) -> (Standing, &'static str, String) {
     let Some(host) = &i.host else {
         let text = format!(
             "Container instance {name} has no agent yet; start tallyman-agent on the host with a token of \
@@ -171,14 +229,27 @@ fn standing(world: &World, name: &InstanceName, i: &InstanceState) -> (Standing,
         return (Standing::Reconciling, "AgentDisconnected", text);
     }
     if !host.engine_reachable {
-        let why = host.message.clone().unwrap_or_else(|| "no answer".to_owned());
-        let text = format!("The agent of {name} cannot reach its container engine: {why}. No task is placed there.");
+        let why = host
+            .message
+            .clone()
+            .unwrap_or_else(|| "no answer".to_owned());
+        let text = format!(
+            "The agent of {name} cannot reach its container engine: {why}. No task is placed there."
+        );
         return (Standing::Reconciling, "EngineUnreachable", text);
     }
     if i.identity.deleting {
-        return (Standing::Reconciling, "Deregistering", format!("{name} leaves when its tasks have stopped."));
+        return (
+            Standing::Reconciling,
+            "Deregistering",
+            format!("{name} leaves when its tasks have stopped."),
+        );
     }
-    (Standing::Ready, "AgentConnected", format!("The agent of {name} is connected and its engine answers."))
+    (
+        Standing::Ready,
+        "AgentConnected",
+        format!("The agent of {name} is connected and its engine answers."),
+    )
 }
 
 /// The next moment at which silence alone changes something.

@@ -40,7 +40,10 @@ pub fn check(world: &World) -> Vec<Violation> {
     for (name, t) in world.tasks.iter().filter(|(_, t)| t.holds()) {
         let Some(host) = &t.instance else {
             if t.service.is_some() {
-                found.push(Violation { id: "I5", message: format!("task {name} of a service has no host") });
+                found.push(Violation {
+                    id: "I5",
+                    message: format!("task {name} of a service has no host"),
+                });
             }
             continue;
         };
@@ -50,14 +53,23 @@ pub fn check(world: &World) -> Vec<Violation> {
         let udp = t.demand.ports_udp.iter().map(|p| (true, *p));
         for (is_udp, port) in tcp.chain(udp) {
             if !ports.insert((host, is_udp, port)) {
-                found.push(Violation { id: "I2", message: format!("port {port} is held twice on {host}, by {name}") });
+                found.push(Violation {
+                    id: "I2",
+                    message: format!("port {port} is held twice on {host}, by {name}"),
+                });
             }
         }
     }
     for (name, i) in &world.instances {
         let Some(host) = &i.host else { continue };
-        let held = (cpu.get(name).copied().unwrap_or(0), memory.get(name).copied().unwrap_or(0));
-        let registered = (host.registered_resources.cpu, host.registered_resources.memory);
+        let held = (
+            cpu.get(name).copied().unwrap_or(0),
+            memory.get(name).copied().unwrap_or(0),
+        );
+        let registered = (
+            host.registered_resources.cpu,
+            host.registered_resources.memory,
+        );
         if held.0 > registered.0 || held.1 > registered.1 {
             found.push(Violation {
                 id: "I1",
@@ -67,9 +79,18 @@ pub fn check(world: &World) -> Vec<Violation> {
     }
     for (host, plan) in &world.plans {
         for entry in &plan.spec.tasks {
-            let Some(t) = world.tasks.get(entry.name.as_str()).filter(|t| t.identity.uid == entry.uid) else { continue };
+            let Some(t) = world
+                .tasks
+                .get(entry.name.as_str())
+                .filter(|t| t.identity.uid == entry.uid)
+            else {
+                continue;
+            };
             if t.instance.as_ref() != Some(host) {
-                found.push(Violation { id: "I4", message: format!("task {} is in the plan of {host}", entry.name) });
+                found.push(Violation {
+                    id: "I4",
+                    message: format!("task {} is in the plan of {host}", entry.name),
+                });
             }
         }
     }
@@ -91,10 +112,19 @@ pub fn check_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Violation> 
             Action::CreateTask(t) => {
                 let name = t.metadata.name.as_deref().unwrap_or_default();
                 if world.tasks.contains_key(name) {
-                    found.push(Violation { id: "I6", message: format!("task {name} is started and is there already") });
+                    found.push(Violation {
+                        id: "I6",
+                        message: format!("task {name} is started and is there already"),
+                    });
                 }
-                let service = t.metadata.labels.as_ref().and_then(|l| l.get(tallyman_crds::labels::SERVICE));
-                *starts.entry(service.map_or("", String::as_str)).or_default() += 1;
+                let service = t
+                    .metadata
+                    .labels
+                    .as_ref()
+                    .and_then(|l| l.get(tallyman_crds::labels::SERVICE));
+                *starts
+                    .entry(service.map_or("", String::as_str))
+                    .or_default() += 1;
             }
             Action::StopTask { task, .. } => {
                 stops.insert(task.name.as_str());
@@ -111,11 +141,16 @@ pub fn check_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Violation> 
         if started > 0 && i64::try_from(held + started).unwrap_or(i64::MAX) > allowed {
             found.push(Violation {
                 id: "I3",
-                message: format!("service {name} has {held} tasks, {started} are started, {allowed} are allowed"),
+                message: format!(
+                    "service {name} has {held} tasks, {started} are started, {allowed} are allowed"
+                ),
             });
         }
         let healthy = members.iter().filter(|m| m.healthy).count();
-        let stopped = members.iter().filter(|m| m.healthy && stops.contains(m.name.as_str())).count();
+        let stopped = members
+            .iter()
+            .filter(|m| m.healthy && stops.contains(m.name.as_str()))
+            .count();
         let least = i64::try_from(healthy).unwrap_or(i64::MAX).min(bounds.lower);
         if !s.identity.deleting && i64::try_from(healthy - stopped).unwrap_or(0) < least {
             found.push(Violation {

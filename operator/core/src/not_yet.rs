@@ -17,17 +17,37 @@ pub(crate) fn plan_all(objects: &Objects, now: Timestamp, plan: &mut Plan) {
         let (list, observed) = r
             .status
             .as_ref()
-            .map_or((&[][..], conditions::UNOBSERVED), |s| (&s.conditions, s.observed_generation));
+            .map_or((&[][..], conditions::UNOBSERVED), |s| {
+                (&s.conditions, s.observed_generation)
+            });
         let instead = "apply a Task without `spec.containerInstance` to run one copy now";
-        state(Kind::RunTask, &r.metadata, list, observed, instead, now, plan);
+        state(
+            Kind::RunTask,
+            &r.metadata,
+            list,
+            observed,
+            instead,
+            now,
+            plan,
+        );
     }
     for s in &objects.scheduled_tasks {
         let (list, observed) = s
             .status
             .as_ref()
-            .map_or((&[][..], conditions::UNOBSERVED), |s| (&s.conditions, s.observed_generation));
+            .map_or((&[][..], conditions::UNOBSERVED), |s| {
+                (&s.conditions, s.observed_generation)
+            });
         let instead = "no run of it is started";
-        state(Kind::ScheduledTask, &s.metadata, list, observed, instead, now, plan);
+        state(
+            Kind::ScheduledTask,
+            &s.metadata,
+            list,
+            observed,
+            instead,
+            now,
+            plan,
+        );
     }
 }
 
@@ -54,7 +74,16 @@ fn state(
         json!({ "observedGeneration": observed, "conditions": conditions })
     };
     if observed == conditions::UNOBSERVED {
-        plan.notes.push(Note { target: target.clone(), warning: true, reason: "NotSupportedYet", message });
+        plan.notes.push(Note {
+            target: target.clone(),
+            warning: true,
+            reason: "NotSupportedYet",
+            message,
+        });
     }
-    plan.publish(target, &status(previous, observed), &status(&next, generation));
+    plan.publish(
+        target,
+        &status(previous, observed),
+        &status(&next, generation),
+    );
 }

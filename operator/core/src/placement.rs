@@ -1,4 +1,4 @@
-//! Where one task goes: filters that explain themselves, then spread (ecs-semantics 2.1).
+//! Where one task goes: filters that explain themselves, then spread (ECS task placement).
 //!
 //! The ledger counts what every task that is not STOPPED holds; a placement is entered at once, so that the next
 //! task of the same pass sees it.
@@ -42,10 +42,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// ECS `failures[].reason` (ecs-semantics 1.20).
+    /// ECS `failures[].reason` (ECS API failure reasons).
     pub fn ecs_reason(&self) -> &'static str {
         match self {
-            Refusal::NotRegistered | Refusal::AgentDisconnected | Refusal::EngineUnreachable => "AGENT",
+            Refusal::NotRegistered | Refusal::AgentDisconnected | Refusal::EngineUnreachable => {
+                "AGENT"
+            }
             Refusal::Deregistering | Refusal::Draining => "INACTIVE",
             Refusal::Attribute(_) => "ATTRIBUTE",
             Refusal::Cpu { .. } => "RESOURCE:CPU",
@@ -54,13 +56,15 @@ impl Refusal {
         }
     }
 
-    /// How the ECS service event goes on after "The closest matching container-instance I" (ecs-semantics 1.18).
+    /// How the ECS service event goes on after "The closest matching container-instance I" (ECS service event messages).
     fn ecs_sentence(&self) -> String {
         match self {
             Refusal::NotRegistered | Refusal::AgentDisconnected | Refusal::EngineUnreachable => {
                 "encountered error \"AGENT\".".to_owned()
             }
-            Refusal::Deregistering | Refusal::Draining => "encountered error \"INACTIVE\".".to_owned(),
+            Refusal::Deregistering | Refusal::Draining => {
+                "encountered error \"INACTIVE\".".to_owned()
+            }
             Refusal::Attribute(_) => "is missing an attribute required by your task.".to_owned(),
             Refusal::Cpu { .. } => "has insufficient CPU units available.".to_owned(),
             Refusal::Memory { .. } => "has insufficient memory available.".to_owned(),
@@ -96,7 +100,8 @@ pub struct Unplaceable {
 impl Unplaceable {
     /// The ECS sentence without its subject: "no container instance met all of its requirements. Reason: ...".
     pub fn ecs_sentence(&self) -> String {
-        let head = "was unable to place a task because no container instance met all of its requirements.";
+        let head =
+            "was unable to place a task because no container instance met all of its requirements.";
         match self.closest() {
             None => format!("{head} Reason: No Container Instances were found in your cluster."),
             Some((name, refusal)) => format!(
@@ -128,10 +133,15 @@ impl Unplaceable {
     /// The whole explanation: "Of 6 hosts, 5 lack memory (a task needs 512 MiB, the most free is 300 on `c`), ...".
     pub fn sentence(&self) -> String {
         if self.refusals.is_empty() {
-            return "The cluster has no hosts; apply a ContainerInstance and start its agent.".to_owned();
+            return "The cluster has no hosts; apply a ContainerInstance and start its agent."
+                .to_owned();
         }
         let n = self.refusals.len();
-        format!("Of {n} {}, {}. Next try when a host changes.", plural(n, "host"), self.reasons(true))
+        format!(
+            "Of {n} {}, {}. Next try when a host changes.",
+            plural(n, "host"),
+            self.reasons(true)
+        )
     }
 
     fn reasons(&self, detailed: bool) -> String {
@@ -149,14 +159,26 @@ impl Unplaceable {
             let n = group.len();
             let s = if n == 1 { "s" } else { "" };
             let is = if n == 1 { "is" } else { "are" };
-            let noun = if detailed { String::new() } else { format!(" {}", plural(n, "host")) };
+            let noun = if detailed {
+                String::new()
+            } else {
+                format!(" {}", plural(n, "host"))
+            };
             let _ = write!(text, "{n}{noun} ");
             let _ = match group[0].1 {
-                Refusal::NotRegistered => write!(text, "ha{} not registered yet", if n == 1 { "s" } else { "ve" }),
+                Refusal::NotRegistered => write!(
+                    text,
+                    "ha{} not registered yet",
+                    if n == 1 { "s" } else { "ve" }
+                ),
                 Refusal::Deregistering => write!(text, "{is} being deregistered"),
                 Refusal::Draining => write!(text, "{is} draining"),
                 Refusal::AgentDisconnected => write!(text, "{is} not connected"),
-                Refusal::EngineUnreachable => write!(text, "cannot reach {} engine", if n == 1 { "its" } else { "their" }),
+                Refusal::EngineUnreachable => write!(
+                    text,
+                    "cannot reach {} engine",
+                    if n == 1 { "its" } else { "their" }
+                ),
                 Refusal::Attribute(_) => write!(text, "lack{s} an attribute"),
                 Refusal::Cpu { .. } => write!(text, "lack{s} CPU"),
                 Refusal::Memory { .. } => write!(text, "lack{s} memory"),
@@ -177,10 +199,18 @@ impl Unplaceable {
         let Some((name, refusal)) = most else { return };
         let _ = match refusal {
             Refusal::Cpu { free } => {
-                write!(text, " (a task needs {} units, the most free is {free} on `{name}`)", self.demand.cpu)
+                write!(
+                    text,
+                    " (a task needs {} units, the most free is {free} on `{name}`)",
+                    self.demand.cpu
+                )
             }
             Refusal::Memory { free } => {
-                write!(text, " (a task needs {} MiB, the most free is {free} on `{name}`)", self.demand.memory)
+                write!(
+                    text,
+                    " (a task needs {} MiB, the most free is {free} on `{name}`)",
+                    self.demand.memory
+                )
             }
             Refusal::Port(port) => write!(text, " (port {port} on `{name}`)"),
             Refusal::Attribute(a) => write!(text, " (`{a}` on `{name}`)"),
@@ -195,8 +225,15 @@ impl Unplaceable {
 
 /// `noun` or its plural.
 pub(crate) fn plural(n: usize, noun: &str) -> String {
-    if n == 1 { noun.to_owned() } else { format!("{noun}s") }
+    if n == 1 {
+        noun.to_owned()
+    } else {
+        format!("{noun}s")
+    }
 }
+
+/// How well a host suits, least first: tasks of the service in its zone and on it, its tasks, its memory used.
+type Score = (i64, i64, i64, i64);
 
 /// What is left on one host.
 #[derive(Clone, Debug, Default)]
@@ -223,7 +260,11 @@ impl Ledger {
     /// Counts what the tasks of `world` hold.
     pub fn of(world: &World) -> Ledger {
         let mut ledger = Ledger {
-            rooms: world.instances.iter().map(|(n, i)| (n.clone(), room(i, world))).collect(),
+            rooms: world
+                .instances
+                .iter()
+                .map(|(n, i)| (n.clone(), room(i, world)))
+                .collect(),
         };
         for t in world.tasks.values().filter(|t| t.holds()) {
             if let Some(instance) = &t.instance {
@@ -234,8 +275,15 @@ impl Ledger {
     }
 
     /// Enters a task.
-    pub fn take(&mut self, instance: &InstanceName, demand: &Demand, service: Option<&ServiceName>) {
-        let Some(room) = self.rooms.get_mut(instance) else { return };
+    pub fn take(
+        &mut self,
+        instance: &InstanceName,
+        demand: &Demand,
+        service: Option<&ServiceName>,
+    ) {
+        let Some(room) = self.rooms.get_mut(instance) else {
+            return;
+        };
         room.cpu -= demand.cpu;
         room.memory -= demand.memory;
         room.ports.extend(&demand.ports);
@@ -259,7 +307,11 @@ impl Ledger {
 
     /// Tasks of `service` on `instance` that are not STOPPED.
     pub fn tasks_of(&self, service: &ServiceName, instance: &InstanceName) -> i64 {
-        self.rooms.get(instance).and_then(|r| r.of_service.get(service)).copied().unwrap_or(0)
+        self.rooms
+            .get(instance)
+            .and_then(|r| r.of_service.get(service))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Zone of `instance`; empty when it has none.
@@ -269,7 +321,7 @@ impl Ledger {
 
     /// Chooses a host for a task of `service` and enters it: of the hosts that pass every check, the zone with the
     /// fewest tasks of the service, then the host with the fewest, then the one with fewer tasks at all, more memory
-    /// left, and the smaller name (ecs-semantics 2.1 step 8; ECS breaks the last tie at random).
+    /// left, and the smaller name (ECS task placement; ECS breaks the last tie at random).
     ///
     /// # Errors
     /// Every host with its reason.
@@ -281,11 +333,16 @@ impl Ledger {
     ) -> Result<InstanceName, Unplaceable> {
         let mut refusals = BTreeMap::new();
         let mut by_zone: BTreeMap<&str, i64> = BTreeMap::new();
-        let count = |room: &Room| service.and_then(|s| room.of_service.get(s)).copied().unwrap_or(0);
+        let count = |room: &Room| {
+            service
+                .and_then(|s| room.of_service.get(s))
+                .copied()
+                .unwrap_or(0)
+        };
         for room in self.rooms.values() {
             *by_zone.entry(room.zone.as_str()).or_default() += count(room);
         }
-        let mut best: Option<((i64, i64, i64, i64), &InstanceName)> = None;
+        let mut best: Option<(Score, &InstanceName)> = None;
         for (name, room) in &self.rooms {
             if let Some(refusal) = refuse(room, demand, name, world) {
                 refusals.insert(name.clone(), refusal);
@@ -302,7 +359,10 @@ impl Ledger {
                 self.take(&name, demand, service);
                 Ok(name)
             }
-            None => Err(Unplaceable { demand: demand.clone(), refusals }),
+            None => Err(Unplaceable {
+                demand: demand.clone(),
+                refusals,
+            }),
         }
     }
 
@@ -316,22 +376,33 @@ impl Ledger {
         demand: &Demand,
         world: &World,
     ) -> Result<(), Unplaceable> {
-        let refusal = self.rooms.get(instance).map(|room| refuse(room, demand, instance, world));
+        let refusal = self
+            .rooms
+            .get(instance)
+            .map(|room| refuse(room, demand, instance, world));
         match refusal {
             Some(None) => {
                 self.take(instance, demand, None);
                 Ok(())
             }
-            Some(Some(r)) => {
-                Err(Unplaceable { demand: demand.clone(), refusals: BTreeMap::from([(instance.clone(), r)]) })
-            }
-            None => Err(Unplaceable { demand: demand.clone(), refusals: BTreeMap::new() }),
+            Some(Some(r)) => Err(Unplaceable {
+                demand: demand.clone(),
+                refusals: BTreeMap::from([(instance.clone(), r)]),
+            }),
+            None => Err(Unplaceable {
+                demand: demand.clone(),
+                refusals: BTreeMap::new(),
+            }),
         }
     }
 }
 
 fn room(instance: &InstanceState, world: &World) -> Room {
-    let registered = instance.host.as_ref().map(|h| h.registered_resources.clone()).unwrap_or_default();
+    let registered = instance
+        .host
+        .as_ref()
+        .map(|h| h.registered_resources.clone())
+        .unwrap_or_default();
     let ports = |list: &[i32]| list.iter().filter_map(|p| u16::try_from(*p).ok()).collect();
     Room {
         cpu: registered.cpu,
@@ -341,13 +412,20 @@ fn room(instance: &InstanceState, world: &World) -> Room {
         tasks: 0,
         of_service: BTreeMap::new(),
         barred: barred(instance, world),
-        zone: instance.attributes.get("ecs.availability-zone").cloned().flatten().unwrap_or_default(),
+        zone: instance
+            .attributes
+            .get("ecs.availability-zone")
+            .cloned()
+            .flatten()
+            .unwrap_or_default(),
     }
 }
 
 /// Why the host takes no task at all, whatever it asks for.
 pub fn barred(instance: &InstanceState, world: &World) -> Option<Refusal> {
-    let Some(host) = &instance.host else { return Some(Refusal::NotRegistered) };
+    let Some(host) = &instance.host else {
+        return Some(Refusal::NotRegistered);
+    };
     if instance.identity.deleting {
         Some(Refusal::Deregistering)
     } else if instance.wanted == DesiredInstanceStatus::Draining {
@@ -365,15 +443,24 @@ fn refuse(room: &Room, demand: &Demand, name: &InstanceName, world: &World) -> O
     if let Some(barred) = &room.barred {
         return Some(barred.clone());
     }
-    let has = |a: &String| world.instances.get(name).is_some_and(|i| i.attributes.contains_key(a));
+    let has = |a: &String| {
+        world
+            .instances
+            .get(name)
+            .is_some_and(|i| i.attributes.contains_key(a))
+    };
     if let Some(missing) = demand.attributes.iter().find(|a| !has(a)) {
         return Some(Refusal::Attribute(missing.clone()));
     }
     if demand.cpu > room.cpu.max(0) {
-        return Some(Refusal::Cpu { free: room.cpu.max(0) });
+        return Some(Refusal::Cpu {
+            free: room.cpu.max(0),
+        });
     }
     if demand.memory > room.memory.max(0) {
-        return Some(Refusal::Memory { free: room.memory.max(0) });
+        return Some(Refusal::Memory {
+            free: room.memory.max(0),
+        });
     }
     let tcp = demand.ports.intersection(&room.ports).next();
     let udp = demand.ports_udp.intersection(&room.ports_udp).next();

@@ -214,7 +214,11 @@ impl Plan {
     pub(crate) fn publish(&mut self, target: Target, previous: &Value, next: &Value) {
         if let Some(patch) = merge_patch(previous, next) {
             let urgent = standing(previous) != standing(next);
-            self.publications.push(Publication { target, patch, urgent });
+            self.publications.push(Publication {
+                target,
+                patch,
+                urgent,
+            });
         }
     }
 }
@@ -223,8 +227,13 @@ impl Plan {
 fn standing(status: &Value) -> Vec<&Value> {
     let conditions = status.get("conditions").and_then(Value::as_array);
     let parts = ["type", "status", "reason", "observedGeneration"];
-    let of_conditions = conditions.into_iter().flatten().flat_map(|c| parts.map(|p| &c[p]));
-    std::iter::once(&status["observedGeneration"]).chain(of_conditions).collect()
+    let of_conditions = conditions
+        .into_iter()
+        .flatten()
+        .flat_map(|c| parts.map(|p| &c[p]));
+    std::iter::once(&status["observedGeneration"])
+        .chain(of_conditions)
+        .collect()
 }
 
 /// RFC 7386 merge patch that makes `next` of `previous`; `None` when there is nothing to change.

@@ -14,7 +14,10 @@ pub struct Problem {
 impl Problem {
     /// A problem with `field`.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Problem {
-        Problem { field: field.into(), message: message.into() }
+        Problem {
+            field: field.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -26,7 +29,11 @@ impl fmt::Display for Problem {
 
 /// All problems in one line.
 pub fn sentence(problems: &[Problem]) -> String {
-    let mut text = problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ");
+    let mut text = problems
+        .iter()
+        .map(Problem::to_string)
+        .collect::<Vec<_>>()
+        .join("; ");
     text.push('.');
     text
 }

@@ -18,9 +18,15 @@ use crate::world::{ServiceState, TaskState, World};
 /// What a pass made of a service.
 pub(crate) enum Outcome<'a> {
     /// The spec cannot be run.
-    Refused { reason: &'static str, message: String },
+    Refused {
+        reason: &'static str,
+        message: String,
+    },
     /// Something it names is not there yet.
-    Waiting { reason: &'static str, message: String },
+    Waiting {
+        reason: &'static str,
+        message: String,
+    },
     /// It is being deleted and has tasks left.
     Draining { left: usize },
     /// Its deployment was stepped.
@@ -64,22 +70,45 @@ pub(crate) fn publish(
     status.observed_generation = service.identity.generation;
     status.desired_count = clamp(service.desired);
     status.selector = Some(format!("{}={name}", labels::SERVICE));
-    let mine = || world.tasks.values().filter(|t| t.service.as_ref() == Some(name));
+    let mine = || {
+        world
+            .tasks
+            .values()
+            .filter(|t| t.service.as_ref() == Some(name))
+    };
     status.running_count = clamp_len(mine().filter(|t| t.last == LastStatus::Running).count());
-    status.pending_count = clamp_len(mine().filter(|t| t.holds() && t.last < LastStatus::Running).count());
+    status.pending_count = clamp_len(
+        mine()
+            .filter(|t| t.holds() && t.last < LastStatus::Running)
+            .count(),
+    );
     status.status = Some(ServiceLifecycle::Active);
     let verdict = match outcome {
-        Outcome::Refused { reason, message } => {
-            Verdict { standing: Standing::Stalled, reason, short: message.clone(), long: message.clone() }
-        }
-        Outcome::Waiting { reason, message } => {
-            Verdict { standing: Standing::Reconciling, reason, short: message.clone(), long: message.clone() }
-        }
+        Outcome::Refused { reason, message } => Verdict {
+            standing: Standing::Stalled,
+            reason,
+            short: message.clone(),
+            long: message.clone(),
+        },
+        Outcome::Waiting { reason, message } => Verdict {
+            standing: Standing::Reconciling,
+            reason,
+            short: message.clone(),
+            long: message.clone(),
+        },
         Outcome::Draining { left } => {
             status.status = Some(ServiceLifecycle::Draining);
             status.desired_count = 0;
-            let text = format!("being deleted; {left} {} left to stop", plural(*left, "task"));
-            Verdict { standing: Standing::Reconciling, reason: "Draining", short: text.clone(), long: text }
+            let text = format!(
+                "being deleted; {left} {} left to stop",
+                plural(*left, "task")
+            );
+            Verdict {
+                standing: Standing::Reconciling,
+                reason: "Draining",
+                short: text.clone(),
+                long: text,
+            }
         }
         Outcome::Scheduled(s) => {
             let verdict = verdict(world, name, service, s, now);
@@ -87,7 +116,8 @@ pub(crate) fn publish(
             status.last_task_number = s.last_task_number.max(previous.last_task_number);
             status.consecutive_start_failures = clamp_len(s.failures);
             status.launch_not_before = s.throttled_until.map(time);
-            status.deployments = deployments(world, service, s, verdict.standing == Standing::Ready, now);
+            status.deployments =
+                deployments(world, service, s, verdict.standing == Standing::Ready, now);
             verdict
         }
     };
@@ -100,12 +130,24 @@ pub(crate) fn publish(
         Some(since) => format!("steady since {}", since.0.strftime("%Y-%m-%d %H:%MZ")),
         None => verdict.short.clone(),
     });
-    let list =
-        statements(&verdict.standing, verdict.reason, &verdict.long, service.unsupported.sentence());
-    status.conditions =
-        conditions::merge(&previous.conditions, &list, service.identity.generation, &time(now));
+    let list = statements(
+        &verdict.standing,
+        verdict.reason,
+        &verdict.long,
+        service.unsupported.sentence(),
+    );
+    status.conditions = conditions::merge(
+        &previous.conditions,
+        &list,
+        service.identity.generation,
+        &time(now),
+    );
     note(name, service, outcome, &verdict, &status, plan);
-    plan.publish(Target::new(Kind::Service, name, &service.identity), &json(previous), &json(&status));
+    plan.publish(
+        Target::new(Kind::Service, name, &service.identity),
+        &json(previous),
+        &json(&status),
+    );
 }
 
 fn verdict(
@@ -116,10 +158,17 @@ fn verdict(
     now: Timestamp,
 ) -> Verdict {
     let count = |b: Bucket| s.members.iter().filter(|m| m.bucket == b).count();
-    let kept: Vec<_> = s.members.iter().filter(|m| m.bucket == Bucket::Kept).collect();
+    let kept: Vec<_> = s
+        .members
+        .iter()
+        .filter(|m| m.bucket == Bucket::Kept)
+        .collect();
     let up = kept.iter().filter(|m| up(world, m)).count();
-    let (old, leaving, stopping) =
-        (count(Bucket::Superseded), count(Bucket::Leaving), count(Bucket::Stopping));
+    let (old, leaving, stopping) = (
+        count(Bucket::Superseded),
+        count(Bucket::Leaving),
+        count(Bucket::Stopping),
+    );
     let desired = usize::try_from(s.bounds.desired).unwrap_or(usize::MAX);
     let reconciling = |reason, short: String, long: String| Verdict {
         standing: Standing::Reconciling,
@@ -133,7 +182,11 @@ fn verdict(
             why.sentence(),
             why.ecs_sentence()
         );
-        return reconciling("TasksNotPlaceable", format!("{n} cannot be placed: {}", why.short()), long);
+        return reconciling(
+            "TasksNotPlaceable",
+            format!("{n} cannot be placed: {}", why.short()),
+            long,
+        );
     }
     let trouble = last_failure(world, name, &s.deployment);
     if let Some(until) = s.throttled_until {
@@ -141,7 +194,10 @@ fn verdict(
         let why = trouble.map(|t| format!(" Last: {t}")).unwrap_or_default();
         return reconciling(
             "TasksFailToStart",
-            format!("{} tasks in a row failed to start; next try at {at}.{why}", s.failures),
+            format!(
+                "{} tasks in a row failed to start; next try at {at}.{why}",
+                s.failures
+            ),
             format!(
                 "(service {name}) is unable to consistently start tasks successfully. {} tasks in a row stopped \
                  before they ran; the next one is started at {at}, or at once after a change of the task \
@@ -165,7 +221,11 @@ fn verdict(
         );
     }
     if old + leaving > 0 || (stopping > 0 && up < desired) {
-        let what = if old > 0 { format!("rolling out {}", s.revision) } else { "moving tasks".to_owned() };
+        let what = if old > 0 {
+            format!("rolling out {}", s.revision)
+        } else {
+            "moving tasks".to_owned()
+        };
         let draining = old + leaving + stopping;
         let text = format!("{what}, {up} of {desired}, {draining} old still there");
         return reconciling("RollingOut", text.clone(), with_trouble(text, trouble));
@@ -175,7 +235,10 @@ fn verdict(
         let word = if checked { "healthy" } else { "running" };
         let text = with_trouble(format!("starting, {up} of {desired} {word}"), trouble);
         let (short, long) = match waiting(&s.members) {
-            Some((task, why)) => (format!("{text}; {task}: {}", cut(&why)), format!("{text}. Task {task}: {why}")),
+            Some((task, why)) => (
+                format!("{text}; {task}: {}", cut(&why)),
+                format!("{text}. Task {task}: {why}"),
+            ),
             None => (text.clone(), text),
         };
         return reconciling("Starting", short, long);
@@ -196,9 +259,14 @@ fn verdict(
 
 /// What the agent says of the first task that its host took on and that does not run yet.
 fn waiting(members: &[Member<'_>]) -> Option<(String, String)> {
-    let m = members.iter().find(|m| m.bucket == Bucket::Kept && m.task.accepted && m.task.last < LastStatus::Running)?;
+    let m = members.iter().find(|m| {
+        m.bucket == Bucket::Kept && m.task.accepted && m.task.last < LastStatus::Running
+    })?;
     let status = m.task.object.status.as_ref()?;
-    let ready = status.conditions.iter().find(|c| c.type_ == conditions::READY)?;
+    let ready = status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == conditions::READY)?;
     Some((m.name.to_string(), ready.message.clone()))
 }
 
@@ -218,16 +286,23 @@ fn with_trouble(text: String, trouble: Option<String>) -> String {
     }
 }
 
-/// Running, and HEALTHY where an essential container has a health check. The 40 s of ecs-semantics 2.3 count towards
+/// Running, and HEALTHY where an essential container has a health check. The 40 s of ECS DeploymentConfiguration count towards
 /// `minimumHealthyPercent`, not here: a new service without health checks is ready once it runs.
 fn up(world: &World, m: &Member<'_>) -> bool {
-    m.task.last == LastStatus::Running && (!checked(world, m) || m.task.health == HealthStatus::Healthy)
+    m.task.last == LastStatus::Running
+        && (!checked(world, m) || m.task.health == HealthStatus::Healthy)
 }
 
 /// An essential container of the task has a health check.
 fn checked(world: &World, m: &Member<'_>) -> bool {
-    let revision = m.task.revision.as_ref().and_then(|r| world.revisions.get(r));
-    revision.and_then(|r| r.definition.as_ref().ok()).is_some_and(|d| d.health_checked)
+    let revision = m
+        .task
+        .revision
+        .as_ref()
+        .and_then(|r| world.revisions.get(r));
+    revision
+        .and_then(|r| r.definition.as_ref().ok())
+        .is_some_and(|d| d.health_checked)
 }
 
 /// What the youngest task of the deployment that ended by itself said, if nothing younger runs.
@@ -235,17 +310,26 @@ fn last_failure(world: &World, name: &ServiceName, deployment: &DeploymentId) ->
     let failed = |t: &TaskState| {
         matches!(
             t.stop_code,
-            Some(StopCode::TaskFailedToStart | StopCode::EssentialContainerExited | StopCode::InfrastructureHealth)
+            Some(
+                StopCode::TaskFailedToStart
+                    | StopCode::EssentialContainerExited
+                    | StopCode::InfrastructureHealth
+            )
         )
     };
     let (task, t) = world
         .tasks
         .iter()
-        .filter(|(_, t)| t.service.as_ref() == Some(name) && t.deployment.as_ref() == Some(deployment))
+        .filter(|(_, t)| {
+            t.service.as_ref() == Some(name) && t.deployment.as_ref() == Some(deployment)
+        })
         .filter(|(_, t)| !t.holds() && failed(t))
         .max_by_key(|(n, t)| (t.stopped_at, (*n).clone()))?;
     let status = t.object.status.as_ref()?;
-    let mut text = format!("task {task}: {}", status.stopped_reason.as_deref().unwrap_or("stopped"));
+    let mut text = format!(
+        "task {task}: {}",
+        status.stopped_reason.as_deref().unwrap_or("stopped")
+    );
     for c in &status.containers {
         if let Some(code) = c.exit_code.filter(|_| c.reason.is_none()) {
             text.push_str(&format!(" (container {}: exit {code})", c.name));
@@ -264,10 +348,14 @@ fn deployments(
     let id = format!("ecs-svc/{}", s.deployment);
     let known = |id: &str| service.status.deployments.iter().find(|d| d.id == id);
     let created = |id: &str| known(id).map_or_else(|| time(now), |d| d.created_at.clone());
-    let completed = steady || known(&id).is_some_and(|d| d.rollout_state == RolloutState::Completed);
+    let completed =
+        steady || known(&id).is_some_and(|d| d.rollout_state == RolloutState::Completed);
     let of = |d: &DeploymentId, pick: &dyn Fn(&TaskState) -> bool| {
         clamp_len(
-            s.members.iter().filter(|m| m.task.deployment.as_ref() == Some(d) && pick(m.task)).count(),
+            s.members
+                .iter()
+                .filter(|m| m.task.deployment.as_ref() == Some(d) && pick(m.task))
+                .count(),
         )
     };
     let running = |t: &TaskState| t.last == LastStatus::Running;
@@ -280,7 +368,11 @@ fn deployments(
         pending_count: of(&s.deployment, &pending),
         running_count: of(&s.deployment, &running),
         failed_tasks: clamp_len(s.failures),
-        rollout_state: if completed { RolloutState::Completed } else { RolloutState::InProgress },
+        rollout_state: if completed {
+            RolloutState::Completed
+        } else {
+            RolloutState::InProgress
+        },
         rollout_state_reason: Some(if completed {
             format!("ECS deployment {id} completed.")
         } else {
@@ -331,7 +423,10 @@ fn note(
     plan: &mut Plan,
 ) {
     let previous = &service.status;
-    let before = previous.conditions.iter().find(|c| c.type_ == conditions::READY);
+    let before = previous
+        .conditions
+        .iter()
+        .find(|c| c.type_ == conditions::READY);
     let mut say = |warning, reason, message| {
         plan.notes.push(Note {
             target: Target::new(Kind::Service, name, &service.identity),
@@ -344,34 +439,52 @@ fn note(
     let was_ready = before.is_some_and(|c| c.status == ConditionStatus::True);
     match outcome {
         Outcome::Refused { reason, message } if before.is_none_or(|c| c.message != *message) => {
-            say(true, reason, format!("(service {name}) cannot run: {message}"));
+            say(
+                true,
+                reason,
+                format!("(service {name}) cannot run: {message}"),
+            );
         }
         // A definition that was just applied is registered in a moment: not worth an event.
-        Outcome::Waiting { reason, message } if reason_is_new && *reason != "TaskDefinitionUnsettled" => {
+        Outcome::Waiting { reason, message }
+            if reason_is_new && *reason != "TaskDefinitionUnsettled" =>
+        {
             say(true, reason, format!("(service {name}) waits: {message}"));
         }
         Outcome::Scheduled(s) => {
             if verdict.standing == Standing::Ready && !was_ready {
-                let completed_before = previous
-                    .deployments
-                    .first()
-                    .is_some_and(|d| d.id == status.deployments[0].id && d.rollout_state == RolloutState::Completed);
+                let completed_before = previous.deployments.first().is_some_and(|d| {
+                    d.id == status.deployments[0].id && d.rollout_state == RolloutState::Completed
+                });
                 if !completed_before {
                     say(
                         false,
                         "DeploymentCompleted",
-                        format!("(service {name}) (deployment ecs-svc/{}) deployment completed.", s.deployment),
+                        format!(
+                            "(service {name}) (deployment ecs-svc/{}) deployment completed.",
+                            s.deployment
+                        ),
                     );
                 }
-                say(false, "SteadyState", format!("(service {name}) has reached a steady state."));
+                say(
+                    false,
+                    "SteadyState",
+                    format!("(service {name}) has reached a steady state."),
+                );
             }
             if let Some((_, why)) = &s.unplaceable
                 && reason_is_new
             {
-                say(true, "TaskPlacementFailure", format!("(service {name}) {}", why.ecs_sentence()));
+                say(
+                    true,
+                    "TaskPlacementFailure",
+                    format!("(service {name}) {}", why.ecs_sentence()),
+                );
             }
             let threshold = clamp_len(throttle::ENGAGES_AT);
-            if status.consecutive_start_failures >= threshold && previous.consecutive_start_failures < threshold {
+            if status.consecutive_start_failures >= threshold
+                && previous.consecutive_start_failures < threshold
+            {
                 say(
                     true,
                     "TaskStartImpaired",
@@ -379,7 +492,11 @@ fn note(
                 );
             }
             if s.deadlock && reason_is_new {
-                say(true, "DeploymentConfigurationDeadlock", verdict.long.clone());
+                say(
+                    true,
+                    "DeploymentConfigurationDeadlock",
+                    verdict.long.clone(),
+                );
             }
         }
         Outcome::Refused { .. } | Outcome::Waiting { .. } | Outcome::Draining { .. } => {}

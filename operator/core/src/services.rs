@@ -36,20 +36,29 @@ pub(crate) fn resolve<'w>(
     already_runs: impl Fn(&str) -> bool,
 ) -> Result<(RevisionName, &'w Revision), Unresolved> {
     let short = short_task_definition(given);
-    let pinned = short.rsplit_once(':').and_then(|(f, n)| Some((Family::from(f), n.parse::<i64>().ok()?)));
+    let pinned = short
+        .rsplit_once(':')
+        .and_then(|(f, n)| Some((Family::from(f), n.parse::<i64>().ok()?)));
     let found = match &pinned {
-        Some((family, number)) => {
-            world.revisions.iter().find(|(_, r)| r.family == *family && r.number == *number)
-        }
+        Some((family, number)) => world
+            .revisions
+            .iter()
+            .find(|(_, r)| r.family == *family && r.number == *number),
         None => {
             let family = world.families.get(short);
             if let Some(f) = family.filter(|f| f.unsettled) {
                 let why = f.stalled.clone().unwrap_or_default();
                 return Err(Unresolved::Unsettled(
-                    format!("Task definition `{short}` was changed and is not registered yet. {why}").trim().to_owned(),
+                    format!(
+                        "Task definition `{short}` was changed and is not registered yet. {why}"
+                    )
+                    .trim()
+                    .to_owned(),
                 ));
             }
-            family.and_then(|f| f.latest.as_ref()).and_then(|n| world.revisions.get_key_value(n))
+            family
+                .and_then(|f| f.latest.as_ref())
+                .and_then(|n| world.revisions.get_key_value(n))
         }
     };
     let Some((name, revision)) = found else {
@@ -88,8 +97,19 @@ fn target(name: &ServiceName, service: &ServiceState) -> Target {
 }
 
 /// A service that is being deleted: everything of it stops first.
-fn drain(world: &World, name: &ServiceName, service: &ServiceState, now: Timestamp, plan: &mut Plan) {
-    let mine = || world.tasks.iter().filter(|(_, t)| t.service.as_ref() == Some(name));
+fn drain(
+    world: &World,
+    name: &ServiceName,
+    service: &ServiceState,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let mine = || {
+        world
+            .tasks
+            .iter()
+            .filter(|(_, t)| t.service.as_ref() == Some(name))
+    };
     for (task_name, t) in mine().filter(|(_, t)| t.holds() && !t.leaving()) {
         plan.actions.push(Action::StopTask {
             task: Target::new(Kind::Task, task_name, &t.identity),
@@ -99,7 +119,11 @@ fn drain(world: &World, name: &ServiceName, service: &ServiceState, now: Timesta
     }
     let left = mine().filter(|(_, t)| t.holds()).count();
     if left == 0 {
-        if service.identity.finalizers.contains(labels::SERVICE_FINALIZER) {
+        if service
+            .identity
+            .finalizers
+            .contains(labels::SERVICE_FINALIZER)
+        {
             plan.actions.push(Action::RemoveFinalizer {
                 target: target(name, service),
                 finalizer: labels::SERVICE_FINALIZER,
@@ -126,24 +150,46 @@ fn reconcile(
     let daemon = service.object.spec.scheduling_strategy == Some(SchedulingStrategy::Daemon);
     if daemon || !service.unsupported.refused.is_empty() {
         let message = service.unsupported.sentence().unwrap_or_default();
-        return service_report::publish(world, name, service, &refused("UnsupportedFields", message), now, plan);
+        return service_report::publish(
+            world,
+            name,
+            service,
+            &refused("UnsupportedFields", message),
+            now,
+            plan,
+        );
     }
     let runs = |ecs_name: &str| {
-        service.status.deployments.iter().any(|d| d.task_definition == ecs_name)
+        service
+            .status
+            .deployments
+            .iter()
+            .any(|d| d.task_definition == ecs_name)
     };
-    let (revision_name, revision) = match resolve(world, &service.object.spec.task_definition, runs) {
+    let (revision_name, revision) = match resolve(world, &service.object.spec.task_definition, runs)
+    {
         Ok(found) => found,
         Err(why) => {
             let outcome = match why {
-                Unresolved::NotFound(m) => Outcome::Waiting { reason: "TaskDefinitionNotFound", message: m },
-                Unresolved::Unsettled(m) => Outcome::Waiting { reason: "TaskDefinitionUnsettled", message: m },
+                Unresolved::NotFound(m) => Outcome::Waiting {
+                    reason: "TaskDefinitionNotFound",
+                    message: m,
+                },
+                Unresolved::Unsettled(m) => Outcome::Waiting {
+                    reason: "TaskDefinitionUnsettled",
+                    message: m,
+                },
                 Unresolved::Inactive(m) => refused("TaskDefinitionInactive", m),
                 Unresolved::Invalid(m) => refused("TaskDefinitionInvalid", m),
             };
             return service_report::publish(world, name, service, &outcome, now, plan);
         }
     };
-    if !service.identity.finalizers.contains(labels::SERVICE_FINALIZER) {
+    if !service
+        .identity
+        .finalizers
+        .contains(labels::SERVICE_FINALIZER)
+    {
         plan.actions.push(Action::AddFinalizer {
             target: target(name, service),
             finalizer: labels::SERVICE_FINALIZER,
@@ -151,10 +197,14 @@ fn reconcile(
         });
         return;
     }
-    let id = deployments::deployment_id(&service.identity.uid, &revision_name, &service.object.spec);
+    let id =
+        deployments::deployment_id(&service.identity.uid, &revision_name, &service.object.spec);
     let members = deployments::classify(world, name, &id, now);
-    let bounds =
-        Bounds::new(service.desired, service.minimum_healthy_percent, service.maximum_percent);
+    let bounds = Bounds::new(
+        service.desired,
+        service.minimum_healthy_percent,
+        service.maximum_percent,
+    );
     let mut step = deployments::step(&members, bounds, ledger, name);
     let failures = throttle::failures(world, name, &id);
     let mut throttled = None;
@@ -165,8 +215,16 @@ fn reconcile(
         throttled = Some(until);
         plan.wake(until);
     }
-    let started =
-        start(world, name, service, &id, (&revision_name, revision), step.start, ledger, plan);
+    let started = start(
+        world,
+        name,
+        service,
+        &id,
+        (&revision_name, revision),
+        step.start,
+        ledger,
+        plan,
+    );
     stop(world, name, &id, &members, &step, plan);
     wake_for_health(&members, world, now, plan);
     let outcome = Outcome::Scheduled(Box::new(service_report::Scheduled {
@@ -190,7 +248,10 @@ struct Started {
     unplaceable: Option<(i64, Unplaceable)>,
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call, and each argument is a thing of its own")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call, and each argument is a thing of its own"
+)]
 fn start(
     world: &World,
     name: &ServiceName,
@@ -208,15 +269,31 @@ fn start(
         .max()
         .unwrap_or(0);
     let mut number = seen.max(service.status.last_task_number);
-    let demand = revision.definition.as_ref().map(|d| d.demand.clone()).unwrap_or_default();
-    let mut started = Started { names: Vec::new(), last_number: number, unplaceable: None };
+    let demand = revision
+        .definition
+        .as_ref()
+        .map(|d| d.demand.clone())
+        .unwrap_or_default();
+    let mut started = Started {
+        names: Vec::new(),
+        last_number: number,
+        unplaceable: None,
+    };
     for i in 0..count {
         match ledger.place(&demand, Some(name), world) {
             Ok(instance) => {
                 number += 1;
                 let task_name = names::service_task(name.as_str(), number);
-                let task =
-                    service_task(world, &task_name, service, name, deployment, revision_name, revision, &instance);
+                let task = service_task(
+                    world,
+                    &task_name,
+                    service,
+                    name,
+                    deployment,
+                    revision_name,
+                    revision,
+                    &instance,
+                );
                 plan.actions.push(Action::CreateTask(Box::new(task)));
                 started.names.push(TaskName::from(task_name));
             }
@@ -233,7 +310,11 @@ fn start(
             target: target(name, service),
             warning: false,
             reason: "TasksStarted",
-            message: format!("(service {name}) has started {} tasks: {}", started.names.len(), list(&started.names)),
+            message: format!(
+                "(service {name}) has started {} tasks: {}",
+                started.names.len(),
+                list(&started.names)
+            ),
         });
     }
     started
@@ -241,7 +322,12 @@ fn start(
 
 /// `(task a) (task b) ...`, cut after ten.
 fn list(names: &[TaskName]) -> String {
-    let mut text = names.iter().take(10).map(|n| format!("(task {n})")).collect::<Vec<_>>().join(" ");
+    let mut text = names
+        .iter()
+        .take(10)
+        .map(|n| format!("(task {n})"))
+        .collect::<Vec<_>>()
+        .join(" ");
     if names.len() > 10 {
         text.push_str(&format!(" and {} more", names.len() - 10));
     }
@@ -249,7 +335,10 @@ fn list(names: &[TaskName]) -> String {
     text
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call, and each argument is a thing of its own")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call, and each argument is a thing of its own"
+)]
 fn service_task(
     world: &World,
     task: &str,
@@ -306,7 +395,9 @@ fn stop(
     plan: &mut Plan,
 ) {
     for task_name in &step.stop {
-        let Some(m) = members.iter().find(|m| m.name == task_name) else { continue };
+        let Some(m) = members.iter().find(|m| m.name == task_name) else {
+            continue;
+        };
         let reason = match m.bucket {
             Bucket::Unhealthy => "Task failed container health checks".to_owned(),
             Bucket::Leaving => "Task stopped during instance draining".to_owned(),
@@ -327,18 +418,31 @@ fn stop(
             target: target(name, service),
             warning: false,
             reason: "TasksStopped",
-            message: format!("(service {name}) has stopped {} running tasks: {}", step.stop.len(), list(&step.stop)),
+            message: format!(
+                "(service {name}) has stopped {} running tasks: {}",
+                step.stop.len(),
+                list(&step.stop)
+            ),
         });
     }
 }
 
 /// A task that counts as healthy only after a while wakes the next pass then, if somebody waits for it.
 fn wake_for_health(members: &[Member<'_>], world: &World, now: Timestamp, plan: &mut Plan) {
-    if !members.iter().any(|m| matches!(m.bucket, Bucket::Superseded | Bucket::Leaving | Bucket::Unhealthy)) {
+    if !members.iter().any(|m| {
+        matches!(
+            m.bucket,
+            Bucket::Superseded | Bucket::Leaving | Bucket::Unhealthy
+        )
+    }) {
         return;
     }
-    for m in members.iter().filter(|m| !m.healthy && m.bucket > Bucket::Stopping) {
-        if let Some(at) = deployments::healthy_from(m.task, &world.settings).filter(|at| *at > now) {
+    for m in members
+        .iter()
+        .filter(|m| !m.healthy && m.bucket > Bucket::Stopping)
+    {
+        if let Some(at) = deployments::healthy_from(m.task, &world.settings).filter(|at| *at > now)
+        {
             plan.wake(at);
         }
     }

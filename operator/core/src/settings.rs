@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How long a task without a container health check must have been RUNNING before it counts towards
-    /// `minimumHealthyPercent`. ECS: 40 s (ecs-semantics 2.3).
+    /// `minimumHealthyPercent`. ECS: 40 s (ECS DeploymentConfiguration).
     pub healthy_after: Duration,
     /// How long a STOPPED Task is kept. ECS: at least one hour.
     pub task_retention: Duration,

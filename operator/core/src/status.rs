@@ -48,21 +48,39 @@ pub fn statements(
     message: &str,
     unsupported: Option<String>,
 ) -> Vec<Statement> {
-    let statement =
-        |type_, status, reason, message: &str| Statement { type_, status, reason, message: message.to_owned() };
+    let statement = |type_, status, reason, message: &str| Statement {
+        type_,
+        status,
+        reason,
+        message: message.to_owned(),
+    };
     let mut list = vec![statement(
         READY,
-        if *standing == Standing::Ready { ConditionStatus::True } else { ConditionStatus::False },
+        if *standing == Standing::Ready {
+            ConditionStatus::True
+        } else {
+            ConditionStatus::False
+        },
         reason,
         message,
     )];
     match standing {
         Standing::Ready => {}
-        Standing::Reconciling => list.push(statement(RECONCILING, ConditionStatus::True, reason, message)),
+        Standing::Reconciling => list.push(statement(
+            RECONCILING,
+            ConditionStatus::True,
+            reason,
+            message,
+        )),
         Standing::Stalled => list.push(statement(STALLED, ConditionStatus::True, reason, message)),
     }
     if let Some(text) = unsupported {
-        list.push(statement(UNSUPPORTED_FIELDS, ConditionStatus::True, "NotSupportedYet", &text));
+        list.push(statement(
+            UNSUPPORTED_FIELDS,
+            ConditionStatus::True,
+            "NotSupportedYet",
+            &text,
+        ));
     }
     list
 }

@@ -18,7 +18,13 @@ use crate::unsupported;
 use crate::world::{TaskState, World, demand_of};
 
 /// Decides for every task, in order of name.
-pub(crate) fn plan_all(world: &World, lost: &Lost, ledger: &mut Ledger, now: Timestamp, plan: &mut Plan) {
+pub(crate) fn plan_all(
+    world: &World,
+    lost: &Lost,
+    ledger: &mut Ledger,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
     let remembered = remembered(world);
     for (name, t) in &world.tasks {
         if t.holds() {
@@ -48,7 +54,12 @@ fn holding(
     }
     if t.leaving() && !t.accepted && !on_a_host(world, name, t) {
         let code = t.object.spec.stop_code.unwrap_or(StopCode::UserInitiated);
-        let reason = t.object.spec.stopped_reason.clone().unwrap_or_else(|| "Task stopped by user".to_owned());
+        let reason = t
+            .object
+            .spec
+            .stopped_reason
+            .clone()
+            .unwrap_or_else(|| "Task stopped by user".to_owned());
         end(name, t, code, reason, now, plan);
         return;
     }
@@ -70,12 +81,28 @@ fn on_a_host(world: &World, name: &TaskName, t: &TaskState) -> bool {
     t.instance
         .as_ref()
         .and_then(|i| world.plans.get(i))
-        .is_some_and(|p| p.spec.tasks.iter().any(|e| e.name == name.as_str() && e.uid == t.identity.uid))
+        .is_some_and(|p| {
+            p.spec
+                .tasks
+                .iter()
+                .any(|e| e.name == name.as_str() && e.uid == t.identity.uid)
+        })
 }
 
 /// A user's own Task: ECS StartTask when it names a host, RunTask of one when it does not. Neither waits for room.
-fn admit(world: &World, ledger: &mut Ledger, name: &TaskName, t: &TaskState, now: Timestamp, plan: &mut Plan) {
-    let bound = t.object.status.as_ref().is_some_and(|s| s.container_instance.is_some());
+fn admit(
+    world: &World,
+    ledger: &mut Ledger,
+    name: &TaskName,
+    t: &TaskState,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let bound = t
+        .object
+        .status
+        .as_ref()
+        .is_some_and(|s| s.container_instance.is_some());
     if bound || t.leaving() {
         return;
     }
@@ -92,16 +119,22 @@ fn admit(world: &World, ledger: &mut Ledger, name: &TaskName, t: &TaskState, now
     if !unsupported.refused.is_empty() {
         return fail(plan, unsupported.sentence().unwrap_or_default());
     }
-    let (revision_name, _) = match services::resolve(world, &t.object.spec.task_definition, |_| false) {
-        Ok(found) => found,
-        // Helm and Flux may apply the TaskDefinition a moment later.
-        Err(Unresolved::Unsettled(_)) => return,
-        Err(Unresolved::NotFound(m)) => return wait_for_definition(name, t, &m, now, plan),
-        Err(Unresolved::Inactive(m) | Unresolved::Invalid(m)) => return fail(plan, m),
-    };
+    let (revision_name, _) =
+        match services::resolve(world, &t.object.spec.task_definition, |_| false) {
+            Ok(found) => found,
+            // Helm and Flux may apply the TaskDefinition a moment later.
+            Err(Unresolved::Unsettled(_)) => return,
+            Err(Unresolved::NotFound(m)) => return wait_for_definition(name, t, &m, now, plan),
+            Err(Unresolved::Inactive(m) | Unresolved::Invalid(m)) => return fail(plan, m),
+        };
     // The label keeps the revision when the family moves on.
     let fenced = t.identity.finalizers.contains(labels::STOP_FINALIZER);
-    let Some(revision) = t.revision.as_ref().and_then(|r| world.revisions.get(r)).filter(|_| fenced) else {
+    let Some(revision) = t
+        .revision
+        .as_ref()
+        .and_then(|r| world.revisions.get(r))
+        .filter(|_| fenced)
+    else {
         let chosen = t.revision.as_ref().unwrap_or(&revision_name);
         plan.actions.push(Action::AddFinalizer {
             target: target(name, t),
@@ -111,9 +144,16 @@ fn admit(world: &World, ledger: &mut Ledger, name: &TaskName, t: &TaskState, now
         return;
     };
     let demand = demand_of(revision, t.object.spec.overrides.as_ref());
-    let given = t.object.spec.container_instance.as_deref().map(InstanceName::from);
+    let given = t
+        .object
+        .spec
+        .container_instance
+        .as_deref()
+        .map(InstanceName::from);
     let placed = match &given {
-        Some(instance) => ledger.place_on(instance, &demand, world).map(|()| instance.clone()),
+        Some(instance) => ledger
+            .place_on(instance, &demand, world)
+            .map(|()| instance.clone()),
         None => ledger.place(&demand, None, world),
     };
     match placed {
@@ -121,13 +161,25 @@ fn admit(world: &World, ledger: &mut Ledger, name: &TaskName, t: &TaskState, now
             let mut next = t.object.status.clone().unwrap_or_default();
             next.container_instance = Some(instance.to_string());
             let text = format!("Placed on {instance}; its agent takes the task on next.");
-            write_status(name, t, next, &Standing::Reconciling, "Placed", &text, now, plan);
+            write_status(
+                name,
+                t,
+                next,
+                &Standing::Reconciling,
+                "Placed",
+                &text,
+                now,
+                plan,
+            );
         }
         Err(why) => {
             let failure = why.closest().map_or("INACTIVE", |(_, r)| r.ecs_reason());
             let reason = match &given {
                 Some(i) if why.refusals.is_empty() => {
-                    format!("`spec.containerInstance` names `{i}`, which is not in cluster `{}`", world.cluster)
+                    format!(
+                        "`spec.containerInstance` names `{i}`, which is not in cluster `{}`",
+                        world.cluster
+                    )
                 }
                 _ => why.sentence().replace(" Next try when a host changes.", ""),
             };
@@ -136,22 +188,56 @@ fn admit(world: &World, ledger: &mut Ledger, name: &TaskName, t: &TaskState, now
     }
 }
 
-fn wait_for_definition(name: &TaskName, t: &TaskState, message: &str, now: Timestamp, plan: &mut Plan) {
+fn wait_for_definition(
+    name: &TaskName,
+    t: &TaskState,
+    message: &str,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
     let next = t.object.status.clone().unwrap_or_default();
-    write_status(name, t, next, &Standing::Reconciling, "TaskDefinitionNotFound", message, now, plan);
+    write_status(
+        name,
+        t,
+        next,
+        &Standing::Reconciling,
+        "TaskDefinitionNotFound",
+        message,
+        now,
+        plan,
+    );
 }
 
 /// Writes the end of a task that no agent ends.
-fn end(name: &TaskName, t: &TaskState, code: StopCode, reason: String, now: Timestamp, plan: &mut Plan) {
+fn end(
+    name: &TaskName,
+    t: &TaskState,
+    code: StopCode,
+    reason: String,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
     let mut next = t.object.status.clone().unwrap_or_default();
     next.last_status = LastStatus::Stopped;
     next.stop_code = Some(code);
     next.stopped_reason = Some(reason.clone());
     next.stopped_at = Some(time(now));
-    write_status(name, t, next, &Standing::Stalled, "Stopped", &reason, now, plan);
+    write_status(
+        name,
+        t,
+        next,
+        &Standing::Stalled,
+        "Stopped",
+        &reason,
+        now,
+        plan,
+    );
 }
 
-#[expect(clippy::too_many_arguments, reason = "one write, and each argument is a part of it")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one write, and each argument is a part of it"
+)]
 fn write_status(
     name: &TaskName,
     t: &TaskState,
@@ -164,11 +250,23 @@ fn write_status(
 ) {
     let previous = t.object.status.clone().unwrap_or_default();
     next.observed_generation = t.identity.generation;
-    let unsupported = if t.service.is_none() { unsupported::of_task(&t.object.spec).sentence() } else { None };
+    let unsupported = if t.service.is_none() {
+        unsupported::of_task(&t.object.spec).sentence()
+    } else {
+        None
+    };
     let list = statements(standing, reason, message, unsupported);
-    next.conditions = conditions::merge(&previous.conditions, &list, t.identity.generation, &time(now));
+    next.conditions = conditions::merge(
+        &previous.conditions,
+        &list,
+        t.identity.generation,
+        &time(now),
+    );
     if let Some(patch) = merge_patch(&json(&previous), &json(&next)) {
-        plan.actions.push(Action::WriteTaskStatus { task: target(name, t), patch });
+        plan.actions.push(Action::WriteTaskStatus {
+            task: target(name, t),
+            patch,
+        });
     }
 }
 
@@ -182,22 +280,37 @@ fn stopped(
     plan: &mut Plan,
 ) {
     if t.identity.deleting {
-        let host_gone = t.instance.as_ref().is_none_or(|i| !world.instances.contains_key(i) || lost.contains(i));
+        let host_gone = t
+            .instance
+            .as_ref()
+            .is_none_or(|i| !world.instances.contains_key(i) || lost.contains(i));
         let never_there = !t.accepted && !on_a_host(world, name, t) && !host_plans::belongs(t);
-        let bare = t.object.status.as_ref().is_none_or(|s| s.accepted_at.is_none()) && t.instance.is_none();
+        let bare = t
+            .object
+            .status
+            .as_ref()
+            .is_none_or(|s| s.accepted_at.is_none())
+            && t.instance.is_none();
         if t.identity.finalizers.contains(labels::STOP_FINALIZER)
             && (t.removed || host_gone || never_there || bare)
         {
-            plan.actions
-                .push(Action::RemoveFinalizer { target: target(name, t), finalizer: labels::STOP_FINALIZER });
+            plan.actions.push(Action::RemoveFinalizer {
+                target: target(name, t),
+                finalizer: labels::STOP_FINALIZER,
+            });
         }
         return;
     }
-    let orphan = t.service.as_ref().is_some_and(|s| {
-        world.services.get(s).is_none_or(|s| s.identity.deleting)
-    });
-    let keep = SignedDuration::try_from(world.settings.task_retention).unwrap_or(SignedDuration::MAX);
-    let ends = t.stopped_at.or(t.created_at).and_then(|at| at.checked_add(keep).ok());
+    let orphan = t
+        .service
+        .as_ref()
+        .is_some_and(|s| world.services.get(s).is_none_or(|s| s.identity.deleting));
+    let keep =
+        SignedDuration::try_from(world.settings.task_retention).unwrap_or(SignedDuration::MAX);
+    let ends = t
+        .stopped_at
+        .or(t.created_at)
+        .and_then(|at| at.checked_add(keep).ok());
     match ends {
         _ if orphan => plan.actions.push(Action::Delete(target(name, t))),
         Some(at) if at > now => plan.wake(at),
@@ -210,7 +323,8 @@ fn stopped(
 fn remembered(world: &World) -> BTreeSet<TaskName> {
     let mut kept = BTreeSet::new();
     for (name, s) in &world.services {
-        let Ok((revision, _)) = services::resolve(world, &s.object.spec.task_definition, |_| true) else {
+        let Ok((revision, _)) = services::resolve(world, &s.object.spec.task_definition, |_| true)
+        else {
             continue;
         };
         let id = deployments::deployment_id(&s.identity.uid, &revision, &s.object.spec);

@@ -1,4 +1,4 @@
-//! The launch throttle: tasks that stop without ever running are not restarted at once (ecs-semantics 2.8).
+//! The launch throttle: tasks that stop without ever running are not restarted at once (ECS service throttle logic).
 //!
 //! The memory is the tasks themselves: STOPPED tasks that never ran, in a row, newest first. Such a row outlives the
 //! retention of tasks (see [`remembered`]), so that the delay grows to its cap and the evidence stays to be read.
@@ -25,7 +25,9 @@ pub fn failures<'a>(
     let mut tasks: Vec<_> = world
         .tasks
         .iter()
-        .filter(|(_, t)| t.service.as_ref() == Some(service) && t.deployment.as_ref() == Some(deployment))
+        .filter(|(_, t)| {
+            t.service.as_ref() == Some(service) && t.deployment.as_ref() == Some(deployment)
+        })
         .collect();
     tasks.sort_by_key(|(name, _)| std::cmp::Reverse((name.as_str().len(), (*name).clone())));
     tasks
@@ -48,7 +50,9 @@ pub fn failures<'a>(
 /// assert_eq!(delay(50).map(|d| d.as_mins()), Some(27));
 /// ```
 pub fn delay(failures: usize) -> Option<SignedDuration> {
-    let k = u32::try_from(failures.checked_sub(ENGAGES_AT)?).unwrap_or(u32::MAX).min(16);
+    let k = u32::try_from(failures.checked_sub(ENGAGES_AT)?)
+        .unwrap_or(u32::MAX)
+        .min(16);
     Some(SignedDuration::from_secs(10 * (1_i64 << k)).min(LONGEST))
 }
 
@@ -60,5 +64,10 @@ pub fn not_before(failures: &[(&TaskName, &TaskState)]) -> Option<Timestamp> {
 
 /// Names of failed tasks that are kept past their retention, as the throttle's memory.
 pub fn remembered(failures: &[(&TaskName, &TaskState)]) -> impl Iterator<Item = TaskName> {
-    failures.iter().take(MEMORY).map(|(name, _)| (*name).clone()).collect::<Vec<_>>().into_iter()
+    failures
+        .iter()
+        .take(MEMORY)
+        .map(|(name, _)| (*name).clone())
+        .collect::<Vec<_>>()
+        .into_iter()
 }

@@ -20,14 +20,27 @@ pub struct Unsupported {
 impl Unsupported {
     /// Sentence for the condition, or `None` when everything is honoured.
     pub fn sentence(&self) -> Option<String> {
-        let list = |fields: &[String]| fields.iter().map(|f| format!("`{f}`")).collect::<Vec<_>>().join(", ");
+        let list = |fields: &[String]| {
+            fields
+                .iter()
+                .map(|f| format!("`{f}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         match (self.refused.is_empty(), self.ignored.is_empty()) {
             (true, true) => None,
-            (true, false) => Some(format!("Not supported yet and left out: {}.", list(&self.ignored))),
+            (true, false) => Some(format!(
+                "Not supported yet and left out: {}.",
+                list(&self.ignored)
+            )),
             (false, _) => Some(format!(
                 "Not supported yet: {}. Remove {} to run this here.",
                 list(&self.refused),
-                if self.refused.len() == 1 { "the field" } else { "these fields" }
+                if self.refused.len() == 1 {
+                    "the field"
+                } else {
+                    "these fields"
+                }
             )),
         }
     }
@@ -130,7 +143,11 @@ const TASK: &[(&str, Support)] = &[
 
 /// Fields of a task definition that are not supported yet.
 pub fn of_definition(spec: &TaskDefinitionSpec) -> Unsupported {
-    scan(serde_json::to_value(spec).ok(), DEFINITION, "containerDefinitions")
+    scan(
+        serde_json::to_value(spec).ok(),
+        DEFINITION,
+        "containerDefinitions",
+    )
 }
 
 /// Fields of a service that are not supported yet.
@@ -182,12 +199,19 @@ fn walk(
         None => {}
     }
     let known_below = |p: &str| {
-        table.iter().any(|(t, _)| t.strip_prefix(p).is_some_and(|r| r.starts_with('.') || r.starts_with("[]")))
+        table.iter().any(|(t, _)| {
+            t.strip_prefix(p)
+                .is_some_and(|r| r.starts_with('.') || r.starts_with("[]"))
+        })
     };
     match value {
         Value::Object(fields) if pattern.is_empty() || known_below(pattern) => {
             for (key, v) in fields {
-                let pattern = if pattern.is_empty() { key.clone() } else { format!("{pattern}.{key}") };
+                let pattern = if pattern.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{pattern}.{key}")
+                };
                 walk(v, &pattern, &format!("{shown}.{key}"), table, named, found);
             }
         }
@@ -197,7 +221,14 @@ fn walk(
                     Some(name) if pattern == named => name.to_owned(),
                     _ => i.to_string(),
                 };
-                walk(v, &format!("{pattern}[]"), &format!("{shown}[{index}]"), table, named, found);
+                walk(
+                    v,
+                    &format!("{pattern}[]"),
+                    &format!("{shown}[{index}]"),
+                    table,
+                    named,
+                    found,
+                );
             }
         }
         other if in_use(other) => found.refused.push(shown.to_owned()),

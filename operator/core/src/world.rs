@@ -9,9 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tallyman_crds::ecs::TaskOverride;
 use tallyman_crds::{
-    Cluster, ContainerInstance, DesiredInstanceStatus, DesiredStatus, HealthStatus, HostPlan, HostPlanSpec,
-    HostReport, LastStatus, RunTask, ScheduledTask, Service, ServiceStatus, StopCode, Task, TaskDefinition, TaskDefinitionRevision,
-    labels, names,
+    Cluster, ContainerInstance, DesiredInstanceStatus, DesiredStatus, HealthStatus, HostPlan,
+    HostPlanSpec, HostReport, LastStatus, RunTask, ScheduledTask, Service, ServiceStatus, StopCode,
+    Task, TaskDefinition, TaskDefinitionRevision, labels, names,
 };
 
 use crate::definition::{Definition, Demand};
@@ -227,7 +227,10 @@ impl InstanceState {
 
     /// The agent registered, and then was not heard of for so long that its tasks are to be replaced.
     pub fn lost(&self, settings: &Settings) -> bool {
-        self.host.is_some() && self.lease_age.is_some_and(|age| age >= settings.replace_after)
+        self.host.is_some()
+            && self
+                .lease_age
+                .is_some_and(|age| age >= settings.replace_after)
     }
 }
 
@@ -265,10 +268,29 @@ pub fn cluster_name(given: Option<&str>) -> &str {
 
 /// Every cluster that something in `objects` names, or that exists.
 pub fn cluster_names(objects: &Objects) -> BTreeSet<String> {
-    let mut found: BTreeSet<String> = objects.clusters.iter().map(|c| object_name(&c.metadata)).collect();
-    found.extend(objects.services.iter().map(|s| cluster_name(s.spec.cluster.as_deref()).to_owned()));
-    found.extend(objects.tasks.iter().map(|t| cluster_name(t.spec.cluster.as_deref()).to_owned()));
-    found.extend(objects.instances.iter().map(|i| cluster_name(i.spec.cluster.as_deref()).to_owned()));
+    let mut found: BTreeSet<String> = objects
+        .clusters
+        .iter()
+        .map(|c| object_name(&c.metadata))
+        .collect();
+    found.extend(
+        objects
+            .services
+            .iter()
+            .map(|s| cluster_name(s.spec.cluster.as_deref()).to_owned()),
+    );
+    found.extend(
+        objects
+            .tasks
+            .iter()
+            .map(|t| cluster_name(t.spec.cluster.as_deref()).to_owned()),
+    );
+    found.extend(
+        objects
+            .instances
+            .iter()
+            .map(|i| cluster_name(i.spec.cluster.as_deref()).to_owned()),
+    );
     found
 }
 
@@ -283,13 +305,20 @@ impl World {
     ) -> World {
         let revisions = revisions(objects);
         let families = families(objects, &revisions);
-        let by_ecs_name: BTreeMap<String, RevisionName> =
-            revisions.iter().map(|(name, r)| (r.ecs_name(), name.clone())).collect();
+        let by_ecs_name: BTreeMap<String, RevisionName> = revisions
+            .iter()
+            .map(|(name, r)| (r.ecs_name(), name.clone()))
+            .collect();
         let tasks = objects
             .tasks
             .iter()
             .filter(|t| of_cluster(t.spec.cluster.as_ref(), cluster))
-            .map(|t| (TaskName::from(object_name(&t.metadata)), task(t, &revisions, &by_ecs_name)))
+            .map(|t| {
+                (
+                    TaskName::from(object_name(&t.metadata)),
+                    task(t, &revisions, &by_ecs_name),
+                )
+            })
             .collect();
         let services = objects
             .services
@@ -301,19 +330,30 @@ impl World {
             .instances
             .iter()
             .filter(|i| of_cluster(i.spec.cluster.as_ref(), cluster))
-            .map(|i| (InstanceName::from(object_name(&i.metadata)), instance(i, &objects.lease_age)))
+            .map(|i| {
+                (
+                    InstanceName::from(object_name(&i.metadata)),
+                    instance(i, &objects.lease_age),
+                )
+            })
             .collect();
         let plans = objects
             .plans
             .iter()
             .map(|p| {
-                let state = PlanState { identity: identity(&p.metadata), spec: p.spec.clone() };
+                let state = PlanState {
+                    identity: identity(&p.metadata),
+                    spec: p.spec.clone(),
+                };
                 (InstanceName::from(object_name(&p.metadata)), state)
             })
             .filter(|(name, _)| instances.contains_key(name))
             .collect();
-        let cluster_object =
-            objects.clusters.iter().find(|c| c.metadata.name.as_deref() == Some(cluster)).cloned();
+        let cluster_object = objects
+            .clusters
+            .iter()
+            .find(|c| c.metadata.name.as_deref() == Some(cluster))
+            .cloned();
         let mut world = World {
             namespace: namespace.to_owned(),
             cluster: cluster.to_owned(),
@@ -328,8 +368,9 @@ impl World {
             settings: settings.clone(),
             leader_epoch,
         };
-        world.cluster_in_use =
-            !world.services.is_empty() || !world.instances.is_empty() || world.tasks.values().any(TaskState::holds);
+        world.cluster_in_use = !world.services.is_empty()
+            || !world.instances.is_empty()
+            || world.tasks.values().any(TaskState::holds);
         world
     }
 }
@@ -351,7 +392,10 @@ fn revisions(objects: &Objects) -> BTreeMap<RevisionName, Revision> {
         .collect()
 }
 
-fn families(objects: &Objects, revisions: &BTreeMap<RevisionName, Revision>) -> BTreeMap<Family, FamilyState> {
+fn families(
+    objects: &Objects,
+    revisions: &BTreeMap<RevisionName, Revision>,
+) -> BTreeMap<Family, FamilyState> {
     let mut families: BTreeMap<Family, FamilyState> = BTreeMap::new();
     let mut latest: BTreeMap<Family, i64> = BTreeMap::new();
     for (name, r) in revisions.iter().filter(|(_, r)| r.active) {
@@ -368,7 +412,11 @@ fn families(objects: &Objects, revisions: &BTreeMap<RevisionName, Revision>) -> 
         if observed != t.metadata.generation {
             state.unsettled = true;
         }
-        let stalled = t.status.iter().flat_map(|s| &s.conditions).find(|c| c.type_ == "Stalled");
+        let stalled = t
+            .status
+            .iter()
+            .flat_map(|s| &s.conditions)
+            .find(|c| c.type_ == "Stalled");
         if let Some(c) = stalled {
             state.stalled.get_or_insert_with(|| c.message.clone());
         }
@@ -381,13 +429,24 @@ fn service(s: &Arc<Service>) -> ServiceState {
     let name = object_name(&s.metadata);
     let deployment = spec.deployment_configuration.as_ref();
     // Absent: what is wanted now, or 1 for a service that nobody has seen (ECS UpdateService keeps the count).
-    let seen = s.status.as_ref().filter(|s| s.observed_generation >= 0).map(|s| s.desired_count);
+    let seen = s
+        .status
+        .as_ref()
+        .filter(|s| s.observed_generation >= 0)
+        .map(|s| s.desired_count);
     let desired = i64::from(spec.desired_count.or(seen).unwrap_or(1));
-    let minimum = i64::from(deployment.and_then(|d| d.minimum_healthy_percent).unwrap_or(100));
+    let minimum = i64::from(
+        deployment
+            .and_then(|d| d.minimum_healthy_percent)
+            .unwrap_or(100),
+    );
     let maximum = i64::from(deployment.and_then(|d| d.maximum_percent).unwrap_or(200));
     let mut problems = Vec::new();
     if desired < 0 {
-        problems.push(Problem::new("spec.desiredCount", format!("must be 0 or more, not {desired}")));
+        problems.push(Problem::new(
+            "spec.desiredCount",
+            format!("must be 0 or more, not {desired}"),
+        ));
     }
     if spec.service_name.as_ref().is_some_and(|n| *n != name) {
         problems.push(Problem::new(
@@ -404,13 +463,18 @@ fn service(s: &Arc<Service>) -> ServiceState {
     if maximum < 100 && maximum <= minimum {
         problems.push(Problem::new(
             "spec.deploymentConfiguration.maximumPercent",
-            format!("must be 100 or more, or above `minimumHealthyPercent` ({minimum}), not {maximum}"),
+            format!(
+                "must be 100 or more, or above `minimumHealthyPercent` ({minimum}), not {maximum}"
+            ),
         ));
     }
     ServiceState {
         identity: identity(&s.metadata),
         object: s.clone(),
-        status: s.status.clone().unwrap_or_else(crate::status::untouched_service),
+        status: s
+            .status
+            .clone()
+            .unwrap_or_else(crate::status::untouched_service),
         desired: desired.max(0),
         minimum_healthy_percent: minimum.max(0),
         maximum_percent: maximum.max(0),
@@ -428,12 +492,23 @@ fn task(
     let revision = label(&t.metadata, labels::REVISION)
         .map(RevisionName::from)
         .filter(|r| revisions.contains_key(r))
-        .or_else(|| by_ecs_name.get(short_task_definition(&t.spec.task_definition)).cloned());
-    let demand = revision.as_ref().and_then(|r| revisions.get(r)).map(|r| demand_of(r, t.spec.overrides.as_ref()));
+        .or_else(|| {
+            by_ecs_name
+                .get(short_task_definition(&t.spec.task_definition))
+                .cloned()
+        });
+    let demand = revision
+        .as_ref()
+        .and_then(|r| revisions.get(r))
+        .map(|r| demand_of(r, t.spec.overrides.as_ref()));
     let service = label(&t.metadata, labels::SERVICE).map(ServiceName::from);
     // A user's own task that names a host holds nothing there before it is admitted.
     let placed = match &service {
-        Some(_) => t.spec.container_instance.clone().or(status.container_instance),
+        Some(_) => t
+            .spec
+            .container_instance
+            .clone()
+            .or(status.container_instance),
         None => status.container_instance,
     };
     TaskState {
@@ -473,8 +548,10 @@ fn instance(i: &Arc<ContainerInstance>, lease_age: &BTreeMap<String, Duration>) 
     let name = object_name(&i.metadata);
     let host = i.status.as_ref().and_then(|s| s.host.clone());
     let reported = host.iter().flat_map(|h| &h.attributes);
-    let attributes =
-        reported.chain(&i.spec.attributes).map(|a| (a.name.clone(), a.value.clone())).collect();
+    let attributes = reported
+        .chain(&i.spec.attributes)
+        .map(|a| (a.name.clone(), a.value.clone()))
+        .collect();
     InstanceState {
         identity: identity(&i.metadata),
         object: i.clone(),

@@ -13,12 +13,19 @@ fn spec(value: Value) -> TaskDefinitionSpec {
 
 fn one(container: Value) -> TaskDefinitionSpec {
     let mut whole = json!({ "name": "app", "image": "a", "memory": 64 });
-    whole.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
+    whole
+        .as_object_mut()
+        .unwrap()
+        .extend(container.as_object().unwrap().clone());
     spec(json!({ "containerDefinitions": [whole] }))
 }
 
 fn problems(spec: &TaskDefinitionSpec) -> Vec<String> {
-    Definition::parse(spec).unwrap_err().iter().map(ToString::to_string).collect()
+    Definition::parse(spec)
+        .unwrap_err()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 #[test]
@@ -72,7 +79,11 @@ fn the_task_size_counts_before_the_sum_of_the_containers() {
         { "name": "b", "image": "b", "cpu": 28, "memory": 56 }
     ]);
     let d = Definition::parse(&spec(json!({ "containerDefinitions": containers }))).unwrap();
-    assert_eq!((d.demand.cpu, d.demand.memory), (128, 256), "the reservation counts before the limit");
+    assert_eq!(
+        (d.demand.cpu, d.demand.memory),
+        (128, 256),
+        "the reservation counts before the limit"
+    );
     let sized = json!({ "containerDefinitions": containers, "cpu": "1 vCPU", "memory": "1 GB" });
     let d = Definition::parse(&spec(sized)).unwrap();
     assert_eq!((d.demand.cpu, d.demand.memory), (1024, 1024));
@@ -90,49 +101,91 @@ fn only_fixed_host_ports_are_demanded() {
     let mut host = one(json!({ "portMappings": [{ "containerPort": 80 }] }));
     host.network_mode = Some(tallyman_crds::ecs::NetworkMode::Host);
     let d = Definition::parse(&host).unwrap();
-    assert_eq!(d.demand.ports.into_iter().collect::<Vec<_>>(), [80], "in host mode every port is the host's");
+    assert_eq!(
+        d.demand.ports.into_iter().collect::<Vec<_>>(),
+        [80],
+        "in host mode every port is the host's"
+    );
 }
 
 #[test]
 fn a_health_check_counts_when_its_container_is_essential() {
     let check = json!({ "command": ["CMD", "true"] });
-    assert!(Definition::parse(&one(json!({ "healthCheck": check }))).unwrap().health_checked);
-    assert!(!Definition::parse(&one(json!({ "healthCheck": { "command": ["NONE"] } }))).unwrap().health_checked);
+    assert!(
+        Definition::parse(&one(json!({ "healthCheck": check })))
+            .unwrap()
+            .health_checked
+    );
+    assert!(
+        !Definition::parse(&one(json!({ "healthCheck": { "command": ["NONE"] } })))
+            .unwrap()
+            .health_checked
+    );
     let sidecar = spec(json!({ "containerDefinitions": [
         { "name": "a", "image": "a", "memory": 6 },
         { "name": "b", "image": "b", "memory": 6, "essential": false, "healthCheck": check }
     ]}));
     let d = Definition::parse(&sidecar).unwrap();
     assert!(!d.health_checked);
-    assert_eq!(d.demand.attributes.len(), 1, "the host must be able to check all the same");
+    assert_eq!(
+        d.demand.attributes.len(),
+        1,
+        "the host must be able to check all the same"
+    );
 }
 
 #[test]
 fn each_problem_names_its_field() {
     let at = |f: &str| format!("`spec.containerDefinitions[app].{f}`");
     let rows = [
-        (spec(json!({ "containerDefinitions": [] })), "`spec.containerDefinitions` must hold 1 to 10".to_owned()),
+        (
+            spec(json!({ "containerDefinitions": [] })),
+            "`spec.containerDefinitions` must hold 1 to 10".to_owned(),
+        ),
         (one(json!({ "image": " " })), at("image")),
         (one(json!({ "memory": null })), at("memory")),
-        (one(json!({ "memory": 10, "memoryReservation": 20 })), at("memoryReservation")),
-        (one(json!({ "essential": false })), "`spec.containerDefinitions` at least one".to_owned()),
-        (one(json!({ "portMappings": [{ "containerPort": 0 }] })), at("portMappings.containerPort")),
-        (one(json!({ "portMappings": [{ "containerPort": 70000 }] })), at("portMappings.containerPort")),
-        (one(json!({ "portMappings": [{ "containerPort": 1, "hostPort": 70000 }] })), at("portMappings.hostPort")),
         (
-            one(json!({ "portMappings": [{ "containerPort": 1, "hostPort": 9 }, { "containerPort": 2, "hostPort": 9 }] })),
+            one(json!({ "memory": 10, "memoryReservation": 20 })),
+            at("memoryReservation"),
+        ),
+        (
+            one(json!({ "essential": false })),
+            "`spec.containerDefinitions` at least one".to_owned(),
+        ),
+        (
+            one(json!({ "portMappings": [{ "containerPort": 0 }] })),
+            at("portMappings.containerPort"),
+        ),
+        (
+            one(json!({ "portMappings": [{ "containerPort": 70000 }] })),
+            at("portMappings.containerPort"),
+        ),
+        (
+            one(json!({ "portMappings": [{ "containerPort": 1, "hostPort": 70000 }] })),
             at("portMappings.hostPort"),
         ),
         (
-            spec(json!({ "cpu": "lots", "containerDefinitions": [{ "name": "app", "image": "a", "memory": 6 }] })),
+            one(
+                json!({ "portMappings": [{ "containerPort": 1, "hostPort": 9 }, { "containerPort": 2, "hostPort": 9 }] }),
+            ),
+            at("portMappings.hostPort"),
+        ),
+        (
+            spec(
+                json!({ "cpu": "lots", "containerDefinitions": [{ "name": "app", "image": "a", "memory": 6 }] }),
+            ),
             "`spec.cpu` must be CPU units".to_owned(),
         ),
         (
-            spec(json!({ "memory": "1 MB", "containerDefinitions": [{ "name": "app", "image": "a" }] })),
+            spec(
+                json!({ "memory": "1 MB", "containerDefinitions": [{ "name": "app", "image": "a" }] }),
+            ),
             "`spec.memory` must be MiB".to_owned(),
         ),
         (
-            spec(json!({ "cpu": "64", "containerDefinitions": [{ "name": "app", "image": "a", "memory": 6, "cpu": 65 }] })),
+            spec(
+                json!({ "cpu": "64", "containerDefinitions": [{ "name": "app", "image": "a", "memory": 6, "cpu": 65 }] }),
+            ),
             "`spec.cpu` must be at least the 65".to_owned(),
         ),
         (
@@ -156,13 +209,16 @@ fn each_problem_names_its_field() {
     ];
     for (spec, expected) in rows {
         let found = problems(&spec);
-        assert!(found.iter().any(|p| p.starts_with(&expected)), "{expected} in {found:?}");
+        assert!(
+            found.iter().any(|p| p.starts_with(&expected)),
+            "{expected} in {found:?}"
+        );
     }
 }
 
 #[test]
 fn what_ecs_takes_is_taken() {
-    // One container port on both protocols, or on two host ports (ecs-semantics 1.9; the API server's rule allows it).
+    // One container port on both protocols, or on two host ports (ECS NetworkBinding; the API server's rule allows it).
     for ports in [
         json!([{ "containerPort": 53, "protocol": "tcp" }, { "containerPort": 53, "protocol": "udp" }]),
         json!([{ "containerPort": 80, "hostPort": 8080 }, { "containerPort": 80, "hostPort": 8081 }]),
@@ -182,9 +238,18 @@ fn overrides_change_the_demand_and_stay_in_bounds() {
         (found.cpu, found.memory)
     };
     assert_eq!(demand(json!({})), (100, 200));
-    assert_eq!(demand(json!({ "containerOverrides": [{ "name": "app", "cpu": 7, "memory": 9 }] })), (7, 9));
-    assert_eq!(demand(json!({ "containerOverrides": [{ "name": "other", "cpu": 7 }] })), (100, 200));
-    assert_eq!(demand(json!({ "cpu": "1 vCPU", "memory": "1 GB" })), (1024, 1024));
+    assert_eq!(
+        demand(json!({ "containerOverrides": [{ "name": "app", "cpu": 7, "memory": 9 }] })),
+        (7, 9)
+    );
+    assert_eq!(
+        demand(json!({ "containerOverrides": [{ "name": "other", "cpu": 7 }] })),
+        (100, 200)
+    );
+    assert_eq!(
+        demand(json!({ "cpu": "1 vCPU", "memory": "1 GB" })),
+        (1024, 1024)
+    );
 }
 
 fn refused_of(spec: Value) -> Vec<String> {
@@ -194,21 +259,40 @@ fn refused_of(spec: Value) -> Vec<String> {
 #[test]
 fn unsupported_fields_are_refused_or_left_out_and_always_told() {
     let with = |field: &str, value: Value| {
-        let mut spec = json!({ "containerDefinitions": [{ "name": "app", "image": "a", "memory": 6 }] });
+        let mut spec =
+            json!({ "containerDefinitions": [{ "name": "app", "image": "a", "memory": 6 }] });
         spec[field] = value;
         spec
     };
     let mut inner = with("tags", json!([]));
     inner["containerDefinitions"][0]["secrets"] = json!([{ "name": "A", "valueFrom": "b" }]);
     inner["containerDefinitions"][0]["privileged"] = json!(false);
-    assert_eq!(refused_of(inner), ["spec.containerDefinitions[app].secrets"]);
-    assert_eq!(refused_of(with("networkMode", json!("awsvpc"))), ["spec.networkMode: awsvpc"]);
+    assert_eq!(
+        refused_of(inner),
+        ["spec.containerDefinitions[app].secrets"]
+    );
+    assert_eq!(
+        refused_of(with("networkMode", json!("awsvpc"))),
+        ["spec.networkMode: awsvpc"]
+    );
     assert_eq!(refused_of(with("pidMode", json!("host"))), ["spec.pidMode"]);
-    assert_eq!(refused_of(with("volumes", json!([{ "name": "v" }]))), ["spec.volumes"]);
-    assert_eq!(refused_of(with("requiresCompatibilities", json!(["EC2", "FARGATE"]))), ["spec.requiresCompatibilities[1]: FARGATE"]);
-    assert_eq!(refused_of(with("executionRoleArn", json!("arn:x"))), Vec::<String>::new());
+    assert_eq!(
+        refused_of(with("volumes", json!([{ "name": "v" }]))),
+        ["spec.volumes"]
+    );
+    assert_eq!(
+        refused_of(with("requiresCompatibilities", json!(["EC2", "FARGATE"]))),
+        ["spec.requiresCompatibilities[1]: FARGATE"]
+    );
+    assert_eq!(
+        refused_of(with("executionRoleArn", json!("arn:x"))),
+        Vec::<String>::new()
+    );
     let told = unsupported::of_definition(&spec(with("executionRoleArn", json!("arn:x"))));
-    assert_eq!(told.sentence().as_deref(), Some("Not supported yet and left out: `spec.executionRoleArn`."));
+    assert_eq!(
+        told.sentence().as_deref(),
+        Some("Not supported yet and left out: `spec.executionRoleArn`.")
+    );
 }
 
 #[test]
@@ -220,18 +304,33 @@ fn services_and_tasks_say_what_is_not_supported() {
         "deploymentConfiguration": { "deploymentCircuitBreaker": { "enable": true, "rollback": true } },
         "placementStrategy": [{ "type": "random" }]
     })));
-    assert_eq!(found.refused, ["spec.loadBalancers", "spec.schedulingStrategy: DAEMON"]);
-    assert_eq!(found.ignored, ["spec.deploymentConfiguration.deploymentCircuitBreaker", "spec.placementStrategy"]);
+    assert_eq!(
+        found.refused,
+        ["spec.loadBalancers", "spec.schedulingStrategy: DAEMON"]
+    );
+    assert_eq!(
+        found.ignored,
+        [
+            "spec.deploymentConfiguration.deploymentCircuitBreaker",
+            "spec.placementStrategy"
+        ]
+    );
     let plain = service(json!({
         "taskDefinition": "web", "desiredCount": 2, "launchType": "EC2", "schedulingStrategy": "REPLICA",
         "deploymentConfiguration": { "minimumHealthyPercent": 50, "maximumPercent": 150 }, "clientToken": "x"
     }));
-    assert_eq!(unsupported::of_service(&plain), unsupported::Unsupported::default());
+    assert_eq!(
+        unsupported::of_service(&plain),
+        unsupported::Unsupported::default()
+    );
     let task: TaskSpec = serde_json::from_value(json!({
         "taskDefinition": "web", "overrides": { "taskRoleArn": "x", "containerOverrides": [{ "name": "a", "command": ["x"] }] }
     }))
     .unwrap();
-    assert_eq!(unsupported::of_task(&task).refused, ["spec.overrides.taskRoleArn"]);
+    assert_eq!(
+        unsupported::of_task(&task).refused,
+        ["spec.overrides.taskRoleArn"]
+    );
 }
 
 proptest! {

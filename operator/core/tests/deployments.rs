@@ -1,4 +1,4 @@
-//! Rolling deployments: a row per rule of ecs-semantics 2.2, 2.3, 2.5.
+//! Rolling deployments: a row per rule of ECS service scale-in.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
@@ -30,13 +30,20 @@ fn counts(plan: &Plan) -> (usize, usize) {
 }
 
 fn holding(t: &Task) -> bool {
-    t.status.as_ref().is_none_or(|s| s.last_status != LastStatus::Stopped)
+    t.status
+        .as_ref()
+        .is_none_or(|s| s.last_status != LastStatus::Stopped)
 }
 
 fn of_image<'a>(bench: &'a Bench, image: &'a str) -> impl Fn(&Task) -> bool + 'a {
     move |t| {
         let revision = &t.metadata.labels.as_ref().unwrap()[tallyman_crds::labels::REVISION];
-        let found = bench.objects.revisions.iter().find(|r| r.metadata.name.as_deref() == Some(revision)).unwrap();
+        let found = bench
+            .objects
+            .revisions
+            .iter()
+            .find(|r| r.metadata.name.as_deref() == Some(revision))
+            .unwrap();
         found.spec.definition.container_definitions[0].image == image
     }
 }
@@ -78,7 +85,11 @@ fn a_new_service_starts_all_its_tasks_at_once_whatever_the_maximum() {
         bench.apply_definition("web", definition("web:1"));
         bench.apply_service("web", service("web", 4, min, max));
         bench.settle();
-        assert_eq!(bench.tasks(holding), ["web-000001", "web-000002", "web-000003", "web-000004"], "{min}/{max}");
+        assert_eq!(
+            bench.tasks(holding),
+            ["web-000001", "web-000002", "web-000003", "web-000004"],
+            "{min}/{max}"
+        );
     }
 }
 
@@ -92,9 +103,21 @@ fn a_started_task_is_placed_labelled_owned_and_fenced() {
     assert_eq!(t.spec.container_instance.as_deref(), Some("host-a"));
     assert_eq!(t.spec.task_definition, "web:1");
     assert_eq!(t.spec.group.as_deref(), Some("service:web"));
-    assert!(t.spec.started_by.as_deref().unwrap().starts_with("ecs-svc/"));
-    assert_eq!(t.metadata.finalizers.as_deref().unwrap(), ["tallyman.dev/stop"]);
-    assert_eq!(t.metadata.owner_references.as_ref().unwrap()[0].kind, "Service");
+    assert!(
+        t.spec
+            .started_by
+            .as_deref()
+            .unwrap()
+            .starts_with("ecs-svc/")
+    );
+    assert_eq!(
+        t.metadata.finalizers.as_deref().unwrap(),
+        ["tallyman.dev/stop"]
+    );
+    assert_eq!(
+        t.metadata.owner_references.as_ref().unwrap()[0].kind,
+        "Service"
+    );
     assert_eq!(bench.host_plan("host-a").tasks[0].name, "web-000001");
     assert_eq!(bench.reason("web"), "Starting");
 }
@@ -132,7 +155,10 @@ fn a_service_with_health_checks_is_ready_once_they_pass() {
 fn scaling_up_starts_the_difference_even_where_the_maximum_is_100() {
     let mut bench = Bench::with_service(2, 2, 100, 100);
     bench.scale("web", 5);
-    assert_eq!(moves(&bench.plan()).0, ["web-000003", "web-000004", "web-000005"]);
+    assert_eq!(
+        moves(&bench.plan()).0,
+        ["web-000003", "web-000004", "web-000005"]
+    );
 }
 
 #[test]
@@ -182,11 +208,23 @@ fn scaling_in_keeps_zones_even() {
     bench.apply_definition("web", definition("web:1"));
     bench.apply_service("web", service("web", 4, 100, 200));
     bench.converge(60);
-    let hosts: Vec<String> = bench.names(Kind::Task).iter().map(|t| bench.host_of(t)).collect();
-    assert_eq!(hosts, ["host-a", "host-c", "host-b", "host-c"], "zones first, then hosts");
+    let hosts: Vec<String> = bench
+        .names(Kind::Task)
+        .iter()
+        .map(|t| bench.host_of(t))
+        .collect();
+    assert_eq!(
+        hosts,
+        ["host-a", "host-c", "host-b", "host-c"],
+        "zones first, then hosts"
+    );
     bench.scale("web", 2);
     bench.converge(1);
-    let mut left: Vec<String> = bench.tasks(holding).iter().map(|t| bench.host_of(t)).collect();
+    let mut left: Vec<String> = bench
+        .tasks(holding)
+        .iter()
+        .map(|t| bench.host_of(t))
+        .collect();
     left.sort();
     assert_eq!(left, ["host-a", "host-c"]);
 }
@@ -216,7 +254,9 @@ fn roll(bench: &mut Bench, image: &str) -> (usize, usize) {
         bench.settle();
         look(bench);
         bench.pass_time(10);
-        let done = bench.tasks(|t| holding(t) && !of_image(bench, image)(t)).is_empty();
+        let done = bench
+            .tasks(|t| holding(t) && !of_image(bench, image)(t))
+            .is_empty();
         if done && bench.service_status("web").conditions[0].status == ConditionStatus::True {
             bench.pass_time(60);
             bench.settle();
@@ -244,7 +284,10 @@ fn a_roll_stays_within_its_bounds() {
         let mut bench = Bench::with_service(3, d, min, max);
         assert_eq!(roll(&mut bench, "web:2"), expected, "{d} at {min}/{max}");
         assert_eq!(bench.tasks(holding).len(), usize::try_from(d).unwrap());
-        assert_eq!(bench.service_status("web").task_definition.as_deref(), Some("web:2"));
+        assert_eq!(
+            bench.service_status("web").task_definition.as_deref(),
+            Some("web:2")
+        );
         assert_eq!(bench.service_status("web").deployments.len(), 1);
     }
 }
@@ -271,15 +314,29 @@ fn the_first_step_of_a_roll() {
 
 #[test]
 fn a_roll_that_cannot_move_says_so() {
-    for (d, min, max) in [(1, 100, 100), (3, 100, 100), (1, 100, 150), (2, 100, 149), (1, 50, 100)] {
+    for (d, min, max) in [
+        (1, 100, 100),
+        (3, 100, 100),
+        (1, 100, 150),
+        (2, 100, 149),
+        (1, 50, 100),
+    ] {
         let mut bench = Bench::with_service(2, d, min, max);
         bench.roll("web:2");
         bench.converge(60);
         let status = bench.service_status("web");
-        assert_eq!(status.conditions[0].reason, "DeploymentConfigurationDeadlock", "{d} at {min}/{max}");
-        assert!(status.conditions[0].message.contains("minimumHealthyPercent or maximumPercent"));
+        assert_eq!(
+            status.conditions[0].reason, "DeploymentConfigurationDeadlock",
+            "{d} at {min}/{max}"
+        );
+        assert!(
+            status.conditions[0]
+                .message
+                .contains("minimumHealthyPercent or maximumPercent")
+        );
         bench.edit(Kind::Service, "web", &|v| {
-            v["spec"]["deploymentConfiguration"] = json!({ "minimumHealthyPercent": 0, "maximumPercent": 200 });
+            v["spec"]["deploymentConfiguration"] =
+                json!({ "minimumHealthyPercent": 0, "maximumPercent": 200 });
         });
         bench.converge(60);
         assert_eq!(bench.reason("web"), "SteadyState");
@@ -344,7 +401,10 @@ fn a_second_roll_supersedes_the_first() {
     bench.settle();
     bench.roll("web:3");
     bench.converge(60);
-    assert_eq!(bench.tasks(holding), bench.tasks(|t| holding(t) && of_image(&bench, "web:3")(t)));
+    assert_eq!(
+        bench.tasks(holding),
+        bench.tasks(|t| holding(t) && of_image(&bench, "web:3")(t))
+    );
     assert_eq!(bench.tasks(holding).len(), 2);
 }
 
@@ -354,9 +414,15 @@ fn going_back_to_a_pinned_revision_takes_its_tasks_back() {
     bench.roll("web:2");
     bench.settle();
     assert_eq!(bench.tasks(holding).len(), 4);
-    bench.edit(Kind::Service, "web", &|v| v["spec"]["taskDefinition"] = json!("web:1"));
+    bench.edit(Kind::Service, "web", &|v| {
+        v["spec"]["taskDefinition"] = json!("web:1")
+    });
     bench.converge(20);
-    assert_eq!(bench.tasks(holding), ["web-000001", "web-000002"], "the tasks that ran all the time");
+    assert_eq!(
+        bench.tasks(holding),
+        ["web-000001", "web-000002"],
+        "the tasks that ran all the time"
+    );
 }
 
 #[test]
@@ -373,15 +439,27 @@ fn a_change_of_the_desired_count_or_the_percentages_is_no_deployment() {
 fn a_draining_host_is_left_start_first_within_the_bounds() {
     let mut bench = Bench::with_service(2, 2, 100, 200);
     let moved = bench.host_of("web-000001");
-    bench.edit(Kind::ContainerInstance, &moved, &|v| v["spec"]["status"] = json!("DRAINING"));
+    bench.edit(Kind::ContainerInstance, &moved, &|v| {
+        v["spec"]["status"] = json!("DRAINING")
+    });
     let plan = bench.pass();
     assert_eq!(counts(&plan), (1, 0));
     bench.converge(60);
     assert_eq!(bench.tasks(holding).len(), 2);
-    assert!(bench.tasks(holding).iter().all(|t| bench.host_of(t) != moved));
+    assert!(
+        bench
+            .tasks(holding)
+            .iter()
+            .all(|t| bench.host_of(t) != moved)
+    );
     let reason = bench.task("web-000001").spec.stopped_reason.clone();
-    assert_eq!(reason.as_deref(), Some("Task stopped during instance draining"));
-    bench.edit(Kind::ContainerInstance, &moved, &|v| v["spec"]["status"] = json!("ACTIVE"));
+    assert_eq!(
+        reason.as_deref(),
+        Some("Task stopped during instance draining")
+    );
+    bench.edit(Kind::ContainerInstance, &moved, &|v| {
+        v["spec"]["status"] = json!("ACTIVE")
+    });
     bench.settle();
     assert_eq!(counts(&bench.plan()), (0, 0));
 }
@@ -390,11 +468,18 @@ fn a_draining_host_is_left_start_first_within_the_bounds() {
 fn a_draining_host_is_left_stop_first_where_the_maximum_leaves_no_room() {
     let mut bench = Bench::with_service(2, 2, 50, 100);
     let moved = bench.host_of("web-000001");
-    bench.edit(Kind::ContainerInstance, &moved, &|v| v["spec"]["status"] = json!("DRAINING"));
+    bench.edit(Kind::ContainerInstance, &moved, &|v| {
+        v["spec"]["status"] = json!("DRAINING")
+    });
     let plan = bench.pass();
     assert_eq!(moves(&plan).1, ["web-000001"]);
     bench.converge(60);
-    assert!(bench.tasks(holding).iter().all(|t| bench.host_of(t) != moved));
+    assert!(
+        bench
+            .tasks(holding)
+            .iter()
+            .all(|t| bench.host_of(t) != moved)
+    );
     assert_eq!(bench.tasks(holding).len(), 2);
 }
 
@@ -414,12 +499,19 @@ fn an_unhealthy_task_is_replaced_start_first() {
     bench.settle();
     bench.run_all();
     bench.settle();
-    assert_eq!(counts(&bench.plan()), (0, 0), "the replacement is not healthy yet");
+    assert_eq!(
+        counts(&bench.plan()),
+        (0, 0),
+        "the replacement is not healthy yet"
+    );
     bench.health("web-000003", HealthStatus::Healthy);
     let plan = bench.pass();
     assert_eq!(moves(&plan).1, ["web-000001"]);
     let reason = bench.task("web-000001").spec.stopped_reason.clone();
-    assert_eq!(reason.as_deref(), Some("Task failed container health checks"));
+    assert_eq!(
+        reason.as_deref(),
+        Some("Task failed container health checks")
+    );
 }
 
 #[test]
@@ -449,7 +541,7 @@ fn an_unhealthy_task_that_recovers_is_kept_and_its_replacement_goes() {
 
 #[test]
 fn a_replacement_that_turns_unhealthy_is_the_one_stopped() {
-    // ecs-semantics 2.5 step 4: counts must not grow.
+    // ECS unhealthy task replacement: counts must not grow.
     let mut bench = Bench::with_checked_service(2, 1, 100, 200);
     bench.health("web-000001", HealthStatus::Unhealthy);
     bench.settle();
@@ -473,13 +565,22 @@ fn a_task_that_stopped_is_replaced() {
 #[test]
 fn a_task_that_a_user_stops_or_deletes_is_replaced() {
     let mut bench = Bench::with_service(2, 2, 0, 100);
-    bench.edit(Kind::Task, "web-000001", &|v| v["spec"]["desiredStatus"] = json!("STOPPED"));
+    bench.edit(Kind::Task, "web-000001", &|v| {
+        v["spec"]["desiredStatus"] = json!("STOPPED")
+    });
     bench.delete(Kind::Task, "web-000002");
     bench.settle();
-    assert_eq!(bench.tasks(holding).len(), 2, "U = 2: nothing starts before they have stopped");
+    assert_eq!(
+        bench.tasks(holding).len(),
+        2,
+        "U = 2: nothing starts before they have stopped"
+    );
     bench.converge(1);
     assert_eq!(bench.tasks(holding), ["web-000003", "web-000004"]);
-    assert!(!bench.names(Kind::Task).contains(&"web-000002".to_owned()), "deleted for good");
+    assert!(
+        !bench.names(Kind::Task).contains(&"web-000002".to_owned()),
+        "deleted for good"
+    );
 }
 
 #[test]
@@ -504,7 +605,11 @@ fn task_numbers_are_never_used_again() {
     bench.converge(1);
     bench.pass_time(2 * 3600);
     bench.converge(1);
-    assert_eq!(bench.names(Kind::Task), Vec::<String>::new(), "retention is over");
+    assert_eq!(
+        bench.names(Kind::Task),
+        Vec::<String>::new(),
+        "retention is over"
+    );
     bench.scale("web", 1);
     bench.settle();
     assert_eq!(bench.names(Kind::Task), ["web-000003"]);
@@ -515,8 +620,17 @@ fn deleting_a_service_stops_everything_first() {
     let mut bench = Bench::with_service(2, 3, 100, 200);
     bench.delete(Kind::Service, "web");
     bench.settle();
-    assert_eq!(bench.names(Kind::Service), ["web"], "its tasks have not stopped");
-    assert_eq!(bench.tasks(|t| t.spec.desired_status == DesiredStatus::Stopped).len(), 3);
+    assert_eq!(
+        bench.names(Kind::Service),
+        ["web"],
+        "its tasks have not stopped"
+    );
+    assert_eq!(
+        bench
+            .tasks(|t| t.spec.desired_status == DesiredStatus::Stopped)
+            .len(),
+        3
+    );
     bench.converge(1);
     assert_eq!(bench.names(Kind::Service), Vec::<String>::new());
     assert_eq!(bench.names(Kind::Task), Vec::<String>::new());
@@ -526,13 +640,22 @@ fn deleting_a_service_stops_everything_first() {
 fn deleting_everything_at_once_leaves_nothing() {
     // `kubectl delete -f` of a whole folder: the revision must not go before the tasks that need it.
     let mut bench = Bench::with_service(2, 2, 100, 200);
-    for kind in [Kind::TaskDefinition, Kind::TaskDefinitionRevision, Kind::Service] {
+    for kind in [
+        Kind::TaskDefinition,
+        Kind::TaskDefinitionRevision,
+        Kind::Service,
+    ] {
         for name in bench.names(kind) {
             bench.delete(kind, &name);
         }
     }
     bench.converge(1);
-    for kind in [Kind::Task, Kind::Service, Kind::TaskDefinition, Kind::TaskDefinitionRevision] {
+    for kind in [
+        Kind::Task,
+        Kind::Service,
+        Kind::TaskDefinition,
+        Kind::TaskDefinitionRevision,
+    ] {
         assert_eq!(bench.names(kind), Vec::<String>::new(), "{kind:?}");
     }
 }
@@ -542,7 +665,9 @@ fn a_stopped_task_whose_revision_is_gone_can_still_be_deleted() {
     let mut bench = Bench::with_service(1, 1, 100, 200);
     bench.scale("web", 0);
     bench.converge(1);
-    bench.edit(Kind::Service, "web", &|v| v["spec"]["taskDefinition"] = json!("other"));
+    bench.edit(Kind::Service, "web", &|v| {
+        v["spec"]["taskDefinition"] = json!("other")
+    });
     for kind in [Kind::TaskDefinition, Kind::TaskDefinitionRevision] {
         for name in bench.names(kind) {
             bench.delete(kind, &name);
@@ -558,7 +683,9 @@ fn a_stopped_task_whose_revision_is_gone_can_still_be_deleted() {
 #[test]
 fn a_pinned_deregistered_revision_stays_where_it_runs_and_is_refused_elsewhere() {
     let mut bench = Bench::with_service(2, 1, 100, 200);
-    bench.edit(Kind::Service, "web", &|v| v["spec"]["taskDefinition"] = json!("web:1"));
+    bench.edit(Kind::Service, "web", &|v| {
+        v["spec"]["taskDefinition"] = json!("web:1")
+    });
     bench.converge(1);
     bench.delete(Kind::TaskDefinitionRevision, "web-1");
     bench.scale("web", 2);

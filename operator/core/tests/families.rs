@@ -1,4 +1,4 @@
-//! Families: what mints a revision and what does not (ecs-semantics 1.6, 2.33).
+//! Families: what mints a revision and what does not (ECS RegisterTaskDefinition).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
@@ -14,14 +14,21 @@ fn revisions(bench: &Bench) -> Vec<(String, String)> {
         .objects
         .revisions
         .iter()
-        .map(|r| (r.metadata.name.clone().unwrap(), r.spec.definition.container_definitions[0].image.clone()))
+        .map(|r| {
+            (
+                r.metadata.name.clone().unwrap(),
+                r.spec.definition.container_definitions[0].image.clone(),
+            )
+        })
         .collect();
     list.sort();
     list
 }
 
 fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
-    list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+    list.iter()
+        .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+        .collect()
 }
 
 #[test]
@@ -36,7 +43,10 @@ fn each_change_mints_the_next_revision_and_identical_content_mints_none() {
     bench.settle();
     assert_eq!(revisions(&bench), pairs(&[("web-1", "a"), ("web-2", "b")]));
     let status = bench.definition_status("web");
-    assert_eq!((status.latest.as_deref(), status.latest_revision), (Some("web:2"), 2));
+    assert_eq!(
+        (status.latest.as_deref(), status.latest_revision),
+        (Some("web:2"), 2)
+    );
     assert_eq!(status.conditions[0].message, "Registered as web:2.");
 }
 
@@ -47,7 +57,10 @@ fn back_to_earlier_content_is_a_new_revision() {
         bench.apply_definition("web", definition(image));
         bench.settle();
     }
-    assert_eq!(revisions(&bench), pairs(&[("web-1", "a"), ("web-2", "b"), ("web-3", "a")]));
+    assert_eq!(
+        revisions(&bench),
+        pairs(&[("web-1", "a"), ("web-2", "b"), ("web-3", "a")])
+    );
 }
 
 #[test]
@@ -62,8 +75,14 @@ fn a_revision_is_a_snapshot_with_its_family_owner_and_fence() {
     assert_eq!((r.spec.family.as_str(), r.spec.revision), ("Front_End", 1));
     assert_eq!(r.spec.definition.family.as_deref(), Some("Front_End"));
     assert_eq!(r.metadata.owner_references.as_ref().unwrap()[0].name, "web");
-    assert_eq!(r.metadata.finalizers.as_deref().unwrap(), ["tallyman.dev/in-use"]);
-    assert_eq!(bench.definition_status("web").latest.as_deref(), Some("Front_End:1"));
+    assert_eq!(
+        r.metadata.finalizers.as_deref().unwrap(),
+        ["tallyman.dev/in-use"]
+    );
+    assert_eq!(
+        bench.definition_status("web").latest.as_deref(),
+        Some("Front_End:1")
+    );
 }
 
 #[test]
@@ -85,8 +104,14 @@ fn the_younger_of_two_objects_of_one_family_is_stalled() {
     );
     bench.delete(Kind::TaskDefinition, "web");
     bench.settle();
-    assert_eq!(bench.definition_status("a-younger-one").conditions[0].status, ConditionStatus::True);
-    assert_eq!(bench.definition_status("a-younger-one").latest.as_deref(), Some("web:2"));
+    assert_eq!(
+        bench.definition_status("a-younger-one").conditions[0].status,
+        ConditionStatus::True
+    );
+    assert_eq!(
+        bench.definition_status("a-younger-one").latest.as_deref(),
+        Some("web:2")
+    );
 }
 
 #[test]
@@ -95,13 +120,20 @@ fn a_definition_that_cannot_run_is_stalled_names_the_field_and_leaves_the_last_g
     bench.apply_definition("web", definition("a"));
     bench.settle();
     let mut bad = definition("b");
-    bad["containerDefinitions"][0].as_object_mut().unwrap().remove("memory");
+    bad["containerDefinitions"][0]
+        .as_object_mut()
+        .unwrap()
+        .remove("memory");
     bench.apply_definition("web", bad);
     bench.settle();
     assert_eq!(revisions(&bench), pairs(&[("web-1", "a")]));
     let status = bench.definition_status("web");
     assert_eq!(status.conditions[0].reason, "InvalidSpec");
-    assert!(status.conditions[0].message.contains("`spec.containerDefinitions[app].memory`"));
+    assert!(
+        status.conditions[0]
+            .message
+            .contains("`spec.containerDefinitions[app].memory`")
+    );
     assert_eq!(status.latest.as_deref(), Some("web:1"));
 }
 
@@ -115,14 +147,19 @@ fn fields_that_are_left_out_are_told_and_others_refuse() {
     let status = bench.definition_status("web");
     assert_eq!(status.conditions[0].status, ConditionStatus::True);
     assert_eq!(status.conditions[1].type_, "UnsupportedFields");
-    assert_eq!(status.conditions[1].message, "Not supported yet and left out: `spec.tags`.");
+    assert_eq!(
+        status.conditions[1].message,
+        "Not supported yet and left out: `spec.tags`."
+    );
     spec["containerDefinitions"][0]["privileged"] = json!(true);
     bench.apply_definition("web", spec);
     bench.settle();
     let status = bench.definition_status("web");
     assert_eq!(status.conditions[0].reason, "UnsupportedFields");
     assert!(
-        status.conditions[0].message.starts_with("Not supported yet: `spec.containerDefinitions[app].privileged`."),
+        status.conditions[0]
+            .message
+            .starts_with("Not supported yet: `spec.containerDefinitions[app].privileged`."),
         "{}",
         status.conditions[0].message
     );
@@ -137,8 +174,15 @@ fn numbers_are_never_reused() {
     }
     bench.delete(Kind::TaskDefinitionRevision, "web-2");
     bench.settle();
-    assert_eq!(revisions(&bench), pairs(&[("web-1", "a")]), "unused: it goes at once");
-    assert_eq!(bench.definition_status("web").latest.as_deref(), Some("web:1"));
+    assert_eq!(
+        revisions(&bench),
+        pairs(&[("web-1", "a")]),
+        "unused: it goes at once"
+    );
+    assert_eq!(
+        bench.definition_status("web").latest.as_deref(),
+        Some("web:1")
+    );
     bench.apply_definition("web", definition("c"));
     bench.settle();
     assert_eq!(revisions(&bench), pairs(&[("web-1", "a"), ("web-3", "c")]));
@@ -157,21 +201,39 @@ fn content_of_an_older_revision_after_the_newest_was_deregistered_is_that_revisi
     bench.settle();
     let status = bench.definition_status("web");
     let latest = status.latest.unwrap();
-    let exists = bench.objects.revisions.iter().any(|r| latest == format!("web:{}", r.spec.revision));
-    assert!(exists, "{latest} is said to be the latest and is not there: {:?}", revisions(&bench));
-    assert_eq!(status.conditions[0].message, format!("Registered as {latest}."));
+    let exists = bench
+        .objects
+        .revisions
+        .iter()
+        .any(|r| latest == format!("web:{}", r.spec.revision));
+    assert!(
+        exists,
+        "{latest} is said to be the latest and is not there: {:?}",
+        revisions(&bench)
+    );
+    assert_eq!(
+        status.conditions[0].message,
+        format!("Registered as {latest}.")
+    );
 }
 
 #[test]
 fn a_deregistered_revision_is_inactive_and_kept_while_in_use() {
     let mut bench = Bench::with_service(1, 1, 100, 200);
-    bench.edit(Kind::Service, "web", &|v| v["spec"]["taskDefinition"] = json!("web:1"));
+    bench.edit(Kind::Service, "web", &|v| {
+        v["spec"]["taskDefinition"] = json!("web:1")
+    });
     bench.converge(1);
     bench.delete(Kind::TaskDefinitionRevision, "web-1");
     bench.settle();
     let status = bench.objects.revisions[0].status.clone().unwrap();
     assert_eq!(status.status, RevisionLifecycle::Inactive);
-    assert_eq!(bench.tasks(|t| t.status.as_ref().unwrap().stop_code.is_none()).len(), 1);
+    assert_eq!(
+        bench
+            .tasks(|t| t.status.as_ref().unwrap().stop_code.is_none())
+            .len(),
+        1
+    );
     bench.delete(Kind::Service, "web");
     bench.converge(1);
     assert!(revisions(&bench).is_empty());
@@ -182,21 +244,34 @@ fn a_service_that_follows_a_family_falls_back_to_the_latest_active_revision() {
     let mut bench = Bench::with_service(1, 1, 0, 100);
     bench.roll("web:2");
     bench.converge(60);
-    assert_eq!(bench.service_status("web").task_definition.as_deref(), Some("web:2"));
+    assert_eq!(
+        bench.service_status("web").task_definition.as_deref(),
+        Some("web:2")
+    );
     bench.delete(Kind::TaskDefinitionRevision, "web-2");
     bench.converge(60);
-    assert_eq!(bench.service_status("web").task_definition.as_deref(), Some("web:1"));
+    assert_eq!(
+        bench.service_status("web").task_definition.as_deref(),
+        Some("web:1")
+    );
     assert_eq!(revisions(&bench), pairs(&[("web-1", "web:1")]));
 }
 
 #[test]
 fn other_services_go_on_while_one_definition_is_bad() {
     let mut bench = Bench::with_service(1, 1, 100, 200);
-    bench.apply_definition("bad", json!({ "containerDefinitions": [{ "name": "x", "image": "" }] }));
+    bench.apply_definition(
+        "bad",
+        json!({ "containerDefinitions": [{ "name": "x", "image": "" }] }),
+    );
     bench.apply_service("bad", service("bad", 1, 100, 200));
     bench.scale("web", 2);
     bench.converge(1);
     assert_eq!(bench.reason("web"), "SteadyState");
     let status = bench.service_status("bad");
-    assert!(status.conditions[0].message.contains("image"), "{}", status.conditions[0].message);
+    assert!(
+        status.conditions[0].message.contains("image"),
+        "{}",
+        status.conditions[0].message
+    );
 }

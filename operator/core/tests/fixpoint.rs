@@ -62,11 +62,22 @@ fn event() -> impl Strategy<Value = Event> {
 
 const SERVICES: [&str; 2] = ["api", "web"];
 const HOSTS: [&str; 3] = ["host-a", "host-b", "host-c"];
-const PERCENT: [(i64, i64); 6] = [(100, 200), (50, 100), (0, 100), (100, 150), (0, 50), (150, 200)];
+const PERCENT: [(i64, i64); 6] = [
+    (100, 200),
+    (50, 100),
+    (0, 100),
+    (100, 150),
+    (0, 50),
+    (150, 200),
+];
 
 fn pick(bench: &Bench, n: u8, open: bool) -> Option<String> {
     let all = bench.tasks(|t| {
-        !open || t.status.as_ref().is_none_or(|s| s.last_status != LastStatus::Stopped) && t.metadata.labels.is_some()
+        !open
+            || t.status
+                .as_ref()
+                .is_none_or(|s| s.last_status != LastStatus::Stopped)
+                && t.metadata.labels.is_some()
     });
     (!all.is_empty()).then(|| all[usize::from(n) % all.len()].clone())
 }
@@ -81,24 +92,34 @@ fn happen(bench: &mut Bench, event: &Event) {
             bench.scale(SERVICES[s as usize], i64::from(n));
         }
         Event::Roll(s, n) => {
-            let spec = if s == 0 { definition(&format!("a:{n}")) } else { checked(&format!("b:{n}")) };
+            let spec = if s == 0 {
+                definition(&format!("a:{n}"))
+            } else {
+                checked(&format!("b:{n}"))
+            };
             bench.apply_definition(SERVICES[s as usize], spec);
         }
         Event::Percent(s, n) if exists(bench, Kind::Service, SERVICES[s as usize]) => {
             let (min, max) = PERCENT[n as usize];
             bench.edit(Kind::Service, SERVICES[s as usize], &|v| {
-                v["spec"]["deploymentConfiguration"] = json!({ "minimumHealthyPercent": min, "maximumPercent": max });
+                v["spec"]["deploymentConfiguration"] =
+                    json!({ "minimumHealthyPercent": min, "maximumPercent": max });
             });
         }
         Event::Delete(s) if exists(bench, Kind::Service, SERVICES[s as usize]) => {
             bench.delete(Kind::Service, SERVICES[s as usize]);
         }
         Event::Restore(s) if !exists(bench, Kind::Service, SERVICES[s as usize]) => {
-            bench.apply_service(SERVICES[s as usize], service(SERVICES[s as usize], 2, 100, 200));
+            bench.apply_service(
+                SERVICES[s as usize],
+                service(SERVICES[s as usize], 2, 100, 200),
+            );
         }
         Event::RunAll => {
             bench.run_all();
-            let undecided = |s: &TaskStatus| s.last_status == LastStatus::Running && s.health_status == HealthStatus::Unknown;
+            let undecided = |s: &TaskStatus| {
+                s.last_status == LastStatus::Running && s.health_status == HealthStatus::Unknown
+            };
             for name in bench.tasks(|t| t.status.as_ref().is_some_and(undecided)) {
                 bench.health(&name, HealthStatus::Healthy);
             }
@@ -106,8 +127,16 @@ fn happen(bench: &mut Bench, event: &Event) {
         Event::StopAll => bench.stop_all(),
         Event::Fail(n) => {
             if let Some(name) = pick(bench, n, true).filter(|n| placed(bench, n)) {
-                let ran = bench.task(&name).status.as_ref().is_some_and(|s| s.started_at.is_some());
-                let code = if ran { StopCode::EssentialContainerExited } else { StopCode::TaskFailedToStart };
+                let ran = bench
+                    .task(&name)
+                    .status
+                    .as_ref()
+                    .is_some_and(|s| s.started_at.is_some());
+                let code = if ran {
+                    StopCode::EssentialContainerExited
+                } else {
+                    StopCode::TaskFailedToStart
+                };
                 bench.fail(&name, code);
             }
         }
@@ -123,7 +152,9 @@ fn happen(bench: &mut Bench, event: &Event) {
         }
         Event::Silence(h, s) => bench.silent(HOSTS[h as usize], u64::from(s)),
         Event::Engine(h, on) if exists(bench, Kind::ContainerInstance, HOSTS[h as usize]) => {
-            bench.edit(Kind::ContainerInstance, HOSTS[h as usize], &|v| v["status"]["host"]["engineReachable"] = json!(on));
+            bench.edit(Kind::ContainerInstance, HOSTS[h as usize], &|v| {
+                v["status"]["host"]["engineReachable"] = json!(on)
+            });
         }
         Event::UserTask(n, named) => {
             let mut spec = json!({ "taskDefinition": SERVICES[usize::from(n % 2)] });
@@ -139,7 +170,9 @@ fn happen(bench: &mut Bench, event: &Event) {
         }
         Event::StopTask(n) => {
             if let Some(name) = pick(bench, n, false) {
-                bench.edit(Kind::Task, &name, &|v| v["spec"]["desiredStatus"] = json!("STOPPED"));
+                bench.edit(Kind::Task, &name, &|v| {
+                    v["spec"]["desiredStatus"] = json!("STOPPED")
+                });
             }
         }
         Event::Deregister(h) if exists(bench, Kind::ContainerInstance, HOSTS[h as usize]) => {
@@ -153,8 +186,15 @@ fn happen(bench: &mut Bench, event: &Event) {
 
 fn placed(bench: &Bench, task: &str) -> bool {
     let t = bench.task(task);
-    t.metadata.finalizers.is_some() && (t.metadata.labels.as_ref().is_some_and(|l| l.contains_key(tallyman_crds::labels::SERVICE))
-        || t.status.as_ref().is_some_and(|s| s.container_instance.is_some()))
+    t.metadata.finalizers.is_some()
+        && (t
+            .metadata
+            .labels
+            .as_ref()
+            .is_some_and(|l| l.contains_key(tallyman_crds::labels::SERVICE))
+            || t.status
+                .as_ref()
+                .is_some_and(|s| s.container_instance.is_some()))
 }
 
 fn furnished() -> Bench {
@@ -185,7 +225,11 @@ fn come_to_rest(bench: &mut Bench) {
         bench.stop_all();
         bench.settle();
         bench.run_all();
-        for name in bench.tasks(|t| t.status.as_ref().is_some_and(|s| s.last_status == LastStatus::Running)) {
+        for name in bench.tasks(|t| {
+            t.status
+                .as_ref()
+                .is_some_and(|s| s.last_status == LastStatus::Running)
+        }) {
             bench.health(&name, HealthStatus::Healthy);
         }
         bench.settle();
@@ -283,24 +327,36 @@ proptest! {
 
 /// JSON objects as statuses are: no nulls, for a merge patch cannot make one.
 fn object() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![any::<bool>().prop_map(Value::from), any::<i32>().prop_map(Value::from), "[ab]{0,2}".prop_map(Value::from)];
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        "[ab]{0,2}".prop_map(Value::from)
+    ];
     let value = leaf.prop_recursive(3, 16, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(Value::Array),
-            prop::collection::btree_map("[a-d]", inner, 0..4).prop_map(|m| Value::Object(m.into_iter().collect())),
+            prop::collection::btree_map("[a-d]", inner, 0..4)
+                .prop_map(|m| Value::Object(m.into_iter().collect())),
         ]
     });
-    prop::collection::btree_map("[a-d]", value, 0..4).prop_map(|m| Value::Object(m.into_iter().collect::<Map<_, _>>()))
+    prop::collection::btree_map("[a-d]", value, 0..4)
+        .prop_map(|m| Value::Object(m.into_iter().collect::<Map<_, _>>()))
 }
 
 /// Cases of this file are whole histories, so few of them; `PROPTEST_CASES` asks for more.
 fn config() -> ProptestConfig {
     let wanted = ProptestConfig::default();
-    let cases = if wanted.cases == 256 { 48 } else { wanted.cases };
+    let cases = if wanted.cases == 256 {
+        48
+    } else {
+        wanted.cases
+    };
     ProptestConfig {
         cases,
         max_shrink_iters: 400,
-        failure_persistence: Some(Box::new(prop::test_runner::FileFailurePersistence::WithSource("regressions"))),
+        failure_persistence: Some(Box::new(
+            prop::test_runner::FileFailurePersistence::WithSource("regressions"),
+        )),
         ..wanted
     }
 }

@@ -1,4 +1,4 @@
-//! Where a task goes, and the sentence when it goes nowhere (ecs-semantics 2.1).
+//! Where a task goes, and the sentence when it goes nowhere (ECS task placement).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
@@ -10,7 +10,11 @@ use tallyman_crds::{LastStatus, StopCode};
 use tallyman_operator_core::Kind;
 
 fn hosts(bench: &Bench) -> Vec<String> {
-    bench.names(Kind::Task).iter().map(|t| bench.host_of(t)).collect()
+    bench
+        .names(Kind::Task)
+        .iter()
+        .map(|t| bench.host_of(t))
+        .collect()
 }
 
 fn message(bench: &Bench, service: &str) -> String {
@@ -45,7 +49,8 @@ fn a_service_spreads_by_its_own_tasks_first_and_then_by_all() {
 fn a_fixed_port_is_used_once_on_a_host() {
     let mut bench = Bench::with_hosts(2);
     let mut spec = definition("a");
-    spec["containerDefinitions"][0]["portMappings"] = json!([{ "containerPort": 80, "hostPort": 8080 }]);
+    spec["containerDefinitions"][0]["portMappings"] =
+        json!([{ "containerPort": 80, "hostPort": 8080 }]);
     bench.apply_definition("web", spec);
     bench.apply_service("web", service("web", 3, 100, 200));
     bench.settle();
@@ -63,7 +68,8 @@ fn a_fixed_port_is_used_once_on_a_host() {
 fn a_port_that_the_host_itself_uses_is_taken() {
     let mut bench = Bench::with_hosts(1);
     let mut spec = definition("a");
-    spec["containerDefinitions"][0]["portMappings"] = json!([{ "containerPort": 22, "hostPort": 22 }]);
+    spec["containerDefinitions"][0]["portMappings"] =
+        json!([{ "containerPort": 22, "hostPort": 22 }]);
     bench.apply_definition("web", spec);
     bench.apply_service("web", service("web", 1, 100, 200));
     bench.settle();
@@ -76,11 +82,19 @@ fn what_cannot_be_placed_is_explained_with_counts() {
     bench.host("small", 4096, 300);
     bench.host("slow", 100, 8192);
     bench.host("new", 0, 0);
-    bench.edit(Kind::ContainerInstance, "new", &|v| v["status"]["host"] = json!(null));
+    bench.edit(Kind::ContainerInstance, "new", &|v| {
+        v["status"]["host"] = json!(null)
+    });
     bench.silent("host-a", 60);
-    bench.edit(Kind::ContainerInstance, "host-b", &|v| v["spec"]["status"] = json!("DRAINING"));
-    bench.edit(Kind::ContainerInstance, "host-c", &|v| v["status"]["host"]["engineReachable"] = json!(false));
-    bench.edit(Kind::ContainerInstance, "host-d", &|v| v["status"]["host"]["attributes"] = json!([]));
+    bench.edit(Kind::ContainerInstance, "host-b", &|v| {
+        v["spec"]["status"] = json!("DRAINING")
+    });
+    bench.edit(Kind::ContainerInstance, "host-c", &|v| {
+        v["status"]["host"]["engineReachable"] = json!(false)
+    });
+    bench.edit(Kind::ContainerInstance, "host-d", &|v| {
+        v["status"]["host"]["attributes"] = json!([])
+    });
     bench.delete(Kind::ContainerInstance, "host-e");
     let mut spec = definition("a");
     spec["containerDefinitions"][0]["healthCheck"] = json!({ "command": ["CMD", "true"] });
@@ -94,7 +108,13 @@ fn what_cannot_be_placed_is_explained_with_counts() {
          task needs 256 units, the most free is 100 on `slow`), 1 lacks memory (a task needs 512 MiB, the most free is \
          300 on `small`). Next try when a host changes."
     );
-    assert!(bench.service_status("web").message.unwrap().starts_with("2 cannot be placed: 1 host has not registered yet"));
+    assert!(
+        bench
+            .service_status("web")
+            .message
+            .unwrap()
+            .starts_with("2 cannot be placed: 1 host has not registered yet")
+    );
     let note = "(service web) was unable to place a task because no container instance met all of its requirements. \
                 The closest matching container-instance small has insufficient memory available.";
     assert!(message(&bench, "web").ends_with(note));
@@ -106,8 +126,14 @@ fn an_empty_cluster_says_so() {
     bench.apply_definition("web", definition("a"));
     bench.apply_service("web", service("web", 1, 100, 200));
     bench.settle();
-    assert_eq!(bench.service_status("web").message.unwrap(), "1 cannot be placed: the cluster has no hosts");
-    assert!(message(&bench, "web").contains("Reason: No Container Instances were found in your cluster."));
+    assert_eq!(
+        bench.service_status("web").message.unwrap(),
+        "1 cannot be placed: the cluster has no hosts"
+    );
+    assert!(
+        message(&bench, "web")
+            .contains("Reason: No Container Instances were found in your cluster.")
+    );
     bench.host("late", 1024, 1024);
     bench.converge(1);
     assert_eq!(bench.reason("web"), "SteadyState");
@@ -121,7 +147,10 @@ fn what_fits_is_started_and_the_rest_is_counted() {
     bench.apply_service("web", service("web", 5, 100, 200));
     bench.settle();
     assert_eq!(bench.names(Kind::Task).len(), 2);
-    assert!(message(&bench, "web").starts_with("3 of 5 tasks cannot be placed. Of 1 host, 1 lacks memory"));
+    assert!(
+        message(&bench, "web")
+            .starts_with("3 of 5 tasks cannot be placed. Of 1 host, 1 lacks memory")
+    );
 }
 
 #[test]
@@ -133,7 +162,11 @@ fn what_a_stopping_task_holds_is_free_only_once_it_stopped() {
     bench.converge(60);
     bench.roll("b");
     bench.settle();
-    assert_eq!(bench.names(Kind::Task).len(), 1, "web-000001 is stopping and holds its memory");
+    assert_eq!(
+        bench.names(Kind::Task).len(),
+        1,
+        "web-000001 is stopping and holds its memory"
+    );
     bench.converge(60);
     assert_eq!(bench.reason("web"), "SteadyState");
 }
@@ -142,18 +175,31 @@ fn what_a_stopping_task_holds_is_free_only_once_it_stopped() {
 
 fn status(bench: &Bench, task: &str) -> (LastStatus, Option<StopCode>, String) {
     let s = bench.task(task).status.clone().unwrap();
-    (s.last_status, s.stop_code, s.stopped_reason.unwrap_or_default())
+    (
+        s.last_status,
+        s.stop_code,
+        s.stopped_reason.unwrap_or_default(),
+    )
 }
 
 #[test]
 fn start_task_runs_on_the_host_that_it_names() {
     let mut bench = Bench::with_hosts(2);
     bench.apply_definition("job", definition("a"));
-    bench.apply_task("mine", json!({ "taskDefinition": "job", "containerInstance": "host-b" }));
+    bench.apply_task(
+        "mine",
+        json!({ "taskDefinition": "job", "containerInstance": "host-b" }),
+    );
     bench.settle();
     let t = bench.task("mine");
-    assert_eq!(t.status.as_ref().unwrap().container_instance.as_deref(), Some("host-b"));
-    assert_eq!(t.metadata.finalizers.as_deref().unwrap(), ["tallyman.dev/stop"]);
+    assert_eq!(
+        t.status.as_ref().unwrap().container_instance.as_deref(),
+        Some("host-b")
+    );
+    assert_eq!(
+        t.metadata.finalizers.as_deref().unwrap(),
+        ["tallyman.dev/stop"]
+    );
     assert_eq!(bench.host_plan("host-b").tasks[0].name, "mine");
     bench.converge(1);
     bench.delete(Kind::Task, "mine");
@@ -179,18 +225,35 @@ fn a_task_that_does_not_fit_fails_with_the_reason_of_ecs() {
     let mut bench = Bench::default();
     bench.host("one", 4096, 300);
     bench.apply_definition("job", definition("a"));
-    bench.apply_task("named", json!({ "taskDefinition": "job", "containerInstance": "one" }));
-    bench.apply_task("nowhere", json!({ "taskDefinition": "job", "containerInstance": "two" }));
+    bench.apply_task(
+        "named",
+        json!({ "taskDefinition": "job", "containerInstance": "one" }),
+    );
+    bench.apply_task(
+        "nowhere",
+        json!({ "taskDefinition": "job", "containerInstance": "two" }),
+    );
     bench.apply_task("any", json!({ "taskDefinition": "job" }));
     bench.settle();
     let (last, code, reason) = status(&bench, "named");
-    assert_eq!((last, code), (LastStatus::Stopped, Some(StopCode::TaskFailedToStart)));
+    assert_eq!(
+        (last, code),
+        (LastStatus::Stopped, Some(StopCode::TaskFailedToStart))
+    );
     assert_eq!(
         reason,
         "TaskFailedToStart: RESOURCE:MEMORY. Of 1 host, 1 lacks memory (a task needs 512 MiB, the most free is 300 on `one`)."
     );
-    assert!(status(&bench, "any").2.starts_with("TaskFailedToStart: RESOURCE:MEMORY."));
-    assert!(status(&bench, "nowhere").2.contains("`spec.containerInstance` names `two`, which is not in cluster `default`"));
+    assert!(
+        status(&bench, "any")
+            .2
+            .starts_with("TaskFailedToStart: RESOURCE:MEMORY.")
+    );
+    assert!(
+        status(&bench, "nowhere")
+            .2
+            .contains("`spec.containerInstance` names `two`, which is not in cluster `default`")
+    );
 }
 
 #[test]
@@ -199,7 +262,10 @@ fn of_two_tasks_that_name_one_host_with_room_for_one_one_runs() {
     bench.host("one", 4096, 600);
     bench.apply_definition("job", definition("a"));
     for name in ["first", "second"] {
-        bench.apply_task(name, json!({ "taskDefinition": "job", "containerInstance": "one" }));
+        bench.apply_task(
+            name,
+            json!({ "taskDefinition": "job", "containerInstance": "one" }),
+        );
     }
     bench.settle();
     assert_eq!(status(&bench, "first").0, LastStatus::Pending);
@@ -211,7 +277,10 @@ fn a_task_that_was_not_admitted_holds_nothing() {
     let mut bench = Bench::default();
     bench.host("one", 4096, 600);
     bench.apply_definition("web", definition("a"));
-    bench.apply_task("waits", json!({ "taskDefinition": "missing", "containerInstance": "one" }));
+    bench.apply_task(
+        "waits",
+        json!({ "taskDefinition": "missing", "containerInstance": "one" }),
+    );
     bench.apply_service("web", service("web", 1, 100, 200));
     bench.settle();
     assert_eq!(bench.reason("web"), "Starting");
@@ -222,9 +291,16 @@ fn tasks_with_unsupported_fields_or_dead_revisions_fail() {
     let mut bench = Bench::with_hosts(1);
     bench.apply_definition("job", definition("a"));
     bench.settle();
-    bench.apply_task("role", json!({ "taskDefinition": "job", "overrides": { "taskRoleArn": "x" } }));
+    bench.apply_task(
+        "role",
+        json!({ "taskDefinition": "job", "overrides": { "taskRoleArn": "x" } }),
+    );
     bench.settle();
-    assert!(status(&bench, "role").2.contains("`spec.overrides.taskRoleArn`"));
+    assert!(
+        status(&bench, "role")
+            .2
+            .contains("`spec.overrides.taskRoleArn`")
+    );
     bench.apply_service("keeps", service("job:1", 1, 100, 200));
     bench.converge(1);
     bench.delete(Kind::TaskDefinitionRevision, "job-1");
@@ -249,7 +325,9 @@ fn a_task_that_is_stopped_before_it_was_placed_ends_at_once() {
     let mut bench = Bench::with_hosts(1);
     bench.apply_task("early", json!({ "taskDefinition": "job" }));
     bench.settle();
-    bench.edit(Kind::Task, "early", &|v| v["spec"]["desiredStatus"] = json!("STOPPED"));
+    bench.edit(Kind::Task, "early", &|v| {
+        v["spec"]["desiredStatus"] = json!("STOPPED")
+    });
     bench.settle();
     assert_eq!(status(&bench, "early").0, LastStatus::Stopped);
     bench.delete(Kind::Task, "early");

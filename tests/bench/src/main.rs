@@ -30,7 +30,10 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     let mut engines = Vec::new();
-    for (name, generation) in [("20.10", EngineGeneration::Debian2010), ("current", EngineGeneration::Current)] {
+    for (name, generation) in [
+        ("20.10", EngineGeneration::Debian2010),
+        ("current", EngineGeneration::Current),
+    ] {
         println!("engine {name}");
         let lab = Lab::builder()
             .hosts(1, generation)
@@ -42,7 +45,14 @@ fn main() -> Result<()> {
         let mut rounds = Vec::new();
         let result = (0..=args.rounds).try_for_each(|i| {
             let round = measure::round(&lab, args.tasks)?;
-            println!("  {}: {round}", if i == 0 { "warm-up".to_owned() } else { format!("round {i}") });
+            println!(
+                "  {}: {round}",
+                if i == 0 {
+                    "warm-up".to_owned()
+                } else {
+                    format!("round {i}")
+                }
+            );
             if i > 0 {
                 rounds.push(round);
             }
@@ -53,7 +63,8 @@ fn main() -> Result<()> {
         engines.push((name.to_owned(), rounds));
     }
     let text = table::document(args.tasks, &engines);
-    std::fs::write(&args.out, &text).with_context(|| format!("cannot write {}", args.out.display()))?;
+    std::fs::write(&args.out, &text)
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
     println!("\n{text}");
     Ok(())
 }
@@ -62,7 +73,11 @@ fn main() -> Result<()> {
 fn binary(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("this program has no path")?;
     let path = own.with_file_name(name);
-    anyhow::ensure!(path.is_file(), "{} is missing: run `cargo build --release --workspace`", path.display());
+    anyhow::ensure!(
+        path.is_file(),
+        "{} is missing: run `cargo build --release --workspace`",
+        path.display()
+    );
     Ok(path)
 }
 

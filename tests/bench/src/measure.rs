@@ -58,17 +58,34 @@ pub fn round(lab: &Lab, n: usize) -> Result<Round> {
     let (up, writes_up) = scale(lab, n)?;
     let calls = difference(&crate::measure::calls(lab)?, &calls);
     let (down, writes_down) = scale(lab, 0)?;
-    let delete = |kind: &str| lab.kubectl().ok(["delete", kind, "bench", "-n", lab.namespace(), "--timeout=120s"]);
+    let delete = |kind: &str| {
+        lab.kubectl().ok([
+            "delete",
+            kind,
+            "bench",
+            "-n",
+            lab.namespace(),
+            "--timeout=120s",
+        ])
+    };
     delete("services.tallyman.dev")?;
     delete("taskdefinitions.tallyman.dev")?;
     wait_until("the host to be empty", PATIENCE, || {
         Ok(host.docker_ok(["ps", "--all", "--quiet"])?.is_empty())
     })?;
-    Ok(Round { raw, ours: (up, down), writes_up, writes_down, calls })
+    Ok(Round {
+        raw,
+        ours: (up, down),
+        writes_up,
+        writes_down,
+        calls,
+    })
 }
 
 fn service(lab: &Lab) -> Result<Value> {
-    lab.kubectl().get("services.tallyman.dev", lab.namespace(), "bench")?.context("the service is gone")
+    lab.kubectl()
+        .get("services.tallyman.dev", lab.namespace(), "bench")?
+        .context("the service is gone")
 }
 
 fn apply(lab: &Lab, n: usize) -> Result<()> {
@@ -83,7 +100,9 @@ fn apply(lab: &Lab, n: usize) -> Result<()> {
         "apiVersion": "tallyman.dev/v1alpha1", "kind": "Service", "metadata": meta,
         "spec": { "taskDefinition": "bench", "desiredCount": n },
     });
-    lab.kubectl().apply(&json!({ "apiVersion": "v1", "kind": "List", "items": [definition, service] }).to_string())?;
+    lab.kubectl().apply(
+        &json!({ "apiVersion": "v1", "kind": "List", "items": [definition, service] }).to_string(),
+    )?;
     Ok(())
 }
 
@@ -92,10 +111,23 @@ fn apply(lab: &Lab, n: usize) -> Result<()> {
 fn scale(lab: &Lab, n: usize) -> Result<(f64, BTreeMap<String, u64>)> {
     let log = lab.audit()?.from_now()?;
     let started = SystemTime::now();
-    let kubectl = |args: &[&str]| lab.kubectl().ok(args.iter().copied().chain(["-n", lab.namespace()]));
-    kubectl(&["scale", "services.tallyman.dev/bench", &format!("--replicas={n}")])?;
+    let kubectl = |args: &[&str]| {
+        lab.kubectl()
+            .ok(args.iter().copied().chain(["-n", lab.namespace()]))
+    };
+    kubectl(&[
+        "scale",
+        "services.tallyman.dev/bench",
+        &format!("--replicas={n}"),
+    ])?;
     let count = format!("--for=jsonpath={{.status.runningCount}}={n}");
-    kubectl(&["wait", &count, "--for=condition=Ready", "services.tallyman.dev/bench", "--timeout=300s"])?;
+    kubectl(&[
+        "wait",
+        &count,
+        "--for=condition=Ready",
+        "services.tallyman.dev/bench",
+        "--timeout=300s",
+    ])?;
     let seconds = last(lab, "label=tallyman.dev/task", n > 0)?
         .duration_since(started)
         .context("the engine's clock is behind")?
@@ -105,7 +137,9 @@ fn scale(lab: &Lab, n: usize) -> Result<(f64, BTreeMap<String, u64>)> {
         // What keeps hosts and the leader alive is no part of the work, and neither is kubectl's own scale.
         let ours = request.user.contains("tallyman");
         if ours && request.is_write() && request.resource != "leases" {
-            *writes.entry(format!("{} {}", request.verb, request.resource)).or_default() += count;
+            *writes
+                .entry(format!("{} {}", request.verb, request.resource))
+                .or_default() += count;
         }
     }
     ensure!(!writes.is_empty(), "the audit log shows no write of ours");
@@ -116,11 +150,22 @@ fn scale(lab: &Lab, n: usize) -> Result<(f64, BTreeMap<String, u64>)> {
 pub fn last(lab: &Lab, label: &str, up: bool) -> Result<SystemTime> {
     let host = lab.host(0);
     let ids = host.docker_ok(["ps", "--all", "--quiet", "--filter", label])?;
-    let format = if up { "{{.State.StartedAt}}" } else { "{{.State.FinishedAt}}" };
-    let times = host.docker_ok(["inspect", "--format", format].into_iter().chain(ids.lines()))?;
+    let format = if up {
+        "{{.State.StartedAt}}"
+    } else {
+        "{{.State.FinishedAt}}"
+    };
+    let times = host.docker_ok(
+        ["inspect", "--format", format]
+            .into_iter()
+            .chain(ids.lines()),
+    )?;
     let mut last = SystemTime::UNIX_EPOCH;
     for line in times.lines() {
-        let at: jiff::Timestamp = line.trim().parse().with_context(|| format!("docker printed '{line}'"))?;
+        let at: jiff::Timestamp = line
+            .trim()
+            .parse()
+            .with_context(|| format!("docker printed '{line}'"))?;
         last = last.max(at.into());
     }
     Ok(last)
@@ -128,7 +173,8 @@ pub fn last(lab: &Lab, label: &str, up: bool) -> Result<SystemTime> {
 
 /// Engine requests by verb, as the agent counts them.
 fn calls(lab: &Lab) -> Result<BTreeMap<String, u64>> {
-    let page = tallyman_lab::http::get(lab.host(0).agent_http(), "/metrics", Duration::from_secs(5))?;
+    let page =
+        tallyman_lab::http::get(lab.host(0).agent_http(), "/metrics", Duration::from_secs(5))?;
     let mut calls = BTreeMap::new();
     for line in page.body.lines() {
         if let Some(rest) = line.strip_prefix("tallyman_agent_engine_calls_total{verb=\"")
@@ -137,10 +183,19 @@ fn calls(lab: &Lab) -> Result<BTreeMap<String, u64>> {
             calls.insert(verb.to_owned(), count.trim().parse().unwrap_or(0));
         }
     }
-    ensure!(!calls.is_empty(), "the agent's /metrics counts no engine calls");
+    ensure!(
+        !calls.is_empty(),
+        "the agent's /metrics counts no engine calls"
+    );
     Ok(calls)
 }
 
-fn difference(after: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
-    after.iter().map(|(k, v)| (k.clone(), v - before.get(k).copied().unwrap_or(0))).collect()
+fn difference(
+    after: &BTreeMap<String, u64>,
+    before: &BTreeMap<String, u64>,
+) -> BTreeMap<String, u64> {
+    after
+        .iter()
+        .map(|(k, v)| (k.clone(), v - before.get(k).copied().unwrap_or(0)))
+        .collect()
 }

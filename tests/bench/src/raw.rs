@@ -16,12 +16,19 @@ const LABEL: (&str, &str) = ("tallyman.dev/bench", "raw");
 pub fn up_and_down(lab: &Lab, n: usize) -> Result<(f64, f64)> {
     let socket = format!("unix://{}", lab.host(0).engine_socket().display());
     let label = format!("label={}={}", LABEL.0, LABEL.1);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
-        let engine = Arc::new(DockerEngine::new(&socket, Settings::default()).context("no engine")?);
+        let engine =
+            Arc::new(DockerEngine::new(&socket, Settings::default()).context("no engine")?);
         let since = |started: SystemTime, up| -> Result<f64> {
             let last = crate::measure::last(lab, &label, up)?;
-            Ok(last.duration_since(started).context("the engine's clock is behind")?.as_secs_f64())
+            Ok(last
+                .duration_since(started)
+                .context("the engine's clock is behind")?
+                .as_secs_f64())
         };
         let started = SystemTime::now();
         each(n, &engine, |engine, name| async move {
@@ -31,14 +38,24 @@ pub fn up_and_down(lab: &Lab, n: usize) -> Result<(f64, f64)> {
         .await?;
         let up = since(started, true)?;
         let started = SystemTime::now();
-        each(n, &engine, |engine, name| async move { engine.stop(&name, Duration::from_secs(2)).await }).await?;
+        each(n, &engine, |engine, name| async move {
+            engine.stop(&name, Duration::from_secs(2)).await
+        })
+        .await?;
         let down = since(started, false)?;
-        each(n, &engine, |engine, name| async move { engine.remove(&name).await }).await?;
+        each(n, &engine, |engine, name| async move {
+            engine.remove(&name).await
+        })
+        .await?;
         Ok((up, down))
     })
 }
 
-async fn each<F>(n: usize, engine: &Arc<DockerEngine>, work: impl Fn(Arc<DockerEngine>, String) -> F) -> Result<()>
+async fn each<F>(
+    n: usize,
+    engine: &Arc<DockerEngine>,
+    work: impl Fn(Arc<DockerEngine>, String) -> F,
+) -> Result<()>
 where
     F: Future<Output = Result<(), EngineError>>,
 {
@@ -52,7 +69,10 @@ where
             work(engine.clone(), format!("raw-{i:03}")).await?;
         }
     });
-    futures::future::try_join_all(workers).await.map(drop).map_err(|e: EngineError| anyhow::anyhow!("{e}"))
+    futures::future::try_join_all(workers)
+        .await
+        .map(drop)
+        .map_err(|e: EngineError| anyhow::anyhow!("{e}"))
 }
 
 /// The container that a task of the benchmark's service has.

@@ -40,14 +40,41 @@ pub fn document(tasks: usize, engines: &[Engine]) -> String {
             );
         }
     }
-    counts(&mut text, tasks, engines, "API writes per task, scaling up", |r| &r.writes_up);
-    counts(&mut text, tasks, engines, "API writes per task, scaling down", |r| &r.writes_down);
-    counts(&mut text, tasks, engines, "Engine calls per started task", |r| &r.calls);
+    counts(
+        &mut text,
+        tasks,
+        engines,
+        "API writes per task, scaling up",
+        |r| &r.writes_up,
+    );
+    counts(
+        &mut text,
+        tasks,
+        engines,
+        "API writes per task, scaling down",
+        |r| &r.writes_down,
+    );
+    counts(
+        &mut text,
+        tasks,
+        engines,
+        "Engine calls per started task",
+        |r| &r.calls,
+    );
     text
 }
 
-fn counts(text: &mut String, tasks: usize, engines: &[Engine], title: &str, pick: fn(&Round) -> &BTreeMap<String, u64>) {
-    let mut keys: Vec<&String> = engines.iter().flat_map(|(_, r)| r.iter().flat_map(|r| pick(r).keys())).collect();
+fn counts(
+    text: &mut String,
+    tasks: usize,
+    engines: &[Engine],
+    title: &str,
+    pick: fn(&Round) -> &BTreeMap<String, u64>,
+) {
+    let mut keys: Vec<&String> = engines
+        .iter()
+        .flat_map(|(_, r)| r.iter().flat_map(|r| pick(r).keys()))
+        .collect();
     keys.sort();
     keys.dedup();
     let _ = write!(text, "\n## {title}\n\n| |");
@@ -60,7 +87,11 @@ fn counts(text: &mut String, tasks: usize, engines: &[Engine], title: &str, pick
     for key in keys {
         let _ = write!(text, "| {key} |");
         for (_, rounds) in engines {
-            let value = median(rounds.iter().map(|r| per(pick(r).get(key).copied().unwrap_or(0), tasks)));
+            let value = median(
+                rounds
+                    .iter()
+                    .map(|r| per(pick(r).get(key).copied().unwrap_or(0), tasks)),
+            );
             let _ = write!(text, " {value:.2} |");
         }
         text.push('\n');
@@ -71,7 +102,10 @@ fn per_task(writes: &BTreeMap<String, u64>, tasks: usize) -> f64 {
     per(writes.values().sum(), tasks)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are far below 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of a benchmark are far below 2^52"
+)]
 fn per(count: u64, tasks: usize) -> f64 {
     count as f64 / tasks.max(1) as f64
 }

@@ -17,14 +17,23 @@ pub struct Scenario {
 }
 
 /// Times that tests shorten; everything else is as a user gets it.
-const OPERATOR_FLAGS: [&str; 4] = ["--healthy-after=3s", "--agent-grace=25s", "--replace-after=40s", "--lease-duration=4s"];
+const OPERATOR_FLAGS: [&str; 4] = [
+    "--healthy-after=3s",
+    "--agent-grace=25s",
+    "--replace-after=40s",
+    "--lease-duration=4s",
+];
 
 /// Runs every scenario whose name holds one of `filters` (all when there is none) on a lab of three hosts with engines
 /// of `generation`. Returns the numbers of those that passed and failed.
 ///
 /// # Errors
 /// The lab does not come up.
-pub fn run(generation: EngineGeneration, scenarios: &[Scenario], filters: &[String]) -> Result<(usize, usize)> {
+pub fn run(
+    generation: EngineGeneration,
+    scenarios: &[Scenario],
+    filters: &[String],
+) -> Result<(usize, usize)> {
     let chosen: Vec<_> = scenarios
         .iter()
         .filter(|s| filters.is_empty() || filters.iter().any(|f| s.name.contains(f.as_str())))
@@ -51,11 +60,17 @@ pub fn run(generation: EngineGeneration, scenarios: &[Scenario], filters: &[Stri
         match result {
             Ok(()) => {
                 passed += 1;
-                println!("test {:?}: {} ... ok ({seconds:.1} s)", generation, scenario.name);
+                println!(
+                    "test {:?}: {} ... ok ({seconds:.1} s)",
+                    generation, scenario.name
+                );
             }
             Err(error) => {
                 failed += 1;
-                println!("test {:?}: {} ... FAILED ({seconds:.1} s)\n  {error:#}", generation, scenario.name);
+                println!(
+                    "test {:?}: {} ... FAILED ({seconds:.1} s)\n  {error:#}",
+                    generation, scenario.name
+                );
                 user.describe();
                 user.clean();
             }
@@ -82,10 +97,16 @@ fn tell_logs(lab: &Lab) {
 /// It was not built.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe().context("this program has no path")?;
-    let folder = test.parent().and_then(|deps| deps.parent()).context("this program is in no target folder")?;
+    let folder = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .context("this program is in no target folder")?;
     let path = folder.join(name);
     if !path.is_file() {
-        bail!("{} is missing: run `cargo build --workspace` first (`make test` does)", path.display());
+        bail!(
+            "{} is missing: run `cargo build --workspace` first (`make test` does)",
+            path.display()
+        );
     }
     Ok(path)
 }

@@ -51,7 +51,11 @@ impl<'a> User<'a> {
     /// # Errors
     /// kubectl failed.
     pub fn k(&self, args: &[&str]) -> Result<String> {
-        let args: Vec<&str> = args.iter().copied().chain(["-n", self.namespace()]).collect();
+        let args: Vec<&str> = args
+            .iter()
+            .copied()
+            .chain(["-n", self.namespace()])
+            .collect();
         self.kubectl().ok(args)
     }
 
@@ -67,7 +71,8 @@ impl<'a> User<'a> {
             o["metadata"]["namespace"] = json!(self.namespace());
             list.push(o);
         }
-        self.kubectl().apply(&json!({ "apiVersion": "v1", "kind": "List", "items": list }).to_string())
+        self.kubectl()
+            .apply(&json!({ "apiVersion": "v1", "kind": "List", "items": list }).to_string())
     }
 
     /// An object.
@@ -94,7 +99,8 @@ impl<'a> User<'a> {
 
     /// What the service says of itself.
     pub fn why(&self, service: &str) -> String {
-        self.get("services", service).map_or_else(|e| e.to_string(), |s| s["status"].to_string())
+        self.get("services", service)
+            .map_or_else(|e| e.to_string(), |s| s["status"].to_string())
     }
 
     /// Waits until the service is Ready with `n` tasks running and none other left.
@@ -102,17 +108,26 @@ impl<'a> User<'a> {
     /// # Errors
     /// It does not come true.
     pub fn wait_steady(&self, service: &str, n: usize) -> Result<Vec<Value>> {
-        wait_until(format!("service {service} to be Ready with {n} tasks"), PATIENCE, || {
-            let s = self.get("services", service)?;
-            let fresh = s["status"]["observedGeneration"] == s["metadata"]["generation"];
-            let tasks = self.alive(service)?;
-            let all_run = tasks.iter().all(|t| t["status"]["lastStatus"] == "RUNNING");
-            let done = fresh && condition(&s, "Ready").0 == "True" && tasks.len() == n && all_run;
-            if !done {
-                bail!("{} tasks alive; status {}", tasks.len(), s["status"]["message"]);
-            }
-            Ok(Some(tasks))
-        })
+        wait_until(
+            format!("service {service} to be Ready with {n} tasks"),
+            PATIENCE,
+            || {
+                let s = self.get("services", service)?;
+                let fresh = s["status"]["observedGeneration"] == s["metadata"]["generation"];
+                let tasks = self.alive(service)?;
+                let all_run = tasks.iter().all(|t| t["status"]["lastStatus"] == "RUNNING");
+                let done =
+                    fresh && condition(&s, "Ready").0 == "True" && tasks.len() == n && all_run;
+                if !done {
+                    bail!(
+                        "{} tasks alive; status {}",
+                        tasks.len(),
+                        s["status"]["message"]
+                    );
+                }
+                Ok(Some(tasks))
+            },
+        )
     }
 
     /// Tasks of a service.
@@ -120,8 +135,13 @@ impl<'a> User<'a> {
     /// # Errors
     /// kubectl failed.
     pub fn tasks(&self, service: &str) -> Result<Vec<Value>> {
-        let all = self.kubectl().list("tasks.tallyman.dev", self.namespace())?;
-        Ok(all.into_iter().filter(|t| t["metadata"]["labels"]["tallyman.dev/service"] == service).collect())
+        let all = self
+            .kubectl()
+            .list("tasks.tallyman.dev", self.namespace())?;
+        Ok(all
+            .into_iter()
+            .filter(|t| t["metadata"]["labels"]["tallyman.dev/service"] == service)
+            .collect())
     }
 
     /// Tasks of a service that are not STOPPED.
@@ -129,14 +149,25 @@ impl<'a> User<'a> {
     /// # Errors
     /// kubectl failed.
     pub fn alive(&self, service: &str) -> Result<Vec<Value>> {
-        Ok(self.tasks(service)?.into_iter().filter(|t| t["status"]["lastStatus"] != "STOPPED").collect())
+        Ok(self
+            .tasks(service)?
+            .into_iter()
+            .filter(|t| t["status"]["lastStatus"] != "STOPPED")
+            .collect())
     }
 
     /// Addresses at which the published ports of a task are reached.
     pub fn addresses(&self, task: &Value) -> Vec<SocketAddr> {
-        let host = task["status"]["containerInstance"].as_str().unwrap_or_default();
-        let Ok(host) = self.lab.host_named(host) else { return Vec::new() };
-        let containers = task["status"]["containers"].as_array().cloned().unwrap_or_default();
+        let host = task["status"]["containerInstance"]
+            .as_str()
+            .unwrap_or_default();
+        let Ok(host) = self.lab.host_named(host) else {
+            return Vec::new();
+        };
+        let containers = task["status"]["containers"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         containers
             .iter()
             .flat_map(|c| c["networkBindings"].as_array().cloned().unwrap_or_default())
@@ -154,11 +185,19 @@ impl<'a> User<'a> {
         for host in self.lab.hosts() {
             let format = "{{.ID}} {{.State}} {{.Label \"tallyman.dev/task\"}}";
             let text = host.docker_ok([
-                "ps", "--all", "--no-trunc", "--filter", "label=tallyman.dev/task", "--format", format,
+                "ps",
+                "--all",
+                "--no-trunc",
+                "--filter",
+                "label=tallyman.dev/task",
+                "--format",
+                format,
             ])?;
             for line in text.lines() {
                 let mut words = line.split_whitespace();
-                let (Some(id), Some(state), Some(task)) = (words.next(), words.next(), words.next()) else {
+                let (Some(id), Some(state), Some(task)) =
+                    (words.next(), words.next(), words.next())
+                else {
                     bail!("docker ps printed '{line}'");
                 };
                 found.insert(Container {
@@ -192,8 +231,20 @@ impl<'a> User<'a> {
     /// They do not go.
     pub fn delete(&self, names: &[&str]) -> Result<()> {
         for name in names {
-            self.k(&["delete", "services.tallyman.dev", name, "--ignore-not-found", "--timeout=90s"])?;
-            self.k(&["delete", "taskdefinitions.tallyman.dev", name, "--ignore-not-found", "--timeout=90s"])?;
+            self.k(&[
+                "delete",
+                "services.tallyman.dev",
+                name,
+                "--ignore-not-found",
+                "--timeout=90s",
+            ])?;
+            self.k(&[
+                "delete",
+                "taskdefinitions.tallyman.dev",
+                name,
+                "--ignore-not-found",
+                "--timeout=90s",
+            ])?;
         }
         Ok(())
     }
@@ -206,11 +257,22 @@ impl<'a> User<'a> {
         wait_until("nothing of ours to be left on any host", PATIENCE, || {
             let containers = self.containers()?;
             ensure!(containers.is_empty(), "containers are left: {containers:?}");
-            let tasks = self.kubectl().list("tasks.tallyman.dev", self.namespace())?;
-            let names: Vec<_> = tasks.iter().map(|t| t["metadata"]["name"].to_string()).collect();
+            let tasks = self
+                .kubectl()
+                .list("tasks.tallyman.dev", self.namespace())?;
+            let names: Vec<_> = tasks
+                .iter()
+                .map(|t| t["metadata"]["name"].to_string())
+                .collect();
             ensure!(tasks.is_empty(), "tasks are left: {names:?}");
-            let revisions = self.kubectl().list("taskdefinitionrevisions.tallyman.dev", self.namespace())?;
-            ensure!(revisions.is_empty(), "{} revisions are left", revisions.len());
+            let revisions = self
+                .kubectl()
+                .list("taskdefinitionrevisions.tallyman.dev", self.namespace())?;
+            ensure!(
+                revisions.is_empty(),
+                "{} revisions are left",
+                revisions.len()
+            );
             Ok(true)
         })
     }
@@ -236,8 +298,18 @@ impl<'a> User<'a> {
 
     /// Takes away what a failed scenario left, so that the next one is not disturbed.
     pub fn clean(&self) {
-        for kind in ["services", "tasks", "taskdefinitions", "taskdefinitionrevisions"] {
-            let _ = self.k(&["delete", &format!("{kind}.tallyman.dev"), "--all", "--timeout=60s"]);
+        for kind in [
+            "services",
+            "tasks",
+            "taskdefinitions",
+            "taskdefinitionrevisions",
+        ] {
+            let _ = self.k(&[
+                "delete",
+                &format!("{kind}.tallyman.dev"),
+                "--all",
+                "--timeout=60s",
+            ]);
         }
         for host in self.lab.hosts() {
             let _ = host.start_engine();

@@ -8,10 +8,20 @@ use tallyman_e2e::{run, scenarios};
 use tallyman_lab::EngineGeneration;
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
     let only = |g: &str| words.iter().any(|w| w == g);
-    let filters: Vec<String> = words.iter().filter(|w| *w != "20.10" && *w != "current").cloned().collect();
-    let generations = [("20.10", EngineGeneration::Debian2010), ("current", EngineGeneration::Current)];
+    let filters: Vec<String> = words
+        .iter()
+        .filter(|w| *w != "20.10" && *w != "current")
+        .cloned()
+        .collect();
+    let generations = [
+        ("20.10", EngineGeneration::Debian2010),
+        ("current", EngineGeneration::Current),
+    ];
     let (mut passed, mut failed) = (0, 0);
     for (name, generation) in generations {
         if (only("20.10") || only("current")) && !only(name) {
@@ -33,5 +43,9 @@ fn main() -> ExitCode {
         failed = 1;
     }
     println!("\n{passed} passed, {failed} failed");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -53,16 +53,16 @@ mod tests {
     fn inner_mounts_come_first_and_neighbours_stay() {
         let table = "\
 22 1 254:0 / / rw - ext4 /dev/vda rw
-30 22 0:30 / /work/a rw - overlay overlay rw
-31 30 0:31 / /work/a/with\\040blank rw - tmpfs tmpfs rw
-32 22 0:32 / /work/ab rw - tmpfs tmpfs rw
+30 22 0:30 / /data/a rw - overlay overlay rw
+31 30 0:31 / /data/a/with\\040blank rw - tmpfs tmpfs rw
+32 22 0:32 / /data/ab rw - tmpfs tmpfs rw
 ";
-        let found = parse(table, Path::new("/work/a"));
+        let found = parse(table, Path::new("/data/a"));
         assert_eq!(
             found,
             [
-                PathBuf::from("/work/a/with blank"),
-                PathBuf::from("/work/a")
+                PathBuf::from("/data/a/with blank"),
+                PathBuf::from("/data/a")
             ]
         );
     }

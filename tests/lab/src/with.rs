@@ -38,8 +38,14 @@ pub fn engines(command: &[String]) -> Result<()> {
     let mut engines = Vec::new();
     for (index, (name, generation)) in generations.into_iter().enumerate() {
         let options = HostOptions::new(generation);
-        let host = Host::start(&network, &ledger, index, &format!("host-{}", index + 1), &options)
-            .with_context(|| format!("a host with Docker {name}"))?;
+        let host = Host::start(
+            &network,
+            &ledger,
+            index,
+            &format!("host-{}", index + 1),
+            &options,
+        )
+        .with_context(|| format!("a host with Docker {name}"))?;
         engines.push(format!("{name}=unix://{}", path(host.engine_socket())?));
         hosts.push(host);
     }
@@ -59,7 +65,9 @@ fn run(command: &[String], variables: &[(&str, String)]) -> Result<()> {
     for (key, value) in variables {
         child.env(key, value);
     }
-    let status = child.status().with_context(|| format!("{program} cannot be started"))?;
+    let status = child
+        .status()
+        .with_context(|| format!("{program} cannot be started"))?;
     interrupt::check();
     if !status.success() {
         bail!("{program} failed: {status}");

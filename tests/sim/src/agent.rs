@@ -94,7 +94,11 @@ struct Process {
     outbox: HostOutbox,
     in_flight: Vec<InFlight>,
     sending: Vec<(TaskUid, Box<Parcel>, Timestamp)>,
-    wake_at: Timestamp,
+    /// When the machines want to step again.
+    work_at: Timestamp,
+    /// Something came in since they stepped.
+    news: bool,
+    report_at: Timestamp,
 }
 
 /// The process died here.
@@ -159,7 +163,7 @@ impl Agent {
         let Some(p) = &self.process else { return self.start_at };
         let flights = p.in_flight.iter().map(|f| f.at);
         let parcels = p.sending.iter().map(|(_, _, at)| *at);
-        flights.chain(parcels).chain(engine).chain(p.disk_plan_at).fold(p.wake_at.min(p.list_at).min(p.lease_at), Timestamp::min)
+        flights.chain(parcels).chain(engine).chain(p.disk_plan_at).fold(p.work_at.min(p.list_at).min(p.lease_at).min(p.report_at), Timestamp::min)
     }
 
     /// One round of the loop. Says whether it did anything.
@@ -186,7 +190,7 @@ impl Agent {
 
     fn begin(&mut self, shared: &mut Shared) {
         let now = shared.now;
-        let mut cache = Cache::default();
+        let mut cache = Cache::of(&[Kind::HostPlan]);
         if self.reachable(shared) {
             cache.relist(&shared.server);
         }
@@ -212,7 +216,9 @@ impl Agent {
             outbox: HostOutbox::default(),
             in_flight: Vec::new(),
             sending: Vec::new(),
-            wake_at: now,
+            work_at: now,
+            news: true,
+            report_at: now,
         });
         shared.note(&self.name, "agent starts");
     }
@@ -240,20 +246,21 @@ impl Agent {
 
     fn round(&mut self, p: &mut Process, shared: &mut Shared) -> Result<(), Dead> {
         let now = shared.now;
-        p.wake_at = now + SignedDuration::from_secs(600);
         self.describe(p)?;
         self.report(p, shared);
         self.renew(p, shared);
         self.hear(p, shared)?;
         self.look(p, shared)?;
         self.settle(p, shared)?;
-        self.work(p, shared);
+        if p.news || p.work_at <= now {
+            self.work(p, shared);
+        }
         self.deliver(p, shared)?;
         if p.dirty && shared.rng.chance(60) {
             self.flush(p)?;
         }
-        if p.dirty {
-            p.wake_at = p.wake_at.min(now + SignedDuration::from_millis(100));
+        if p.dirty || p.news {
+            p.work_at = p.work_at.min(now + SignedDuration::from_millis(50));
         }
         Ok(())
     }
@@ -272,9 +279,12 @@ impl Agent {
     fn report(&mut self, p: &mut Process, shared: &mut Shared) {
         let facts = HostFacts { agent_version: "0.1.0".to_owned(), address: None, boot_id: None };
         let Ok(report) = register::report(&self.settings, &facts, &p.facts, p.host.applied_generation()) else { return };
-        let Some(at) = p.outbox.due(&report, shared.now) else { return };
+        let Some(at) = p.outbox.due(&report, shared.now) else {
+            p.report_at = shared.now + SignedDuration::from_secs(600);
+            return;
+        };
+        p.report_at = at.max(shared.now + SignedDuration::from_millis(100));
         if at > shared.now {
-            p.wake_at = p.wake_at.min(at);
             return;
         }
         let reachable = self.reachable(shared);
@@ -304,6 +314,8 @@ impl Agent {
             let version = p.cache.version(Kind::HostPlan, &self.name);
             if version != p.heard {
                 p.heard = version;
+                p.news = true;
+                p.report_at = shared.now;
                 match p.cache.get(Kind::HostPlan, &self.name) {
                     Some(Object::Plan(plan)) => {
                         p.disk_plan_at = None;
@@ -323,6 +335,7 @@ impl Agent {
                 && p.host.assignment().is_none()
             {
                 shared.note(&self.name, "works from the plan on disk");
+                p.news = true;
                 self.take_plan(p, &spec, false, shared);
             }
         }
@@ -388,6 +401,7 @@ impl Agent {
                     p.watch_at = now + WATCH_RETRY;
                 }
                 Some(Some(hint)) => {
+                    p.news = true;
                     let name = hint.container().unwrap_or_default().to_owned();
                     for machine in p.machines.values_mut() {
                         machine.hinted(&name, &hint);
@@ -408,6 +422,7 @@ impl Agent {
 
     fn take_list(&mut self, p: &mut Process, list: Vec<ContainerSummary>, shared: &mut Shared) -> Result<(), Dead> {
         p.list_at = shared.now + LIST_PERIOD;
+        p.news = true;
         for (uid, machine) in &mut p.machines {
             machine.listed(&of_task(&list, uid));
         }
@@ -465,6 +480,7 @@ impl Agent {
                     }
                 }
                 Flight::Done(answer) => {
+                    p.news = true;
                     if let Some(machine) = p.machines.get_mut(&flight.uid) {
                         machine.settle(flight.action.container(), answer, shared.now);
                     }
@@ -484,6 +500,8 @@ impl Agent {
             cleanup_wait: self.settings.cleanup_wait,
             plan_is_live: p.host.is_live(),
         };
+        p.news = false;
+        p.work_at = shared.now + SignedDuration::from_secs(600);
         let uids: Vec<TaskUid> = p.machines.keys().cloned().collect();
         for uid in uids {
             let Some(machine) = p.machines.get_mut(&uid) else { continue };
@@ -509,14 +527,14 @@ impl Agent {
             }
             match machine.due(shared.now) {
                 Due::Nothing => {}
-                Due::At(at) => p.wake_at = p.wake_at.min(at),
+                Due::At(at) => p.work_at = p.work_at.min(at),
                 Due::Now(parcel) => {
                     let at = shared.now + soon(shared, 200);
                     p.sending.push((uid.clone(), parcel, at));
                 }
             }
             if let Some(at) = step.wake_at {
-                p.wake_at = p.wake_at.min(at);
+                p.work_at = p.work_at.min(at);
             }
         }
     }
@@ -536,7 +554,7 @@ impl Agent {
             if let Some(machine) = p.machines.get_mut(&uid) {
                 machine.delivered(&parcel, &delivery, shared.now);
             }
-            p.wake_at = shared.now;
+            p.news = true;
         }
         Ok(())
     }

@@ -41,6 +41,7 @@ pub struct Monitor {
     pub two_leaders: bool,
     found: Vec<String>,
     checked: u64,
+    calls: u64,
     started: BTreeMap<String, Moment>,
     last: BTreeMap<String, LastStatus>,
     stop: Option<Stop>,
@@ -155,7 +156,11 @@ impl Monitor {
 
     /// I1 to I5, S1, S5, S6, S7.
     pub(crate) fn check(&mut self, server: &Server, agents: &[Agent], settings: &Settings) {
-        self.containers(server, agents);
+        let calls: u64 = agents.iter().map(|a| a.engine.call_count()).sum();
+        if self.calls != calls {
+            self.calls = calls;
+            self.containers(server, agents);
+        }
         if self.checked == server.version() {
             return;
         }

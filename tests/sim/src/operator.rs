@@ -10,7 +10,7 @@ use tallyman_crds::HostPlan;
 use tallyman_operator_core::liveness::LeaseObserver;
 use tallyman_operator_core::{Action, Kind, Objects, Plan, Publication, Settings, Target, World, families, invariants, plan, world};
 
-use crate::api::{Cache, Preconditions, Refusal};
+use crate::api::{Cache, KINDS, Preconditions, Refusal};
 use crate::sim::Shared;
 
 /// Namespace of every history.
@@ -75,7 +75,7 @@ pub struct Operator {
 impl Operator {
     /// A leader that has listed everything after it took the lead.
     pub fn start(name: &str, epoch: i64, settings: &Settings, shared: &Shared) -> Operator {
-        let mut cache = Cache::default();
+        let mut cache = Cache::of(&KINDS);
         cache.relist(&shared.server);
         Operator {
             name: name.to_owned(),

@@ -322,7 +322,7 @@ fn all_sorts_of_things_happen() {
     story("all_sorts_of_things_happen", 30, 3, |sim| {
         sim.shared.lag = 50;
         sim.shared.monitor.faults = true;
-        sim.deploy("web", 3, 50, 150);
+        sim.deploy("web", 3, 50, 200);
         sim.deploy("api", 3, 100, 200);
         for n in 0..25 {
             let seconds = i64::try_from(sim.shared.rng.below(25)).unwrap_or(0);

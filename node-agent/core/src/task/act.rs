@@ -172,7 +172,7 @@ fn wait(retrying: Option<&Retrying>, verb: Verb, now: Timestamp) -> Option<Times
 }
 
 /// Whether containers of the task may be removed: it has ended, and its Task is being deleted, or it
-/// was condemned, or its end was acknowledged and the cleanup wait is over (ecs-semantics 2.27).
+/// was condemned, or its end was acknowledged and the cleanup wait is over (ECS agent cleanup).
 fn may_remove(
     task: &AssignedTask,
     record: &TaskRecord,

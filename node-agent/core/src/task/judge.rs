@@ -89,7 +89,7 @@ fn cause(
             });
         }
     }
-    // 7. Under `always` and `once` a failed pull ends the task even for a sidecar (ecs-semantics 2.24).
+    // 7. Under `always` and `once` a failed pull ends the task even for a sidecar (ECS image pull behavior).
     let strict = match host.pull_behavior {
         PullBehavior::Always | PullBehavior::Once => true,
         PullBehavior::Default | PullBehavior::PreferCached => false,

@@ -17,7 +17,7 @@ use crate::task::learn::trim;
 use crate::task::observe::{Sighting, TaskObservation};
 use crate::task::record::{Failure, Retrying, TaskRecord};
 
-/// Failures in a row after which a container is not brought up any more (ecs-semantics 2.21, 2.24).
+/// Failures in a row after which a container is not brought up any more (ECS agent stop order).
 const MOST_ATTEMPTS: u32 = 5;
 
 /// Takes the outcome of the verb in flight for `container` into record and observation.
@@ -170,7 +170,7 @@ fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
     }
 }
 
-/// ECS's name for the failure, and the engine's words (ecs-semantics 1.19).
+/// ECS's name for the failure, and the engine's words (ECS stopped task error codes).
 fn reason(verb: Verb, error: &EngineError) -> String {
     let name = match (error, verb) {
         (EngineError::Timeout { .. }, _) => "DockerTimeoutError",

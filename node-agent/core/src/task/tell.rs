@@ -85,7 +85,7 @@ fn status(record: &TaskRecord) -> LastStatus {
     }
 }
 
-/// Essential containers with a health check decide (ecs-semantics 2.22).
+/// Essential containers with a health check decide (ECS task health status).
 fn task_health(task: &AssignedTask, record: &TaskRecord) -> HealthStatus {
     let mut checked = task
         .containers()

@@ -52,19 +52,29 @@ impl Bench {
 
     /// `kubectl scale`.
     pub fn scale(&mut self, service: &str, desired: i64) {
-        self.edit(Kind::Service, service, &|v| v["spec"]["desiredCount"] = json!(desired));
+        self.edit(Kind::Service, service, &|v| {
+            v["spec"]["desiredCount"] = json!(desired)
+        });
     }
 
     /// `kubectl apply` of a Task.
     pub fn apply_task(&mut self, name: &str, spec: Value) {
-        self.create(Kind::Task, Task::new(name, serde_json::from_value(spec).unwrap()));
+        self.create(
+            Kind::Task,
+            Task::new(name, serde_json::from_value(spec).unwrap()),
+        );
     }
 
     /// A host whose agent registered and renews its Lease.
     pub fn host(&mut self, name: &str, cpu: i64, memory: i64) {
-        self.create(Kind::ContainerInstance, ContainerInstance::new(name, serde_json::from_value(json!({})).unwrap()));
+        self.create(
+            Kind::ContainerInstance,
+            ContainerInstance::new(name, serde_json::from_value(json!({})).unwrap()),
+        );
         self.register(name, cpu, memory);
-        self.objects.lease_age.insert(name.to_owned(), Duration::ZERO);
+        self.objects
+            .lease_age
+            .insert(name.to_owned(), Duration::ZERO);
     }
 
     /// The agent of a host reports it.
@@ -104,7 +114,13 @@ impl Bench {
     /// Registers other content for family `web`.
     pub fn roll(&mut self, image: &str) {
         let mut spec = serde_json::to_value(
-            &self.objects.task_definitions.iter().find(|t| t.metadata.name.as_deref() == Some("web")).unwrap().spec,
+            &self
+                .objects
+                .task_definitions
+                .iter()
+                .find(|t| t.metadata.name.as_deref() == Some("web"))
+                .unwrap()
+                .spec,
         )
         .unwrap();
         spec["containerDefinitions"][0]["image"] = json!(image);

@@ -3,7 +3,11 @@
 //! The simulator (`tests/sim`) has the real in-memory API with versions, lag and conflicts; here every write succeeds at
 //! once, so that a test reads as a table row.
 #![allow(dead_code, reason = "every test file uses its own part")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests; a panic is its way to fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper of tests; a panic is its way to fail"
+)]
 
 pub mod build;
 
@@ -16,10 +20,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tallyman_crds::{
-    ContainerInstance, DesiredStatus, HealthStatus, HostPlan, HostPlanSpec, LastStatus, ServiceStatus,
-    StopCode, Task, TaskDefinition, TaskDefinitionStatus,
+    ContainerInstance, DesiredStatus, HealthStatus, HostPlan, HostPlanSpec, LastStatus,
+    ServiceStatus, StopCode, Task, TaskDefinition, TaskDefinitionStatus,
 };
-use tallyman_operator_core::{Action, Kind, Objects, Plan, Publication, Settings, Target, World, families, invariants};
+use tallyman_operator_core::{
+    Action, Kind, Objects, Plan, Publication, Settings, Target, World, families, invariants,
+};
 
 /// Namespace of every test.
 pub const NAMESPACE: &str = "test";
@@ -71,7 +77,13 @@ impl Bench {
 
     /// The world as the core sees it.
     pub fn world(&self) -> World {
-        World::gather(&self.objects, NAMESPACE, CLUSTER, &self.settings, self.epoch)
+        World::gather(
+            &self.objects,
+            NAMESPACE,
+            CLUSTER,
+            &self.settings,
+            self.epoch,
+        )
     }
 
     /// One pass over the cluster, carried out.
@@ -140,14 +152,25 @@ impl Bench {
                 v["spec"]["stoppedReason"] = json!(reason);
             }),
             Action::WriteTaskStatus { task, patch } => {
-                self.publish(&Publication { target: task, patch, urgent: true });
+                self.publish(&Publication {
+                    target: task,
+                    patch,
+                    urgent: true,
+                });
             }
             Action::Delete(target) => self.delete(target.kind, &target.name),
-            Action::AddFinalizer { target, finalizer, label } => self.edit(target.kind, &target.name, &|v| {
+            Action::AddFinalizer {
+                target,
+                finalizer,
+                label,
+            } => self.edit(target.kind, &target.name, &|v| {
                 if let Some((key, value)) = &label {
                     v["metadata"]["labels"][*key] = json!(value);
                 }
-                let mut list = v["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+                let mut list = v["metadata"]["finalizers"]
+                    .as_array()
+                    .cloned()
+                    .unwrap_or_default();
                 list.push(json!(finalizer));
                 v["metadata"]["finalizers"] = Value::Array(list);
             }),
@@ -159,17 +182,27 @@ impl Bench {
                 });
                 self.sweep(target.kind);
             }
-            Action::PrepareHost { instance, plan } => self.create(Kind::HostPlan, HostPlan::new(&instance.name, *plan)),
-            Action::WriteHostPlan { plan, spec, patch } => self.edit(Kind::HostPlan, &plan.name, &|v| {
-                merge(&mut v["spec"], &patch);
-                assert_eq!(v["spec"], serde_json::to_value(&*spec).unwrap(), "the patch makes the new content");
-            }),
+            Action::PrepareHost { instance, plan } => {
+                self.create(Kind::HostPlan, HostPlan::new(&instance.name, *plan))
+            }
+            Action::WriteHostPlan { plan, spec, patch } => {
+                self.edit(Kind::HostPlan, &plan.name, &|v| {
+                    merge(&mut v["spec"], &patch);
+                    assert_eq!(
+                        v["spec"],
+                        serde_json::to_value(&*spec).unwrap(),
+                        "the patch makes the new content"
+                    );
+                })
+            }
         }
     }
 
     fn publish(&mut self, publication: &Publication) {
         let Target { kind, name, .. } = &publication.target;
-        self.edit(*kind, name, &|v| merge(&mut v["status"], &publication.patch));
+        self.edit(*kind, name, &|v| {
+            merge(&mut v["status"], &publication.patch)
+        });
     }
 
     /// Adds an object; one of the name that is there already stays.
@@ -203,7 +236,9 @@ impl Bench {
         match kind {
             Kind::Cluster => edit(&mut self.objects.clusters, name, version, change),
             Kind::TaskDefinition => edit(&mut self.objects.task_definitions, name, version, change),
-            Kind::TaskDefinitionRevision => edit(&mut self.objects.revisions, name, version, change),
+            Kind::TaskDefinitionRevision => {
+                edit(&mut self.objects.revisions, name, version, change)
+            }
             Kind::Service => edit(&mut self.objects.services, name, version, change),
             Kind::Task => edit(&mut self.objects.tasks, name, version, change),
             Kind::ContainerInstance => edit(&mut self.objects.instances, name, version, change),
@@ -218,7 +253,8 @@ impl Bench {
         self.edit(kind, name, &|v| {
             if v["metadata"]["deletionTimestamp"].is_null() {
                 v["metadata"]["deletionTimestamp"] = json!(Time(now));
-                v["metadata"]["generation"] = json!(v["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+                v["metadata"]["generation"] =
+                    json!(v["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
             }
         });
         self.sweep(kind);
@@ -245,7 +281,12 @@ impl Bench {
     /// Names of the objects of a kind, sorted.
     pub fn names(&self, kind: Kind) -> Vec<String> {
         fn all<K: Serialize>(list: &[Arc<K>]) -> Vec<String> {
-            let name = |o: &Arc<K>| serde_json::to_value(&**o).unwrap()["metadata"]["name"].as_str().unwrap().to_owned();
+            let name = |o: &Arc<K>| {
+                serde_json::to_value(&**o).unwrap()["metadata"]["name"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            };
             let mut names: Vec<String> = list.iter().map(name).collect();
             names.sort();
             names
@@ -264,13 +305,22 @@ impl Bench {
 
     /// A task.
     pub fn task(&self, name: &str) -> &Task {
-        self.objects.tasks.iter().find(|t| t.metadata.name.as_deref() == Some(name)).unwrap()
+        self.objects
+            .tasks
+            .iter()
+            .find(|t| t.metadata.name.as_deref() == Some(name))
+            .unwrap()
     }
 
     /// Names of the tasks for which `pick` holds, sorted.
     pub fn tasks(&self, pick: impl Fn(&Task) -> bool) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.objects.tasks.iter().filter(|t| pick(t)).filter_map(|t| t.metadata.name.clone()).collect();
+        let mut names: Vec<String> = self
+            .objects
+            .tasks
+            .iter()
+            .filter(|t| pick(t))
+            .filter_map(|t| t.metadata.name.clone())
+            .collect();
         names.sort();
         names
     }
@@ -284,7 +334,12 @@ impl Bench {
 
     /// Status of a service.
     pub fn service_status(&self, name: &str) -> ServiceStatus {
-        let found = self.objects.services.iter().find(|s| s.metadata.name.as_deref() == Some(name)).unwrap();
+        let found = self
+            .objects
+            .services
+            .iter()
+            .find(|s| s.metadata.name.as_deref() == Some(name))
+            .unwrap();
         found.status.clone().unwrap()
     }
 
@@ -295,19 +350,33 @@ impl Bench {
 
     /// Status of a task definition.
     pub fn definition_status(&self, name: &str) -> TaskDefinitionStatus {
-        let found: &TaskDefinition =
-            self.objects.task_definitions.iter().find(|s| s.metadata.name.as_deref() == Some(name)).unwrap();
+        let found: &TaskDefinition = self
+            .objects
+            .task_definitions
+            .iter()
+            .find(|s| s.metadata.name.as_deref() == Some(name))
+            .unwrap();
         found.status.clone().unwrap()
     }
 
     /// A host.
     pub fn instance(&self, name: &str) -> &ContainerInstance {
-        self.objects.instances.iter().find(|i| i.metadata.name.as_deref() == Some(name)).unwrap()
+        self.objects
+            .instances
+            .iter()
+            .find(|i| i.metadata.name.as_deref() == Some(name))
+            .unwrap()
     }
 
     /// The plan of a host.
     pub fn host_plan(&self, host: &str) -> &HostPlanSpec {
-        &self.objects.plans.iter().find(|p| p.metadata.name.as_deref() == Some(host)).unwrap().spec
+        &self
+            .objects
+            .plans
+            .iter()
+            .find(|p| p.metadata.name.as_deref() == Some(host))
+            .unwrap()
+            .spec
     }
 
     // --- hands that play the agents ---
@@ -339,7 +408,12 @@ impl Bench {
     pub fn run_all(&mut self) {
         let planned = self.planned(DesiredStatus::Running);
         for (name, _) in planned {
-            if self.task(&name).status.as_ref().is_none_or(|s| s.last_status < LastStatus::Running) {
+            if self
+                .task(&name)
+                .status
+                .as_ref()
+                .is_none_or(|s| s.last_status < LastStatus::Running)
+            {
                 self.run(&name);
             }
         }
@@ -350,11 +424,24 @@ impl Bench {
         let now = Time(self.now);
         for (name, remove) in self.planned(DesiredStatus::Stopped) {
             let code = self.task(&name).spec.stop_code;
-            if self.task(&name).status.as_ref().is_none_or(|s| s.last_status != LastStatus::Stopped) {
+            if self
+                .task(&name)
+                .status
+                .as_ref()
+                .is_none_or(|s| s.last_status != LastStatus::Stopped)
+            {
                 self.report(&name, LastStatus::Stopped, &json!({ "stopCode": code }));
             }
-            if remove && self.task(&name).status.as_ref().is_none_or(|s| s.removed_at.is_none()) {
-                self.edit(Kind::Task, &name, &|v| v["status"]["removedAt"] = json!(now));
+            if remove
+                && self
+                    .task(&name)
+                    .status
+                    .as_ref()
+                    .is_none_or(|s| s.removed_at.is_none())
+            {
+                self.edit(Kind::Task, &name, &|v| {
+                    v["status"]["removedAt"] = json!(now)
+                });
             }
         }
     }
@@ -370,18 +457,26 @@ impl Bench {
 
     /// The task stops by itself.
     pub fn fail(&mut self, task: &str, code: StopCode) {
-        self.report(task, LastStatus::Stopped, &json!({ "stopCode": code, "stoppedReason": "it failed" }));
+        self.report(
+            task,
+            LastStatus::Stopped,
+            &json!({ "stopCode": code, "stoppedReason": "it failed" }),
+        );
     }
 
     /// Sets a task's health.
     pub fn health(&mut self, task: &str, health: HealthStatus) {
-        self.edit(Kind::Task, task, &|v| v["status"]["healthStatus"] = json!(health));
+        self.edit(Kind::Task, task, &|v| {
+            v["status"]["healthStatus"] = json!(health)
+        });
     }
 
     /// Passes and obedient agents, `seconds` apart, until nothing moves any more.
     pub fn converge(&mut self, seconds: i64) {
         for _ in 0..60 {
-            let before = serde_json::to_value(self.objects.tasks.iter().map(|t| &**t).collect::<Vec<_>>()).unwrap();
+            let before =
+                serde_json::to_value(self.objects.tasks.iter().map(|t| &**t).collect::<Vec<_>>())
+                    .unwrap();
             self.settle();
             self.stop_all();
             self.settle();
@@ -389,7 +484,9 @@ impl Bench {
             self.settle();
             self.pass_time(seconds);
             self.settle();
-            let after = serde_json::to_value(self.objects.tasks.iter().map(|t| &**t).collect::<Vec<_>>()).unwrap();
+            let after =
+                serde_json::to_value(self.objects.tasks.iter().map(|t| &**t).collect::<Vec<_>>())
+                    .unwrap();
             if before == after {
                 return;
             }
@@ -399,7 +496,9 @@ impl Bench {
 
     /// The operator did not see `host`'s Lease change for this long.
     pub fn silent(&mut self, host: &str, seconds: u64) {
-        self.objects.lease_age.insert(host.to_owned(), Duration::from_secs(seconds));
+        self.objects
+            .lease_age
+            .insert(host.to_owned(), Duration::from_secs(seconds));
     }
 }
 
@@ -427,7 +526,12 @@ fn push<K: DeserializeOwned>(list: &mut Vec<Arc<K>>, value: Value) {
 }
 
 /// Changes the one object of the name; a change of its spec raises its generation.
-fn edit<K: Serialize + DeserializeOwned>(list: &mut [Arc<K>], name: &str, version: u64, change: &dyn Fn(&mut Value)) {
+fn edit<K: Serialize + DeserializeOwned>(
+    list: &mut [Arc<K>],
+    name: &str,
+    version: u64,
+    change: &dyn Fn(&mut Value),
+) {
     for object in list {
         let mut value = serde_json::to_value(&**object).unwrap();
         if value["metadata"]["name"] != name {
@@ -436,7 +540,8 @@ fn edit<K: Serialize + DeserializeOwned>(list: &mut [Arc<K>], name: &str, versio
         let before = value["spec"].clone();
         change(&mut value);
         if value["spec"] != before {
-            value["metadata"]["generation"] = json!(value["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+            value["metadata"]["generation"] =
+                json!(value["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
         }
         value["metadata"]["resourceVersion"] = json!(version.to_string());
         *object = Arc::new(serde_json::from_value(value).unwrap());

@@ -14,13 +14,34 @@ use crate::user::{PATIENCE, User, hello, service};
 
 /// Scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "apply to Ready, pages from each published port", run: apply_and_serve },
-    Scenario { name: "apply of the same manifests twice changes nothing", run: apply_twice },
-    Scenario { name: "kubectl scale 1 to 6 to 2", run: scale },
-    Scenario { name: "a changed text rolls within minimumHealthyPercent and maximumPercent", run: roll },
-    Scenario { name: "a pinned revision stays until the pin moves", run: pinned },
-    Scenario { name: "a health check decides when a service is Ready", run: health_check },
-    Scenario { name: "delete stops everything first and leaves no container", run: delete },
+    Scenario {
+        name: "apply to Ready, pages from each published port",
+        run: apply_and_serve,
+    },
+    Scenario {
+        name: "apply of the same manifests twice changes nothing",
+        run: apply_twice,
+    },
+    Scenario {
+        name: "kubectl scale 1 to 6 to 2",
+        run: scale,
+    },
+    Scenario {
+        name: "a changed text rolls within minimumHealthyPercent and maximumPercent",
+        run: roll,
+    },
+    Scenario {
+        name: "a pinned revision stays until the pin moves",
+        run: pinned,
+    },
+    Scenario {
+        name: "a health check decides when a service is Ready",
+        run: health_check,
+    },
+    Scenario {
+        name: "delete stops everything first and leaves no container",
+        run: delete,
+    },
 ];
 
 fn apply_and_serve(user: &User<'_>) -> Result<()> {
@@ -31,17 +52,40 @@ fn apply_and_serve(user: &User<'_>) -> Result<()> {
     for t in &tasks {
         hosts.insert(t["status"]["containerInstance"].to_string());
         let addresses = user.addresses(t);
-        ensure!(addresses.len() == 1, "task has {} published ports: {}", addresses.len(), t["status"]);
+        ensure!(
+            addresses.len() == 1,
+            "task has {} published ports: {}",
+            addresses.len(),
+            t["status"]
+        );
         let page = http::get(addresses[0], "/", Duration::from_secs(5))?;
-        ensure!(page.status == 200 && page.body.contains("first"), "the page is {page:?}");
+        ensure!(
+            page.status == 200 && page.body.contains("first"),
+            "the page is {page:?}"
+        );
     }
     ensure!(hosts.len() == 3, "3 tasks are spread over {hosts:?}");
     let table = user.k(&["get", "tsvc", "web"])?;
-    for word in ["CLUSTER", "TASK DEFINITION", "DESIRED", "RUNNING", "READY", "web:1", "steady since"] {
-        ensure!(table.contains(word), "`kubectl get tsvc` lacks {word}:\n{table}");
+    for word in [
+        "CLUSTER",
+        "TASK DEFINITION",
+        "DESIRED",
+        "RUNNING",
+        "READY",
+        "web:1",
+        "steady since",
+    ] {
+        ensure!(
+            table.contains(word),
+            "`kubectl get tsvc` lacks {word}:\n{table}"
+        );
     }
     let cluster = user.get("clusters", "default")?;
-    ensure!(cluster["status"]["runningTasksCount"] == 3, "the cluster counts {}", cluster["status"]);
+    ensure!(
+        cluster["status"]["runningTasksCount"] == 3,
+        "the cluster counts {}",
+        cluster["status"]
+    );
     user.delete(&["web"])
 }
 
@@ -51,14 +95,27 @@ fn apply_twice(user: &User<'_>) -> Result<()> {
     user.wait_steady("twice", 1)?;
     let version = |kind: &str| -> Result<(String, String)> {
         let o = user.get(kind, "twice")?;
-        Ok((o["metadata"]["resourceVersion"].to_string(), o["metadata"]["generation"].to_string()))
+        Ok((
+            o["metadata"]["resourceVersion"].to_string(),
+            o["metadata"]["generation"].to_string(),
+        ))
     };
-    let before = (version("services")?, version("taskdefinitions")?, user.running("twice")?);
+    let before = (
+        version("services")?,
+        version("taskdefinitions")?,
+        user.running("twice")?,
+    );
     let diff = user.apply(&manifests)?;
     ensure!(diff.contains("serverside-applied"), "kubectl said {diff}");
-    let after = (version("services")?, version("taskdefinitions")?, user.running("twice")?);
+    let after = (
+        version("services")?,
+        version("taskdefinitions")?,
+        user.running("twice")?,
+    );
     ensure!(before == after, "before {before:?}, after {after:?}");
-    let revisions = user.kubectl().list("taskdefinitionrevisions.tallyman.dev", user.namespace())?;
+    let revisions = user
+        .kubectl()
+        .list("taskdefinitionrevisions.tallyman.dev", user.namespace())?;
     ensure!(revisions.len() == 1, "{} revisions exist", revisions.len());
     user.delete(&["twice"])
 }
@@ -69,16 +126,29 @@ fn scale(user: &User<'_>) -> Result<()> {
     user.k(&["scale", "services.tallyman.dev/scaled", "--replicas=6"])?;
     let six = user.wait_steady("scaled", 6)?;
     ensure!(
-        six.iter().any(|t| t["metadata"]["uid"] == first[0]["metadata"]["uid"]),
+        six.iter()
+            .any(|t| t["metadata"]["uid"] == first[0]["metadata"]["uid"]),
         "the first task was replaced by scaling out"
     );
-    let on = |host: &str| six.iter().filter(|t| t["status"]["containerInstance"] == host).count();
+    let on = |host: &str| {
+        six.iter()
+            .filter(|t| t["status"]["containerInstance"] == host)
+            .count()
+    };
     for host in user.lab.hosts() {
-        ensure!(on(host.name()) == 2, "{} has {} of 6 tasks", host.name(), on(host.name()));
+        ensure!(
+            on(host.name()) == 2,
+            "{} has {} of 6 tasks",
+            host.name(),
+            on(host.name())
+        );
     }
     user.k(&["scale", "services.tallyman.dev/scaled", "--replicas=2"])?;
     let two = user.wait_steady("scaled", 2)?;
-    let hosts: BTreeSet<_> = two.iter().map(|t| t["status"]["containerInstance"].to_string()).collect();
+    let hosts: BTreeSet<_> = two
+        .iter()
+        .map(|t| t["status"]["containerInstance"].to_string())
+        .collect();
     ensure!(hosts.len() == 2, "2 tasks are left on {hosts:?}");
     user.delete(&["scaled"])
 }
@@ -86,11 +156,14 @@ fn scale(user: &User<'_>) -> Result<()> {
 /// 4 copies at 50/150: never fewer than 2 answering, never more than 6 that are not STOPPED.
 fn roll(user: &User<'_>) -> Result<()> {
     let mut s = service("rolled", 4);
-    s["spec"]["deploymentConfiguration"] = json!({ "minimumHealthyPercent": 50, "maximumPercent": 150 });
+    s["spec"]["deploymentConfiguration"] =
+        json!({ "minimumHealthyPercent": 50, "maximumPercent": 150 });
     user.apply(&[hello("rolled", "before"), s])?;
     user.wait_steady("rolled", 4)?;
     // Old tasks count as healthy a while after their start; the bounds are about those.
-    wait_until("a page from every task", PATIENCE, || Ok(answering(user, "before")? == 4))?;
+    wait_until("a page from every task", PATIENCE, || {
+        Ok(answering(user, "before")? == 4)
+    })?;
 
     let done = AtomicBool::new(false);
     let samples = Mutex::new(Vec::new());
@@ -101,7 +174,9 @@ fn roll(user: &User<'_>) -> Result<()> {
                 let pages = tasks
                     .iter()
                     .flat_map(|t| user.addresses(t))
-                    .filter(|a| http::get(*a, "/", Duration::from_secs(2)).is_ok_and(|r| r.status == 200))
+                    .filter(|a| {
+                        http::get(*a, "/", Duration::from_secs(2)).is_ok_and(|r| r.status == 200)
+                    })
                     .count();
                 if let Ok(mut list) = samples.lock() {
                     list.push((pages, tasks.len()));
@@ -112,27 +187,53 @@ fn roll(user: &User<'_>) -> Result<()> {
         let rolled = user.apply(&[hello("rolled", "after")]).and_then(|_| {
             wait_until("every task to run rolled:2", PATIENCE, || {
                 let tasks = user.alive("rolled")?;
-                let new = tasks.iter().filter(|t| t["spec"]["taskDefinition"] == "rolled:2").count();
-                ensure!(new == 4 && tasks.len() == 4, "{new} of {} tasks are new", tasks.len());
+                let new = tasks
+                    .iter()
+                    .filter(|t| t["spec"]["taskDefinition"] == "rolled:2")
+                    .count();
+                ensure!(
+                    new == 4 && tasks.len() == 4,
+                    "{new} of {} tasks are new",
+                    tasks.len()
+                );
                 Ok(true)
             })
         });
         done.store(true, Ordering::Relaxed);
-        sampler.join().map_err(|_| anyhow::anyhow!("the sampler panicked"))??;
+        sampler
+            .join()
+            .map_err(|_| anyhow::anyhow!("the sampler panicked"))??;
         rolled
     })?;
     let samples = samples.into_inner().unwrap_or_default();
-    ensure!(samples.len() >= 5, "only {} samples were taken during the rollout", samples.len());
+    ensure!(
+        samples.len() >= 5,
+        "only {} samples were taken during the rollout",
+        samples.len()
+    );
     for (answering, alive) in &samples {
-        ensure!(*answering >= 2, "only {answering} of 4 answered at one time; (answering, alive): {samples:?}");
-        ensure!(*alive <= 6, "{alive} tasks existed at one time; (answering, alive): {samples:?}");
+        ensure!(
+            *answering >= 2,
+            "only {answering} of 4 answered at one time; (answering, alive): {samples:?}"
+        );
+        ensure!(
+            *alive <= 6,
+            "{alive} tasks existed at one time; (answering, alive): {samples:?}"
+        );
     }
     user.wait_steady("rolled", 4)?;
-    ensure!(answering(user, "after")? == 4, "not every page has the new text");
+    ensure!(
+        answering(user, "after")? == 4,
+        "not every page has the new text"
+    );
     let s = user.get("services", "rolled")?;
     let deployments = s["status"]["deployments"].as_array().map_or(0, Vec::len);
     ensure!(deployments == 1, "{deployments} deployments are left");
-    ensure!(s["status"]["deployments"][0]["rolloutState"] == "COMPLETED", "{}", s["status"]["deployments"]);
+    ensure!(
+        s["status"]["deployments"][0]["rolloutState"] == "COMPLETED",
+        "{}",
+        s["status"]["deployments"]
+    );
     user.delete(&["rolled"])
 }
 
@@ -155,7 +256,10 @@ fn pinned(user: &User<'_>) -> Result<()> {
         Ok(user.get("taskdefinitions", "pinned")?["status"]["latest"] == "pinned:2")
     })?;
     let still = user.wait_steady("pinned", 1)?;
-    ensure!(still[0]["metadata"]["uid"] == one[0]["metadata"]["uid"], "a pinned service followed its family");
+    ensure!(
+        still[0]["metadata"]["uid"] == one[0]["metadata"]["uid"],
+        "a pinned service followed its family"
+    );
     s["spec"]["taskDefinition"] = json!("pinned:2");
     user.apply(&[s])?;
     wait_until("the pin to move the service", PATIENCE, || {
@@ -167,11 +271,14 @@ fn pinned(user: &User<'_>) -> Result<()> {
 
 fn health_check(user: &User<'_>) -> Result<()> {
     let mut t = hello("checked", "x");
-    t["spec"]["containerDefinitions"][0]["healthCheck"] =
-        json!({ "command": ["CMD-SHELL", "wget -q -O /dev/null http://127.0.0.1/"], "interval": 5, "timeout": 2 });
+    t["spec"]["containerDefinitions"][0]["healthCheck"] = json!({ "command": ["CMD-SHELL", "wget -q -O /dev/null http://127.0.0.1/"], "interval": 5, "timeout": 2 });
     user.apply(&[t, service("checked", 1)])?;
     let tasks = user.wait_steady("checked", 1)?;
-    ensure!(tasks[0]["status"]["healthStatus"] == "HEALTHY", "health is {}", tasks[0]["status"]["healthStatus"]);
+    ensure!(
+        tasks[0]["status"]["healthStatus"] == "HEALTHY",
+        "health is {}",
+        tasks[0]["status"]["healthStatus"]
+    );
     user.delete(&["checked"])
 }
 
@@ -180,6 +287,9 @@ fn delete(user: &User<'_>) -> Result<()> {
     user.wait_steady("gone", 3)?;
     user.k(&["delete", "services.tallyman.dev", "gone", "--timeout=60s"])?;
     let running = user.running("gone")?;
-    ensure!(running.is_empty(), "the service is gone and these still run: {running:?}");
+    ensure!(
+        running.is_empty(),
+        "the service is gone and these still run: {running:?}"
+    );
     user.delete(&["gone"])
 }

@@ -9,14 +9,28 @@ use crate::user::{PATIENCE, User, condition, hello, service};
 
 /// Scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "a service that cannot be placed says why, with counts", run: unplaceable },
-    Scenario { name: "a bad task definition names its field, and others go on", run: bad_definition },
-    Scenario { name: "a field that nothing honours yet is named", run: unsupported },
-    Scenario { name: "the examples of the 2015 guide register, and run or name the field", run: guide_2015 },
+    Scenario {
+        name: "a service that cannot be placed says why, with counts",
+        run: unplaceable,
+    },
+    Scenario {
+        name: "a bad task definition names its field, and others go on",
+        run: bad_definition,
+    },
+    Scenario {
+        name: "a field that nothing honours yet is named",
+        run: unsupported,
+    },
+    Scenario {
+        name: "the examples of the 2015 guide register, and run or name the field",
+        run: guide_2015,
+    },
 ];
 
 fn events_of(user: &User<'_>, name: &str) -> Result<Vec<String>> {
-    let all = user.kubectl().list("events.events.k8s.io", user.namespace())?;
+    let all = user
+        .kubectl()
+        .list("events.events.k8s.io", user.namespace())?;
     Ok(all
         .iter()
         .filter(|e| e["regarding"]["name"] == name)
@@ -32,8 +46,16 @@ fn unplaceable(user: &User<'_>) -> Result<()> {
         let s = user.get("services", "big")?;
         let (_, reason, message) = condition(&s, "Ready");
         ensure!(reason == "TasksNotPlaceable", "{reason}: {message}");
-        for part in ["2 of 2 tasks cannot be placed", "Of 3 hosts, 3 lack memory", "900000 MiB", "insufficient memory available"] {
-            ensure!(message.contains(part), "the message lacks '{part}': {message}");
+        for part in [
+            "2 of 2 tasks cannot be placed",
+            "Of 3 hosts, 3 lack memory",
+            "900000 MiB",
+            "insufficient memory available",
+        ] {
+            ensure!(
+                message.contains(part),
+                "the message lacks '{part}': {message}"
+            );
         }
         Ok(true)
     })?;
@@ -51,8 +73,13 @@ fn unplaceable(user: &User<'_>) -> Result<()> {
 fn bad_definition(user: &User<'_>) -> Result<()> {
     let mut t = hello("bad", "x");
     t["spec"]["containerDefinitions"][0]["portMappings"][0]["containerPort"] = json!(700_000);
-    let refused = user.apply(&[t]).map_or_else(|e| format!("{e:#}"), |text| format!("accepted: {text}"));
-    ensure!(refused.contains("containerPort") && refused.contains("65535"), "kubectl said: {refused}");
+    let refused = user
+        .apply(&[t])
+        .map_or_else(|e| format!("{e:#}"), |text| format!("accepted: {text}"));
+    ensure!(
+        refused.contains("containerPort") && refused.contains("65535"),
+        "kubectl said: {refused}"
+    );
     // What no schema can know is said on the object.
     let mut a = hello("twin-a", "x");
     a["spec"]["family"] = json!("twin");
@@ -64,8 +91,12 @@ fn bad_definition(user: &User<'_>) -> Result<()> {
     })?;
     user.apply(&[b, hello("good", "x"), service("good", 1)])?;
     wait_until("twin-b to be Stalled", PATIENCE, || {
-        let (stalled, reason, message) = condition(&user.get("taskdefinitions", "twin-b")?, "Stalled");
-        ensure!(stalled == "True" && reason == "FamilyConflict", "{reason}: {message}");
+        let (stalled, reason, message) =
+            condition(&user.get("taskdefinitions", "twin-b")?, "Stalled");
+        ensure!(
+            stalled == "True" && reason == "FamilyConflict",
+            "{reason}: {message}"
+        );
         ensure!(message.contains("spec.family"), "{message}");
         Ok(true)
     })?;
@@ -78,8 +109,12 @@ fn unsupported(user: &User<'_>) -> Result<()> {
     t["spec"]["containerDefinitions"][0]["privileged"] = json!(true);
     user.apply(&[t, service("ahead", 1)])?;
     wait_until("the task definition to name the field", PATIENCE, || {
-        let (status, _, message) = condition(&user.get("taskdefinitions", "ahead")?, "UnsupportedFields");
-        ensure!(status == "True" && message.contains("spec.containerDefinitions[web].privileged"), "{message}");
+        let (status, _, message) =
+            condition(&user.get("taskdefinitions", "ahead")?, "UnsupportedFields");
+        ensure!(
+            status == "True" && message.contains("spec.containerDefinitions[web].privileged"),
+            "{message}"
+        );
         Ok(true)
     })?;
     wait_until("the service to pass it on", PATIENCE, || {
@@ -87,36 +122,58 @@ fn unsupported(user: &User<'_>) -> Result<()> {
         ensure!(message.contains("privileged"), "{message}");
         Ok(true)
     })?;
-    ensure!(user.tasks("ahead")?.is_empty(), "a task was started all the same");
+    ensure!(
+        user.tasks("ahead")?.is_empty(),
+        "a task was started all the same"
+    );
     user.delete(&["ahead"])
 }
 
 /// `crds/tests/fixtures/task-definitions` holds the task definitions of the guide of 2015 as they were printed.
 fn guide_2015(user: &User<'_>) -> Result<()> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/tests/fixtures/task-definitions");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../crds/tests/fixtures/task-definitions");
     let mut names = Vec::new();
     for entry in std::fs::read_dir(&folder)? {
         let path = entry?.path();
         let mut spec: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
-        for c in spec["containerDefinitions"].as_array_mut().into_iter().flatten() {
+        for c in spec["containerDefinitions"]
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+        {
             c["image"] = json!("localhost/tallyman/busybox:1");
         }
-        let file = path.file_stem().map(|s| s.to_string_lossy().replace('_', "-")).unwrap_or_default();
+        let file = path
+            .file_stem()
+            .map(|s| s.to_string_lossy().replace('_', "-"))
+            .unwrap_or_default();
         let name = format!("guide-{file}");
         // Two fixtures print the same family.
         spec["family"] = json!(name);
-        user.apply(&[json!({ "kind": "TaskDefinition", "metadata": { "name": name }, "spec": spec })])?;
+        user.apply(&[
+            json!({ "kind": "TaskDefinition", "metadata": { "name": name }, "spec": spec }),
+        ])?;
         names.push(name);
     }
-    ensure!(names.len() >= 3, "only {} examples in {}", names.len(), folder.display());
+    ensure!(
+        names.len() >= 3,
+        "only {} examples in {}",
+        names.len(),
+        folder.display()
+    );
     for name in &names {
-        wait_until(format!("{name} to register or to name the field"), PATIENCE, || {
-            let t = user.get("taskdefinitions", name)?;
-            let (ready, reason, message) = condition(&t, "Ready");
-            let named = reason == "UnsupportedFields" && message.contains("spec.");
-            ensure!(ready == "True" || named, "{reason}: {message}");
-            Ok(true)
-        })?;
+        wait_until(
+            format!("{name} to register or to name the field"),
+            PATIENCE,
+            || {
+                let t = user.get("taskdefinitions", name)?;
+                let (ready, reason, message) = condition(&t, "Ready");
+                let named = reason == "UnsupportedFields" && message.contains("spec.");
+                ensure!(ready == "True" || named, "{reason}: {message}");
+                Ok(true)
+            },
+        )?;
     }
     user.delete(&names.iter().map(String::as_str).collect::<Vec<_>>())
 }

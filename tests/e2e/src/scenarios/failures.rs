@@ -11,30 +11,69 @@ use crate::user::{PATIENCE, User, condition, hello, service};
 
 /// Scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "docker kill of a container brings a new task", run: docker_kill },
-    Scenario { name: "an agent killed and started again keeps every container", run: agent_killed },
-    Scenario { name: "an operator killed in mid-rollout doubles nothing", run: operator_killed },
-    Scenario { name: "an engine that stops takes no new task and loses none", run: engine_stopped },
-    Scenario { name: "tasks that never start are not restarted in a storm", run: throttled },
+    Scenario {
+        name: "docker kill of a container brings a new task",
+        run: docker_kill,
+    },
+    Scenario {
+        name: "an agent killed and started again keeps every container",
+        run: agent_killed,
+    },
+    Scenario {
+        name: "an operator killed in mid-rollout doubles nothing",
+        run: operator_killed,
+    },
+    Scenario {
+        name: "an engine that stops takes no new task and loses none",
+        run: engine_stopped,
+    },
+    Scenario {
+        name: "tasks that never start are not restarted in a storm",
+        run: throttled,
+    },
 ];
 
 fn docker_kill(user: &User<'_>) -> Result<()> {
     user.apply(&[hello("killed", "x"), service("killed", 2)])?;
     let before = user.wait_steady("killed", 2)?;
     let victim = &before[0];
-    let name = victim["metadata"]["name"].as_str().context("task without name")?;
-    let host = user.lab.host_named(victim["status"]["containerInstance"].as_str().unwrap_or_default())?;
-    let id = user.running("killed")?.remove(name).context("the task has no container")?;
+    let name = victim["metadata"]["name"]
+        .as_str()
+        .context("task without name")?;
+    let host = user.lab.host_named(
+        victim["status"]["containerInstance"]
+            .as_str()
+            .unwrap_or_default(),
+    )?;
+    let id = user
+        .running("killed")?
+        .remove(name)
+        .context("the task has no container")?;
     host.docker_ok(["kill", &id])?;
     wait_until("the killed task to be STOPPED", PATIENCE, || {
         Ok(user.get("tasks", name)?["status"]["lastStatus"] == "STOPPED")
     })?;
     let after = user.wait_steady("killed", 2)?;
-    ensure!(after.iter().all(|t| t["metadata"]["name"] != name), "a STOPPED task runs again");
+    ensure!(
+        after.iter().all(|t| t["metadata"]["name"] != name),
+        "a STOPPED task runs again"
+    );
     let status = user.get("tasks", name)?["status"].clone();
-    ensure!(status["stopCode"] == "EssentialContainerExited", "stopCode is {}", status["stopCode"]);
-    ensure!(status["stoppedReason"] == "Essential container in task exited", "{}", status["stoppedReason"]);
-    ensure!(status["containers"][0]["exitCode"] == 137, "exit code is {}", status["containers"]);
+    ensure!(
+        status["stopCode"] == "EssentialContainerExited",
+        "stopCode is {}",
+        status["stopCode"]
+    );
+    ensure!(
+        status["stoppedReason"] == "Essential container in task exited",
+        "{}",
+        status["stoppedReason"]
+    );
+    ensure!(
+        status["containers"][0]["exitCode"] == 137,
+        "exit code is {}",
+        status["containers"]
+    );
     user.delete(&["killed"])
 }
 
@@ -51,7 +90,11 @@ fn agent_killed(user: &User<'_>) -> Result<()> {
     user.wait_steady("kept", 7)?;
     let after = user.running("kept")?;
     for (task, id) in &before {
-        ensure!(after.get(task) == Some(id), "{task} had container {id}, now {:?}", after.get(task));
+        ensure!(
+            after.get(task) == Some(id),
+            "{task} had container {id}, now {:?}",
+            after.get(task)
+        );
     }
     ensure!(after.len() == 7, "{} containers run", after.len());
     user.delete(&["kept"])
@@ -62,22 +105,43 @@ fn operator_killed(user: &User<'_>) -> Result<()> {
     user.wait_steady("storm", 4)?;
     user.apply(&[hello("storm", "two")])?;
     wait_until("the rollout to begin", PATIENCE, || {
-        Ok(user.tasks("storm")?.iter().any(|t| t["spec"]["taskDefinition"] == "storm:2"))
+        Ok(user
+            .tasks("storm")?
+            .iter()
+            .any(|t| t["spec"]["taskDefinition"] == "storm:2"))
     })?;
     user.lab.operator().kill9()?;
     user.lab.operator().start()?;
     wait_until("the rollout to end", PATIENCE, || {
         let alive = user.alive("storm")?;
-        ensure!(alive.len() <= 8, "{} tasks exist: maximumPercent 200 allows 8", alive.len());
-        let new = alive.iter().filter(|t| t["spec"]["taskDefinition"] == "storm:2").count();
+        ensure!(
+            alive.len() <= 8,
+            "{} tasks exist: maximumPercent 200 allows 8",
+            alive.len()
+        );
+        let new = alive
+            .iter()
+            .filter(|t| t["spec"]["taskDefinition"] == "storm:2")
+            .count();
         Ok(alive.len() == 4 && new == 4)
     })?;
     user.wait_steady("storm", 4)?;
     let tasks = user.tasks("storm")?;
-    let new: Vec<_> = tasks.iter().filter(|t| t["spec"]["taskDefinition"] == "storm:2").collect();
-    ensure!(new.len() == 4, "{} tasks of storm:2 were made for 4", new.len());
+    let new: Vec<_> = tasks
+        .iter()
+        .filter(|t| t["spec"]["taskDefinition"] == "storm:2")
+        .collect();
+    ensure!(
+        new.len() == 4,
+        "{} tasks of storm:2 were made for 4",
+        new.len()
+    );
     let running = user.running("storm")?;
-    ensure!(running.len() == 4, "{} containers run for 4 tasks", running.len());
+    ensure!(
+        running.len() == 4,
+        "{} containers run for 4 tasks",
+        running.len()
+    );
     user.delete(&["storm"])
 }
 
@@ -87,12 +151,19 @@ fn engine_stopped(user: &User<'_>) -> Result<()> {
     let before = user.running("engine")?;
     let host = user.lab.host(0);
     host.stop_engine(Signal::TERM)?;
-    wait_until("the host to say that its engine does not answer", PATIENCE, || {
-        let i = user.get("containerinstances", host.name())?;
-        let (ready, reason, _) = condition(&i, "Ready");
-        ensure!(ready == "False" && reason == "EngineUnreachable", "Ready is {ready}, {reason}");
-        Ok(true)
-    })?;
+    wait_until(
+        "the host to say that its engine does not answer",
+        PATIENCE,
+        || {
+            let i = user.get("containerinstances", host.name())?;
+            let (ready, reason, _) = condition(&i, "Ready");
+            ensure!(
+                ready == "False" && reason == "EngineUnreachable",
+                "Ready is {ready}, {reason}"
+            );
+            Ok(true)
+        },
+    )?;
     user.k(&["scale", "services.tallyman.dev/engine", "--replicas=5"])?;
     wait_until("5 tasks", PATIENCE, || Ok(user.alive("engine")?.len() == 5))?;
     let new: Vec<_> = user
@@ -101,13 +172,20 @@ fn engine_stopped(user: &User<'_>) -> Result<()> {
         .filter(|t| !before.contains_key(t["metadata"]["name"].as_str().unwrap_or_default()))
         .collect();
     for t in &new {
-        ensure!(t["spec"]["containerInstance"] != host.name(), "a task was placed on a host without engine");
+        ensure!(
+            t["spec"]["containerInstance"] != host.name(),
+            "a task was placed on a host without engine"
+        );
     }
     host.start_engine()?;
     user.wait_steady("engine", 5)?;
     let after = user.running("engine")?;
     for (task, id) in &before {
-        ensure!(after.get(task) == Some(id), "{task} had container {id}, now {:?}", after.get(task));
+        ensure!(
+            after.get(task) == Some(id),
+            "{task} had container {id}, now {:?}",
+            after.get(task)
+        );
     }
     user.delete(&["engine"])
 }
@@ -116,21 +194,40 @@ fn throttled(user: &User<'_>) -> Result<()> {
     let mut t = hello("never", "x");
     t["spec"]["containerDefinitions"][0]["entryPoint"] = json!(["/no/such/program"]);
     user.apply(&[t, service("never", 1)])?;
-    let seen: BTreeSet<String> = wait_until("the service to say that its tasks fail to start", PATIENCE, || {
-        let s = user.get("services", "never")?;
-        let (_, reason, message) = condition(&s, "Ready");
-        if reason != "TasksFailToStart" {
-            bail!("reason is {reason}: {message}");
-        }
-        ensure!(message.contains("unable to consistently start tasks"), "{message}");
-        ensure!(message.contains("CannotStartContainerError"), "{message}");
-        let names = user.tasks("never")?.iter().map(|t| t["metadata"]["name"].to_string()).collect();
-        Ok(Some(names))
-    })?;
-    ensure!((3..=5).contains(&seen.len()), "{} tasks were tried: {seen:?}", seen.len());
+    let seen: BTreeSet<String> = wait_until(
+        "the service to say that its tasks fail to start",
+        PATIENCE,
+        || {
+            let s = user.get("services", "never")?;
+            let (_, reason, message) = condition(&s, "Ready");
+            if reason != "TasksFailToStart" {
+                bail!("reason is {reason}: {message}");
+            }
+            ensure!(
+                message.contains("unable to consistently start tasks"),
+                "{message}"
+            );
+            ensure!(message.contains("CannotStartContainerError"), "{message}");
+            let names = user
+                .tasks("never")?
+                .iter()
+                .map(|t| t["metadata"]["name"].to_string())
+                .collect();
+            Ok(Some(names))
+        },
+    )?;
+    ensure!(
+        (3..=5).contains(&seen.len()),
+        "{} tasks were tried: {seen:?}",
+        seen.len()
+    );
     let fixed = hello("never", "mended");
     user.apply(&[fixed])?;
     let tasks = user.wait_steady("never", 1)?;
-    ensure!(tasks[0]["spec"]["taskDefinition"] == "never:2", "{}", tasks[0]["spec"]);
+    ensure!(
+        tasks[0]["spec"]["taskDefinition"] == "never:2",
+        "{}",
+        tasks[0]["spec"]
+    );
     user.delete(&["never"])
 }

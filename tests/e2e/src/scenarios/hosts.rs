@@ -9,9 +9,18 @@ use crate::user::{PATIENCE, User, condition, hello, service};
 
 /// Scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "a draining host gives its tasks to others", run: drain },
-    Scenario { name: "a host's token reads and writes nothing of another host", run: confined },
-    Scenario { name: "the tasks of a lost host are replaced, and stopped when it comes back", run: lost },
+    Scenario {
+        name: "a draining host gives its tasks to others",
+        run: drain,
+    },
+    Scenario {
+        name: "a host's token reads and writes nothing of another host",
+        run: confined,
+    },
+    Scenario {
+        name: "the tasks of a lost host are replaced, and stopped when it comes back",
+        run: lost,
+    },
 ];
 
 fn drain(user: &User<'_>) -> Result<()> {
@@ -20,17 +29,31 @@ fn drain(user: &User<'_>) -> Result<()> {
     let host = user.lab.host(2).name();
     let status = |s: &str| -> Result<String> {
         let patch = json!({ "spec": { "status": s } }).to_string();
-        user.k(&["patch", "containerinstances.tallyman.dev", host, "--type=merge", "-p", &patch])
+        user.k(&[
+            "patch",
+            "containerinstances.tallyman.dev",
+            host,
+            "--type=merge",
+            "-p",
+            &patch,
+        ])
     };
     status("DRAINING")?;
     wait_until("the host to be empty", PATIENCE, || {
         let i = user.get("containerinstances", host)?;
         ensure!(i["status"]["status"] == "DRAINING", "{}", i["status"]);
-        ensure!(i["status"]["runningTasksCount"] == 0, "{} tasks are left", i["status"]["runningTasksCount"]);
+        ensure!(
+            i["status"]["runningTasksCount"] == 0,
+            "{} tasks are left",
+            i["status"]["runningTasksCount"]
+        );
         Ok(true)
     })?;
     let tasks = user.wait_steady("moved", 3)?;
-    ensure!(tasks.iter().all(|t| t["spec"]["containerInstance"] != host), "a task is on the draining host");
+    ensure!(
+        tasks.iter().all(|t| t["spec"]["containerInstance"] != host),
+        "a task is on the draining host"
+    );
     status("ACTIVE")?;
     wait_until("the host to be ACTIVE", PATIENCE, || {
         Ok(user.get("containerinstances", host)?["status"]["status"] == "ACTIVE")
@@ -64,10 +87,21 @@ fn confined(user: &User<'_>) -> Result<()> {
     for t in &tasks {
         let name = t["metadata"]["name"].as_str().unwrap_or_default();
         let patch = r#"{"status":{"stoppedReason":"forged"}}"#;
-        let args = ["patch", "tasks.tallyman.dev", name, "--subresource=status", "--type=merge", "-p", patch];
+        let args = [
+            "patch",
+            "tasks.tallyman.dev",
+            name,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            patch,
+        ];
         if t["spec"]["containerInstance"] != own.name() {
             let text = try_it(&args)?;
-            ensure!(refused(&text), "the status of {name} on another host: {text}");
+            ensure!(
+                refused(&text),
+                "the status of {name} on another host: {text}"
+            );
         }
     }
     user.delete(&["mine"])
@@ -80,24 +114,37 @@ fn lost(user: &User<'_>) -> Result<()> {
     host.agent().kill9()?;
     wait_until("agentConnected to be false", PATIENCE, || {
         let i = user.get("containerinstances", host.name())?;
-        ensure!(i["status"]["agentConnected"] == false, "{}", i["status"]["conditions"]);
+        ensure!(
+            i["status"]["agentConnected"] == false,
+            "{}",
+            i["status"]["conditions"]
+        );
         Ok(true)
     })?;
     let (_, reason, _) = condition(&user.get("containerinstances", host.name())?, "Ready");
     ensure!(reason == "AgentDisconnected", "{reason}");
     let tasks = wait_until("the lost task to be replaced", PATIENCE, || {
         let alive = user.alive("fate")?;
-        let elsewhere = alive.iter().all(|t| t["spec"]["containerInstance"] != host.name());
+        let elsewhere = alive
+            .iter()
+            .all(|t| t["spec"]["containerInstance"] != host.name());
         Ok((alive.len() == 3 && elsewhere).then_some(alive))
     })?;
     ensure!(tasks.len() == 3, "{} tasks", tasks.len());
     host.agent().start()?;
-    wait_until("the returned host to stop what was replaced", PATIENCE, || {
-        let left: Vec<_> =
-            user.containers()?.into_iter().filter(|c| c.host == host.name() && c.state == "running").collect();
-        ensure!(left.is_empty(), "{left:?}");
-        Ok(true)
-    })?;
+    wait_until(
+        "the returned host to stop what was replaced",
+        PATIENCE,
+        || {
+            let left: Vec<_> = user
+                .containers()?
+                .into_iter()
+                .filter(|c| c.host == host.name() && c.state == "running")
+                .collect();
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(true)
+        },
+    )?;
     user.wait_steady("fate", 3)?;
     user.delete(&["fate"])
 }

@@ -10,8 +10,19 @@ use crate::suite::Scenario;
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
-    [deploy::SCENARIOS, failures::SCENARIOS, explain::SCENARIOS, standalone::SCENARIOS, hosts::SCENARIOS]
-        .into_iter()
-        .flat_map(|list| list.iter().map(|s| Scenario { name: s.name, run: s.run }))
-        .collect()
+    [
+        deploy::SCENARIOS,
+        failures::SCENARIOS,
+        explain::SCENARIOS,
+        standalone::SCENARIOS,
+        hosts::SCENARIOS,
+    ]
+    .into_iter()
+    .flat_map(|list| {
+        list.iter().map(|s| Scenario {
+            name: s.name,
+            run: s.run,
+        })
+    })
+    .collect()
 }

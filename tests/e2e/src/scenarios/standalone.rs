@@ -9,8 +9,14 @@ use crate::user::{PATIENCE, User, hello};
 
 /// Scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "a user's task runs to its end with its exit code", run: run_to_end },
-    Scenario { name: "a user's task on a named host is stopped by deletion", run: start_task },
+    Scenario {
+        name: "a user's task runs to its end with its exit code",
+        run: run_to_end,
+    },
+    Scenario {
+        name: "a user's task on a named host is stopped by deletion",
+        run: start_task,
+    },
 ];
 
 fn job(name: &str, script: &str) -> Value {
@@ -33,8 +39,14 @@ fn run_to_end(user: &User<'_>) -> Result<()> {
         let t = user.get("tasks", "job-run")?;
         Ok((t["status"]["lastStatus"] == "STOPPED").then(|| t["status"].clone()))
     })?;
-    ensure!(status["containers"][0]["exitCode"] == 9, "the override did not win: {status}");
-    ensure!(status["startedAt"].is_string(), "it has no startedAt: {status}");
+    ensure!(
+        status["containers"][0]["exitCode"] == 9,
+        "the override did not win: {status}"
+    );
+    ensure!(
+        status["startedAt"].is_string(),
+        "it has no startedAt: {status}"
+    );
     user.k(&["delete", "tasks.tallyman.dev", "job-run", "--timeout=60s"])?;
     user.delete(&["job"])
 }
@@ -46,7 +58,10 @@ fn start_task(user: &User<'_>) -> Result<()> {
         json!({ "kind": "Task", "metadata": { "name": name },
                 "spec": { "taskDefinition": "stay", "containerInstance": host } })
     };
-    user.apply(&[task("stay-here", host), task("stay-nowhere", "no-such-host")])?;
+    user.apply(&[
+        task("stay-here", host),
+        task("stay-nowhere", "no-such-host"),
+    ])?;
     wait_until("the task to run on the named host", PATIENCE, || {
         let t = user.get("tasks", "stay-here")?;
         ensure!(t["status"]["lastStatus"] == "RUNNING", "{}", t["status"]);
@@ -55,9 +70,19 @@ fn start_task(user: &User<'_>) -> Result<()> {
     wait_until("the other to be refused", PATIENCE, || {
         let t = user.get("tasks", "stay-nowhere")?;
         let reason = t["status"]["stoppedReason"].as_str().unwrap_or_default();
-        ensure!(t["status"]["lastStatus"] == "STOPPED" && reason.contains("no-such-host"), "{}", t["status"]);
+        ensure!(
+            t["status"]["lastStatus"] == "STOPPED" && reason.contains("no-such-host"),
+            "{}",
+            t["status"]
+        );
         Ok(true)
     })?;
-    user.k(&["delete", "tasks.tallyman.dev", "stay-here", "stay-nowhere", "--timeout=60s"])?;
+    user.k(&[
+        "delete",
+        "tasks.tallyman.dev",
+        "stay-here",
+        "stay-nowhere",
+        "--timeout=60s",
+    ])?;
     user.delete(&["stay"])
 }

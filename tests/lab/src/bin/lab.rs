@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use tallyman_lab::quickstart::Quickstart;
 use tallyman_lab::state::State;
-use tallyman_lab::{with, EngineGeneration, Kubectl, Lab, Ledger, interrupt, paths, progress};
+use tallyman_lab::{EngineGeneration, Kubectl, Lab, Ledger, interrupt, paths, progress, with};
 
 /// A whole Tallyman on one machine: a Kubernetes control plane, Docker hosts (network namespaces with engines of their own), the
 /// operator, and an agent on every host. Everything is real, and everything is gone after `lab down`.

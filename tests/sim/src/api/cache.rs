@@ -8,8 +8,8 @@ use super::object::Object;
 use super::server::Server;
 use crate::rng::Rng;
 
-/// Kinds that are watched.
-const KINDS: [Kind; 7] = [
+/// Every kind that the simulator has.
+pub const KINDS: [Kind; 7] = [
     Kind::Cluster,
     Kind::TaskDefinition,
     Kind::TaskDefinitionRevision,
@@ -20,8 +20,9 @@ const KINDS: [Kind; 7] = [
 ];
 
 /// The caches of one client.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Cache {
+    kinds: Vec<Kind>,
     objects: BTreeMap<(Kind, String), (u64, Object)>,
     position: BTreeMap<Kind, usize>,
     /// Kinds whose watch is dead without anybody knowing.
@@ -29,9 +30,19 @@ pub struct Cache {
 }
 
 impl Cache {
+    /// Empty caches of some kinds.
+    pub fn of(kinds: &[Kind]) -> Cache {
+        Cache {
+            kinds: kinds.to_vec(),
+            objects: BTreeMap::new(),
+            position: BTreeMap::new(),
+            stalled: BTreeSet::new(),
+        }
+    }
+
     /// Lists everything anew: the caches hold what the server holds, and every watch works again.
     pub fn relist(&mut self, server: &Server) {
-        for kind in KINDS {
+        for kind in self.kinds.clone() {
             self.relist_kind(kind, server);
         }
     }
@@ -62,7 +73,7 @@ impl Cache {
     /// Events arrive: of each kind all, or (in `lag` of a hundred cases) only some of those that are due.
     pub fn receive(&mut self, server: &Server, lag: u8, rng: &mut Rng) -> bool {
         let mut news = false;
-        for kind in KINDS {
+        for &kind in &self.kinds {
             let known = self.position.get(&kind).copied().unwrap_or(0);
             let log = server.log.get(&kind).map_or(&[][..], Vec::as_slice);
             let due = log.len().saturating_sub(known);

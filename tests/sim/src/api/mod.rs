@@ -8,6 +8,6 @@ mod object;
 mod rules;
 mod server;
 
-pub use cache::Cache;
+pub use cache::{Cache, KINDS};
 pub use object::Object;
 pub use server::{Preconditions, Refusal, Server};

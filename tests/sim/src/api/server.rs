@@ -60,6 +60,7 @@ pub struct Server {
     pub(super) log: BTreeMap<Kind, Vec<Event>>,
     leases: BTreeMap<String, u64>,
     orphaned_since: BTreeMap<(Kind, String), Timestamp>,
+    collected: u64,
     /// It does not answer.
     pub down: bool,
     /// Writes that were done, of any client.
@@ -208,6 +209,10 @@ impl Server {
 
     /// The garbage collector: what an owner left behind is deleted a while later.
     pub fn collect(&mut self, now: Timestamp) {
+        if self.orphaned_since.is_empty() && self.collected == self.version {
+            return;
+        }
+        self.collected = self.version;
         let live: Vec<String> =
             self.objects.values().map(|s| s.value["metadata"]["uid"].as_str().unwrap_or_default().to_owned()).collect();
         let orphans: Vec<(Kind, String)> = self
