@@ -36,8 +36,8 @@ real: tools ## What needs root, the control plane and both engines
 	$(REAL) --test e2e
 
 bench: tools ## Measure against the raw engine; writes docs/benchmarks.md
-	$(CARGO) build --release --workspace
-	$(CARGO) run --release -p tallyman-bench
+	$(CARGO) build --release -p tallyman-operator -p tallyman-agent -p tallyman-bench
+	target/release/tallyman-bench
 
 crds: ## Write crds/generated from the types
 	$(CARGO) run -q -p tallyman-crds --bin crdgen

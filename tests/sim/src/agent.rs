@@ -27,6 +27,8 @@ const LIST_RETRY: SignedDuration = SignedDuration::from_secs(2);
 const LEASE_PERIOD: SignedDuration = SignedDuration::from_secs(10);
 const PLAN_PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 const WATCH_RETRY: SignedDuration = SignedDuration::from_secs(1);
+/// How long containers of stopped tasks are kept; ECS keeps them for three hours.
+const CLEANUP_WAIT: std::time::Duration = std::time::Duration::from_secs(30 * 60);
 /// The supervisor starts a dead agent again after this time.
 const RESTART: SignedDuration = SignedDuration::from_secs(2);
 
@@ -108,7 +110,7 @@ impl Agent {
     /// A host with an engine and no agent yet.
     pub fn new(name: &str, now: Timestamp) -> Result<Agent, String> {
         let parsed = Settings::parse(&BTreeMap::new()).map_err(|bad| format!("{bad:?}"))?;
-        let settings = Settings { cleanup_wait: std::time::Duration::from_secs(120), ..parsed.settings };
+        let settings = Settings { cleanup_wait: CLEANUP_WAIT, ..parsed.settings };
         Ok(Agent {
             name: name.to_owned(),
             engine: FakeEngine::new(name),

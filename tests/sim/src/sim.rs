@@ -225,7 +225,6 @@ impl Sim {
         self.shared.monitor.two_leaders = false;
         self.run(60);
         self.until("nothing moves", 900, Sim::quiet);
-        self.run(200);
         self.at_rest();
     }
 
@@ -265,6 +264,7 @@ impl Sim {
         }
         running.sort();
         alive.sort();
+        alive.dedup();
         if running != alive {
             self.fail(&format!("S9: RUNNING are {running:?}, and alive are the containers of {alive:?}"));
         }

@@ -1,6 +1,7 @@
 //! What users and administrators do, with `kubectl` and with their hands.
 
 use serde_json::{Value, json};
+use tallyman_agent_engine::{Health, fake::Program};
 use tallyman_operator_core::Kind;
 
 use crate::api::Preconditions;
@@ -18,14 +19,39 @@ pub fn on_port(image: &str, port: u16) -> Value {
     spec
 }
 
+/// The same as [`definition`], with a health check.
+pub fn checked(image: &str) -> Value {
+    let mut spec = definition(image);
+    spec["containerDefinitions"][0]["healthCheck"] = json!({ "command": ["CMD", "true"] });
+    spec
+}
+
+/// Two containers, one of them not essential.
+pub fn with_sidecar(image: &str) -> Value {
+    let mut spec = definition(image);
+    let sidecar = json!({ "name": "log", "image": format!("log-of-{image}"), "memory": 64, "essential": false });
+    if let Some(list) = spec["containerDefinitions"].as_array_mut() {
+        list.push(sidecar);
+    }
+    spec
+}
+
 impl Sim {
+    /// What containers of `image` do on every host.
+    pub fn program(&self, image: &str, program: &Program) {
+        for agent in &self.agents {
+            agent.engine.set_program(image, program.clone());
+        }
+    }
+
     fn apply(&mut self, kind: Kind, name: &str, spec: &Value) {
         let now = self.shared.now;
         self.shared.note("user", &format!("applies {} {name}", kind.as_str()));
         let written = if self.shared.server.get(kind, name).is_some() {
             self.shared.server.patch(kind, name, &json!({ "spec": spec }), &Preconditions::default())
         } else {
-            let value = json!({ "metadata": { "name": name }, "spec": spec });
+            let mut value = json!({ "metadata": { "name": name }, "spec": {} });
+            crate::api::merge(&mut value["spec"], spec);
             self.shared.server.create(kind, value, now)
         };
         if let Err(refusal) = written {
@@ -73,6 +99,34 @@ impl Sim {
     /// Registers another image.
     pub fn roll(&mut self, name: &str, image: &str) {
         self.define(name, &definition(image));
+    }
+
+    /// Applies a Task of one's own; on `host` it is ECS StartTask, without one RunTask of one.
+    pub fn task(&mut self, name: &str, family: &str, host: Option<&str>) {
+        self.apply(Kind::Task, name, &json!({ "taskDefinition": family, "containerInstance": host }));
+    }
+
+    /// Asks for a task to stop, as ECS StopTask does.
+    pub fn stop_task(&mut self, name: &str) {
+        self.apply(Kind::Task, name, &json!({ "desiredStatus": "STOPPED" }));
+    }
+
+    /// Any task, whatever its state.
+    pub fn any_task(&mut self) -> Option<String> {
+        let all = self.tasks(|t| t.metadata.deletion_timestamp.is_none());
+        let n = self.shared.rng.below(all.len());
+        all.get(n).cloned()
+    }
+
+    /// The health checks of any container that runs turn.
+    pub fn turn_health(&mut self, health: Health) {
+        for agent in &self.agents {
+            for container in agent.engine.containers().iter().filter(|c| c.phase.is_alive()) {
+                if container.health != Some(Health::None) && self.shared.rng.chance(50) {
+                    agent.engine.set_health(&container.name, health);
+                }
+            }
+        }
     }
 
     /// `kubectl delete`.

@@ -332,7 +332,7 @@ fn all_sorts_of_things_happen() {
             let count = i64::try_from(sim.shared.rng.below(6)).unwrap_or(0);
             let service = if sim.shared.rng.chance(50) { "web" } else { "api" };
             let awake = !sim.shared.server.down;
-            match sim.shared.rng.below(14) {
+            match sim.shared.rng.below(17) {
                 0 | 1 if awake => sim.scale(service, count),
                 2 if awake => sim.roll(service, &format!("{service}:{n}")),
                 3 => {
@@ -358,6 +358,16 @@ fn all_sorts_of_things_happen() {
                 }
                 11 if sim.agents[host].off => sim.agents[host].power_on(&mut sim.shared),
                 11 => sim.agents[host].power_off(&mut sim.shared),
+                13 | 14 if awake => {
+                    if let Some(task) = sim.any_task() {
+                        if count % 2 == 0 {
+                            sim.delete(Kind::Task, &task);
+                        } else {
+                            sim.stop_task(&task);
+                        }
+                    }
+                }
+                15 if awake => sim.task(&format!("own-{n}"), service, (count % 2 == 0).then_some(name.as_str())),
                 12 => sim.agents[host].engine.restart_engine(count % 2 == 0),
                 _ => {}
             }
@@ -374,6 +384,9 @@ fn all_sorts_of_things_happen() {
         sim.come_to_rest();
         sim.delete(Kind::Service, "web");
         sim.delete(Kind::Service, "api");
+        for task in sim.tasks(|t| t.metadata.owner_references.is_none() && t.metadata.deletion_timestamp.is_none()) {
+            sim.delete(Kind::Task, &task);
+        }
         sim.until("nothing is left", 900, Sim::nothing_left);
     });
 }

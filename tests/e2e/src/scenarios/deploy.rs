@@ -80,12 +80,11 @@ fn apply_and_serve(user: &User<'_>) -> Result<()> {
             "`kubectl get tsvc` lacks {word}:\n{table}"
         );
     }
-    let cluster = user.get("clusters", "default")?;
-    ensure!(
-        cluster["status"]["runningTasksCount"] == 3,
-        "the cluster counts {}",
-        cluster["status"]
-    );
+    wait_until("the cluster to count 3 tasks", PATIENCE, || {
+        let status = user.get("clusters", "default")?["status"].clone();
+        ensure!(status["runningTasksCount"] == 3, "{status}");
+        Ok(true)
+    })?;
     user.delete(&["web"])
 }
 

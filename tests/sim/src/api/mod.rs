@@ -10,4 +10,5 @@ mod server;
 
 pub use cache::{Cache, KINDS};
 pub use object::Object;
+pub(crate) use server::merge;
 pub use server::{Preconditions, Refusal, Server};
