@@ -26,11 +26,6 @@ impl Lost {
     pub fn reason(&self, instance: &InstanceName) -> Option<String> {
         self.hosts.get(instance).cloned()
     }
-
-    /// `instance` is lost.
-    pub fn contains(&self, instance: &InstanceName) -> bool {
-        self.hosts.contains_key(instance)
-    }
 }
 
 /// Finds the hosts that are lost. One host with tasks is given up per pass, and none while most hosts look dead: then

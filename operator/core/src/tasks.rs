@@ -30,7 +30,7 @@ pub(crate) fn plan_all(
         if t.holds() {
             holding(world, lost, ledger, name, t, now, plan);
         } else {
-            stopped(world, lost, name, t, &remembered, now, plan);
+            stopped(world, name, t, &remembered, now, plan);
         }
     }
 }
@@ -272,7 +272,6 @@ fn write_status(
 
 fn stopped(
     world: &World,
-    lost: &Lost,
     name: &TaskName,
     t: &TaskState,
     remembered: &BTreeSet<TaskName>,
@@ -280,10 +279,12 @@ fn stopped(
     plan: &mut Plan,
 ) {
     if t.identity.deleting {
+        // A host that is only away still has the containers: they go when it comes back, or count as
+        // gone once its ContainerInstance is deleted.
         let host_gone = t
             .instance
             .as_ref()
-            .is_none_or(|i| !world.instances.contains_key(i) || lost.contains(i));
+            .is_none_or(|i| !world.instances.contains_key(i));
         let never_there = !t.accepted && !on_a_host(world, name, t) && !host_plans::belongs(t);
         let bare = t
             .object

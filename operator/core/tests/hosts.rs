@@ -337,6 +337,28 @@ fn when_a_lost_host_comes_back_its_old_containers_go() {
 }
 
 #[test]
+fn a_task_that_is_deleted_while_its_host_is_away_stays_until_its_containers_are_gone() {
+    for host_comes_back in [true, false] {
+        let mut bench = Bench::with_service(2, 2, 100, 200);
+        bench.silent("host-a", 300);
+        bench.settle();
+        bench.delete(Kind::Task, "web-000001");
+        bench.settle();
+        let there = |b: &Bench| b.names(Kind::Task).contains(&"web-000001".to_owned());
+        assert!(there(&bench), "its containers may run there");
+        if host_comes_back {
+            bench.silent("host-a", 0);
+            bench.settle();
+            bench.stop_all();
+        } else {
+            bench.delete(Kind::ContainerInstance, "host-a");
+        }
+        bench.settle();
+        assert!(!there(&bench));
+    }
+}
+
+#[test]
 fn no_host_is_given_up_while_most_look_dead() {
     let mut bench = Bench::with_service(3, 3, 100, 200);
     for host in ["host-a", "host-b"] {

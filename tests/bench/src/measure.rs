@@ -15,13 +15,24 @@ pub const COMMAND: [&str; 3] = ["sh", "-c", "trap 'exit 0' TERM; sleep 100000 & 
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// From the order on.
+#[derive(Clone, Copy, Debug)]
+pub struct Seconds {
+    /// Until the last container started, by the engine's own times.
+    pub up: f64,
+    /// Until the last container ended, by the engine's own times.
+    pub ended: f64,
+    /// Until everything is known to be stopped: the last stop returned; the Service is steady at 0.
+    pub down: f64,
+}
+
 /// What a round measured.
 #[derive(Clone, Debug)]
 pub struct Round {
-    /// Seconds, raw engine, up and down.
-    pub raw: (f64, f64),
-    /// Seconds, Service, up and down.
-    pub ours: (f64, f64),
+    /// The raw engine.
+    pub raw: Seconds,
+    /// The Service.
+    pub ours: Seconds,
     /// API writes while scaling up, by `verb resource`.
     pub writes_up: BTreeMap<String, u64>,
     /// API writes while scaling down.
@@ -32,15 +43,16 @@ pub struct Round {
 
 impl fmt::Display for Round {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (raw, ours) = (self.raw, self.ours);
         write!(
             f,
             "up raw {:.2} s, ours {:.2} s ({:.2}x); down raw {:.2} s, ours {:.2} s ({:.2}x)",
-            self.raw.0,
-            self.ours.0,
-            self.ours.0 / self.raw.0,
-            self.raw.1,
-            self.ours.1,
-            self.ours.1 / self.raw.1
+            raw.up,
+            ours.up,
+            ours.up / raw.up,
+            raw.down,
+            ours.down,
+            ours.down / raw.down
         )
     }
 }
@@ -55,9 +67,9 @@ pub fn round(lab: &Lab, n: usize) -> Result<Round> {
         Ok(service(lab)?["status"]["conditions"][0]["status"] == "True")
     })?;
     let calls = crate::measure::calls(lab)?;
-    let (up, writes_up) = scale(lab, n)?;
+    let (up, _, writes_up) = scale(lab, n)?;
     let calls = difference(&crate::measure::calls(lab)?, &calls);
-    let (down, writes_down) = scale(lab, 0)?;
+    let (ended, down, writes_down) = scale(lab, 0)?;
     let delete = |kind: &str| {
         lab.kubectl().ok([
             "delete",
@@ -75,7 +87,7 @@ pub fn round(lab: &Lab, n: usize) -> Result<Round> {
     })?;
     Ok(Round {
         raw,
-        ours: (up, down),
+        ours: Seconds { up, ended, down },
         writes_up,
         writes_down,
         calls,
@@ -106,9 +118,9 @@ fn apply(lab: &Lab, n: usize) -> Result<()> {
     Ok(())
 }
 
-/// Scales to `n`; seconds until the last container started or ended, by the engine's own times, and the writes until the
-/// service is steady. Nothing is polled meanwhile: one `kubectl wait` holds one watch.
-fn scale(lab: &Lab, n: usize) -> Result<(f64, BTreeMap<String, u64>)> {
+/// Scales to `n`; seconds until the last container started or ended, by the engine's own times, seconds until the service
+/// is steady, and the writes until then. Nothing is polled meanwhile: one `kubectl wait` holds one watch.
+fn scale(lab: &Lab, n: usize) -> Result<(f64, f64, BTreeMap<String, u64>)> {
     let log = lab.audit()?.from_now()?;
     let started = SystemTime::now();
     let kubectl = |args: &[&str]| {
@@ -128,6 +140,10 @@ fn scale(lab: &Lab, n: usize) -> Result<(f64, BTreeMap<String, u64>)> {
         "services.tallyman.dev/bench",
         "--timeout=300s",
     ])?;
+    let steady = started
+        .elapsed()
+        .context("the clock went back")?
+        .as_secs_f64();
     let seconds = last(lab, "label=tallyman.dev/task", n > 0)?
         .duration_since(started)
         .context("the engine's clock is behind")?
@@ -143,7 +159,7 @@ fn scale(lab: &Lab, n: usize) -> Result<(f64, BTreeMap<String, u64>)> {
         }
     }
     ensure!(!writes.is_empty(), "the audit log shows no write of ours");
-    Ok((seconds, writes))
+    Ok((seconds, steady, writes))
 }
 
 /// When the last container with `label` started, or ended.

@@ -9,11 +9,13 @@ use tallyman_agent_docker::{DockerEngine, Settings};
 use tallyman_agent_engine::{ContainerSpec, Engine, EngineError};
 use tallyman_lab::Lab;
 
+use crate::measure::Seconds;
+
 const WORKERS: usize = 8;
 const LABEL: (&str, &str) = ("tallyman.dev/bench", "raw");
 
-/// Seconds until the last of `n` containers started, and until the last ended, by the engine's own times.
-pub fn up_and_down(lab: &Lab, n: usize) -> Result<(f64, f64)> {
+/// Starts and stops `n` containers.
+pub fn up_and_down(lab: &Lab, n: usize) -> Result<Seconds> {
     let socket = format!("unix://{}", lab.host(0).engine_socket().display());
     let label = format!("label={}={}", LABEL.0, LABEL.1);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -42,12 +44,16 @@ pub fn up_and_down(lab: &Lab, n: usize) -> Result<(f64, f64)> {
             engine.stop(&name, Duration::from_secs(2)).await
         })
         .await?;
-        let down = since(started, false)?;
+        let down = started
+            .elapsed()
+            .context("the clock went back")?
+            .as_secs_f64();
+        let ended = since(started, false)?;
         each(n, &engine, |engine, name| async move {
             engine.remove(&name).await
         })
         .await?;
-        Ok((up, down))
+        Ok(Seconds { up, ended, down })
     })
 }
 

@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{
-    Action, AssignedTask, Delivery, Due, Host, HostContext, Outcome, Parcel, Plan, Settings, TaskMachine, TaskRecord,
-    TaskUid, assignment::Door, perform,
+    Action, AssignedTask, Delivery, Due, Host, HostContext, Outcome, Parcel, Plan, Settings,
+    TaskMachine, TaskRecord, TaskUid, assignment::Door, perform,
 };
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{ContainerSummary, Engine, EngineError, Hint, Moment, Verb};
@@ -110,7 +110,10 @@ impl Agent {
     /// A host with an engine and no agent yet.
     pub fn new(name: &str, now: Timestamp) -> Result<Agent, String> {
         let parsed = Settings::parse(&BTreeMap::new()).map_err(|bad| format!("{bad:?}"))?;
-        let settings = Settings { cleanup_wait: CLEANUP_WAIT, ..parsed.settings };
+        let settings = Settings {
+            cleanup_wait: CLEANUP_WAIT,
+            ..parsed.settings
+        };
         Ok(Agent {
             name: name.to_owned(),
             engine: FakeEngine::new(name),
@@ -128,7 +131,9 @@ impl Agent {
 
     /// Kills the agent; its containers go on.
     pub fn kill(&mut self, shared: &mut Shared, why: &str) {
-        let Some(process) = self.process.take() else { return };
+        let Some(process) = self.process.take() else {
+            return;
+        };
         shared.note(&self.name, &format!("agent DIES: {why}"));
         // What was asked of the engine may be done all the same.
         for flight in process.in_flight {
@@ -161,11 +166,23 @@ impl Agent {
         if self.off {
             return now + SignedDuration::from_secs(3600);
         }
-        let engine = self.engine.next_event().and_then(|m| Timestamp::from_millisecond(m.millis()).ok());
-        let Some(p) = &self.process else { return self.start_at };
+        let engine = self
+            .engine
+            .next_event()
+            .and_then(|m| Timestamp::from_millisecond(m.millis()).ok());
+        let Some(p) = &self.process else {
+            return self.start_at;
+        };
         let flights = p.in_flight.iter().map(|f| f.at);
         let parcels = p.sending.iter().map(|(_, _, at)| *at);
-        flights.chain(parcels).chain(engine).chain(p.disk_plan_at).fold(p.work_at.min(p.list_at).min(p.lease_at).min(p.report_at), Timestamp::min)
+        flights
+            .chain(parcels)
+            .chain(engine)
+            .chain(p.disk_plan_at)
+            .fold(
+                p.work_at.min(p.list_at).min(p.lease_at).min(p.report_at),
+                Timestamp::min,
+            )
     }
 
     /// One round of the loop. Says whether it did anything.
@@ -180,7 +197,9 @@ impl Agent {
             }
             self.begin(shared);
         }
-        let Some(mut process) = self.process.take() else { return false };
+        let Some(mut process) = self.process.take() else {
+            return false;
+        };
         let before = self.deeds;
         let outcome = self.round(&mut process, shared);
         self.process = Some(process);
@@ -196,7 +215,10 @@ impl Agent {
         if self.reachable(shared) {
             cache.relist(&shared.server);
         }
-        let door = Door { namespace: "sim".to_owned(), stop_timeout: self.settings.stop_timeout };
+        let door = Door {
+            namespace: "sim".to_owned(),
+            stop_timeout: self.settings.stop_timeout,
+        };
         self.process = Some(Process {
             host: Host::new(door),
             cache,
@@ -234,8 +256,12 @@ impl Agent {
         self.deeds += 1;
         let here = self.crash.filter(|c| c.at == self.deeds);
         match here {
-            Some(CrashPoint { carried_out: false, .. }) => Err(Dead),
-            Some(CrashPoint { carried_out: true, .. }) => {
+            Some(CrashPoint {
+                carried_out: false, ..
+            }) => Err(Dead),
+            Some(CrashPoint {
+                carried_out: true, ..
+            }) => {
                 deed(self);
                 Err(Dead)
             }
@@ -279,8 +305,19 @@ impl Agent {
     }
 
     fn report(&mut self, p: &mut Process, shared: &mut Shared) {
-        let facts = HostFacts { agent_version: "0.1.0".to_owned(), address: None, boot_id: None };
-        let Ok(report) = register::report(&self.settings, &facts, &p.facts, p.host.applied_generation()) else { return };
+        let facts = HostFacts {
+            agent_version: "0.1.0".to_owned(),
+            address: None,
+            boot_id: None,
+        };
+        let Ok(report) = register::report(
+            &self.settings,
+            &facts,
+            &p.facts,
+            p.host.applied_generation(),
+        ) else {
+            return;
+        };
         let Some(at) = p.outbox.due(&report, shared.now) else {
             p.report_at = shared.now + SignedDuration::from_secs(600);
             return;
@@ -292,7 +329,12 @@ impl Agent {
         let reachable = self.reachable(shared);
         let must = Preconditions::default();
         let body = json!({ "host": host(&report) });
-        if reachable && shared.server.patch_status(Kind::ContainerInstance, &self.name, &body, &must).is_ok() {
+        if reachable
+            && shared
+                .server
+                .patch_status(Kind::ContainerInstance, &self.name, &body, &must)
+                .is_ok()
+        {
             p.outbox.sent(report, shared.now);
         } else {
             p.outbox.failed(7, shared.now);
@@ -345,7 +387,9 @@ impl Agent {
     }
 
     fn take_plan(&self, p: &mut Process, spec: &Value, live: bool, shared: &mut Shared) -> bool {
-        let Ok(plan) = Plan::from_json(spec) else { return false };
+        let Ok(plan) = Plan::from_json(spec) else {
+            return false;
+        };
         if let Some(saved) = p.saved_plan.take()
             && let Ok(saved) = Plan::from_json(&saved)
         {
@@ -370,8 +414,11 @@ impl Agent {
             }
         }
         let changed: BTreeSet<&TaskUid> = offer.assigned.iter().map(|t| &t.uid).collect();
-        let all: Vec<AssignedTask> =
-            p.host.assignment().map(|held| held.tasks.values().cloned().collect()).unwrap_or_default();
+        let all: Vec<AssignedTask> = p
+            .host
+            .assignment()
+            .map(|held| held.tasks.values().cloned().collect())
+            .unwrap_or_default();
         for task in all {
             match p.machines.get_mut(&task.uid) {
                 Some(machine) if changed.contains(&task.uid) => machine.assign(task),
@@ -389,7 +436,9 @@ impl Agent {
 
     fn look(&mut self, p: &mut Process, shared: &mut Shared) -> Result<(), Dead> {
         let now = shared.now;
-        let Some(instance) = p.host.container_instance_uid().map(str::to_owned) else { return Ok(()) };
+        let Some(instance) = p.host.container_instance_uid().map(str::to_owned) else {
+            return Ok(());
+        };
         let scope = (labels::CONTAINER_INSTANCE_UID, instance.as_str());
         if p.hints.is_none() && p.watch_at <= now {
             p.hints = Some(self.engine.watch(scope));
@@ -422,13 +471,23 @@ impl Agent {
         Ok(())
     }
 
-    fn take_list(&mut self, p: &mut Process, list: Vec<ContainerSummary>, shared: &mut Shared) -> Result<(), Dead> {
+    fn take_list(
+        &mut self,
+        p: &mut Process,
+        list: Vec<ContainerSummary>,
+        shared: &mut Shared,
+    ) -> Result<(), Dead> {
         p.list_at = shared.now + LIST_PERIOD;
         p.news = true;
         for (uid, machine) in &mut p.machines {
             machine.listed(&of_task(&list, uid));
         }
-        let ended: BTreeSet<TaskUid> = p.records.values().filter(|r| r.is_stopped()).map(|r| r.uid.clone()).collect();
+        let ended: BTreeSet<TaskUid> = p
+            .records
+            .values()
+            .filter(|r| r.is_stopped())
+            .map(|r| r.uid.clone())
+            .collect();
         let condemned = p.host.strays(&list, &ended, shared.now);
         p.listed = Some(list);
         begin_waiting(p);
@@ -438,7 +497,9 @@ impl Agent {
                 machine.condemn();
                 continue;
             }
-            shared.monitor.condemned(&shared.server, &stray.task, &stray.name);
+            shared
+                .monitor
+                .condemned(&shared.server, &stray.task, &stray.name);
             let name = stray.name.clone();
             self.deed(|agent| {
                 let gone = block_on(agent.engine.stop(&name, agent.settings.stop_timeout)).is_ok();
@@ -469,13 +530,20 @@ impl Agent {
                         shared.monitor.stopping(&shared.server, &self.name, machine);
                     }
                     let mut answer = None;
-                    outcome = self.deed(|agent| answer = Some(block_on(perform(&agent.engine, action))));
+                    outcome =
+                        self.deed(|agent| answer = Some(block_on(perform(&agent.engine, action))));
                     if let Some(answer) = answer {
                         if let Some(EngineError::PortTaken { message, .. }) = answer.error() {
                             shared.monitor.port_taken(&self.name, message);
                         }
-                        let error = answer.error().map(|e| format!(" -> {e}")).unwrap_or_default();
-                        shared.note(&self.name, &format!("{} {}{error}", action.verb(), target(p, uid)));
+                        let error = answer
+                            .error()
+                            .map(|e| format!(" -> {e}"))
+                            .unwrap_or_default();
+                        shared.note(
+                            &self.name,
+                            &format!("{} {}{error}", action.verb(), target(p, uid)),
+                        );
                         flight.flight = Flight::Done(answer);
                         flight.at = shared.now + soon(shared, 60);
                         p.in_flight.push(flight);
@@ -506,7 +574,9 @@ impl Agent {
         p.work_at = shared.now + SignedDuration::from_secs(600);
         let uids: Vec<TaskUid> = p.machines.keys().cloned().collect();
         for uid in uids {
-            let Some(machine) = p.machines.get_mut(&uid) else { continue };
+            let Some(machine) = p.machines.get_mut(&uid) else {
+                continue;
+            };
             let step = machine.step(&context, shared.now);
             if p.records.get(&uid) != Some(&step.record) {
                 p.records.insert(uid.clone(), step.record.clone());
@@ -516,7 +586,12 @@ impl Agent {
                 p.records.remove(&uid);
                 p.machines.remove(&uid);
                 // Planned again while it was ending.
-                if let Some(task) = p.host.assignment().and_then(|held| held.tasks.get(&uid)).cloned() {
+                if let Some(task) = p
+                    .host
+                    .assignment()
+                    .and_then(|held| held.tasks.get(&uid))
+                    .cloned()
+                {
                     p.waiting.insert(uid, task);
                     begin_waiting(p);
                 }
@@ -525,7 +600,12 @@ impl Agent {
             for action in step.actions {
                 machine.started(&action);
                 let at = shared.now + soon(shared, 300);
-                p.in_flight.push(InFlight { uid: uid.clone(), action, at, flight: Flight::Asked });
+                p.in_flight.push(InFlight {
+                    uid: uid.clone(),
+                    action,
+                    at,
+                    flight: Flight::Asked,
+                });
             }
             match machine.due(shared.now) {
                 Due::Nothing => {}
@@ -542,8 +622,9 @@ impl Agent {
     }
 
     fn deliver(&mut self, p: &mut Process, shared: &mut Shared) -> Result<(), Dead> {
-        let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut p.sending).into_iter().partition(|(_, _, at)| *at <= shared.now);
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut p.sending)
+            .into_iter()
+            .partition(|(_, _, at)| *at <= shared.now);
         p.sending = later;
         for (uid, parcel, _) in due {
             if parcel.ends && p.dirty {
@@ -563,7 +644,10 @@ impl Agent {
 
     fn flush(&mut self, p: &mut Process) -> Result<(), Dead> {
         p.dirty = false;
-        let disk = Disk { plan: p.plan.clone(), records: p.records.clone() };
+        let disk = Disk {
+            plan: p.plan.clone(),
+            records: p.records.clone(),
+        };
         self.deed(|agent| agent.disk = disk)
     }
 }
@@ -572,13 +656,26 @@ fn deliver(host: &str, parcel: &Parcel, reachable: bool, shared: &mut Shared) ->
     if !reachable {
         return Delivery::Failed("connection refused".to_owned());
     }
-    let must = Preconditions { uid: Some(parcel.uid.as_str()), resource_version: None };
-    let result = shared.server.patch_status(Kind::Task, &parcel.name, &parcel.body["status"], &must);
+    let must = Preconditions {
+        uid: Some(parcel.uid.as_str()),
+        resource_version: None,
+    };
+    let result =
+        shared
+            .server
+            .patch_status(Kind::Task, &parcel.name, &parcel.body["status"], &must);
     let status = parcel.last_status.as_str();
-    shared.note(host, &format!("reports {} {status}{}", parcel.name, match &result {
-        Ok(_) => String::new(),
-        Err(refusal) => format!(" -> {refusal:?}"),
-    }));
+    shared.note(
+        host,
+        &format!(
+            "reports {} {status}{}",
+            parcel.name,
+            match &result {
+                Ok(_) => String::new(),
+                Err(refusal) => format!(" -> {refusal:?}"),
+            }
+        ),
+    );
     match result {
         Ok(_) => Delivery::Accepted,
         Err(Refusal::NotFound | Refusal::Conflict | Refusal::AlreadyExists) => Delivery::Gone,
@@ -592,16 +689,25 @@ fn soon(shared: &mut Shared, most: u64) -> SignedDuration {
 }
 
 fn target(p: &Process, uid: &TaskUid) -> String {
-    p.machines.get(uid).map_or_else(|| uid.to_string(), |m| m.task().name.clone())
+    p.machines
+        .get(uid)
+        .map_or_else(|| uid.to_string(), |m| m.task().name.clone())
 }
 
 fn of_task(list: &[ContainerSummary], uid: &TaskUid) -> Vec<ContainerSummary> {
-    list.iter().filter(|c| c.labels.get(labels::CONTAINER_TASK_UID).map(String::as_str) == Some(uid.as_str())).cloned().collect()
+    list.iter()
+        .filter(|c| {
+            c.labels.get(labels::CONTAINER_TASK_UID).map(String::as_str) == Some(uid.as_str())
+        })
+        .cloned()
+        .collect()
 }
 
 /// Tasks that waited for a list begin; so does what else is remembered.
 fn begin_waiting(p: &mut Process) {
-    let Some(listed) = p.listed.clone() else { return };
+    let Some(listed) = p.listed.clone() else {
+        return;
+    };
     let mut begin: Vec<(AssignedTask, Option<TaskRecord>)> = Vec::new();
     for (uid, task) in std::mem::take(&mut p.waiting) {
         begin.push((task, p.saved.remove(&uid)));

@@ -75,33 +75,63 @@ impl Monitor {
 
     /// S3, after a create.
     pub(crate) fn task_created(&mut self, server: &Server, cache: &Cache, task: &Task) {
-        let Some(owner) = task.metadata.owner_references.iter().flatten().next() else { return };
+        let Some(owner) = task.metadata.owner_references.iter().flatten().next() else {
+            return;
+        };
         let held = server
             .all(Kind::Task)
             .filter(|(_, t)| t["metadata"]["ownerReferences"][0]["uid"] == owner.uid.as_str())
             .filter(|(_, t)| t["status"]["lastStatus"] != "STOPPED")
             .count();
-        let bounds = [seen_bounds(cache, &owner.name), true_bounds(server, &owner.name)];
-        let allowed = bounds.iter().flatten().map(|b| b.upper.max(b.desired)).max().unwrap_or(0);
+        let bounds = [
+            seen_bounds(cache, &owner.name),
+            true_bounds(server, &owner.name),
+        ];
+        let allowed = bounds
+            .iter()
+            .flatten()
+            .map(|b| b.upper.max(b.desired))
+            .max()
+            .unwrap_or(0);
         if i64::try_from(held).unwrap_or(i64::MAX) > allowed {
             let name = task.metadata.name.as_deref().unwrap_or_default();
-            self.broken("S3", format!("with {name} service {} has {held} tasks; {allowed} are allowed", owner.name));
+            self.broken(
+                "S3",
+                format!(
+                    "with {name} service {} has {held} tasks; {allowed} are allowed",
+                    owner.name
+                ),
+            );
         }
     }
 
     /// S4, before a stop.
-    pub(crate) fn before_stop(&mut self, server: &Server, cache: &Cache, name: &str, now: Timestamp) {
+    pub(crate) fn before_stop(
+        &mut self,
+        server: &Server,
+        cache: &Cache,
+        name: &str,
+        now: Timestamp,
+    ) {
         self.stop = None;
-        let Some(task) = server.get(Kind::Task, name) else { return };
-        let Some(service) = task["metadata"]["labels"][labels::SERVICE].as_str() else { return };
-        let deleting = server.get(Kind::Service, service).is_none_or(|s| !s["metadata"]["deletionTimestamp"].is_null());
+        let Some(task) = server.get(Kind::Task, name) else {
+            return;
+        };
+        let Some(service) = task["metadata"]["labels"][labels::SERVICE].as_str() else {
+            return;
+        };
+        let deleting = server
+            .get(Kind::Service, service)
+            .is_none_or(|s| !s["metadata"]["deletionTimestamp"].is_null());
         if deleting || self.faults {
             return;
         }
         let bounds = [seen_bounds(cache, service), true_bounds(server, service)];
         let healthy = server
             .all(Kind::Task)
-            .filter(|(_, t)| t["metadata"]["labels"][labels::SERVICE] == service && healthy(server, t, now))
+            .filter(|(_, t)| {
+                t["metadata"]["labels"][labels::SERVICE] == service && healthy(server, t, now)
+            })
             .count();
         self.stop = Some(Stop {
             task: name.to_owned(),
@@ -118,8 +148,16 @@ impl Monitor {
             && stop.counts
             && i64::try_from(stop.healthy).unwrap_or(i64::MAX) - 1 < stop.least
         {
-            let Stop { task, healthy, least, .. } = stop;
-            self.broken("S4", format!("{task} was stopped while {healthy} were healthy and {least} must be"));
+            let Stop {
+                task,
+                healthy,
+                least,
+                ..
+            } = stop;
+            self.broken(
+                "S4",
+                format!("{task} was stopped while {healthy} were healthy and {least} must be"),
+            );
         }
     }
 
@@ -127,25 +165,43 @@ impl Monitor {
     pub(crate) fn stopping(&mut self, server: &Server, host: &str, machine: &TaskMachine) {
         let record = machine.record();
         let by_itself = record.stop.as_ref().is_some_and(|s| {
-            matches!(s.code, Some(StopCode::EssentialContainerExited | StopCode::TaskFailedToStart))
+            matches!(
+                s.code,
+                Some(StopCode::EssentialContainerExited | StopCode::TaskFailedToStart)
+            )
         });
         let unknown = record.condemned && !wanted_by_anyone(server, &machine.task().uid);
         let task = server.get(Kind::Task, &machine.task().name);
-        let wanted = task.filter(|t| t["metadata"]["uid"] == machine.task().uid.as_str()).is_none_or(|t| {
-            t["spec"]["desiredStatus"] == "STOPPED"
-                || !t["metadata"]["deletionTimestamp"].is_null()
-                || t["status"]["lastStatus"] == "STOPPED"
-        });
-        let entry = matches!(machine.task().desired, tallyman_agent_core::Desired::Stop { .. });
+        let wanted = task
+            .filter(|t| t["metadata"]["uid"] == machine.task().uid.as_str())
+            .is_none_or(|t| {
+                t["spec"]["desiredStatus"] == "STOPPED"
+                    || !t["metadata"]["deletionTimestamp"].is_null()
+                    || t["status"]["lastStatus"] == "STOPPED"
+            });
+        let entry = matches!(
+            machine.task().desired,
+            tallyman_agent_core::Desired::Stop { .. }
+        );
         if !(by_itself || unknown || (wanted && entry)) {
-            self.broken("S10", format!("{host} stops {} for no reason: {:?}", machine.task().name, record.stop));
+            self.broken(
+                "S10",
+                format!(
+                    "{host} stops {} for no reason: {:?}",
+                    machine.task().name,
+                    record.stop
+                ),
+            );
         }
     }
 
     /// S10: the agent stops a container that no plan knows.
     pub(crate) fn condemned(&mut self, server: &Server, task: &TaskUid, container: &str) {
         if wanted_by_anyone(server, task) {
-            self.broken("S10", format!("container {container} was condemned and its Task is to run"));
+            self.broken(
+                "S10",
+                format!("container {container} was condemned and its Task is to run"),
+            );
         }
     }
 
@@ -177,13 +233,22 @@ impl Monitor {
 
     fn statuses(&mut self, server: &Server) {
         for (name, task) in server.all(Kind::Task) {
-            let uid = task["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-            let now: LastStatus = serde_json::from_value(task["status"]["lastStatus"].clone()).unwrap_or_default();
+            let uid = task["metadata"]["uid"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            let now: LastStatus =
+                serde_json::from_value(task["status"]["lastStatus"].clone()).unwrap_or_default();
             let before = self.last.insert(uid, now).unwrap_or_default();
             if before == LastStatus::Stopped && now != before {
-                self.found.push(format!("S7: {name} was STOPPED and is {}", now.as_str()));
+                self.found
+                    .push(format!("S7: {name} was STOPPED and is {}", now.as_str()));
             } else if now < before {
-                self.found.push(format!("S5: {name} went back from {} to {}", before.as_str(), now.as_str()));
+                self.found.push(format!(
+                    "S5: {name} went back from {} to {}",
+                    before.as_str(),
+                    now.as_str()
+                ));
             }
         }
     }
@@ -194,26 +259,44 @@ impl Monitor {
             let mut memory = 0;
             for container in agent.engine.containers() {
                 let label = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
-                let (task, name) = (label(labels::CONTAINER_TASK_UID), label(labels::ecs::CONTAINER_NAME));
+                let (task, name) = (
+                    label(labels::CONTAINER_TASK_UID),
+                    label(labels::ecs::CONTAINER_NAME),
+                );
                 if !seen.insert((task.clone(), name.clone())) {
-                    self.found.push(format!("S6: container {name} of {task} is there twice ({})", container.name));
+                    self.found.push(format!(
+                        "S6: container {name} of {task} is there twice ({})",
+                        container.name
+                    ));
                 }
                 if container.phase.is_alive() {
-                    let limit = agent.engine.spec(&container.name).and_then(|s| s.memory_bytes).unwrap_or(0);
+                    let limit = agent
+                        .engine
+                        .spec(&container.name)
+                        .and_then(|s| s.memory_bytes)
+                        .unwrap_or(0);
                     memory += limit / (1024 * 1024);
                 }
-                let started = agent.engine.peek(&container.name).and_then(|c| c.started_at);
+                let started = agent
+                    .engine
+                    .peek(&container.name)
+                    .and_then(|c| c.started_at);
                 if let Some(at) = started {
                     let first = *self.started.entry(container.id.clone()).or_insert(at);
                     if first != at {
-                        self.found.push(format!("S6: {} was started twice", container.name));
+                        self.found
+                            .push(format!("S6: {} was started twice", container.name));
                     }
                 }
             }
             let host = server.get(Kind::ContainerInstance, &agent.name);
-            let registered = host.and_then(|h| h["status"]["host"]["registeredResources"]["memory"].as_i64());
+            let registered =
+                host.and_then(|h| h["status"]["host"]["registeredResources"]["memory"].as_i64());
             if registered.is_some_and(|r| r > 0 && memory > r) && !self.two_leaders {
-                self.broken("S1", format!("{} runs {memory} MiB of {registered:?}", agent.name));
+                self.broken(
+                    "S1",
+                    format!("{} runs {memory} MiB of {registered:?}", agent.name),
+                );
             }
         }
     }
@@ -221,7 +304,9 @@ impl Monitor {
 
 fn wanted_by_anyone(server: &Server, task: &TaskUid) -> bool {
     let mut all = server.all(Kind::Task);
-    all.any(|(_, t)| t["metadata"]["uid"] == task.as_str() && t["status"]["lastStatus"] != "STOPPED")
+    all.any(|(_, t)| {
+        t["metadata"]["uid"] == task.as_str() && t["status"]["lastStatus"] != "STOPPED"
+    })
 }
 
 fn true_bounds(server: &Server, service: &str) -> Option<Bounds> {
@@ -243,20 +328,33 @@ fn bounds(service: &tallyman_crds::Service) -> Bounds {
     let d = service.spec.deployment_configuration.as_ref();
     let minimum = d.and_then(|d| d.minimum_healthy_percent).unwrap_or(100);
     let maximum = d.and_then(|d| d.maximum_percent).unwrap_or(200);
-    Bounds::new(i64::from(service.spec.desired_count.unwrap_or(1)), i64::from(minimum), i64::from(maximum))
+    Bounds::new(
+        i64::from(service.spec.desired_count.unwrap_or(1)),
+        i64::from(minimum),
+        i64::from(maximum),
+    )
 }
 
 fn healthy(server: &Server, task: &Value, now: Timestamp) -> bool {
-    let gone = task["spec"]["desiredStatus"] == "STOPPED" || !task["metadata"]["deletionTimestamp"].is_null();
+    let gone = task["spec"]["desiredStatus"] == "STOPPED"
+        || !task["metadata"]["deletionTimestamp"].is_null();
     if gone || task["status"]["lastStatus"] != "RUNNING" {
         return false;
     }
-    let revision = task["metadata"]["labels"][labels::REVISION].as_str().unwrap_or_default();
-    let containers = server.get(Kind::TaskDefinitionRevision, revision).map(|r| &r["spec"]["definition"]["containerDefinitions"]);
-    let checked = containers.and_then(Value::as_array).is_some_and(|c| c.iter().any(|c| !c["healthCheck"].is_null()));
+    let revision = task["metadata"]["labels"][labels::REVISION]
+        .as_str()
+        .unwrap_or_default();
+    let containers = server
+        .get(Kind::TaskDefinitionRevision, revision)
+        .map(|r| &r["spec"]["definition"]["containerDefinitions"]);
+    let checked = containers
+        .and_then(Value::as_array)
+        .is_some_and(|c| c.iter().any(|c| !c["healthCheck"].is_null()));
     if checked {
         return task["status"]["healthStatus"] == "HEALTHY";
     }
-    let started = task["status"]["startedAt"].as_str().and_then(|t| t.parse::<Timestamp>().ok());
+    let started = task["status"]["startedAt"]
+        .as_str()
+        .and_then(|t| t.parse::<Timestamp>().ok());
     started.is_some_and(|at| now.duration_since(at) >= HEALTHY_AFTER)
 }

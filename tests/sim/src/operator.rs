@@ -8,7 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tallyman_crds::HostPlan;
 use tallyman_operator_core::liveness::LeaseObserver;
-use tallyman_operator_core::{Action, Kind, Objects, Plan, Publication, Settings, Target, World, families, invariants, plan, world};
+use tallyman_operator_core::{
+    Action, Kind, Objects, Plan, Publication, Settings, Target, World, families, invariants, plan,
+    world,
+};
 
 use crate::api::{Cache, KINDS, Preconditions, Refusal};
 use crate::sim::Shared;
@@ -117,7 +120,11 @@ impl Operator {
             self.dead = true;
             return true;
         }
-        if !shared.server.down && self.cache.receive(&shared.server, shared.lag, &mut shared.rng) {
+        if !shared.server.down
+            && self
+                .cache
+                .receive(&shared.server, shared.lag, &mut shared.rng)
+        {
             self.next = self.next.min(self.earliest.max(shared.now));
         }
         if self.next > shared.now {
@@ -131,7 +138,12 @@ impl Operator {
     fn begin(&mut self, shared: &mut Shared) {
         let now = shared.now;
         let caught_up = self.caught_up(shared);
-        if !caught_up && self.written.values().any(|(_, _, at)| now.duration_since(*at) < CATCH_UP) {
+        if !caught_up
+            && self
+                .written
+                .values()
+                .any(|(_, _, at)| now.duration_since(*at) < CATCH_UP)
+        {
             self.next = now + CATCH_UP / 10;
             return;
         }
@@ -148,8 +160,10 @@ impl Operator {
             self.acted |= !plan.actions.is_empty();
             // They go out concurrently: any order must do. Only the starts of tasks begin in order, so that a leader
             // that hangs among them leaves the next numbers, and no gaps, to its successor, whose names then collide.
-            let (starts, mut others): (Vec<_>, Vec<_>) =
-                plan.actions.into_iter().partition(|a| matches!(a, Action::CreateTask(_)));
+            let (starts, mut others): (Vec<_>, Vec<_>) = plan
+                .actions
+                .into_iter()
+                .partition(|a| matches!(a, Action::CreateTask(_)));
             shared.rng.shuffle(&mut others);
             plan.actions = others;
             let mut at = 0;
@@ -158,11 +172,13 @@ impl Operator {
                 plan.actions.insert(at, start);
                 at += 1;
             }
-            self.queue.extend(plan.actions.into_iter().map(|a| Write::Act(Box::new(a))));
+            self.queue
+                .extend(plan.actions.into_iter().map(|a| Write::Act(Box::new(a))));
             publications.extend(plan.publications);
         }
         shared.rng.shuffle(&mut publications);
-        self.queue.extend(publications.into_iter().map(Write::Publish));
+        self.queue
+            .extend(publications.into_iter().map(Write::Publish));
         self.finish(now);
     }
 
@@ -180,7 +196,9 @@ impl Operator {
             let world = World::gather(objects, NAMESPACE, &cluster, &self.settings, self.epoch);
             let plan = plan(&world, shared.now);
             for broken in invariants::check_plan(&world, &plan, shared.now) {
-                shared.monitor.broken(broken.id, format!("{}: {}", self.name, broken.message));
+                shared
+                    .monitor
+                    .broken(broken.id, format!("{}: {}", self.name, broken.message));
             }
             plans.push(plan);
         }
@@ -191,12 +209,20 @@ impl Operator {
     fn caught_up(&mut self, shared: &Shared) -> bool {
         let cache = &self.cache;
         self.written.retain(|(kind, name), (version, uid, at)| {
-            if cache.version(*kind, name).is_some_and(|seen| seen >= *version) {
+            if cache
+                .version(*kind, name)
+                .is_some_and(|seen| seen >= *version)
+            {
                 return false;
             }
             let late = shared.now.duration_since(*at) >= CATCH_UP;
             // A live read, as of anything that is not seen for long.
-            let there = || shared.server.get(*kind, name).is_some_and(|v| v["metadata"]["uid"] == uid.as_str());
+            let there = || {
+                shared
+                    .server
+                    .get(*kind, name)
+                    .is_some_and(|v| v["metadata"]["uid"] == uid.as_str())
+            };
             !late || there()
         });
         self.written.is_empty()
@@ -206,10 +232,19 @@ impl Operator {
         let mut objects = self.cache.gather();
         let clock = Duration::try_from(shared.now.duration_since(self.born)).unwrap_or_default();
         if !shared.server.down {
-            let leases: Vec<(String, String)> =
-                shared.server.leases().iter().map(|(h, v)| (h.clone(), v.to_string())).collect();
+            let leases: Vec<(String, String)> = shared
+                .server
+                .leases()
+                .iter()
+                .map(|(h, v)| (h.clone(), v.to_string()))
+                .collect();
             let leases = leases.iter().map(|(h, v)| (h.as_str(), v.as_str()));
-            self.observer.observe(leases, clock, self.settings.agent_grace, self.settings.brake_percent);
+            self.observer.observe(
+                leases,
+                clock,
+                self.settings.agent_grace,
+                self.settings.brake_percent,
+            );
         }
         objects.lease_age = self.observer.ages(clock);
         objects
@@ -243,7 +278,10 @@ impl Operator {
 
     fn die(&mut self, shared: &mut Shared, write: &Write) {
         self.dead = true;
-        shared.note(&self.name, &format!("DIES at write {}: {}", self.writes, label(write)));
+        shared.note(
+            &self.name,
+            &format!("DIES at write {}: {}", self.writes, label(write)),
+        );
     }
 
     fn write(&mut self, write: Write, shared: &mut Shared) {
@@ -251,8 +289,14 @@ impl Operator {
         let (kind, name, result) = match write {
             Write::Act(action) => self.act(*action, shared),
             Write::Publish(p) => {
-                let must = Preconditions { uid: Some(&p.target.uid), resource_version: None };
-                let result = shared.server.patch_status(p.target.kind, &p.target.name, &p.patch, &must);
+                let must = Preconditions {
+                    uid: Some(&p.target.uid),
+                    resource_version: None,
+                };
+                let result =
+                    shared
+                        .server
+                        .patch_status(p.target.kind, &p.target.name, &p.patch, &must);
                 (p.target.kind, p.target.name, result.map(Some))
             }
         };
@@ -263,19 +307,30 @@ impl Operator {
         shared.note(&self.name, &format!("{text}{fate}"));
         match result {
             Ok(Some(version)) => {
-                let uid = shared.server.get(kind, &name).and_then(|v| v["metadata"]["uid"].as_str()).unwrap_or_default();
-                self.written.insert((kind, name), (version, uid.to_owned(), shared.now));
+                let uid = shared
+                    .server
+                    .get(kind, &name)
+                    .and_then(|v| v["metadata"]["uid"].as_str())
+                    .unwrap_or_default();
+                self.written
+                    .insert((kind, name), (version, uid.to_owned(), shared.now));
             }
             Ok(None) | Err(Refusal::AlreadyExists | Refusal::Conflict | Refusal::NotFound) => {}
             Err(Refusal::Away) => self.failed = true,
             Err(Refusal::Invalid(why)) => {
                 self.failed = true;
-                shared.monitor.refused(&self.name, self.deposed || shared.leaders > 1, &text, &why);
+                shared
+                    .monitor
+                    .refused(&self.name, self.deposed || shared.leaders > 1, &text, &why);
             }
         }
     }
 
-    fn act(&self, action: Action, shared: &mut Shared) -> (Kind, String, Result<Option<u64>, Refusal>) {
+    fn act(
+        &self,
+        action: Action,
+        shared: &mut Shared,
+    ) -> (Kind, String, Result<Option<u64>, Refusal>) {
         let now = shared.now;
         let exact = |t: &Target| (t.uid.clone(), t.resource_version.clone());
         match action {
@@ -290,31 +345,60 @@ impl Operator {
             }
             Action::StopTask { task, code, reason } => {
                 let (uid, version) = exact(&task);
-                let must = Preconditions { uid: Some(&uid), resource_version: Some(&version) };
+                let must = Preconditions {
+                    uid: Some(&uid),
+                    resource_version: Some(&version),
+                };
                 let patch = json!({ "spec": { "desiredStatus": "STOPPED", "stopCode": code, "stoppedReason": reason } });
-                shared.monitor.before_stop(&shared.server, &self.cache, &task.name, now);
+                shared
+                    .monitor
+                    .before_stop(&shared.server, &self.cache, &task.name, now);
                 let result = shared.server.patch(task.kind, &task.name, &patch, &must);
                 shared.monitor.after_stop(result.is_ok());
                 (task.kind, task.name, result.map(Some))
             }
             Action::WriteTaskStatus { task, patch } => {
                 let (uid, version) = exact(&task);
-                let must = Preconditions { uid: Some(&uid), resource_version: Some(&version) };
-                let result = shared.server.patch_status(task.kind, &task.name, &patch, &must);
+                let must = Preconditions {
+                    uid: Some(&uid),
+                    resource_version: Some(&version),
+                };
+                let result = shared
+                    .server
+                    .patch_status(task.kind, &task.name, &patch, &must);
                 (task.kind, task.name, result.map(Some))
             }
             Action::Delete(t) => {
                 let (uid, version) = exact(&t);
-                let must = Preconditions { uid: Some(&uid), resource_version: Some(&version) };
+                let must = Preconditions {
+                    uid: Some(&uid),
+                    resource_version: Some(&version),
+                };
                 let result = shared.server.delete(t.kind, &t.name, &must, now);
                 (t.kind, t.name, result.map(|_| None))
             }
-            Action::AddFinalizer { target: t, finalizer, label } => {
-                let result = shared.server.finalize(t.kind, &t.name, &t.uid, finalizer, true, label.as_ref());
+            Action::AddFinalizer {
+                target: t,
+                finalizer,
+                label,
+            } => {
+                let result = shared.server.finalize(
+                    t.kind,
+                    &t.name,
+                    &t.uid,
+                    finalizer,
+                    true,
+                    label.as_ref(),
+                );
                 (t.kind, t.name, result.map(Some))
             }
-            Action::RemoveFinalizer { target: t, finalizer } => {
-                let result = shared.server.finalize(t.kind, &t.name, &t.uid, finalizer, false, None);
+            Action::RemoveFinalizer {
+                target: t,
+                finalizer,
+            } => {
+                let result = shared
+                    .server
+                    .finalize(t.kind, &t.name, &t.uid, finalizer, false, None);
                 (t.kind, t.name, result.map(|_| None))
             }
             Action::PrepareHost { instance, plan } => {
@@ -326,18 +410,35 @@ impl Operator {
                 }]);
                 create(shared, Kind::HostPlan, value)
             }
-            Action::WriteHostPlan { plan, patch, spec: _ } => {
+            Action::WriteHostPlan {
+                plan,
+                patch,
+                spec: _,
+            } => {
                 let (uid, version) = exact(&plan);
-                let must = Preconditions { uid: Some(&uid), resource_version: Some(&version) };
-                let result = shared.server.patch(plan.kind, &plan.name, &json!({ "spec": patch }), &must);
+                let must = Preconditions {
+                    uid: Some(&uid),
+                    resource_version: Some(&version),
+                };
+                let result =
+                    shared
+                        .server
+                        .patch(plan.kind, &plan.name, &json!({ "spec": patch }), &must);
                 (plan.kind, plan.name, result.map(Some))
             }
         }
     }
 }
 
-fn create(shared: &mut Shared, kind: Kind, value: Value) -> (Kind, String, Result<Option<u64>, Refusal>) {
-    let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+fn create(
+    shared: &mut Shared,
+    kind: Kind,
+    value: Value,
+) -> (Kind, String, Result<Option<u64>, Refusal>) {
+    let name = value["metadata"]["name"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let now = shared.now;
     let result = shared.server.create(kind, value, now);
     (kind, name, result.map(Some))
@@ -348,8 +449,13 @@ fn label(write: &Write) -> String {
     match write {
         Write::Publish(p) => format!("publishes {} {}", p.target.kind.as_str(), p.target.name),
         Write::Act(action) => match &**action {
-            Action::CreateCluster(o) => format!("creates Cluster {}", o.metadata.name.as_deref().unwrap_or("")),
-            Action::CreateRevision(o) => format!("mints {}", o.metadata.name.as_deref().unwrap_or("")),
+            Action::CreateCluster(o) => format!(
+                "creates Cluster {}",
+                o.metadata.name.as_deref().unwrap_or("")
+            ),
+            Action::CreateRevision(o) => {
+                format!("mints {}", o.metadata.name.as_deref().unwrap_or(""))
+            }
             Action::CreateTask(o) => format!(
                 "creates {} on {} at {}",
                 o.metadata.name.as_deref().unwrap_or(""),
@@ -358,16 +464,38 @@ fn label(write: &Write) -> String {
             ),
             Action::StopTask { task, reason, .. } => format!("stops {}: {reason}", task.name),
             Action::WriteTaskStatus { task, patch } => {
-                format!("writes status of {}: {} {}", task.name, patch["lastStatus"], patch["stoppedReason"])
+                format!(
+                    "writes status of {}: {} {}",
+                    task.name, patch["lastStatus"], patch["stoppedReason"]
+                )
             }
             Action::Delete(t) => format!("deletes {} {}", t.kind.as_str(), t.name),
-            Action::AddFinalizer { target, .. } => format!("fences {} {}", target.kind.as_str(), target.name),
-            Action::RemoveFinalizer { target, .. } => format!("releases {} {}", target.kind.as_str(), target.name),
+            Action::AddFinalizer { target, .. } => {
+                format!("fences {} {}", target.kind.as_str(), target.name)
+            }
+            Action::RemoveFinalizer { target, .. } => {
+                format!("releases {} {}", target.kind.as_str(), target.name)
+            }
             Action::PrepareHost { instance, .. } => format!("prepares host {}", instance.name),
             Action::WriteHostPlan { plan, spec, .. } => {
-                let tasks: Vec<String> =
-                    spec.tasks.iter().map(|t| format!("{}:{:?}{}", t.name, t.desired_status, if t.remove { "!" } else { "" })).collect();
-                format!("writes plan {} of {}: {}", spec.generation, plan.name, tasks.join(" "))
+                let tasks: Vec<String> = spec
+                    .tasks
+                    .iter()
+                    .map(|t| {
+                        format!(
+                            "{}:{:?}{}",
+                            t.name,
+                            t.desired_status,
+                            if t.remove { "!" } else { "" }
+                        )
+                    })
+                    .collect();
+                format!(
+                    "writes plan {} of {}: {}",
+                    spec.generation,
+                    plan.name,
+                    tasks.join(" ")
+                )
             }
         },
     }

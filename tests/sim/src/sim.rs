@@ -128,16 +128,26 @@ impl Sim {
             SignedDuration::try_from(pause).unwrap_or(SignedDuration::from_millis(100))
         } else {
             let until = soonest.duration_since(self.shared.now);
-            until.clamp(SignedDuration::from_millis(50), SignedDuration::from_secs(5))
+            until.clamp(
+                SignedDuration::from_millis(50),
+                SignedDuration::from_secs(5),
+            )
         };
         self.shared.now += wait;
     }
 
     fn soonest(&self) -> Timestamp {
-        let operators = self.operators.iter().filter(|o| !o.paused).map(Operator::due);
+        let operators = self
+            .operators
+            .iter()
+            .filter(|o| !o.paused)
+            .map(Operator::due);
         let agents = self.agents.iter().map(|a| a.due(self.shared.now));
         let far = self.shared.now + SignedDuration::from_secs(5);
-        operators.chain(agents).chain(self.next_leader_at).fold(far, Timestamp::min)
+        operators
+            .chain(agents)
+            .chain(self.next_leader_at)
+            .fold(far, Timestamp::min)
     }
 
     /// A leader takes over when there is none.
@@ -158,7 +168,8 @@ impl Sim {
         let led = self.operators.last().is_some_and(|o| o.dead);
         self.operators.retain(|o| !o.dead);
         if led {
-            self.next_leader_at.get_or_insert(self.shared.now + TAKE_OVER);
+            self.next_leader_at
+                .get_or_insert(self.shared.now + TAKE_OVER);
         }
     }
 
@@ -193,7 +204,9 @@ impl Sim {
         let end = self.shared.now + SignedDuration::from_secs(seconds);
         while !condition(self) {
             if self.shared.now >= end {
-                self.fail(&format!("S9: within {seconds} s it never came true that {what}"));
+                self.fail(&format!(
+                    "S9: within {seconds} s it never came true that {what}"
+                ));
             }
             self.step();
         }
@@ -202,7 +215,9 @@ impl Sim {
     // --- the end ---
 
     fn check(&mut self) {
-        self.shared.monitor.check(&self.shared.server, &self.agents, &self.settings);
+        self.shared
+            .monitor
+            .check(&self.shared.server, &self.agents, &self.settings);
         if let Some(broken) = self.shared.monitor.verdict() {
             let broken = broken.to_owned();
             self.fail(&broken);
@@ -239,47 +254,85 @@ impl Sim {
 
     fn quiet(&self) -> bool {
         self.shared.server.all(Kind::Task).all(|(_, t)| {
-            let settled = t["status"]["lastStatus"] == "RUNNING" || t["status"]["lastStatus"] == "STOPPED";
+            let settled =
+                t["status"]["lastStatus"] == "RUNNING" || t["status"]["lastStatus"] == "STOPPED";
             settled && t["metadata"]["deletionTimestamp"].is_null()
         })
     }
 
     fn at_rest(&mut self) {
         let mut objects = self.shared.server.gather();
-        for (host, _) in self.shared.server.leases() {
-            objects.lease_age.insert(host.clone(), std::time::Duration::ZERO);
+        for host in self.shared.server.leases().keys() {
+            objects
+                .lease_age
+                .insert(host.clone(), std::time::Duration::ZERO);
         }
         let world = World::gather(&objects, NAMESPACE, "default", &self.settings, self.epoch);
-        for plan in [families::plan(&objects, NAMESPACE, self.shared.now), plan(&world, self.shared.now)] {
+        for plan in [
+            families::plan(&objects, NAMESPACE, self.shared.now),
+            plan(&world, self.shared.now),
+        ] {
             if !plan.actions.is_empty() || !plan.publications.is_empty() {
-                self.fail(&format!("S8: at rest there is still to do {:?} and to say {:?}", plan.actions, plan.publications));
+                self.fail(&format!(
+                    "S8: at rest there is still to do {:?} and to say {:?}",
+                    plan.actions, plan.publications
+                ));
             }
         }
-        let mut running: Vec<String> = self.tasks(|t| t.status.as_ref().is_some_and(|s| s.last_status == LastStatus::Running));
+        let mut running: Vec<String> = self.tasks(|t| {
+            t.status
+                .as_ref()
+                .is_some_and(|s| s.last_status == LastStatus::Running)
+        });
         let mut alive: Vec<String> = Vec::new();
         for agent in &self.agents {
-            for container in agent.engine.containers().iter().filter(|c| c.phase.is_alive()) {
-                alive.push(container.labels.get(tallyman_crds::labels::CONTAINER_TASK).cloned().unwrap_or_default());
+            for container in agent
+                .engine
+                .containers()
+                .iter()
+                .filter(|c| c.phase.is_alive())
+            {
+                alive.push(
+                    container
+                        .labels
+                        .get(tallyman_crds::labels::CONTAINER_TASK)
+                        .cloned()
+                        .unwrap_or_default(),
+                );
             }
         }
         running.sort();
         alive.sort();
         alive.dedup();
         if running != alive {
-            self.fail(&format!("S9: RUNNING are {running:?}, and alive are the containers of {alive:?}"));
+            self.fail(&format!(
+                "S9: RUNNING are {running:?}, and alive are the containers of {alive:?}"
+            ));
         }
     }
 
     /// Names of the tasks for which `pick` holds.
     pub fn tasks(&self, pick: impl Fn(&tallyman_crds::Task) -> bool) -> Vec<String> {
         let all = self.shared.server.typed(Kind::Task);
-        let tasks = all.iter().filter_map(|o| if let Object::Task(t) = o { Some(t) } else { None });
-        tasks.filter(|t| pick(t)).filter_map(|t| t.metadata.name.clone()).collect()
+        let tasks = all.iter().filter_map(|o| {
+            if let Object::Task(t) = o {
+                Some(t)
+            } else {
+                None
+            }
+        });
+        tasks
+            .filter(|t| pick(t))
+            .filter_map(|t| t.metadata.name.clone())
+            .collect()
     }
 
     /// Containers on all engines, dead ones too.
     pub fn containers(&self) -> usize {
-        self.agents.iter().map(|a| a.engine.containers().len()).sum()
+        self.agents
+            .iter()
+            .map(|a| a.engine.containers().len())
+            .sum()
     }
 
     /// Ends the story with a report of how to see it again.
@@ -303,7 +356,12 @@ impl Sim {
             .shared
             .server
             .all(Kind::Service)
-            .map(|(n, s)| format!("{n}: {} ({})", s["status"]["message"], s["status"]["conditions"][0]["reason"]))
+            .map(|(n, s)| {
+                format!(
+                    "{n}: {} ({})",
+                    s["status"]["message"], s["status"]["conditions"][0]["reason"]
+                )
+            })
             .collect();
         lines.join("\n  ")
     }
@@ -319,7 +377,9 @@ pub fn story(name: &str, seeds: u64, hosts: usize, tell: impl Fn(&mut Sim)) {
         tell(&mut Sim::new(name, seed, hosts));
         return;
     }
-    let seeds = option("TALLYMAN_SIM_SEEDS").and_then(|s| s.parse().ok()).unwrap_or(seeds);
+    let seeds = option("TALLYMAN_SIM_SEEDS")
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(seeds);
     for seed in 1..=seeds {
         tell(&mut Sim::new(name, seed, hosts));
     }

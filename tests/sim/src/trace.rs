@@ -17,7 +17,10 @@ pub struct Trace {
 impl Trace {
     /// Nothing has happened yet.
     pub fn new(loud: bool) -> Trace {
-        Trace { lines: VecDeque::new(), loud }
+        Trace {
+            lines: VecDeque::new(),
+            loud,
+        }
     }
 
     /// Notes what `who` did.
@@ -34,6 +37,10 @@ impl Trace {
 
     /// The lines, oldest first.
     pub fn text(&self) -> String {
-        self.lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n  ")
+        self.lines
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join("\n  ")
     }
 }

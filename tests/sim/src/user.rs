@@ -15,7 +15,8 @@ pub fn definition(image: &str) -> Value {
 /// The same, published on a fixed port of the host.
 pub fn on_port(image: &str, port: u16) -> Value {
     let mut spec = definition(image);
-    spec["containerDefinitions"][0]["portMappings"] = json!([{ "containerPort": 80, "hostPort": port }]);
+    spec["containerDefinitions"][0]["portMappings"] =
+        json!([{ "containerPort": 80, "hostPort": port }]);
     spec
 }
 
@@ -46,9 +47,15 @@ impl Sim {
 
     fn apply(&mut self, kind: Kind, name: &str, spec: &Value) {
         let now = self.shared.now;
-        self.shared.note("user", &format!("applies {} {name}", kind.as_str()));
+        self.shared
+            .note("user", &format!("applies {} {name}", kind.as_str()));
         let written = if self.shared.server.get(kind, name).is_some() {
-            self.shared.server.patch(kind, name, &json!({ "spec": spec }), &Preconditions::default())
+            self.shared.server.patch(
+                kind,
+                name,
+                &json!({ "spec": spec }),
+                &Preconditions::default(),
+            )
         } else {
             let mut value = json!({ "metadata": { "name": name }, "spec": {} });
             crate::api::merge(&mut value["spec"], spec);
@@ -103,7 +110,11 @@ impl Sim {
 
     /// Applies a Task of one's own; on `host` it is ECS StartTask, without one RunTask of one.
     pub fn task(&mut self, name: &str, family: &str, host: Option<&str>) {
-        self.apply(Kind::Task, name, &json!({ "taskDefinition": family, "containerInstance": host }));
+        self.apply(
+            Kind::Task,
+            name,
+            &json!({ "taskDefinition": family, "containerInstance": host }),
+        );
     }
 
     /// Asks for a task to stop, as ECS StopTask does.
@@ -121,7 +132,12 @@ impl Sim {
     /// The health checks of any container that runs turn.
     pub fn turn_health(&mut self, health: Health) {
         for agent in &self.agents {
-            for container in agent.engine.containers().iter().filter(|c| c.phase.is_alive()) {
+            for container in agent
+                .engine
+                .containers()
+                .iter()
+                .filter(|c| c.phase.is_alive())
+            {
                 if container.health != Some(Health::None) && self.shared.rng.chance(50) {
                     agent.engine.set_health(&container.name, health);
                 }
@@ -132,8 +148,13 @@ impl Sim {
     /// `kubectl delete`.
     pub fn delete(&mut self, kind: Kind, name: &str) {
         let now = self.shared.now;
-        self.shared.note("user", &format!("deletes {} {name}", kind.as_str()));
-        if let Err(refusal) = self.shared.server.delete(kind, name, &Preconditions::default(), now) {
+        self.shared
+            .note("user", &format!("deletes {} {name}", kind.as_str()));
+        if let Err(refusal) = self
+            .shared
+            .server
+            .delete(kind, name, &Preconditions::default(), now)
+        {
             self.fail(&format!("the user cannot delete {name}: {refusal:?}"));
         }
     }
@@ -154,7 +175,14 @@ impl Sim {
         self.shared.monitor.faults = true;
         let mut alive = Vec::new();
         for (n, agent) in self.agents.iter().enumerate() {
-            alive.extend(agent.engine.containers().into_iter().filter(|c| c.phase.is_alive()).map(|c| (n, c.name)));
+            alive.extend(
+                agent
+                    .engine
+                    .containers()
+                    .into_iter()
+                    .filter(|c| c.phase.is_alive())
+                    .map(|c| (n, c.name)),
+            );
         }
         if alive.is_empty() {
             return false;

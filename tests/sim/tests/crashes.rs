@@ -23,11 +23,16 @@ fn life(sim: &mut Sim) {
 
 /// Seeds under which a life without a crash was counted; a crash point beyond the end of a life is no crash.
 fn seeds() -> u64 {
-    std::env::var("TALLYMAN_SIM_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(1)
+    std::env::var("TALLYMAN_SIM_SEEDS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(1)
 }
 
 fn chosen() -> Option<u64> {
-    std::env::var("TALLYMAN_SIM_SEED").ok().and_then(|s| s.parse().ok())
+    std::env::var("TALLYMAN_SIM_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
 }
 
 #[test]

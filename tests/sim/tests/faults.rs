@@ -15,7 +15,9 @@ fn alive(sim: &Sim) -> BTreeSet<String> {
 fn running_on(sim: &Sim, host: &str) -> usize {
     let tasks = sim.tasks(|t| {
         t.spec.container_instance.as_deref() == Some(host)
-            && t.status.as_ref().is_some_and(|s| s.last_status == LastStatus::Running)
+            && t.status
+                .as_ref()
+                .is_some_and(|s| s.last_status == LastStatus::Running)
     });
     tasks.len()
 }
@@ -31,7 +33,13 @@ fn containers_die() {
             sim.run(seconds);
         }
         sim.come_to_rest();
-        assert!(!sim.tasks(|t| t.status.as_ref().is_some_and(|s| s.stop_code == Some(StopCode::EssentialContainerExited))).is_empty());
+        assert!(
+            !sim.tasks(|t| t
+                .status
+                .as_ref()
+                .is_some_and(|s| s.stop_code == Some(StopCode::EssentialContainerExited)))
+                .is_empty()
+        );
     });
 }
 
@@ -43,7 +51,10 @@ fn an_image_is_missing_and_comes() {
         sim.deploy("web", 2, 100, 200);
         sim.run(400);
         let tried = sim.tasks(|_| true).len();
-        assert!((2..20).contains(&tried), "{tried} tasks were tried in 400 s");
+        assert!(
+            (2..20).contains(&tried),
+            "{tried} tasks were tried in 400 s"
+        );
         sim.publish("web:1");
         sim.come_to_rest();
     });
@@ -114,31 +125,41 @@ fn a_host_is_cut_off_and_comes_back() {
 
 #[test]
 fn a_host_with_a_fixed_port_is_cut_off_and_comes_back() {
-    story("a_host_with_a_fixed_port_is_cut_off_and_comes_back", 8, 2, |sim| {
-        sim.shared.lag = 40;
-        sim.define("web", &tallyman_sim::user::on_port("web:1", 8080));
-        sim.serve("web", 2, 0, 100);
-        sim.until("the service is ready", 300, Sim::all_ready);
-        sim.shared.monitor.faults = true;
-        sim.agents[0].cut_off = true;
-        sim.until("it is given up", 600, |s| running_on(s, "host-a") == 0);
-        sim.agents[0].cut_off = false;
-        sim.come_to_rest();
-    });
+    story(
+        "a_host_with_a_fixed_port_is_cut_off_and_comes_back",
+        8,
+        2,
+        |sim| {
+            sim.shared.lag = 40;
+            sim.define("web", &tallyman_sim::user::on_port("web:1", 8080));
+            sim.serve("web", 2, 0, 100);
+            sim.until("the service is ready", 300, Sim::all_ready);
+            sim.shared.monitor.faults = true;
+            sim.agents[0].cut_off = true;
+            sim.until("it is given up", 600, |s| running_on(s, "host-a") == 0);
+            sim.agents[0].cut_off = false;
+            sim.come_to_rest();
+        },
+    );
 }
 
 #[test]
 fn a_host_is_cut_off_for_a_moment_and_nothing_is_replaced() {
-    story("a_host_is_cut_off_for_a_moment_and_nothing_is_replaced", 6, 3, |sim| {
-        sim.shared.lag = 40;
-        sim.deployed("web", 4, 100, 200);
-        let before = alive(sim);
-        sim.agents[0].cut_off = true;
-        sim.run(200);
-        sim.agents[0].cut_off = false;
-        sim.come_to_rest();
-        assert_eq!(alive(sim), before);
-    });
+    story(
+        "a_host_is_cut_off_for_a_moment_and_nothing_is_replaced",
+        6,
+        3,
+        |sim| {
+            sim.shared.lag = 40;
+            sim.deployed("web", 4, 100, 200);
+            let before = alive(sim);
+            sim.agents[0].cut_off = true;
+            sim.run(200);
+            sim.agents[0].cut_off = false;
+            sim.come_to_rest();
+            assert_eq!(alive(sim), before);
+        },
+    );
 }
 
 #[test]
@@ -215,7 +236,14 @@ fn agents_are_killed_while_much_goes_on() {
 
 #[test]
 fn a_watch_of_the_operator_dies_silently() {
-    for kind in [Kind::Task, Kind::Service, Kind::ContainerInstance, Kind::HostPlan, Kind::TaskDefinitionRevision, Kind::TaskDefinition] {
+    for kind in [
+        Kind::Task,
+        Kind::Service,
+        Kind::ContainerInstance,
+        Kind::HostPlan,
+        Kind::TaskDefinitionRevision,
+        Kind::TaskDefinition,
+    ] {
         story("a_watch_of_the_operator_dies_silently", 2, 3, |sim| {
             sim.shared.lag = 40;
             sim.deployed("web", 3, 50, 150);
@@ -233,35 +261,52 @@ fn a_watch_of_the_operator_dies_silently() {
 
 #[test]
 fn a_watch_dies_before_the_first_deployment() {
-    for kind in [Kind::Task, Kind::Service, Kind::HostPlan, Kind::ContainerInstance] {
+    for kind in [
+        Kind::Task,
+        Kind::Service,
+        Kind::HostPlan,
+        Kind::ContainerInstance,
+    ] {
         story("a_watch_dies_before_the_first_deployment", 2, 3, |sim| {
             sim.run(5);
             sim.operators[0].cache.stall(kind);
             sim.deploy("web", 3, 100, 200);
             sim.run(240);
             sim.come_to_rest();
-            assert_eq!(sim.tasks(|t| t.status.as_ref().is_some_and(|s| s.last_status == LastStatus::Running)).len(), 3);
+            assert_eq!(
+                sim.tasks(|t| t
+                    .status
+                    .as_ref()
+                    .is_some_and(|s| s.last_status == LastStatus::Running))
+                    .len(),
+                3
+            );
         });
     }
 }
 
 #[test]
 fn a_leader_hangs_in_mid_pass_and_goes_on_after_another_took_over() {
-    story("a_leader_hangs_in_mid_pass_and_goes_on_after_another_took_over", 24, 3, |sim| {
-        sim.shared.lag = 40;
-        sim.deployed("web", 3, 50, 150);
-        let more = u64::try_from(sim.shared.rng.below(12)).unwrap_or(0);
-        let writes = sim.operators[0].writes;
-        sim.operators[0].pause_at = Some(writes + more);
-        sim.scale("web", 6);
-        sim.roll("web", "web:2");
-        sim.run(4);
-        sim.depose();
-        let seconds = i64::try_from(sim.shared.rng.below(60)).unwrap_or(0);
-        sim.run(seconds);
-        sim.resume();
-        sim.come_to_rest();
-    });
+    story(
+        "a_leader_hangs_in_mid_pass_and_goes_on_after_another_took_over",
+        24,
+        3,
+        |sim| {
+            sim.shared.lag = 40;
+            sim.deployed("web", 3, 50, 150);
+            let more = u64::try_from(sim.shared.rng.below(12)).unwrap_or(0);
+            let writes = sim.operators[0].writes;
+            sim.operators[0].pause_at = Some(writes + more);
+            sim.scale("web", 6);
+            sim.roll("web", "web:2");
+            sim.run(4);
+            sim.depose();
+            let seconds = i64::try_from(sim.shared.rng.below(60)).unwrap_or(0);
+            sim.run(seconds);
+            sim.resume();
+            sim.come_to_rest();
+        },
+    );
 }
 
 #[test]
@@ -278,7 +323,14 @@ fn a_leader_hangs_in_the_first_deployment() {
         sim.run(5);
         sim.resume();
         sim.come_to_rest();
-        assert_eq!(sim.tasks(|t| t.status.as_ref().is_some_and(|s| s.last_status == LastStatus::Running)).len(), 4);
+        assert_eq!(
+            sim.tasks(|t| t
+                .status
+                .as_ref()
+                .is_some_and(|s| s.last_status == LastStatus::Running))
+                .len(),
+            4
+        );
     });
 }
 
@@ -288,7 +340,12 @@ fn a_host_is_registered_anew_under_its_name() {
         sim.shared.lag = 40;
         sim.deployed("web", 2, 100, 200);
         sim.delete(Kind::ContainerInstance, "host-a");
-        sim.until("it is gone", 600, |s| s.shared.server.get(Kind::ContainerInstance, "host-a").is_none());
+        sim.until("it is gone", 600, |s| {
+            s.shared
+                .server
+                .get(Kind::ContainerInstance, "host-a")
+                .is_none()
+        });
         let seconds = i64::try_from(sim.shared.rng.below(5)).unwrap_or(0);
         sim.run(seconds);
         sim.join("host-a");
@@ -302,18 +359,23 @@ fn a_host_is_registered_anew_under_its_name() {
 #[test]
 fn an_engine_restarts_with_and_without_its_containers() {
     for live_restore in [true, false] {
-        story("an_engine_restarts_with_and_without_its_containers", 4, 2, |sim| {
-            sim.shared.lag = 40;
-            sim.deployed("web", 4, 100, 200);
-            sim.shared.monitor.faults = true;
-            let before = alive(sim);
-            sim.agents[0].engine.set_unreachable(true);
-            sim.run(25);
-            sim.agents[0].engine.restart_engine(live_restore);
-            sim.agents[0].engine.mend();
-            sim.come_to_rest();
-            assert_eq!(alive(sim) == before, live_restore);
-        });
+        story(
+            "an_engine_restarts_with_and_without_its_containers",
+            4,
+            2,
+            |sim| {
+                sim.shared.lag = 40;
+                sim.deployed("web", 4, 100, 200);
+                sim.shared.monitor.faults = true;
+                let before = alive(sim);
+                sim.agents[0].engine.set_unreachable(true);
+                sim.run(25);
+                sim.agents[0].engine.restart_engine(live_restore);
+                sim.agents[0].engine.mend();
+                sim.come_to_rest();
+                assert_eq!(alive(sim) == before, live_restore);
+            },
+        );
     }
 }
 
@@ -330,7 +392,11 @@ fn all_sorts_of_things_happen() {
             let host = sim.shared.rng.below(3);
             let name = sim.agents[host].name.clone();
             let count = i64::try_from(sim.shared.rng.below(6)).unwrap_or(0);
-            let service = if sim.shared.rng.chance(50) { "web" } else { "api" };
+            let service = if sim.shared.rng.chance(50) {
+                "web"
+            } else {
+                "api"
+            };
             let awake = !sim.shared.server.down;
             match sim.shared.rng.below(17) {
                 0 | 1 if awake => sim.scale(service, count),
@@ -353,7 +419,9 @@ fn all_sorts_of_things_happen() {
                 }
                 10 => {
                     if let Some(operator) = sim.operators.last_mut() {
-                        operator.cache.stall([Kind::Task, Kind::Service, Kind::HostPlan][host]);
+                        operator
+                            .cache
+                            .stall([Kind::Task, Kind::Service, Kind::HostPlan][host]);
                     }
                 }
                 11 if sim.agents[host].off => sim.agents[host].power_on(&mut sim.shared),
@@ -367,7 +435,11 @@ fn all_sorts_of_things_happen() {
                         }
                     }
                 }
-                15 if awake => sim.task(&format!("own-{n}"), service, (count % 2 == 0).then_some(name.as_str())),
+                15 if awake => sim.task(
+                    &format!("own-{n}"),
+                    service,
+                    (count % 2 == 0).then_some(name.as_str()),
+                ),
                 12 => sim.agents[host].engine.restart_engine(count % 2 == 0),
                 _ => {}
             }
@@ -384,9 +456,47 @@ fn all_sorts_of_things_happen() {
         sim.come_to_rest();
         sim.delete(Kind::Service, "web");
         sim.delete(Kind::Service, "api");
-        for task in sim.tasks(|t| t.metadata.owner_references.is_none() && t.metadata.deletion_timestamp.is_none()) {
+        for task in sim.tasks(|t| {
+            t.metadata.owner_references.is_none() && t.metadata.deletion_timestamp.is_none()
+        }) {
             sim.delete(Kind::Task, &task);
         }
-        sim.until("nothing is left", 900, Sim::nothing_left);
+        // Dead containers of tasks that were deleted with their host away go with the ordinary cleanup.
+        sim.until("nothing is left", 2700, Sim::nothing_left);
+    });
+}
+
+#[test]
+fn a_task_is_deleted_while_its_host_is_away() {
+    story("a_task_is_deleted_while_its_host_is_away", 4, 3, |sim| {
+        sim.shared.lag = 40;
+        sim.deployed("web", 3, 100, 200);
+        sim.shared.monitor.faults = true;
+        sim.agents[0].cut_off = true;
+        sim.until("it is given up", 600, |s| running_on(s, "host-a") == 0);
+        for task in sim.tasks(|t| t.spec.container_instance.as_deref() == Some("host-a")) {
+            sim.delete(Kind::Task, &task);
+        }
+        sim.run(60);
+        sim.agents[0].cut_off = false;
+        sim.come_to_rest();
+    });
+}
+
+#[test]
+fn a_service_is_deleted_while_a_host_is_away() {
+    story("a_service_is_deleted_while_a_host_is_away", 4, 3, |sim| {
+        sim.shared.lag = 40;
+        sim.deployed("web", 3, 100, 200);
+        sim.shared.monitor.faults = true;
+        sim.agents[0].cut_off = true;
+        sim.delete(Kind::Service, "web");
+        sim.until("the service is gone", 900, |s| {
+            s.shared.server.get(Kind::Service, "web").is_none()
+        });
+        sim.run(60);
+        sim.agents[0].cut_off = false;
+        sim.until("nothing is left", 2700, Sim::nothing_left);
+        sim.come_to_rest();
     });
 }

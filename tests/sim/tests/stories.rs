@@ -43,7 +43,12 @@ fn roll() {
             sim.run(20);
             sim.roll("web", "web:3");
             sim.come_to_rest();
-            assert_eq!(sim.tasks(|t| t.spec.task_definition == "web:3" && t.status.as_ref().is_some_and(|s| s.stopped_at.is_none())).len(), 4);
+            assert_eq!(
+                sim.tasks(|t| t.spec.task_definition == "web:3"
+                    && t.status.as_ref().is_some_and(|s| s.stopped_at.is_none()))
+                    .len(),
+                4
+            );
         });
     }
 }
@@ -95,7 +100,12 @@ fn delete_everything_at_once() {
         sim.delete(Kind::TaskDefinition, "web");
         sim.delete(Kind::Service, "web");
         sim.until("nothing is left", 300, |s| {
-            s.nothing_left() && s.shared.server.all(Kind::TaskDefinitionRevision).next().is_none()
+            s.nothing_left()
+                && s.shared
+                    .server
+                    .all(Kind::TaskDefinitionRevision)
+                    .next()
+                    .is_none()
         });
         sim.come_to_rest();
     });
@@ -103,17 +113,24 @@ fn delete_everything_at_once() {
 
 #[test]
 fn delete_in_the_middle_of_a_roll_and_make_it_anew() {
-    story("delete_in_the_middle_of_a_roll_and_make_it_anew", 6, 2, |sim| {
-        sim.shared.lag = 40;
-        sim.deployed("web", 3, 100, 200);
-        sim.roll("web", "web:2");
-        let seconds = i64::try_from(sim.shared.rng.below(60)).unwrap_or(0);
-        sim.run(seconds);
-        sim.delete(Kind::Service, "web");
-        sim.until("the service is gone", 300, |s| s.shared.server.get(Kind::Service, "web").is_none());
-        sim.serve("web", 3, 100, 200);
-        sim.come_to_rest();
-    });
+    story(
+        "delete_in_the_middle_of_a_roll_and_make_it_anew",
+        6,
+        2,
+        |sim| {
+            sim.shared.lag = 40;
+            sim.deployed("web", 3, 100, 200);
+            sim.roll("web", "web:2");
+            let seconds = i64::try_from(sim.shared.rng.below(60)).unwrap_or(0);
+            sim.run(seconds);
+            sim.delete(Kind::Service, "web");
+            sim.until("the service is gone", 300, |s| {
+                s.shared.server.get(Kind::Service, "web").is_none()
+            });
+            sim.serve("web", 3, 100, 200);
+            sim.come_to_rest();
+        },
+    );
 }
 
 #[test]
@@ -122,7 +139,13 @@ fn drain_a_host_and_take_it_back() {
         sim.shared.lag = 40;
         sim.deployed("web", 4, 100, 200);
         sim.drain("host-a", true);
-        sim.until("it is empty", 600, |s| s.agents[0].engine.containers().iter().all(|c| !c.phase.is_alive()));
+        sim.until("it is empty", 600, |s| {
+            s.agents[0]
+                .engine
+                .containers()
+                .iter()
+                .all(|c| !c.phase.is_alive())
+        });
         sim.drain("host-a", false);
         sim.scale("web", 6);
         sim.come_to_rest();
@@ -131,44 +154,56 @@ fn drain_a_host_and_take_it_back() {
 
 #[test]
 fn containers_of_stopped_tasks_are_kept_for_a_while_and_their_tasks_for_an_hour() {
-    story("containers_of_stopped_tasks_are_kept_for_a_while_and_their_tasks_for_an_hour", 3, 2, |sim| {
-        sim.deployed("web", 4, 100, 200);
-        sim.scale("web", 1);
-        sim.run(20 * 60);
-        assert_eq!(sim.containers(), 4);
-        sim.run(15 * 60);
-        assert_eq!((sim.containers(), sim.tasks(|_| true).len()), (1, 4));
-        sim.run(30 * 60);
-        assert_eq!(sim.tasks(|_| true).len(), 1);
-        sim.come_to_rest();
-    });
+    story(
+        "containers_of_stopped_tasks_are_kept_for_a_while_and_their_tasks_for_an_hour",
+        3,
+        2,
+        |sim| {
+            sim.deployed("web", 4, 100, 200);
+            sim.scale("web", 1);
+            sim.run(20 * 60);
+            assert_eq!(sim.containers(), 4);
+            sim.run(15 * 60);
+            assert_eq!((sim.containers(), sim.tasks(|_| true).len()), (1, 4));
+            sim.run(30 * 60);
+            assert_eq!(sim.tasks(|_| true).len(), 1);
+            sim.come_to_rest();
+        },
+    );
 }
 
 #[test]
 fn people_run_start_stop_and_delete_tasks_of_their_own() {
-    story("people_run_start_stop_and_delete_tasks_of_their_own", 8, 2, |sim| {
-        sim.shared.lag = 40;
-        sim.define("job", &tallyman_sim::user::definition("job:1"));
-        sim.task("one", "job", None);
-        sim.task("two", "job:1", Some("host-b"));
-        sim.task("three", "job", Some("nowhere"));
-        sim.run(5);
-        sim.define("job", &tallyman_sim::user::definition("job:2"));
-        sim.task("four", "job", None);
-        sim.run(60);
-        let status = |sim: &Sim, last: LastStatus| sim.tasks(|t| t.status.as_ref().is_some_and(|s| s.last_status == last));
-        assert_eq!(status(sim, LastStatus::Running), ["four", "one", "two"]);
-        assert_eq!(status(sim, LastStatus::Stopped), ["three"]);
-        sim.stop_task("one");
-        sim.delete(Kind::Task, "two");
-        sim.run(60);
-        assert_eq!(status(sim, LastStatus::Running), ["four"]);
-        assert_eq!(status(sim, LastStatus::Stopped), ["one", "three"]);
-        for name in ["one", "three", "four"] {
-            sim.delete(Kind::Task, name);
-        }
-        sim.until("nothing is left", 300, Sim::nothing_left);
-    });
+    story(
+        "people_run_start_stop_and_delete_tasks_of_their_own",
+        8,
+        2,
+        |sim| {
+            sim.shared.lag = 40;
+            sim.define("job", &tallyman_sim::user::definition("job:1"));
+            sim.task("one", "job", None);
+            sim.task("two", "job:1", Some("host-b"));
+            sim.task("three", "job", Some("nowhere"));
+            sim.run(5);
+            sim.define("job", &tallyman_sim::user::definition("job:2"));
+            sim.task("four", "job", None);
+            sim.run(60);
+            let status = |sim: &Sim, last: LastStatus| {
+                sim.tasks(|t| t.status.as_ref().is_some_and(|s| s.last_status == last))
+            };
+            assert_eq!(status(sim, LastStatus::Running), ["four", "one", "two"]);
+            assert_eq!(status(sim, LastStatus::Stopped), ["three"]);
+            sim.stop_task("one");
+            sim.delete(Kind::Task, "two");
+            sim.run(60);
+            assert_eq!(status(sim, LastStatus::Running), ["four"]);
+            assert_eq!(status(sim, LastStatus::Stopped), ["one", "three"]);
+            for name in ["one", "three", "four"] {
+                sim.delete(Kind::Task, name);
+            }
+            sim.until("nothing is left", 300, Sim::nothing_left);
+        },
+    );
 }
 
 #[test]
@@ -192,38 +227,63 @@ fn unhealthy_tasks_are_replaced() {
 
 #[test]
 fn a_revision_whose_health_checks_fail_does_not_take_the_service_down() {
-    story("a_revision_whose_health_checks_fail_does_not_take_the_service_down", 4, 2, |sim| {
-        sim.shared.lag = 40;
-        sim.program("web:1", &Program::runs().health_after(Duration::from_secs(3), Health::Healthy));
-        sim.program("web:2", &Program::runs().health_after(Duration::from_secs(3), Health::Unhealthy));
-        sim.define("web", &checked("web:1"));
-        sim.serve("web", 3, 100, 200);
-        sim.until("the service is ready", 300, Sim::all_ready);
-        sim.define("web", &checked("web:2"));
-        sim.run(200);
-        let old = sim.tasks(|t| t.spec.task_definition == "web:1" && t.status.as_ref().is_some_and(|s| s.last_status == LastStatus::Running));
-        assert_eq!(old.len(), 3);
-        sim.define("web", &checked("web:1"));
-        sim.come_to_rest();
-    });
+    story(
+        "a_revision_whose_health_checks_fail_does_not_take_the_service_down",
+        4,
+        2,
+        |sim| {
+            sim.shared.lag = 40;
+            sim.program(
+                "web:1",
+                &Program::runs().health_after(Duration::from_secs(3), Health::Healthy),
+            );
+            sim.program(
+                "web:2",
+                &Program::runs().health_after(Duration::from_secs(3), Health::Unhealthy),
+            );
+            sim.define("web", &checked("web:1"));
+            sim.serve("web", 3, 100, 200);
+            sim.until("the service is ready", 300, Sim::all_ready);
+            sim.define("web", &checked("web:2"));
+            sim.run(200);
+            let old = sim.tasks(|t| {
+                t.spec.task_definition == "web:1"
+                    && t.status
+                        .as_ref()
+                        .is_some_and(|s| s.last_status == LastStatus::Running)
+            });
+            assert_eq!(old.len(), 3);
+            sim.define("web", &checked("web:1"));
+            sim.come_to_rest();
+        },
+    );
 }
 
 #[test]
 fn a_sidecar_may_end_and_an_essential_container_may_not() {
-    story("a_sidecar_may_end_and_an_essential_container_may_not", 4, 2, |sim| {
-        sim.shared.lag = 40;
-        sim.program("log-of-web:1", &Program::exits(3, Duration::from_secs(7)));
-        sim.define("web", &with_sidecar("web:1"));
-        sim.serve("web", 2, 100, 200);
-        sim.run(120);
-        assert_eq!(sim.tasks(|_| true).len(), 2, "nothing was replaced");
-        sim.program("web:2", &Program::exits(1, Duration::from_secs(30)));
-        sim.shared.monitor.faults = true;
-        sim.define("web", &with_sidecar("web:2"));
-        sim.run(300);
-        let ended = |code| move |t: &tallyman_crds::Task| t.status.as_ref().is_some_and(|s| s.stop_code == Some(code));
-        assert!(sim.tasks(ended(StopCode::EssentialContainerExited)).len() > 4);
-        sim.define("web", &with_sidecar("web:1"));
-        sim.come_to_rest();
-    });
+    story(
+        "a_sidecar_may_end_and_an_essential_container_may_not",
+        4,
+        2,
+        |sim| {
+            sim.shared.lag = 40;
+            sim.program("log-of-web:1", &Program::exits(3, Duration::from_secs(7)));
+            sim.define("web", &with_sidecar("web:1"));
+            sim.serve("web", 2, 100, 200);
+            sim.run(120);
+            assert_eq!(sim.tasks(|_| true).len(), 2, "nothing was replaced");
+            sim.program("web:2", &Program::exits(1, Duration::from_secs(30)));
+            sim.shared.monitor.faults = true;
+            sim.define("web", &with_sidecar("web:2"));
+            sim.run(300);
+            let ended = |code| {
+                move |t: &tallyman_crds::Task| {
+                    t.status.as_ref().is_some_and(|s| s.stop_code == Some(code))
+                }
+            };
+            assert!(sim.tasks(ended(StopCode::EssentialContainerExited)).len() > 4);
+            sim.define("web", &with_sidecar("web:1"));
+            sim.come_to_rest();
+        },
+    );
 }

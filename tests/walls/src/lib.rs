@@ -23,14 +23,36 @@ pub struct Wall {
 }
 
 /// Clients and runtimes: what only shells and adapters hold.
-const NO_CLIENT: &[&str] = &["tokio", "kube-client", "kube-runtime", "bollard", "hyper", "reqwest"];
+const NO_CLIENT: &[&str] = &[
+    "tokio",
+    "kube-client",
+    "kube-runtime",
+    "bollard",
+    "hyper",
+    "reqwest",
+];
 /// The same, and chance: a core gets it as an argument.
-const PURE: &[&str] =
-    &["tokio", "kube-client", "kube-runtime", "bollard", "hyper", "reqwest", "rand", "fastrand", "getrandom", "uuid"];
+const PURE: &[&str] = &[
+    "tokio",
+    "kube-client",
+    "kube-runtime",
+    "bollard",
+    "hyper",
+    "reqwest",
+    "rand",
+    "fastrand",
+    "getrandom",
+    "uuid",
+];
 
 /// The table of the design: crate, what it may name of ours, what it never names, what it never reaches.
 pub const WALLS: &[Wall] = &[
-    Wall { package: "tallyman-crds", ours: &[], never_named: &["bollard", "tokio"], never_reached: NO_CLIENT },
+    Wall {
+        package: "tallyman-crds",
+        ours: &[],
+        never_named: &["bollard", "tokio"],
+        never_reached: NO_CLIENT,
+    },
     Wall {
         package: "tallyman-operator-core",
         ours: &["tallyman-crds"],
@@ -53,23 +75,43 @@ pub const WALLS: &[Wall] = &[
         package: "tallyman-agent-docker",
         ours: &["tallyman-agent-engine"],
         never_named: &["kube", "k8s-openapi"],
-        never_reached: &["kube-client", "kube-runtime", "tallyman-agent-core", "tallyman-operator-core"],
+        never_reached: &[
+            "kube-client",
+            "kube-runtime",
+            "tallyman-agent-core",
+            "tallyman-operator-core",
+        ],
     },
     Wall {
         package: "tallyman-operator",
         ours: &["tallyman-crds", "tallyman-operator-core"],
         never_named: &["bollard"],
-        never_reached: &["bollard", "tallyman-agent-core", "tallyman-agent-engine", "tallyman-agent-docker"],
+        never_reached: &[
+            "bollard",
+            "tallyman-agent-core",
+            "tallyman-agent-engine",
+            "tallyman-agent-docker",
+        ],
     },
     Wall {
         package: "tallyman-agent",
-        ours: &["tallyman-crds", "tallyman-agent-core", "tallyman-agent-engine", "tallyman-agent-docker"],
+        ours: &[
+            "tallyman-crds",
+            "tallyman-agent-core",
+            "tallyman-agent-engine",
+            "tallyman-agent-docker",
+        ],
         never_named: &["bollard"],
         never_reached: &["tallyman-operator-core", "tallyman-operator"],
     },
     Wall {
         package: "tallyman-sim",
-        ours: &["tallyman-crds", "tallyman-agent-core", "tallyman-agent-engine", "tallyman-operator-core"],
+        ours: &[
+            "tallyman-crds",
+            "tallyman-agent-core",
+            "tallyman-agent-engine",
+            "tallyman-operator-core",
+        ],
         never_named: &["kube"],
         never_reached: PURE,
     },
@@ -95,8 +137,12 @@ pub const DISALLOWED: &[&str] = &[
 
 /// The only files that write a status to the API server: the operator's one writer; the agent's verb, and the two that
 /// use it, for tasks and for the host. Every write to `Task.status` is found here.
-pub const STATUS_WRITERS: &[&str] =
-    &["operator/src/apply.rs", "node-agent/src/api.rs", "node-agent/src/instance.rs", "node-agent/src/worker.rs"];
+pub const STATUS_WRITERS: &[&str] = &[
+    "operator/src/apply.rs",
+    "node-agent/src/api.rs",
+    "node-agent/src/instance.rs",
+    "node-agent/src/worker.rs",
+];
 
 /// Root of the workspace.
 pub fn root() -> PathBuf {
@@ -114,7 +160,10 @@ fn cargo(arguments: &[&str]) -> Result<String, String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        Err(format!("cargo {arguments:?} failed: {}", String::from_utf8_lossy(&output.stderr)))
+        Err(format!(
+            "cargo {arguments:?} failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ))
     }
 }
 
@@ -123,7 +172,13 @@ fn cargo(arguments: &[&str]) -> Result<String, String> {
 /// # Errors
 /// Cargo cannot be run, or says what cannot be read.
 pub fn named() -> Result<BTreeMap<String, BTreeSet<String>>, String> {
-    let text = cargo(&["metadata", "--format-version", "1", "--no-deps", "--offline"])?;
+    let text = cargo(&[
+        "metadata",
+        "--format-version",
+        "1",
+        "--no-deps",
+        "--offline",
+    ])?;
     let metadata: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
@@ -131,7 +186,10 @@ pub fn named() -> Result<BTreeMap<String, BTreeSet<String>>, String> {
         .iter()
         .map(|package| {
             let normal = list(&package["dependencies"]);
-            let normal = normal.iter().filter(|d| d["kind"].is_null()).map(|d| text(&d["name"]));
+            let normal = normal
+                .iter()
+                .filter(|d| d["kind"].is_null())
+                .map(|d| text(&d["name"]));
             (text(&package["name"]), normal.collect())
         })
         .collect())
@@ -142,9 +200,23 @@ pub fn named() -> Result<BTreeMap<String, BTreeSet<String>>, String> {
 /// # Errors
 /// Cargo cannot be run.
 pub fn reached(package: &str) -> Result<BTreeSet<String>, String> {
-    let tree =
-        cargo(&["tree", "--offline", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"])?;
-    Ok(tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
+    let tree = cargo(&[
+        "tree",
+        "--offline",
+        "--package",
+        package,
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    ])?;
+    Ok(tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect())
 }
 
 /// Rust files of the workspace, relative to its root, with their text.
@@ -155,7 +227,8 @@ pub fn sources() -> Result<BTreeMap<String, String>, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root()];
     while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let entries =
+            std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         for entry in entries.flatten() {
             let path = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -164,8 +237,13 @@ pub fn sources() -> Result<BTreeMap<String, String>, String> {
                     folders.push(path);
                 }
             } else if name.ends_with(".rs") {
-                let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-                let relative = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|error| format!("{}: {error}", path.display()))?;
+                let relative = path
+                    .strip_prefix(root())
+                    .unwrap_or(&path)
+                    .display()
+                    .to_string();
                 found.insert(relative, text);
             }
         }

@@ -8,15 +8,23 @@ fn no_manifest_names_what_its_wall_keeps_out() {
     let named = named().unwrap();
     let mut broken = Vec::new();
     for wall in WALLS {
-        let names = named.get(wall.package).unwrap_or_else(|| panic!("there is no crate {}", wall.package));
+        let names = named
+            .get(wall.package)
+            .unwrap_or_else(|| panic!("there is no crate {}", wall.package));
         for name in names {
             let ours = name.starts_with("tallyman-");
-            if (ours && !wall.ours.contains(&name.as_str())) || wall.never_named.contains(&name.as_str()) {
+            if (ours && !wall.ours.contains(&name.as_str()))
+                || wall.never_named.contains(&name.as_str())
+            {
                 broken.push(format!("{} names {name}", wall.package));
             }
         }
     }
-    assert!(broken.is_empty(), "walls are broken:\n{}", broken.join("\n"));
+    assert!(
+        broken.is_empty(),
+        "walls are broken:\n{}",
+        broken.join("\n")
+    );
 }
 
 #[test]
@@ -24,18 +32,39 @@ fn no_crate_reaches_what_its_wall_keeps_out() {
     let mut broken = Vec::new();
     for wall in WALLS {
         let tree = reached(wall.package).unwrap();
-        assert!(tree.contains(wall.package), "cargo says nothing of {}", wall.package);
-        broken.extend(wall.never_reached.iter().filter(|n| tree.contains(**n)).map(|n| format!("{} reaches {n}", wall.package)));
+        assert!(
+            tree.contains(wall.package),
+            "cargo says nothing of {}",
+            wall.package
+        );
+        broken.extend(
+            wall.never_reached
+                .iter()
+                .filter(|n| tree.contains(**n))
+                .map(|n| format!("{} reaches {n}", wall.package)),
+        );
     }
-    assert!(broken.is_empty(), "walls are broken:\n{}", broken.join("\n"));
+    assert!(
+        broken.is_empty(),
+        "walls are broken:\n{}",
+        broken.join("\n")
+    );
 }
 
 #[test]
 fn every_crate_has_a_wall_or_is_a_test() {
     for package in named().unwrap().keys() {
-        let tests = ["tallyman-bench", "tallyman-lab", "tallyman-e2e", "tallyman-walls"];
+        let tests = [
+            "tallyman-bench",
+            "tallyman-lab",
+            "tallyman-e2e",
+            "tallyman-walls",
+        ];
         let known = WALLS.iter().any(|w| w.package == package) || tests.contains(&package.as_str());
-        assert!(known, "{package} has no line in the table of tests/walls/src/lib.rs");
+        assert!(
+            known,
+            "{package} has no line in the table of tests/walls/src/lib.rs"
+        );
     }
 }
 
@@ -43,16 +72,21 @@ fn every_crate_has_a_wall_or_is_a_test() {
 fn every_core_gives_up_clocks_chance_and_unordered_maps() {
     for core in CORES {
         let path = root().join(core).join("clippy.toml");
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         for item in DISALLOWED {
-            assert!(text.contains(&format!("\"{item}\"")), "{core}/clippy.toml does not disallow {item}");
+            assert!(
+                text.contains(&format!("\"{item}\"")),
+                "{core}/clippy.toml does not disallow {item}"
+            );
         }
     }
 }
 
 /// Lines of code, without comments and without the text of this test.
 fn code(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter(|line| !line.trim_start().starts_with("//"))
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
 }
 
 #[test]
@@ -61,7 +95,8 @@ fn only_the_adapter_names_bollard() {
         if file.starts_with("node-agent/docker/") || file.starts_with("tests/walls/") {
             continue;
         }
-        let line = code(&text).find(|line| line.contains("bollard::") || line.contains("extern crate bollard"));
+        let line = code(&text)
+            .find(|line| line.contains("bollard::") || line.contains("extern crate bollard"));
         assert!(line.is_none(), "{file} names bollard: {line:?}");
     }
 }
@@ -73,14 +108,29 @@ fn a_status_is_written_in_known_files_only() {
         if file.starts_with("tests/") || file.starts_with("crds/tests/") {
             continue;
         }
-        let writes = ["patch_status(", "replace_status(", "patch_subresource(", "replace_subresource("];
-        if code(&text).any(|line| writes.iter().any(|w| line.contains(w)) && !line.contains("fn ")) {
+        let writes = [
+            "patch_status(",
+            "replace_status(",
+            "patch_subresource(",
+            "replace_subresource(",
+        ];
+        if code(&text).any(|line| writes.iter().any(|w| line.contains(w)) && !line.contains("fn "))
+        {
             writers.push(file);
         }
     }
-    let unknown: Vec<_> = writers.iter().filter(|w| !STATUS_WRITERS.contains(&w.as_str())).collect();
-    assert!(unknown.is_empty(), "these write a status too: {unknown:?}; known are {STATUS_WRITERS:?}");
-    assert!(!writers.is_empty(), "nobody writes a status: the search is wrong");
+    let unknown: Vec<_> = writers
+        .iter()
+        .filter(|w| !STATUS_WRITERS.contains(&w.as_str()))
+        .collect();
+    assert!(
+        unknown.is_empty(),
+        "these write a status too: {unknown:?}; known are {STATUS_WRITERS:?}"
+    );
+    assert!(
+        !writers.is_empty(),
+        "nobody writes a status: the search is wrong"
+    );
 }
 
 #[test]
@@ -90,7 +140,14 @@ fn no_source_of_a_core_names_a_client_or_a_runtime() {
         if !core {
             continue;
         }
-        for word in ["kube::", "tokio::", "bollard::", "HashMap", "HashSet", "async fn"] {
+        for word in [
+            "kube::",
+            "tokio::",
+            "bollard::",
+            "HashMap",
+            "HashSet",
+            "async fn",
+        ] {
             let line = code(&text).find(|line| line.contains(word));
             // The one place that calls the engine port waits for it; the port's futures need no runtime.
             let port = word == "async fn" && file == "node-agent/core/src/perform.rs";

@@ -52,12 +52,17 @@ impl Cache {
         self.stalled.remove(&kind);
         self.objects.retain(|(k, _), _| *k != kind);
         for (name, value) in server.all(kind) {
-            let version = value["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok()).unwrap_or(0);
+            let version = value["metadata"]["resourceVersion"]
+                .as_str()
+                .and_then(|v| v.parse().ok())
+                .unwrap_or(0);
             if let Ok(object) = Object::parse(kind, value) {
-                self.objects.insert((kind, name.to_owned()), (version, object));
+                self.objects
+                    .insert((kind, name.to_owned()), (version, object));
             }
         }
-        self.position.insert(kind, server.log.get(&kind).map_or(0, Vec::len));
+        self.position
+            .insert(kind, server.log.get(&kind).map_or(0, Vec::len));
     }
 
     /// The watch of a kind dies silently: nothing comes any more until it is listed anew.
@@ -80,7 +85,11 @@ impl Cache {
             if due == 0 || self.stalled.contains(&kind) {
                 continue;
             }
-            let count = if rng.chance(lag) { rng.below(due + 1) } else { due };
+            let count = if rng.chance(lag) {
+                rng.below(due + 1)
+            } else {
+                due
+            };
             for event in &log[known..known + count] {
                 let key = (kind, event.name.clone());
                 match &event.object {
@@ -100,12 +109,16 @@ impl Cache {
 
     /// resourceVersion of an object in the cache.
     pub fn version(&self, kind: Kind, name: &str) -> Option<u64> {
-        self.objects.get(&(kind, name.to_owned())).map(|(version, _)| *version)
+        self.objects
+            .get(&(kind, name.to_owned()))
+            .map(|(version, _)| *version)
     }
 
     /// An object in the cache.
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Object> {
-        self.objects.get(&(kind, name.to_owned())).map(|(_, object)| object)
+        self.objects
+            .get(&(kind, name.to_owned()))
+            .map(|(_, object)| object)
     }
 
     /// All of it, as the operator's core takes it.

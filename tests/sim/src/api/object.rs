@@ -34,7 +34,9 @@ impl Object {
     /// It does not have the shape of its kind: the API server's schema would refuse it.
     pub fn parse(kind: Kind, value: &Value) -> Result<Object, String> {
         fn read<K: serde::de::DeserializeOwned>(value: &Value) -> Result<Arc<K>, String> {
-            K::deserialize(value).map(Arc::new).map_err(|error| error.to_string())
+            K::deserialize(value)
+                .map(Arc::new)
+                .map_err(|error| error.to_string())
         }
         Ok(match kind {
             Kind::Cluster => Object::Cluster(read(value)?),
@@ -44,7 +46,9 @@ impl Object {
             Kind::Task => Object::Task(read(value)?),
             Kind::ContainerInstance => Object::Instance(read(value)?),
             Kind::HostPlan => Object::Plan(read(value)?),
-            Kind::RunTask | Kind::ScheduledTask => return Err("the simulator has no such kind yet".to_owned()),
+            Kind::RunTask | Kind::ScheduledTask => {
+                return Err("the simulator has no such kind yet".to_owned());
+            }
         })
     }
 }

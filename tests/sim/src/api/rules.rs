@@ -18,12 +18,24 @@ pub(super) fn check(kind: Kind, old: &Value, new: &Value) -> Result<(), String> 
         Kind::Task => {
             let (before, after) = (status(old), status(new));
             if !before.may_become(after) {
-                return Err(format!("lastStatus must not go back from {} to {}", before.as_str(), after.as_str()));
+                return Err(format!(
+                    "lastStatus must not go back from {} to {}",
+                    before.as_str(),
+                    after.as_str()
+                ));
             }
-            if old["spec"]["desiredStatus"] == "STOPPED" && new["spec"]["desiredStatus"] != "STOPPED" {
+            if old["spec"]["desiredStatus"] == "STOPPED"
+                && new["spec"]["desiredStatus"] != "STOPPED"
+            {
                 return Err("desiredStatus must not go back from STOPPED".to_owned());
             }
-            for field in ["taskDefinition", "cluster", "group", "startedBy", "overrides"] {
+            for field in [
+                "taskDefinition",
+                "cluster",
+                "group",
+                "startedBy",
+                "overrides",
+            ] {
                 if old["spec"][field] != new["spec"][field] {
                     return Err(format!("{field} must not change"));
                 }

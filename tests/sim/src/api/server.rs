@@ -82,12 +82,19 @@ impl Server {
 
     /// All objects of a kind as they are, by name.
     pub fn all(&self, kind: Kind) -> impl Iterator<Item = (&str, &Value)> {
-        self.objects.iter().filter(move |((k, _), _)| *k == kind).map(|((_, n), s)| (n.as_str(), &s.value))
+        self.objects
+            .iter()
+            .filter(move |((k, _), _)| *k == kind)
+            .map(|((_, n), s)| (n.as_str(), &s.value))
     }
 
     /// All objects of a kind as they are, typed.
     pub fn typed(&self, kind: Kind) -> Vec<Object> {
-        self.objects.iter().filter(|((k, _), _)| *k == kind).map(|(_, s)| s.object.clone()).collect()
+        self.objects
+            .iter()
+            .filter(|((k, _), _)| *k == kind)
+            .map(|(_, s)| s.object.clone())
+            .collect()
     }
 
     /// Version of a host's Lease.
@@ -103,7 +110,10 @@ impl Server {
     /// [`Refusal`].
     pub fn create(&mut self, kind: Kind, mut value: Value, now: Timestamp) -> Result<u64, Refusal> {
         self.up()?;
-        let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let name = value["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         if self.objects.contains_key(&(kind, name.clone())) {
             return Err(Refusal::AlreadyExists);
         }
@@ -119,7 +129,13 @@ impl Server {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn patch(&mut self, kind: Kind, name: &str, patch: &Value, must: &Preconditions<'_>) -> Result<u64, Refusal> {
+    pub fn patch(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        patch: &Value,
+        must: &Preconditions<'_>,
+    ) -> Result<u64, Refusal> {
         self.up()?;
         let old = self.checked(kind, name, must)?.clone();
         let mut new = old.clone();
@@ -135,7 +151,13 @@ impl Server {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn patch_status(&mut self, kind: Kind, name: &str, patch: &Value, must: &Preconditions<'_>) -> Result<u64, Refusal> {
+    pub fn patch_status(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        patch: &Value,
+        must: &Preconditions<'_>,
+    ) -> Result<u64, Refusal> {
         self.up()?;
         let old = self.checked(kind, name, must)?.clone();
         let mut new = old.clone();
@@ -147,13 +169,21 @@ impl Server {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn delete(&mut self, kind: Kind, name: &str, must: &Preconditions<'_>, now: Timestamp) -> Result<u64, Refusal> {
+    pub fn delete(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        must: &Preconditions<'_>,
+        now: Timestamp,
+    ) -> Result<u64, Refusal> {
         self.up()?;
         let old = self.checked(kind, name, must)?.clone();
         let mut new = old.clone();
         if new["metadata"]["deletionTimestamp"].is_null() {
-            new["metadata"]["deletionTimestamp"] = json!(now.round(jiff::Unit::Second).unwrap_or(now));
-            new["metadata"]["generation"] = json!(new["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+            new["metadata"]["deletionTimestamp"] =
+                json!(now.round(jiff::Unit::Second).unwrap_or(now));
+            new["metadata"]["generation"] =
+                json!(new["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
         }
         self.update(kind, name, &old, new)
     }
@@ -172,9 +202,15 @@ impl Server {
         label: Option<&(&'static str, String)>,
     ) -> Result<u64, Refusal> {
         self.up()?;
-        let must = Preconditions { uid: Some(uid), resource_version: None };
+        let must = Preconditions {
+            uid: Some(uid),
+            resource_version: None,
+        };
         let old = self.checked(kind, name, &must)?.clone();
-        let mut list: Vec<Value> = old["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        let mut list: Vec<Value> = old["metadata"]["finalizers"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         list.retain(|f| f != finalizer);
         if add {
             if !old["metadata"]["deletionTimestamp"].is_null() {
@@ -213,32 +249,56 @@ impl Server {
             return;
         }
         self.collected = self.version;
-        let live: Vec<String> =
-            self.objects.values().map(|s| s.value["metadata"]["uid"].as_str().unwrap_or_default().to_owned()).collect();
+        let live: Vec<String> = self
+            .objects
+            .values()
+            .map(|s| {
+                s.value["metadata"]["uid"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            })
+            .collect();
         let orphans: Vec<(Kind, String)> = self
             .objects
             .iter()
             .filter(|(_, s)| {
                 let owners = s.value["metadata"]["ownerReferences"].as_array();
-                owners.is_some_and(|o| !o.is_empty() && o.iter().all(|o| !live.iter().any(|l| o["uid"] == l.as_str())))
+                owners.is_some_and(|o| {
+                    !o.is_empty()
+                        && o.iter()
+                            .all(|o| !live.iter().any(|l| o["uid"] == l.as_str()))
+                })
             })
             .map(|(key, _)| key.clone())
             .collect();
         self.orphaned_since.retain(|key, _| orphans.contains(key));
         for (kind, name) in orphans {
-            let since = *self.orphaned_since.entry((kind, name.clone())).or_insert(now);
-            let marked = self.get(kind, &name).is_some_and(|v| !v["metadata"]["deletionTimestamp"].is_null());
+            let since = *self
+                .orphaned_since
+                .entry((kind, name.clone()))
+                .or_insert(now);
+            let marked = self
+                .get(kind, &name)
+                .is_some_and(|v| !v["metadata"]["deletionTimestamp"].is_null());
             if !marked && now.duration_since(since) >= COLLECTOR_DELAY {
                 // It works through the API server like everybody else: when that is down, later.
                 let _later = self.delete(kind, &name, &Preconditions::default(), now);
             }
         }
-        let hosts: Vec<String> = self.all(Kind::ContainerInstance).map(|(n, _)| n.to_owned()).collect();
+        let hosts: Vec<String> = self
+            .all(Kind::ContainerInstance)
+            .map(|(n, _)| n.to_owned())
+            .collect();
         self.leases.retain(|host, _| hosts.contains(host));
     }
 
     fn up(&self) -> Result<(), Refusal> {
-        if self.down { Err(Refusal::Away) } else { Ok(()) }
+        if self.down {
+            Err(Refusal::Away)
+        } else {
+            Ok(())
+        }
     }
 
     fn checked(&self, kind: Kind, name: &str, must: &Preconditions<'_>) -> Result<&Value, Refusal> {
@@ -252,21 +312,37 @@ impl Server {
         }
     }
 
-    fn update(&mut self, kind: Kind, name: &str, old: &Value, mut new: Value) -> Result<u64, Refusal> {
+    fn update(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        old: &Value,
+        mut new: Value,
+    ) -> Result<u64, Refusal> {
         rules::check(kind, old, &new).map_err(Refusal::Invalid)?;
         if new["spec"] != old["spec"] {
-            new["metadata"]["generation"] = json!(new["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+            new["metadata"]["generation"] =
+                json!(new["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
         }
         if new == *old {
             // As etcd: a write that changes nothing makes no version and no event.
-            return Ok(old["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok()).unwrap_or(0));
+            return Ok(old["metadata"]["resourceVersion"]
+                .as_str()
+                .and_then(|v| v.parse().ok())
+                .unwrap_or(0));
         }
-        let held = new["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+        let held = new["metadata"]["finalizers"]
+            .as_array()
+            .is_some_and(|f| !f.is_empty());
         if !new["metadata"]["deletionTimestamp"].is_null() && !held {
             self.version += 1;
             self.writes += 1;
             self.objects.remove(&(kind, name.to_owned()));
-            let event = Event { name: name.to_owned(), object: None, version: self.version };
+            let event = Event {
+                name: name.to_owned(),
+                object: None,
+                version: self.version,
+            };
             self.log.entry(kind).or_default().push(event);
             return Ok(self.version);
         }
@@ -278,7 +354,11 @@ impl Server {
         let object = Object::parse(kind, &value).map_err(Refusal::Invalid)?;
         self.version += 1;
         self.writes += 1;
-        let event = Event { name: name.clone(), object: Some(object.clone()), version: self.version };
+        let event = Event {
+            name: name.clone(),
+            object: Some(object.clone()),
+            version: self.version,
+        };
         self.log.entry(kind).or_default().push(event);
         self.objects.insert((kind, name), Stored { value, object });
         Ok(self.version)
@@ -323,12 +403,24 @@ mod tests {
         let mut server = Server::default();
         let first = service(&mut server);
         let again = json!({ "metadata": { "name": "web" }, "spec": { "taskDefinition": "x" } });
-        assert_eq!(server.create(Kind::Service, again, now()), Err(Refusal::AlreadyExists));
+        assert_eq!(
+            server.create(Kind::Service, again, now()),
+            Err(Refusal::AlreadyExists)
+        );
         let patch = json!({ "spec": { "desiredCount": 2 } });
-        let second = server.patch(Kind::Service, "web", &patch, &Preconditions::default()).unwrap();
+        let second = server
+            .patch(Kind::Service, "web", &patch, &Preconditions::default())
+            .unwrap();
         assert!(second > first);
-        assert_eq!(server.get(Kind::Service, "web").unwrap()["metadata"]["generation"], 2);
-        assert_eq!(server.patch(Kind::Service, "web", &patch, &Preconditions::default()), Ok(second), "nothing changed");
+        assert_eq!(
+            server.get(Kind::Service, "web").unwrap()["metadata"]["generation"],
+            2
+        );
+        assert_eq!(
+            server.patch(Kind::Service, "web", &patch, &Preconditions::default()),
+            Ok(second),
+            "nothing changed"
+        );
     }
 
     #[test]
@@ -336,22 +428,43 @@ mod tests {
         let mut server = Server::default();
         let version = service(&mut server).to_string();
         let patch = json!({ "spec": { "desiredCount": 2 } });
-        let must = Preconditions { uid: Some("other"), resource_version: None };
-        assert_eq!(server.patch(Kind::Service, "web", &patch, &must), Err(Refusal::Conflict));
-        let must = Preconditions { uid: None, resource_version: Some(&version) };
+        let must = Preconditions {
+            uid: Some("other"),
+            resource_version: None,
+        };
+        assert_eq!(
+            server.patch(Kind::Service, "web", &patch, &must),
+            Err(Refusal::Conflict)
+        );
+        let must = Preconditions {
+            uid: None,
+            resource_version: Some(&version),
+        };
         assert!(server.patch(Kind::Service, "web", &patch, &must).is_ok());
-        assert_eq!(server.patch(Kind::Service, "web", &patch, &must), Err(Refusal::Conflict));
+        assert_eq!(
+            server.patch(Kind::Service, "web", &patch, &must),
+            Err(Refusal::Conflict)
+        );
     }
 
     #[test]
     fn finalizers_hold_what_is_deleted() {
         let mut server = Server::default();
         service(&mut server);
-        let uid = server.get(Kind::Service, "web").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
-        server.finalize(Kind::Service, "web", &uid, "x", true, None).unwrap();
-        server.delete(Kind::Service, "web", &Preconditions::default(), now()).unwrap();
+        let uid = server.get(Kind::Service, "web").unwrap()["metadata"]["uid"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        server
+            .finalize(Kind::Service, "web", &uid, "x", true, None)
+            .unwrap();
+        server
+            .delete(Kind::Service, "web", &Preconditions::default(), now())
+            .unwrap();
         assert!(server.get(Kind::Service, "web").is_some());
-        server.finalize(Kind::Service, "web", &uid, "x", false, None).unwrap();
+        server
+            .finalize(Kind::Service, "web", &uid, "x", false, None)
+            .unwrap();
         assert!(server.get(Kind::Service, "web").is_none());
     }
 
@@ -361,11 +474,22 @@ mod tests {
         let task = json!({ "metadata": { "name": "t" }, "spec": { "taskDefinition": "web:1" } });
         server.create(Kind::Task, task, now()).unwrap();
         let set = |server: &mut Server, status: &str| {
-            server.patch_status(Kind::Task, "t", &json!({ "lastStatus": status }), &Preconditions::default())
+            server.patch_status(
+                Kind::Task,
+                "t",
+                &json!({ "lastStatus": status }),
+                &Preconditions::default(),
+            )
         };
         assert!(set(&mut server, "RUNNING").is_ok());
-        assert!(matches!(set(&mut server, "PENDING"), Err(Refusal::Invalid(_))));
+        assert!(matches!(
+            set(&mut server, "PENDING"),
+            Err(Refusal::Invalid(_))
+        ));
         assert!(set(&mut server, "STOPPED").is_ok());
-        assert!(matches!(set(&mut server, "RUNNING"), Err(Refusal::Invalid(_))));
+        assert!(matches!(
+            set(&mut server, "RUNNING"),
+            Err(Refusal::Invalid(_))
+        ));
     }
 }
