@@ -14,12 +14,13 @@ use tallyman_crds::{
 };
 
 use crate::definition::Definition;
+use crate::gather::short_task_definition;
 use crate::plan::{Action, Kind, Note, Plan, Target};
 use crate::problem;
 use crate::services::time;
 use crate::status::{Standing, json, statements};
 use crate::unsupported;
-use crate::world::{Objects, short_task_definition};
+use crate::world::Objects;
 
 /// Decides for every object of the namespace that belongs to no cluster: TaskDefinitions, revisions, and the kinds
 /// that nothing carries out yet.

@@ -18,6 +18,7 @@ pub mod unsupported;
 pub mod world;
 
 mod clusters;
+mod gather;
 mod host_plans;
 mod instances;
 mod not_yet;

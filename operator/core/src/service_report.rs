@@ -111,13 +111,12 @@ pub(crate) fn publish(
             }
         }
         Outcome::Scheduled(s) => {
-            let verdict = verdict(world, name, service, s, now);
+            let verdict = verdict(world, name, service, s);
             status.task_definition = Some(s.revision.clone());
             status.last_task_number = s.last_task_number.max(previous.last_task_number);
             status.consecutive_start_failures = clamp_len(s.failures);
             status.launch_not_before = s.throttled_until.map(time);
-            status.deployments =
-                deployments(world, service, s, verdict.standing == Standing::Ready, now);
+            status.deployments = deployments(service, s, verdict.standing == Standing::Ready, now);
             verdict
         }
     };
@@ -155,7 +154,6 @@ fn verdict(
     name: &ServiceName,
     service: &ServiceState,
     s: &Scheduled<'_>,
-    now: Timestamp,
 ) -> Verdict {
     let count = |b: Bucket| s.members.iter().filter(|m| m.bucket == b).count();
     let kept: Vec<_> = s
@@ -248,7 +246,6 @@ fn verdict(
         let text = format!("scaling in to {desired}, {surplus} still to stop");
         return reconciling("ScalingIn", text.clone(), text);
     }
-    let _ = now;
     Verdict {
         standing: Standing::Ready,
         reason: "SteadyState",
@@ -339,7 +336,6 @@ fn last_failure(world: &World, name: &ServiceName, deployment: &DeploymentId) ->
 }
 
 fn deployments(
-    world: &World,
     service: &ServiceState,
     s: &Scheduled<'_>,
     steady: bool,
@@ -410,7 +406,6 @@ fn deployments(
             id,
         });
     }
-    let _ = world;
     list
 }
 

@@ -8,13 +8,14 @@ use tallyman_crds::ecs::SchedulingStrategy;
 use tallyman_crds::{DesiredStatus, StopCode, Task, TaskSpec, labels, names};
 
 use crate::deployments::{self, Bounds, Bucket, Member, Step};
+use crate::gather::short_task_definition;
 use crate::names::{DeploymentId, Family, InstanceName, RevisionName, ServiceName, TaskName};
 use crate::placement::{Ledger, Unplaceable};
 use crate::plan::{Action, Kind, Note, Plan, Target};
 use crate::problem;
 use crate::service_report::{self, Outcome};
 use crate::throttle;
-use crate::world::{Revision, ServiceState, World, short_task_definition};
+use crate::world::{Revision, ServiceState, World};
 
 /// Why a service has no revision to run.
 #[derive(Clone, Debug, PartialEq, Eq)]

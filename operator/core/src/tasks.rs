@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tallyman_crds::{LastStatus, StopCode, conditions, labels};
 
 use crate::deployments;
+use crate::gather::demand_of;
 use crate::host_plans;
 use crate::instances::Lost;
 use crate::names::{InstanceName, TaskName};
@@ -15,7 +16,7 @@ use crate::services::{self, Unresolved, time};
 use crate::status::{Standing, json, statements};
 use crate::throttle;
 use crate::unsupported;
-use crate::world::{TaskState, World, demand_of};
+use crate::world::{TaskState, World};
 
 /// Decides for every task, in order of name.
 pub(crate) fn plan_all(

@@ -10,6 +10,7 @@
 )]
 
 pub mod build;
+pub mod moves;
 
 use std::sync::Arc;
 use std::time::Duration;

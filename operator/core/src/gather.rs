@@ -1,0 +1,346 @@
+//! The door: objects of the caches become the [`World`] of one cluster. Here they are parsed, names are resolved and
+//! problems are collected; past it no object is parsed again. Nothing here decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as k8s_meta;
+use tallyman_crds::ecs::TaskOverride;
+use tallyman_crds::{ContainerInstance, Service, Task, labels, names};
+
+use crate::definition::{Definition, Demand};
+use crate::names::{DeploymentId, Family, InstanceName, RevisionName, ServiceName, TaskName};
+use crate::problem::Problem;
+use crate::settings::Settings;
+use crate::unsupported;
+use crate::world::{
+    FamilyState, Identity, InstanceState, Objects, PlanState, Revision, ServiceState, TaskState,
+    World,
+};
+
+fn identity(meta: &k8s_meta::ObjectMeta) -> Identity {
+    Identity {
+        uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: meta.resource_version.clone().unwrap_or_default(),
+        generation: meta.generation.unwrap_or_default(),
+        deleting: meta.deletion_timestamp.is_some(),
+        finalizers: meta.finalizers.iter().flatten().cloned().collect(),
+    }
+}
+
+fn object_name(meta: &k8s_meta::ObjectMeta) -> String {
+    meta.name.clone().unwrap_or_default()
+}
+
+fn label(meta: &k8s_meta::ObjectMeta, key: &str) -> Option<String> {
+    meta.labels.as_ref()?.get(key).cloned()
+}
+
+fn of_cluster(given: Option<&String>, cluster: &str) -> bool {
+    cluster_name(given.map(String::as_str)) == cluster
+}
+
+/// The short name of a cluster that a user gave as name or ARN, or `default`.
+pub fn cluster_name(given: Option<&str>) -> &str {
+    match given {
+        None | Some("") => names::DEFAULT_CLUSTER,
+        Some(text) => text.rsplit('/').next().unwrap_or(text),
+    }
+}
+
+/// Every cluster that something in `objects` names, or that exists.
+pub fn cluster_names(objects: &Objects) -> BTreeSet<String> {
+    let mut found: BTreeSet<String> = objects
+        .clusters
+        .iter()
+        .map(|c| object_name(&c.metadata))
+        .collect();
+    found.extend(
+        objects
+            .services
+            .iter()
+            .map(|s| cluster_name(s.spec.cluster.as_deref()).to_owned()),
+    );
+    found.extend(
+        objects
+            .tasks
+            .iter()
+            .map(|t| cluster_name(t.spec.cluster.as_deref()).to_owned()),
+    );
+    found.extend(
+        objects
+            .instances
+            .iter()
+            .map(|i| cluster_name(i.spec.cluster.as_deref()).to_owned()),
+    );
+    found
+}
+
+impl World {
+    /// The world of `cluster` in `namespace`.
+    pub fn gather(
+        objects: &Objects,
+        namespace: &str,
+        cluster: &str,
+        settings: &Settings,
+        leader_epoch: i64,
+    ) -> World {
+        let revisions = revisions(objects);
+        let families = families(objects, &revisions);
+        let by_ecs_name: BTreeMap<String, RevisionName> = revisions
+            .iter()
+            .map(|(name, r)| (r.ecs_name(), name.clone()))
+            .collect();
+        let tasks = objects
+            .tasks
+            .iter()
+            .filter(|t| of_cluster(t.spec.cluster.as_ref(), cluster))
+            .map(|t| {
+                (
+                    TaskName::from(object_name(&t.metadata)),
+                    task(t, &revisions, &by_ecs_name),
+                )
+            })
+            .collect();
+        let services = objects
+            .services
+            .iter()
+            .filter(|s| of_cluster(s.spec.cluster.as_ref(), cluster))
+            .map(|s| (ServiceName::from(object_name(&s.metadata)), service(s)))
+            .collect();
+        let instances: BTreeMap<InstanceName, InstanceState> = objects
+            .instances
+            .iter()
+            .filter(|i| of_cluster(i.spec.cluster.as_ref(), cluster))
+            .map(|i| {
+                (
+                    InstanceName::from(object_name(&i.metadata)),
+                    instance(i, &objects.lease_age),
+                )
+            })
+            .collect();
+        let plans = objects
+            .plans
+            .iter()
+            .map(|p| {
+                let state = PlanState {
+                    identity: identity(&p.metadata),
+                    spec: p.spec.clone(),
+                };
+                (InstanceName::from(object_name(&p.metadata)), state)
+            })
+            .filter(|(name, _)| instances.contains_key(name))
+            .collect();
+        let cluster_object = objects
+            .clusters
+            .iter()
+            .find(|c| c.metadata.name.as_deref() == Some(cluster))
+            .cloned();
+        let mut world = World {
+            namespace: namespace.to_owned(),
+            cluster: cluster.to_owned(),
+            cluster_object,
+            cluster_in_use: false,
+            revisions,
+            families,
+            services,
+            tasks,
+            instances,
+            plans,
+            settings: settings.clone(),
+            leader_epoch,
+        };
+        world.cluster_in_use = !world.services.is_empty()
+            || !world.instances.is_empty()
+            || world.tasks.values().any(TaskState::holds);
+        world
+    }
+}
+
+fn revisions(objects: &Objects) -> BTreeMap<RevisionName, Revision> {
+    objects
+        .revisions
+        .iter()
+        .map(|r| {
+            let revision = Revision {
+                family: Family::from(r.spec.family.as_str()),
+                number: r.spec.revision,
+                active: r.metadata.deletion_timestamp.is_none(),
+                definition: Definition::parse(&r.spec.definition),
+                object: r.clone(),
+            };
+            (RevisionName::from(object_name(&r.metadata)), revision)
+        })
+        .collect()
+}
+
+fn families(
+    objects: &Objects,
+    revisions: &BTreeMap<RevisionName, Revision>,
+) -> BTreeMap<Family, FamilyState> {
+    let mut families: BTreeMap<Family, FamilyState> = BTreeMap::new();
+    let mut latest: BTreeMap<Family, i64> = BTreeMap::new();
+    for (name, r) in revisions.iter().filter(|(_, r)| r.active) {
+        if latest.get(&r.family).is_none_or(|n| *n < r.number) {
+            latest.insert(r.family.clone(), r.number);
+            families.entry(r.family.clone()).or_default().latest = Some(name.clone());
+        }
+    }
+    for t in &objects.task_definitions {
+        let name = object_name(&t.metadata);
+        let family = Family::from(t.spec.family.clone().unwrap_or(name));
+        let state = families.entry(family).or_default();
+        let observed = t.status.as_ref().map(|s| s.observed_generation);
+        if observed != t.metadata.generation {
+            state.unsettled = true;
+        }
+        let stalled = t
+            .status
+            .iter()
+            .flat_map(|s| &s.conditions)
+            .find(|c| c.type_ == "Stalled");
+        if let Some(c) = stalled {
+            state.stalled.get_or_insert_with(|| c.message.clone());
+        }
+    }
+    families
+}
+
+fn service(s: &Arc<Service>) -> ServiceState {
+    let spec = &s.spec;
+    let name = object_name(&s.metadata);
+    let deployment = spec.deployment_configuration.as_ref();
+    // Absent: what is wanted now, or 1 for a service that nobody has seen (ECS UpdateService keeps the count).
+    let seen = s
+        .status
+        .as_ref()
+        .filter(|s| s.observed_generation >= 0)
+        .map(|s| s.desired_count);
+    let desired = i64::from(spec.desired_count.or(seen).unwrap_or(1));
+    let minimum = i64::from(
+        deployment
+            .and_then(|d| d.minimum_healthy_percent)
+            .unwrap_or(100),
+    );
+    let maximum = i64::from(deployment.and_then(|d| d.maximum_percent).unwrap_or(200));
+    let mut problems = Vec::new();
+    if desired < 0 {
+        problems.push(Problem::new(
+            "spec.desiredCount",
+            format!("must be 0 or more, not {desired}"),
+        ));
+    }
+    if spec.service_name.as_ref().is_some_and(|n| *n != name) {
+        problems.push(Problem::new(
+            "spec.serviceName",
+            format!("must be absent or the object's own name `{name}`"),
+        ));
+    }
+    if minimum < 0 {
+        problems.push(Problem::new(
+            "spec.deploymentConfiguration.minimumHealthyPercent",
+            format!("must be 0 or more, not {minimum}"),
+        ));
+    }
+    if maximum < 100 && maximum <= minimum {
+        problems.push(Problem::new(
+            "spec.deploymentConfiguration.maximumPercent",
+            format!(
+                "must be 100 or more, or above `minimumHealthyPercent` ({minimum}), not {maximum}"
+            ),
+        ));
+    }
+    ServiceState {
+        identity: identity(&s.metadata),
+        object: s.clone(),
+        status: s
+            .status
+            .clone()
+            .unwrap_or_else(crate::status::untouched_service),
+        desired: desired.max(0),
+        minimum_healthy_percent: minimum.max(0),
+        maximum_percent: maximum.max(0),
+        unsupported: unsupported::of_service(spec),
+        problems,
+    }
+}
+
+fn task(
+    t: &Arc<Task>,
+    revisions: &BTreeMap<RevisionName, Revision>,
+    by_ecs_name: &BTreeMap<String, RevisionName>,
+) -> TaskState {
+    let status = t.status.clone().unwrap_or_default();
+    let revision = label(&t.metadata, labels::REVISION)
+        .map(RevisionName::from)
+        .filter(|r| revisions.contains_key(r))
+        .or_else(|| {
+            by_ecs_name
+                .get(short_task_definition(&t.spec.task_definition))
+                .cloned()
+        });
+    let demand = revision
+        .as_ref()
+        .and_then(|r| revisions.get(r))
+        .map(|r| demand_of(r, t.spec.overrides.as_ref()));
+    let service = label(&t.metadata, labels::SERVICE).map(ServiceName::from);
+    // A user's own task that names a host holds nothing there before it is admitted.
+    let placed = match &service {
+        Some(_) => t
+            .spec
+            .container_instance
+            .clone()
+            .or(status.container_instance),
+        None => status.container_instance,
+    };
+    TaskState {
+        identity: identity(&t.metadata),
+        object: t.clone(),
+        service,
+        deployment: label(&t.metadata, labels::DEPLOYMENT).map(DeploymentId::from),
+        revision,
+        instance: placed.map(InstanceName::from),
+        desired: t.spec.desired_status,
+        last: status.last_status,
+        accepted: status.accepted_at.is_some(),
+        health: status.health_status,
+        started_at: status.started_at.map(|t| t.0),
+        stopped_at: status.stopped_at.map(|t| t.0),
+        created_at: t.metadata.creation_timestamp.as_ref().map(|t| t.0),
+        removed: status.removed_at.is_some(),
+        stop_code: status.stop_code,
+        demand: demand.unwrap_or_default(),
+    }
+}
+
+/// Demand of a task of `revision`; nothing for a revision that does not parse (no such task is ever placed).
+pub fn demand_of(revision: &Revision, overrides: Option<&TaskOverride>) -> Demand {
+    match &revision.definition {
+        Ok(d) => d.demand_with(&revision.object.spec.definition, overrides),
+        Err(_) => Demand::default(),
+    }
+}
+
+/// `family` or `family:revision` of a task definition given by name or ARN.
+pub fn short_task_definition(given: &str) -> &str {
+    given.rsplit('/').next().unwrap_or(given)
+}
+
+fn instance(i: &Arc<ContainerInstance>, lease_age: &BTreeMap<String, Duration>) -> InstanceState {
+    let name = object_name(&i.metadata);
+    let host = i.status.as_ref().and_then(|s| s.host.clone());
+    let reported = host.iter().flat_map(|h| &h.attributes);
+    let attributes = reported
+        .chain(&i.spec.attributes)
+        .map(|a| (a.name.clone(), a.value.clone()))
+        .collect();
+    InstanceState {
+        identity: identity(&i.metadata),
+        object: i.clone(),
+        wanted: i.spec.status,
+        lease_age: lease_age.get(&name).copied(),
+        host,
+        attributes,
+    }
+}

@@ -1,0 +1,137 @@
+//! The engine: lists, hints, and the calls that are under way.
+
+use super::*;
+
+impl Agent {
+    pub(super) fn look(&mut self, p: &mut Process, shared: &mut Shared) -> Result<(), Dead> {
+        let now = shared.now;
+        let Some(instance) = p.host.container_instance_uid().map(str::to_owned) else {
+            return Ok(());
+        };
+        let scope = (labels::CONTAINER_INSTANCE_UID, instance.as_str());
+        if p.hints.is_none() && p.watch_at <= now {
+            p.hints = Some(self.engine.watch(scope));
+            p.list_at = now;
+        }
+        while let Some(stream) = &mut p.hints {
+            match stream.next().now_or_never() {
+                None => break,
+                Some(None | Some(Hint::Lost)) => {
+                    p.hints = None;
+                    p.watch_at = now + WATCH_RETRY;
+                }
+                Some(Some(hint)) => {
+                    p.news = true;
+                    let name = hint.container().unwrap_or_default().to_owned();
+                    for machine in p.machines.values_mut() {
+                        machine.hinted(&name, &hint);
+                    }
+                }
+            }
+        }
+        if p.list_at <= now {
+            let mut answer = None;
+            self.deed(|agent| answer = block_on(agent.engine.list(scope)).ok())?;
+            match answer {
+                Some(list) => self.take_list(p, list, shared)?,
+                None => p.list_at = now + LIST_RETRY,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_list(
+        &mut self,
+        p: &mut Process,
+        list: Vec<ContainerSummary>,
+        shared: &mut Shared,
+    ) -> Result<(), Dead> {
+        p.list_at = shared.now + LIST_PERIOD;
+        p.news = true;
+        for (uid, machine) in &mut p.machines {
+            machine.listed(&of_task(&list, uid));
+        }
+        let ended: BTreeSet<TaskUid> = p
+            .records
+            .values()
+            .filter(|r| r.is_stopped())
+            .map(|r| r.uid.clone())
+            .collect();
+        let condemned = p.host.strays(&list, &ended, shared.now);
+        p.listed = Some(list);
+        begin_waiting(p);
+        for stray in condemned {
+            shared.note(&self.name, &format!("condemns {}", stray.name));
+            if let Some(machine) = p.machines.get_mut(&stray.task) {
+                machine.condemn();
+                continue;
+            }
+            shared
+                .monitor
+                .condemned(&shared.server, &stray.task, &stray.name);
+            let name = stray.name.clone();
+            self.deed(|agent| {
+                let gone = block_on(agent.engine.stop(&name, agent.settings.stop_timeout)).is_ok();
+                if gone {
+                    let _again_later = block_on(agent.engine.remove(&name));
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Engine calls that are due are made, and answers that are due arrive.
+    pub(super) fn settle(&mut self, p: &mut Process, shared: &mut Shared) -> Result<(), Dead> {
+        let mut flights = std::mem::take(&mut p.in_flight);
+        shared.rng.shuffle(&mut flights);
+        let mut outcome = Ok(());
+        for mut flight in flights {
+            if flight.at > shared.now || outcome.is_err() {
+                p.in_flight.push(flight);
+                continue;
+            }
+            match flight.flight {
+                Flight::Asked => {
+                    let (uid, action) = (&flight.uid, &flight.action);
+                    if action.verb() == Verb::Stop
+                        && let Some(machine) = p.machines.get(uid)
+                    {
+                        shared.monitor.stopping(&shared.server, &self.name, machine);
+                    }
+                    let mut answer = None;
+                    outcome =
+                        self.deed(|agent| answer = Some(block_on(perform(&agent.engine, action))));
+                    if let Some(answer) = answer {
+                        if let Some(EngineError::PortTaken { message, .. }) = answer.error() {
+                            shared.monitor.port_taken(&self.name, message);
+                        }
+                        let error = answer
+                            .error()
+                            .map(|e| format!(" -> {e}"))
+                            .unwrap_or_default();
+                        shared.note(
+                            &self.name,
+                            &format!("{} {}{error}", action.verb(), target(p, uid)),
+                        );
+                        flight.flight = Flight::Done(answer);
+                        flight.at = shared.now + soon(shared, 60);
+                        p.in_flight.push(flight);
+                    }
+                }
+                Flight::Done(answer) => {
+                    p.news = true;
+                    if let Some(machine) = p.machines.get_mut(&flight.uid) {
+                        machine.settle(flight.action.container(), answer, shared.now);
+                    }
+                }
+            }
+        }
+        outcome
+    }
+}
+
+fn target(p: &Process, uid: &TaskUid) -> String {
+    p.machines
+        .get(uid)
+        .map_or_else(|| uid.to_string(), |m| m.task().name.clone())
+}

@@ -1,0 +1,71 @@
+//! The host as a whole: what it says of itself, and that it lives.
+
+use super::*;
+
+impl Agent {
+    pub(super) fn describe(&mut self, p: &mut Process) -> Result<(), Dead> {
+        if p.facts.description.is_none() {
+            let mut answer = None;
+            self.deed(|agent| answer = block_on(agent.engine.describe()).ok())?;
+            p.facts.description = answer;
+        }
+        Ok(())
+    }
+
+    pub(super) fn report(&mut self, p: &mut Process, shared: &mut Shared) {
+        let facts = HostFacts {
+            agent_version: "0.1.0".to_owned(),
+            address: None,
+            boot_id: None,
+        };
+        let Ok(report) = register::report(
+            &self.settings,
+            &facts,
+            &p.facts,
+            p.host.applied_generation(),
+        ) else {
+            return;
+        };
+        let Some(at) = p.outbox.due(&report, shared.now) else {
+            p.report_at = shared.now + SignedDuration::from_secs(600);
+            return;
+        };
+        p.report_at = at.max(shared.now + SignedDuration::from_millis(100));
+        if at > shared.now {
+            return;
+        }
+        let reachable = self.reachable(shared);
+        let must = Preconditions::default();
+        let body = json!({ "host": host(&report) });
+        if reachable
+            && shared
+                .server
+                .patch_status(Kind::ContainerInstance, &self.name, &body, &must)
+                .is_ok()
+        {
+            p.outbox.sent(report, shared.now);
+        } else {
+            p.outbox.failed(7, shared.now);
+        }
+    }
+
+    pub(super) fn renew(&mut self, p: &mut Process, shared: &mut Shared) {
+        if p.lease_at <= shared.now {
+            p.lease_at = shared.now + LEASE_PERIOD;
+            if self.reachable(shared) && shared.server.renew(&self.name).is_err() {
+                p.lease_at = shared.now + SignedDuration::from_secs(2);
+            }
+        }
+    }
+}
+
+/// A host's report as a merge patch: what is absent is taken away.
+fn host(report: &HostReport) -> Value {
+    let mut value = json!(report);
+    for field in ["attributes", "address", "bootId", "engineId", "message"] {
+        if value[field].is_null() {
+            value[field] = Value::Null;
+        }
+    }
+    value
+}

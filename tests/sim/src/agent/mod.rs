@@ -1,0 +1,306 @@
+//! A host: the fake engine, a disk, and an agent process over the real core that does what `node-agent/src` does (`agent`,
+//! `worker`, `ledger`). The process can die at any of its deeds; the engine and, mostly, the disk stay.
+
+mod engine;
+mod host;
+mod plan;
+mod tasks;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::FutureExt;
+use futures::executor::block_on;
+use futures::stream::{BoxStream, StreamExt};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
+use tallyman_agent_core::{
+    Action, AssignedTask, Delivery, Due, Host, HostContext, Outcome, Parcel, Plan, Settings,
+    TaskMachine, TaskRecord, TaskUid, assignment::Door, perform,
+};
+use tallyman_agent_engine::fake::FakeEngine;
+use tallyman_agent_engine::{ContainerSummary, Engine, EngineError, Hint, Moment, Verb};
+use tallyman_crds::{HostReport, labels};
+use tallyman_operator_core::Kind;
+
+use crate::api::{Cache, Object, Preconditions, Refusal};
+use crate::operator::CrashPoint;
+use crate::sim::Shared;
+
+use plan::{begin_waiting, of_task};
+
+const LIST_PERIOD: SignedDuration = SignedDuration::from_secs(10);
+const LIST_RETRY: SignedDuration = SignedDuration::from_secs(2);
+const LEASE_PERIOD: SignedDuration = SignedDuration::from_secs(10);
+const PLAN_PATIENCE: SignedDuration = SignedDuration::from_secs(5);
+const WATCH_RETRY: SignedDuration = SignedDuration::from_secs(1);
+/// How long containers of stopped tasks are kept; ECS keeps them for three hours.
+const CLEANUP_WAIT: std::time::Duration = std::time::Duration::from_secs(30 * 60);
+/// The supervisor starts a dead agent again after this time.
+const RESTART: SignedDuration = SignedDuration::from_secs(2);
+
+/// What outlives the process, unless it is lost.
+#[derive(Clone, Debug, Default)]
+struct Disk {
+    plan: Option<Value>,
+    records: BTreeMap<TaskUid, TaskRecord>,
+}
+
+/// A host of the cluster.
+pub struct Agent {
+    /// Its name.
+    pub name: String,
+    /// Its engine.
+    pub engine: FakeEngine,
+    /// No way to the API server.
+    pub cut_off: bool,
+    /// No power: no process, no containers.
+    pub off: bool,
+    /// Engine calls, patches and disk writes so far.
+    pub deeds: u64,
+    /// Where it dies.
+    pub crash: Option<CrashPoint>,
+    /// Its disk does not survive the next death.
+    pub loses_disk: bool,
+    settings: Settings,
+    disk: Disk,
+    process: Option<Process>,
+    start_at: Timestamp,
+}
+
+enum Flight {
+    /// Asked of the engine, which has not done it yet.
+    Asked,
+    /// Done, and the answer is on its way.
+    Done(Outcome),
+}
+
+struct InFlight {
+    uid: TaskUid,
+    action: Action,
+    at: Timestamp,
+    flight: Flight,
+}
+
+struct Process {
+    host: Host,
+    cache: Cache,
+    machines: BTreeMap<TaskUid, TaskMachine>,
+    waiting: BTreeMap<TaskUid, AssignedTask>,
+    saved: BTreeMap<TaskUid, TaskRecord>,
+    saved_plan: Option<Value>,
+    disk_plan_at: Option<Timestamp>,
+    heard: Option<u64>,
+    records: BTreeMap<TaskUid, TaskRecord>,
+    plan: Option<Value>,
+    dirty: bool,
+    listed: Option<Vec<ContainerSummary>>,
+    list_at: Timestamp,
+    hints: Option<BoxStream<'static, Hint>>,
+    watch_at: Timestamp,
+    lease_at: Timestamp,
+    facts: EngineFacts,
+    outbox: HostOutbox,
+    in_flight: Vec<InFlight>,
+    sending: Vec<(TaskUid, Box<Parcel>, Timestamp)>,
+    /// When the machines want to step again.
+    work_at: Timestamp,
+    /// Something came in since they stepped.
+    news: bool,
+    report_at: Timestamp,
+}
+
+/// The process died here.
+struct Dead;
+
+impl Agent {
+    /// A host with an engine and no agent yet.
+    pub fn new(name: &str, now: Timestamp) -> Result<Agent, String> {
+        let parsed = Settings::parse(&BTreeMap::new()).map_err(|bad| format!("{bad:?}"))?;
+        let settings = Settings {
+            cleanup_wait: CLEANUP_WAIT,
+            ..parsed.settings
+        };
+        Ok(Agent {
+            name: name.to_owned(),
+            engine: FakeEngine::new(name),
+            cut_off: false,
+            off: false,
+            deeds: 0,
+            crash: None,
+            loses_disk: false,
+            settings,
+            disk: Disk::default(),
+            process: None,
+            start_at: now,
+        })
+    }
+
+    /// Kills the agent; its containers go on.
+    pub fn kill(&mut self, shared: &mut Shared, why: &str) {
+        let Some(process) = self.process.take() else {
+            return;
+        };
+        shared.note(&self.name, &format!("agent DIES: {why}"));
+        // What was asked of the engine may be done all the same.
+        for flight in process.in_flight {
+            if matches!(flight.flight, Flight::Asked) && shared.rng.chance(50) {
+                let _nobody_hears = block_on(perform(&self.engine, &flight.action));
+            }
+        }
+        self.engine.break_watches();
+        if std::mem::take(&mut self.loses_disk) {
+            self.disk = Disk::default();
+        }
+        self.start_at = shared.now + RESTART;
+    }
+
+    /// Turns the host off: agent and containers end.
+    pub fn power_off(&mut self, shared: &mut Shared) {
+        self.kill(shared, "power off");
+        self.engine.restart_engine(false);
+        self.off = true;
+    }
+
+    /// Turns the host on again.
+    pub fn power_on(&mut self, shared: &mut Shared) {
+        self.off = false;
+        self.start_at = shared.now;
+    }
+
+    /// When it wants to run again.
+    pub fn due(&self, now: Timestamp) -> Timestamp {
+        if self.off {
+            return now + SignedDuration::from_secs(3600);
+        }
+        let engine = self
+            .engine
+            .next_event()
+            .and_then(|m| Timestamp::from_millisecond(m.millis()).ok());
+        let Some(p) = &self.process else {
+            return self.start_at;
+        };
+        let flights = p.in_flight.iter().map(|f| f.at);
+        let parcels = p.sending.iter().map(|(_, _, at)| *at);
+        flights
+            .chain(parcels)
+            .chain(engine)
+            .chain(p.disk_plan_at)
+            .fold(
+                p.work_at.min(p.list_at).min(p.lease_at).min(p.report_at),
+                Timestamp::min,
+            )
+    }
+
+    /// One round of the loop. Says whether it did anything.
+    pub fn step(&mut self, shared: &mut Shared) -> bool {
+        self.engine.set_now(Moment(shared.now.as_millisecond()));
+        if self.off {
+            return false;
+        }
+        if self.process.is_none() {
+            if self.start_at > shared.now {
+                return false;
+            }
+            self.begin(shared);
+        }
+        let Some(mut process) = self.process.take() else {
+            return false;
+        };
+        let before = self.deeds;
+        let outcome = self.round(&mut process, shared);
+        self.process = Some(process);
+        if outcome.is_err() {
+            self.kill(shared, &format!("at deed {}", self.deeds));
+        }
+        self.deeds != before
+    }
+
+    fn begin(&mut self, shared: &mut Shared) {
+        let now = shared.now;
+        let mut cache = Cache::of(&[Kind::HostPlan]);
+        if self.reachable(shared) {
+            cache.relist(&shared.server);
+        }
+        let door = Door {
+            namespace: "sim".to_owned(),
+            stop_timeout: self.settings.stop_timeout,
+        };
+        self.process = Some(Process {
+            host: Host::new(door),
+            cache,
+            machines: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            saved: self.disk.records.clone(),
+            saved_plan: self.disk.plan.clone(),
+            disk_plan_at: self.disk.plan.is_some().then(|| now + PLAN_PATIENCE),
+            heard: None,
+            records: self.disk.records.clone(),
+            plan: self.disk.plan.clone(),
+            dirty: false,
+            listed: None,
+            list_at: now,
+            hints: None,
+            watch_at: now,
+            lease_at: now,
+            facts: EngineFacts::default(),
+            outbox: HostOutbox::default(),
+            in_flight: Vec::new(),
+            sending: Vec::new(),
+            work_at: now,
+            news: true,
+            report_at: now,
+        });
+        shared.note(&self.name, "agent starts");
+    }
+
+    fn reachable(&self, shared: &Shared) -> bool {
+        !self.cut_off && !shared.server.down
+    }
+
+    /// Counts a deed; says whether it is still to be done, or that the process dies before or after it.
+    fn deed(&mut self, deed: impl FnOnce(&mut Agent)) -> Result<(), Dead> {
+        self.deeds += 1;
+        let here = self.crash.filter(|c| c.at == self.deeds);
+        match here {
+            Some(CrashPoint {
+                carried_out: false, ..
+            }) => Err(Dead),
+            Some(CrashPoint {
+                carried_out: true, ..
+            }) => {
+                deed(self);
+                Err(Dead)
+            }
+            None => {
+                deed(self);
+                Ok(())
+            }
+        }
+    }
+
+    fn round(&mut self, p: &mut Process, shared: &mut Shared) -> Result<(), Dead> {
+        let now = shared.now;
+        self.describe(p)?;
+        self.report(p, shared);
+        self.renew(p, shared);
+        self.hear(p, shared)?;
+        self.look(p, shared)?;
+        self.settle(p, shared)?;
+        if p.news || p.work_at <= now {
+            self.work(p, shared);
+        }
+        self.deliver(p, shared)?;
+        if p.dirty && shared.rng.chance(60) {
+            self.flush(p)?;
+        }
+        if p.dirty || p.news {
+            p.work_at = p.work_at.min(now + SignedDuration::from_millis(50));
+        }
+        Ok(())
+    }
+}
+
+fn soon(shared: &mut Shared, most: u64) -> SignedDuration {
+    SignedDuration::try_from(shared.rng.between(0, most)).unwrap_or(SignedDuration::ZERO)
+}
