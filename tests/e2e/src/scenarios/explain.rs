@@ -162,8 +162,9 @@ fn guide_2015(user: &User<'_>) -> Result<()> {
         names.len(),
         folder.display()
     );
+    let mut run = Vec::new();
     for name in &names {
-        wait_until(
+        let registered = wait_until(
             format!("{name} to register or to name the field"),
             PATIENCE,
             || {
@@ -171,9 +172,27 @@ fn guide_2015(user: &User<'_>) -> Result<()> {
                 let (ready, reason, message) = condition(&t, "Ready");
                 let named = reason == "UnsupportedFields" && message.contains("spec.");
                 ensure!(ready == "True" || named, "{reason}: {message}");
-                Ok(true)
+                Ok(Some(ready == "True"))
             },
         )?;
+        if registered {
+            let task = json!({ "kind": "Task", "metadata": { "name": name }, "spec": { "taskDefinition": name } });
+            user.apply(&[task])?;
+            run.push(name.as_str());
+        }
     }
+    ensure!(!run.is_empty(), "none of the examples of the guide runs");
+    for name in &run {
+        wait_until(format!("a task of {name} to run"), PATIENCE, || {
+            let status = user.get("tasks", name)?["status"].clone();
+            ensure!(status["startedAt"].is_string(), "{status}");
+            Ok(true)
+        })?;
+    }
+    let tasks: Vec<&str> = ["delete", "tasks.tallyman.dev", "--timeout=60s"]
+        .into_iter()
+        .chain(run)
+        .collect();
+    user.k(&tasks)?;
     user.delete(&names.iter().map(String::as_str).collect::<Vec<_>>())
 }
