@@ -78,6 +78,14 @@ impl Applier<'_> {
             .await
     }
 
+    /// The API server says that there is no such object.
+    pub async fn is_gone(&self, kind: Kind, name: &str) -> bool {
+        matches!(
+            self.timed(self.api(kind).get_metadata_opt(name)).await,
+            Some(Ok(None))
+        )
+    }
+
     fn api(&self, kind: Kind) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), self.namespace, &resource(kind))
     }

@@ -56,14 +56,17 @@ async fn operate(
     health: Arc<Health>,
 ) -> anyhow::Result<()> {
     let dirty = Arc::new(Dirty::default());
-    let snapshot = Snapshot::start(
-        &client,
-        lease_client.clone(),
-        args.namespace.as_deref(),
-        &dirty,
-    );
+    let begin = || {
+        Snapshot::start(
+            &client,
+            lease_client.clone(),
+            args.namespace.as_deref(),
+            &dirty,
+        )
+    };
+    let standby = begin();
     tokio::select! {
-        ready = snapshot.ready() => ready?,
+        ready = standby.ready() => ready?,
         () = beat_forever(&health) => {}
         () = terminated() => return Ok(()),
     }
@@ -72,14 +75,14 @@ async fn operate(
 
     let identity = identity_of_this_copy();
     let mut candidate = Candidate::new(
-        lease_client,
+        lease_client.clone(),
         &args.lease_namespace,
         identity.clone(),
         args.lease_duration,
     );
     let mut lead = loop {
         health.beat();
-        match candidate.acquire(snapshot.highest_epoch()).await {
+        match candidate.acquire(standby.highest_epoch()).await {
             Ok(Some(lead)) => break lead,
             Ok(None) => tracing::debug!("another operator leads"),
             Err(error) => tracing::warn!(error = format!("{error:#}"), "cannot take the lead"),
@@ -91,6 +94,9 @@ async fn operate(
     };
     tracing::info!(epoch = lead.epoch, identity, "leading");
     health.metrics.leader.set(1);
+    // The caches of a standby may lag behind what the last leader wrote: a leader begins with lists of its own.
+    drop(standby);
+    let snapshot = begin();
 
     let settings = Settings {
         healthy_after: args.healthy_after,
@@ -100,7 +106,13 @@ async fn operate(
         ..Settings::default()
     };
     let recorder = Recorder::new(identity);
-    let passes = Passes::new(client, settings, lead.epoch, health.clone(), recorder);
+    let passes = Passes::new(
+        client.clone(),
+        settings,
+        lead.epoch,
+        health.clone(),
+        recorder,
+    );
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let work = tokio::spawn(work(passes, snapshot, dirty, health, stopping));
     let ended = tokio::select! {
@@ -132,6 +144,10 @@ async fn work(
     health: Arc<Health>,
     mut stopping: tokio::sync::watch::Receiver<bool>,
 ) {
+    if let Err(error) = snapshot.ready().await {
+        tracing::error!(%error, "the caches were not filled");
+        return;
+    }
     for namespace in snapshot.namespaces() {
         passes.wake(&namespace);
     }

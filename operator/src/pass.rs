@@ -153,7 +153,9 @@ impl Passes {
             self.of(namespace).next = started + CATCH_UP / 10;
             return;
         }
-        self.of(namespace).written.clear();
+        if !caught_up {
+            self.look(namespace).await;
+        }
 
         let objects = snapshot.gather(namespace, &self.settings).await;
         let plans = decide(&objects, namespace, &self.settings, self.epoch);
@@ -227,7 +229,33 @@ impl Passes {
         }
     }
 
-    /// True when the caches hold everything that the last pass wrote.
+    /// Looks live at what was written and does not come: an object that is gone is not waited for. Everything else
+    /// is: a cache that does not hold our own writes must not be decided on.
+    async fn look(&mut self, namespace: &str) {
+        let applier = Applier {
+            client: &self.client,
+            namespace,
+            health: &self.health,
+        };
+        let missing: Vec<_> = self
+            .memory
+            .get(namespace)
+            .into_iter()
+            .flat_map(|m| m.written.keys().cloned())
+            .collect();
+        let mut gone = Vec::new();
+        for (kind, name) in missing {
+            if applier.is_gone(kind, &name).await {
+                gone.push((kind, name));
+            }
+        }
+        let memory = self.of(namespace);
+        for key in gone {
+            memory.written.remove(&key);
+        }
+    }
+
+    /// True when the caches hold everything that was written.
     fn caught_up(&mut self, namespace: &str, snapshot: &Snapshot) -> bool {
         let memory = self.of(namespace);
         memory.written.retain(|(kind, name), write| {

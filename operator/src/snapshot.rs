@@ -21,6 +21,7 @@ use tallyman_crds::{
 use tallyman_operator_core::liveness::LeaseObserver;
 use tallyman_operator_core::{Kind, Objects, Settings};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 /// A watch that hears nothing for this long is made anew; it also notices a dead connection.
 const WATCH_TIMEOUT_SECONDS: u32 = 240;
@@ -73,6 +74,8 @@ pub struct Snapshot {
     lease_api: Client,
     observers: BTreeMap<String, LeaseObserver>,
     started: Instant,
+    /// The watches; they end with the snapshot.
+    _watches: JoinSet<()>,
 }
 
 fn cache<K>(
@@ -80,6 +83,7 @@ fn cache<K>(
     namespace: Option<&str>,
     config: watcher::Config,
     dirty: &Arc<Dirty>,
+    tasks: &mut JoinSet<()>,
 ) -> Store<K>
 where
     K: Resource<Scope = NamespaceResourceScope>
@@ -100,7 +104,7 @@ where
     let stream = reflector(writer, watcher(api, config.timeout(WATCH_TIMEOUT_SECONDS)))
         .default_backoff()
         .touched_objects();
-    tokio::spawn(async move {
+    tasks.spawn(async move {
         let mut stream = std::pin::pin!(stream);
         while let Some(event) = stream.next().await {
             match event {
@@ -129,25 +133,28 @@ impl Snapshot {
             labels::MANAGER,
             labels::CONTAINER_INSTANCE
         );
+        let mut tasks = JoinSet::new();
         Snapshot {
-            clusters: cache(client, namespace, plain(), dirty),
-            task_definitions: cache(client, namespace, plain(), dirty),
-            revisions: cache(client, namespace, plain(), dirty),
-            services: cache(client, namespace, plain(), dirty),
-            tasks: cache(client, namespace, plain(), dirty),
-            instances: cache(client, namespace, plain(), dirty),
-            plans: cache(client, namespace, plain(), dirty),
-            run_tasks: cache(client, namespace, plain(), dirty),
-            scheduled_tasks: cache(client, namespace, plain(), dirty),
+            clusters: cache(client, namespace, plain(), dirty, &mut tasks),
+            task_definitions: cache(client, namespace, plain(), dirty, &mut tasks),
+            revisions: cache(client, namespace, plain(), dirty, &mut tasks),
+            services: cache(client, namespace, plain(), dirty, &mut tasks),
+            tasks: cache(client, namespace, plain(), dirty, &mut tasks),
+            instances: cache(client, namespace, plain(), dirty, &mut tasks),
+            plans: cache(client, namespace, plain(), dirty, &mut tasks),
+            run_tasks: cache(client, namespace, plain(), dirty, &mut tasks),
+            scheduled_tasks: cache(client, namespace, plain(), dirty, &mut tasks),
             leases: cache(
                 client,
                 namespace,
                 watcher::Config::default().labels(&ours),
                 dirty,
+                &mut tasks,
             ),
             lease_api: lease_client,
             observers: BTreeMap::new(),
             started: Instant::now(),
+            _watches: tasks,
         }
     }
 

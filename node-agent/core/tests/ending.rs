@@ -255,8 +255,11 @@ fn a_stopped_task_is_cleaned_up_after_the_wait_and_not_before_its_end_was_taken(
     assert_eq!(rig.engine.containers().len(), 1);
     rig.api = true;
     rig.run(SECOND * 60);
-    assert_eq!(rig.engine.containers().len(), 0);
+    // As long as the plan lists the task they are the evidence that it has ended, also for an agent without its disk.
+    assert_eq!(rig.engine.containers().len(), 1);
     rig.machine.unplanned();
+    rig.run(SECOND * 60);
+    assert_eq!(rig.engine.containers().len(), 0);
     let now = rig.now();
     assert!(rig.machine.step(&rig.host, now).finished);
 }

@@ -210,7 +210,8 @@ fn reconcile(
     let failures = throttle::failures(world, name, &id);
     let mut throttled = None;
     if step.start > 0
-        && let Some(until) = throttle::not_before(&failures).filter(|until| *until > now)
+        && let Some(until) =
+            throttle::not_before(&failures, service.desired).filter(|until| *until > now)
     {
         step.start = 0;
         throttled = Some(until);

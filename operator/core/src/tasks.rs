@@ -330,7 +330,10 @@ fn remembered(world: &World) -> BTreeSet<TaskName> {
             continue;
         };
         let id = deployments::deployment_id(&s.identity.uid, &revision, &s.object.spec);
-        kept.extend(throttle::remembered(&throttle::failures(world, name, &id)));
+        kept.extend(throttle::remembered(
+            &throttle::failures(world, name, &id),
+            s.desired,
+        ));
     }
     kept
 }

@@ -13,7 +13,7 @@ use crate::world::{TaskState, World};
 pub const ENGAGES_AT: usize = 3;
 /// Longest delay between two launches: 27 minutes.
 pub const LONGEST: SignedDuration = SignedDuration::from_mins(27);
-/// Length of the row of failed tasks that is kept as memory; the delay is at its cap well before.
+/// Rounds of failed tasks that are kept as memory; the delay is at its cap well before.
 const MEMORY: usize = 12;
 
 /// Tasks of one deployment that stopped without having run, since the last one that ran; newest first.
@@ -39,35 +39,46 @@ pub fn failures<'a>(
         .collect()
 }
 
-/// Until when no task is launched, if the throttle is engaged: 10 s x 2^k after the last failure, k counted from the
-/// third failure in a row, at most 27 minutes.
+/// How long to wait after the last of `failures` in a row, of a service that wants `desired` tasks: 10 s x 2^k, at most
+/// 27 minutes. The throttle engages at the third failure; k counts the rounds since, a round being as many failures as
+/// tasks are wanted, because ten tasks that fail together have been tried once.
 ///
 /// ```
 /// # use tallyman_operator_core::throttle::delay;
-/// assert_eq!(delay(2), None);
-/// assert_eq!(delay(3).map(|d| d.as_secs()), Some(10));
-/// assert_eq!(delay(5).map(|d| d.as_secs()), Some(40));
-/// assert_eq!(delay(50).map(|d| d.as_mins()), Some(27));
+/// assert_eq!(delay(2, 1), None);
+/// assert_eq!(delay(3, 1).map(|d| d.as_secs()), Some(10));
+/// assert_eq!(delay(5, 1).map(|d| d.as_secs()), Some(40));
+/// assert_eq!(delay(50, 1).map(|d| d.as_mins()), Some(27));
+/// assert_eq!(delay(10, 10).map(|d| d.as_secs()), Some(10));
+/// assert_eq!(delay(20, 10).map(|d| d.as_secs()), Some(20));
 /// ```
-pub fn delay(failures: usize) -> Option<SignedDuration> {
-    let k = u32::try_from(failures.checked_sub(ENGAGES_AT)?)
-        .unwrap_or(u32::MAX)
-        .min(16);
+pub fn delay(failures: usize, desired: usize) -> Option<SignedDuration> {
+    if failures < ENGAGES_AT {
+        return None;
+    }
+    let rounds = failures.div_ceil(desired.max(1)) - ENGAGES_AT.div_ceil(desired.max(1));
+    let k = u32::try_from(rounds).unwrap_or(u32::MAX).min(16);
     Some(SignedDuration::from_secs(10 * (1_i64 << k)).min(LONGEST))
 }
 
 /// When the next launch may be, or `None` when nothing delays it.
-pub fn not_before(failures: &[(&TaskName, &TaskState)]) -> Option<Timestamp> {
-    let delay = delay(failures.len())?;
-    failures.first()?.1.stopped_at?.checked_add(delay).ok()
+pub fn not_before(failures: &[(&TaskName, &TaskState)], desired: i64) -> Option<Timestamp> {
+    let delay = delay(failures.len(), usize::try_from(desired).unwrap_or(1))?;
+    let last = failures.iter().filter_map(|(_, t)| t.stopped_at).max()?;
+    last.checked_add(delay).ok()
 }
 
-/// Names of failed tasks that are kept past their retention, as the throttle's memory.
-pub fn remembered(failures: &[(&TaskName, &TaskState)]) -> impl Iterator<Item = TaskName> {
-    failures
+/// Names of failed tasks that are kept past their retention, as the throttle's memory: enough rounds of a service that
+/// wants `desired` tasks for the delay to be at its cap.
+pub fn remembered(
+    failures: &[(&TaskName, &TaskState)],
+    desired: i64,
+) -> impl Iterator<Item = TaskName> {
+    let rounds = usize::try_from(desired).unwrap_or(1).max(1);
+    let names: Vec<_> = failures
         .iter()
-        .take(MEMORY)
+        .take(MEMORY.saturating_mul(rounds))
         .map(|(name, _)| (*name).clone())
-        .collect::<Vec<_>>()
-        .into_iter()
+        .collect();
+    names.into_iter()
 }

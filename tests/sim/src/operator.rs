@@ -103,6 +103,11 @@ impl Operator {
         }
     }
 
+    /// A watch was listed anew: that is news.
+    pub fn wake(&mut self, now: Timestamp) {
+        self.next = self.next.min(now);
+    }
+
     /// When it wants to run again.
     pub fn due(&self) -> Timestamp {
         self.next

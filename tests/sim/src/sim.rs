@@ -233,13 +233,14 @@ impl Sim {
             let stalled: Vec<Kind> = operator.cache.stalled().collect();
             for kind in stalled {
                 operator.cache.relist_kind(kind, &self.shared.server);
+                operator.wake(self.shared.now);
             }
         }
         self.shared.note("sim", "comes to rest");
         self.until("every service is ready", 3600, Sim::all_ready);
         self.shared.monitor.two_leaders = false;
         self.run(60);
-        self.until("nothing moves", 900, Sim::quiet);
+        self.until("nothing moves", 900, |sim| sim.quiet() && sim.all_ready());
         self.at_rest();
     }
 

@@ -189,6 +189,10 @@ fn may_remove(
     if task.remove || record.condemned {
         return true;
     }
+    // The containers are the evidence that the task has ended: as long as the plan lists it they outlive a lost disk.
+    if task.planned {
+        return false;
+    }
     if !record.end_acknowledged {
         return false;
     }
