@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use tallyman_crds::conditions::UNOBSERVED;
 use tallyman_crds::{Cluster, HostPlanSpec, StopCode, Task, TaskDefinitionRevision};
 
 use crate::world::Identity;
@@ -212,7 +213,11 @@ impl Plan {
 
     /// Publishes `next` for `target` where it differs from `previous`.
     pub(crate) fn publish(&mut self, target: Target, previous: &Value, next: &Value) {
-        if let Some(patch) = merge_patch(previous, next) {
+        // What the schema fills in is not stored: a first status says everything, zeros too.
+        let nothing = Value::Object(Map::new());
+        let untouched = previous["observedGeneration"] == UNOBSERVED;
+        let stored = if untouched { &nothing } else { previous };
+        if let Some(patch) = merge_patch(stored, next) {
             let urgent = standing(previous) != standing(next);
             self.publications.push(Publication {
                 target,
