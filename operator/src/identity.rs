@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, PostParams};
 use kube::{Client, Error, Resource, ResourceExt};
 use serde::Serialize;
@@ -37,14 +37,7 @@ pub async fn prepare(
             (labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned()),
             (labels::CONTAINER_INSTANCE.to_owned(), host.to_owned()),
         ])),
-        owner_references: Some(vec![OwnerReference {
-            api_version: "tallyman.dev/v1alpha1".to_owned(),
-            kind: "ContainerInstance".to_owned(),
-            name: host.to_owned(),
-            uid: instance.uid.clone(),
-            controller: Some(true),
-            block_owner_deletion: Some(false),
-        }]),
+        owner_references: Some(vec![instance.as_owner()]),
         ..ObjectMeta::default()
     };
     let account = ServiceAccount {

@@ -29,12 +29,7 @@ pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
         return;
     };
     let meta = &object.metadata;
-    let target = Target {
-        kind: Kind::Cluster,
-        name: world.cluster.clone(),
-        uid: meta.uid.clone().unwrap_or_default(),
-        resource_version: meta.resource_version.clone().unwrap_or_default(),
-    };
+    let target = Target::of(Kind::Cluster, meta);
     let generation = meta.generation.unwrap_or_default();
     let deleting = meta.deletion_timestamp.is_some();
     let fenced = meta

@@ -41,6 +41,8 @@ pub struct Member<'a> {
     pub task: &'a TaskState,
     /// Bucket.
     pub bucket: Bucket,
+    /// An essential container of it has a health check.
+    pub checked: bool,
     /// It counts towards `minimumHealthyPercent`.
     pub healthy: bool,
 }
@@ -97,9 +99,7 @@ pub fn classify<'a>(
     now: Timestamp,
 ) -> Vec<Member<'a>> {
     world
-        .tasks
-        .iter()
-        .filter(|(_, t)| t.service.as_ref() == Some(service))
+        .tasks_of(service)
         .map(|(name, task)| {
             let checked = task
                 .revision
@@ -111,6 +111,7 @@ pub fn classify<'a>(
                 name,
                 task,
                 bucket: bucket(world, task, primary),
+                checked,
                 healthy: healthy(task, checked, &world.settings, now),
             }
         })

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tallyman_crds::{
     LastStatus, RevisionLifecycle, TaskDefinition, TaskDefinitionRevision,
     TaskDefinitionRevisionSpec, TaskDefinitionRevisionStatus, TaskDefinitionStatus, conditions,
@@ -65,15 +65,6 @@ fn owners(objects: &Objects) -> BTreeMap<&str, &str> {
         owners.entry(family(t)).or_insert_with(|| name(&t.metadata));
     }
     owners
-}
-
-fn target(kind: Kind, meta: &ObjectMeta) -> Target {
-    Target {
-        kind,
-        name: name(meta).to_owned(),
-        uid: meta.uid.clone().unwrap_or_default(),
-        resource_version: meta.resource_version.clone().unwrap_or_default(),
-    }
 }
 
 fn register(
@@ -177,7 +168,7 @@ fn register(
         .find(|c| c.type_ == conditions::READY);
     if was.is_none_or(|c| c.message != message) {
         plan.notes.push(Note {
-            target: target(Kind::TaskDefinition, &t.metadata),
+            target: Target::of(Kind::TaskDefinition, &t.metadata),
             warning: standing == Standing::Stalled,
             reason,
             message: message.clone(),
@@ -186,7 +177,7 @@ fn register(
     let list = statements(&standing, reason, &message, unsupported.sentence());
     next.conditions = conditions::merge(&previous.conditions, &list, generation, &time(now));
     plan.publish(
-        target(Kind::TaskDefinition, &t.metadata),
+        Target::of(Kind::TaskDefinition, &t.metadata),
         &json(&previous),
         &json(&next),
     );
@@ -216,14 +207,9 @@ fn mint(namespace: &str, t: &TaskDefinition, family: &str, number: i64, plan: &m
                     .into(),
                 ),
                 finalizers: Some(vec![labels::IN_USE_FINALIZER.to_owned()]),
-                owner_references: Some(vec![OwnerReference {
-                    api_version: "tallyman.dev/v1alpha1".to_owned(),
-                    kind: "TaskDefinition".to_owned(),
-                    name: own.to_owned(),
-                    uid: t.metadata.uid.clone().unwrap_or_default(),
-                    controller: Some(true),
-                    block_owner_deletion: Some(false),
-                }]),
+                owner_references: Some(vec![
+                    Target::of(Kind::TaskDefinition, &t.metadata).as_owner(),
+                ]),
                 ..ObjectMeta::default()
             },
             spec: TaskDefinitionRevisionSpec {
@@ -272,7 +258,7 @@ fn in_use(objects: &Objects) -> BTreeSet<String> {
 
 fn revision(r: &TaskDefinitionRevision, used: &BTreeSet<String>, now: Timestamp, plan: &mut Plan) {
     let ecs_name = names::family_revision(&r.spec.family, r.spec.revision);
-    let target = target(Kind::TaskDefinitionRevision, &r.metadata);
+    let target = Target::of(Kind::TaskDefinitionRevision, &r.metadata);
     let deleting = r.metadata.deletion_timestamp.is_some();
     if deleting && !used.contains(&ecs_name) {
         let fenced = r

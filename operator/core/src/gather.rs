@@ -92,7 +92,7 @@ impl World {
             .iter()
             .map(|(name, r)| (r.ecs_name(), name.clone()))
             .collect();
-        let tasks = objects
+        let tasks: BTreeMap<TaskName, TaskState> = objects
             .tasks
             .iter()
             .filter(|t| of_cluster(t.spec.cluster.as_ref(), cluster))
@@ -137,6 +137,19 @@ impl World {
             .iter()
             .find(|c| c.metadata.name.as_deref() == Some(cluster))
             .cloned();
+        let mut by_service: BTreeMap<ServiceName, Vec<TaskName>> = BTreeMap::new();
+        let mut by_host: BTreeMap<InstanceName, Vec<TaskName>> = BTreeMap::new();
+        for (name, t) in &tasks {
+            if let Some(service) = &t.service {
+                by_service
+                    .entry(service.clone())
+                    .or_default()
+                    .push(name.clone());
+            }
+            if let Some(host) = &t.instance {
+                by_host.entry(host.clone()).or_default().push(name.clone());
+            }
+        }
         let mut world = World {
             namespace: namespace.to_owned(),
             cluster: cluster.to_owned(),
@@ -148,6 +161,8 @@ impl World {
             tasks,
             instances,
             plans,
+            by_service,
+            by_host,
             settings: settings.clone(),
             leader_epoch,
         };

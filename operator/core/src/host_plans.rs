@@ -1,6 +1,6 @@
 //! The plan of each host, derived from the tasks that are assigned to it. Tasks are the truth; this is their copy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tallyman_crds::{
     DesiredStatus, HostPlanSpec, LastStatus, PlannedDefinition, PlannedTask, StopCode, labels,
@@ -70,8 +70,11 @@ pub(crate) fn plan_all(world: &World, plan: &mut Plan) {
 /// and go with the next write, or as soon as they are as many as the others. So fifty tasks that stop one by one cost a few
 /// writes and not fifty.
 fn says(current: &HostPlanSpec, wanted: &HostPlanSpec) -> bool {
-    let is_wanted = |t: &PlannedTask| wanted.tasks.iter().any(|w| w.uid == t.uid);
-    let (live, over): (Vec<_>, Vec<_>) = current.tasks.iter().partition(|t| is_wanted(t));
+    let uids: BTreeSet<&str> = wanted.tasks.iter().map(|t| t.uid.as_str()).collect();
+    let (live, over): (Vec<_>, Vec<_>) = current
+        .tasks
+        .iter()
+        .partition(|t| uids.contains(t.uid.as_str()));
     let asks_for_nothing = over
         .iter()
         .all(|t| t.desired_status == DesiredStatus::Stopped);
@@ -115,11 +118,7 @@ fn derive(world: &World, name: &InstanceName, instance: &InstanceState) -> HostP
         definitions: BTreeMap::new(),
         tasks: Vec::new(),
     };
-    for (task_name, t) in world
-        .tasks
-        .iter()
-        .filter(|(_, t)| t.instance.as_ref() == Some(name) && belongs(t))
-    {
+    for (task_name, t) in world.tasks_on(name).filter(|(_, t)| belongs(t)) {
         let Some((revision_name, revision)) = t
             .revision
             .as_ref()
@@ -158,20 +157,9 @@ fn planned(name: &TaskName, t: &TaskState, definition: String) -> PlannedTask {
                 .as_ref()
                 .and_then(|s| s.stopped_reason.clone()),
         )
-    } else if t.desired == DesiredStatus::Stopped {
-        let code = t.object.spec.stop_code.unwrap_or(StopCode::UserInitiated);
-        let reason = t
-            .object
-            .spec
-            .stopped_reason
-            .clone()
-            .unwrap_or_else(|| "Task stopped by user".to_owned());
-        (Some(code), Some(reason))
     } else {
-        (
-            Some(StopCode::UserInitiated),
-            Some("Task was deleted".to_owned()),
-        )
+        let (code, reason) = t.order_to_stop();
+        (Some(code), Some(reason))
     };
     PlannedTask {
         name: name.to_string(),

@@ -92,12 +92,7 @@ pub(crate) fn lost(world: &World, now: Timestamp, plan: &mut Plan) -> Lost {
 pub(crate) fn plan_all(world: &World, ledger: &Ledger, now: Timestamp, plan: &mut Plan) {
     for (name, i) in &world.instances {
         let target = Target::new(Kind::ContainerInstance, name, &i.identity);
-        let here = || {
-            world
-                .tasks
-                .iter()
-                .filter(|(_, t)| t.holds() && t.instance.as_ref() == Some(name))
-        };
+        let here = || world.tasks_on(name).filter(|(_, t)| t.holds());
         let fenced = i.identity.finalizers.contains(labels::IN_USE_FINALIZER);
         if i.identity.deleting {
             for (task, t) in here().filter(|(_, t)| t.service.is_none() && !t.leaving()) {
@@ -142,11 +137,7 @@ fn publish(
     previous.host = None; // the agent's own
     let connected = i.connected(&world.settings);
     let count = |pick: &dyn Fn(LastStatus) -> bool| {
-        let n = world
-            .tasks
-            .values()
-            .filter(|t| t.instance.as_ref() == Some(name) && pick(t.last))
-            .count();
+        let n = world.tasks_on(name).filter(|(_, t)| pick(t.last)).count();
         i32::try_from(n).unwrap_or(i32::MAX)
     };
     let remaining = i.host.as_ref().and_then(|_| ledger.remaining(name));

@@ -61,12 +61,7 @@ fn state(
     plan: &mut Plan,
 ) {
     let generation = meta.generation.unwrap_or_default();
-    let target = Target {
-        kind,
-        name: meta.name.clone().unwrap_or_default(),
-        uid: meta.uid.clone().unwrap_or_default(),
-        resource_version: meta.resource_version.clone().unwrap_or_default(),
-    };
+    let target = Target::of(kind, meta);
     let message = format!("{} is not supported yet: {instead}.", kind.as_str());
     let list = statements(&Standing::Stalled, "NotSupportedYet", &message, None);
     let next = conditions::merge(previous, &list, generation, &time(now));

@@ -137,11 +137,7 @@ impl Unplaceable {
                 .to_owned();
         }
         let n = self.refusals.len();
-        format!(
-            "Of {n} {}, {}. Next try when a host changes.",
-            plural(n, "host"),
-            self.reasons(true)
-        )
+        format!("Of {n} {}, {}.", plural(n, "host"), self.reasons(true))
     }
 
     fn reasons(&self, detailed: bool) -> String {

@@ -1,6 +1,7 @@
 //! What a pass decided. A plan leaves no choices: every action names its object and carries its preconditions.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::{Map, Value};
 use tallyman_crds::conditions::UNOBSERVED;
 use tallyman_crds::{Cluster, HostPlanSpec, StopCode, Task, TaskDefinitionRevision};
@@ -76,6 +77,28 @@ pub struct Target {
 }
 
 impl Target {
+    /// Target of an object with this metadata.
+    pub fn of(kind: Kind, meta: &ObjectMeta) -> Target {
+        Target {
+            kind,
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            resource_version: meta.resource_version.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Reference to it as the controlling owner of an object that goes with it.
+    pub fn as_owner(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: format!("{}/{}", tallyman_crds::GROUP, tallyman_crds::VERSION),
+            kind: self.kind.as_str().to_owned(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: Some(false),
+        }
+    }
+
     /// Target of an object with `identity`.
     pub fn new(kind: Kind, name: impl ToString, identity: &Identity) -> Target {
         Target {

@@ -70,12 +70,7 @@ pub(crate) fn publish(
     status.observed_generation = service.identity.generation;
     status.desired_count = clamp(service.desired);
     status.selector = Some(format!("{}={name}", labels::SERVICE));
-    let mine = || {
-        world
-            .tasks
-            .values()
-            .filter(|t| t.service.as_ref() == Some(name))
-    };
+    let mine = || world.tasks_of(name).map(|(_, t)| t);
     status.running_count = clamp_len(mine().filter(|t| t.last == LastStatus::Running).count());
     status.pending_count = clamp_len(
         mine()
@@ -161,7 +156,7 @@ fn verdict(
         .iter()
         .filter(|m| m.bucket == Bucket::Kept)
         .collect();
-    let up = kept.iter().filter(|m| up(world, m)).count();
+    let up = kept.iter().filter(|m| up(m)).count();
     let (old, leaving, stopping) = (
         count(Bucket::Superseded),
         count(Bucket::Leaving),
@@ -176,7 +171,7 @@ fn verdict(
     };
     if let Some((n, why)) = &s.unplaceable {
         let long = format!(
-            "{n} of {desired} tasks cannot be placed. {} (service {name}) {}",
+            "{n} of {desired} tasks cannot be placed. {} Next try when a host changes. (service {name}) {}",
             why.sentence(),
             why.ecs_sentence()
         );
@@ -229,7 +224,7 @@ fn verdict(
         return reconciling("RollingOut", text.clone(), with_trouble(text, trouble));
     }
     if up < desired || s.started > 0 {
-        let checked = kept.iter().any(|m| checked(world, m));
+        let checked = kept.iter().any(|m| m.checked);
         let word = if checked { "healthy" } else { "running" };
         let text = with_trouble(format!("starting, {up} of {desired} {word}"), trouble);
         let (short, long) = match waiting(&s.members) {
@@ -285,21 +280,8 @@ fn with_trouble(text: String, trouble: Option<String>) -> String {
 
 /// Running, and HEALTHY where an essential container has a health check. The 40 s of ECS DeploymentConfiguration count towards
 /// `minimumHealthyPercent`, not here: a new service without health checks is ready once it runs.
-fn up(world: &World, m: &Member<'_>) -> bool {
-    m.task.last == LastStatus::Running
-        && (!checked(world, m) || m.task.health == HealthStatus::Healthy)
-}
-
-/// An essential container of the task has a health check.
-fn checked(world: &World, m: &Member<'_>) -> bool {
-    let revision = m
-        .task
-        .revision
-        .as_ref()
-        .and_then(|r| world.revisions.get(r));
-    revision
-        .and_then(|r| r.definition.as_ref().ok())
-        .is_some_and(|d| d.health_checked)
+fn up(m: &Member<'_>) -> bool {
+    m.task.last == LastStatus::Running && (!m.checked || m.task.health == HealthStatus::Healthy)
 }
 
 /// What the youngest task of the deployment that ended by itself said, if nothing younger runs.
@@ -315,11 +297,8 @@ fn last_failure(world: &World, name: &ServiceName, deployment: &DeploymentId) ->
         )
     };
     let (task, t) = world
-        .tasks
-        .iter()
-        .filter(|(_, t)| {
-            t.service.as_ref() == Some(name) && t.deployment.as_ref() == Some(deployment)
-        })
+        .tasks_of(name)
+        .filter(|(_, t)| t.deployment.as_ref() == Some(deployment))
         .filter(|(_, t)| !t.holds() && failed(t))
         .max_by_key(|(n, t)| (t.stopped_at, (*n).clone()))?;
     let status = t.object.status.as_ref()?;

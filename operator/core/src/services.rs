@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use tallyman_crds::ecs::SchedulingStrategy;
 use tallyman_crds::{DesiredStatus, StopCode, Task, TaskSpec, labels, names};
 
@@ -105,12 +105,7 @@ fn drain(
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    let mine = || {
-        world
-            .tasks
-            .iter()
-            .filter(|(_, t)| t.service.as_ref() == Some(name))
-    };
+    let mine = || world.tasks_of(name);
     for (task_name, t) in mine().filter(|(_, t)| t.holds() && !t.leaving()) {
         plan.actions.push(Action::StopTask {
             task: Target::new(Kind::Task, task_name, &t.identity),
@@ -264,10 +259,12 @@ fn start(
     ledger: &mut Ledger,
     plan: &mut Plan,
 ) -> Started {
+    let prefix = format!("{name}-");
     let seen = world
         .tasks
-        .keys()
-        .filter_map(|t| names::service_task_number(name.as_str(), t.as_str()))
+        .range(TaskName::from(prefix.as_str())..)
+        .take_while(|(task, _)| task.as_str().starts_with(&prefix))
+        .filter_map(|(task, _)| names::service_task_number(name.as_str(), task.as_str()))
         .max()
         .unwrap_or(0);
     let mut number = seen.max(service.status.last_task_number);
@@ -365,14 +362,7 @@ fn service_task(
             namespace: Some(world.namespace.clone()),
             labels: Some(labels),
             finalizers: Some(vec![labels::STOP_FINALIZER.to_owned()]),
-            owner_references: Some(vec![OwnerReference {
-                api_version: "tallyman.dev/v1alpha1".to_owned(),
-                kind: "Service".to_owned(),
-                name: name.to_string(),
-                uid: service.identity.uid.clone(),
-                controller: Some(true),
-                block_owner_deletion: Some(false),
-            }]),
+            owner_references: Some(vec![target(name, service).as_owner()]),
             ..ObjectMeta::default()
         },
         spec: TaskSpec {

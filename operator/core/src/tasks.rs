@@ -54,13 +54,7 @@ fn holding(
         return;
     }
     if t.leaving() && !t.accepted && !on_a_host(world, name, t) {
-        let code = t.object.spec.stop_code.unwrap_or(StopCode::UserInitiated);
-        let reason = t
-            .object
-            .spec
-            .stopped_reason
-            .clone()
-            .unwrap_or_else(|| "Task stopped by user".to_owned());
+        let (code, reason) = t.order_to_stop();
         end(name, t, code, reason, now, plan);
         return;
     }
@@ -182,7 +176,7 @@ fn admit(
                         world.cluster
                     )
                 }
-                _ => why.sentence().replace(" Next try when a host changes.", ""),
+                _ => why.sentence(),
             };
             fail(plan, format!("TaskFailedToStart: {failure}. {reason}"));
         }
@@ -287,14 +281,8 @@ fn stopped(
             .as_ref()
             .is_none_or(|i| !world.instances.contains_key(i));
         let never_there = !t.accepted && !on_a_host(world, name, t) && !host_plans::belongs(t);
-        let bare = t
-            .object
-            .status
-            .as_ref()
-            .is_none_or(|s| s.accepted_at.is_none())
-            && t.instance.is_none();
         if t.identity.finalizers.contains(labels::STOP_FINALIZER)
-            && (t.removed || host_gone || never_there || bare)
+            && (t.removed || host_gone || never_there)
         {
             plan.actions.push(Action::RemoveFinalizer {
                 target: target(name, t),

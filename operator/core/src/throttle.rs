@@ -23,11 +23,8 @@ pub fn failures<'a>(
     deployment: &DeploymentId,
 ) -> Vec<(&'a TaskName, &'a TaskState)> {
     let mut tasks: Vec<_> = world
-        .tasks
-        .iter()
-        .filter(|(_, t)| {
-            t.service.as_ref() == Some(service) && t.deployment.as_ref() == Some(deployment)
-        })
+        .tasks_of(service)
+        .filter(|(_, t)| t.deployment.as_ref() == Some(deployment))
         .collect();
     tasks.sort_by_key(|(name, _)| std::cmp::Reverse((name.as_str().len(), (*name).clone())));
     tasks

@@ -85,10 +85,36 @@ pub struct World {
     pub instances: BTreeMap<InstanceName, InstanceState>,
     /// Host plans by host.
     pub plans: BTreeMap<InstanceName, PlanState>,
+    /// Names of the tasks of each service.
+    pub(crate) by_service: BTreeMap<ServiceName, Vec<TaskName>>,
+    /// Names of the tasks on each host.
+    pub(crate) by_host: BTreeMap<InstanceName, Vec<TaskName>>,
     /// Settings of the scheduler.
     pub settings: Settings,
     /// Number of the leader that makes the pass; goes into every host plan.
     pub leader_epoch: i64,
+}
+
+impl World {
+    /// Tasks of a service, in order of name.
+    pub fn tasks_of(&self, service: &ServiceName) -> impl Iterator<Item = (&TaskName, &TaskState)> {
+        self.named(self.by_service.get(service))
+    }
+
+    /// Tasks on a host, in order of name.
+    pub fn tasks_on(&self, host: &InstanceName) -> impl Iterator<Item = (&TaskName, &TaskState)> {
+        self.named(self.by_host.get(host))
+    }
+
+    fn named<'a>(
+        &'a self,
+        names: Option<&'a Vec<TaskName>>,
+    ) -> impl Iterator<Item = (&'a TaskName, &'a TaskState)> {
+        names
+            .into_iter()
+            .flatten()
+            .filter_map(|name| self.tasks.get_key_value(name))
+    }
 }
 
 /// A revision of a family.
@@ -186,6 +212,20 @@ impl TaskState {
     /// Not STOPPED: it holds its resources.
     pub fn holds(&self) -> bool {
         self.last != LastStatus::Stopped
+    }
+
+    /// Why it is to stop, as whoever wants it stopped says.
+    pub fn order_to_stop(&self) -> (StopCode, String) {
+        let spec = &self.object.spec;
+        if self.desired == DesiredStatus::Running {
+            return (StopCode::UserInitiated, "Task was deleted".to_owned());
+        }
+        let code = spec.stop_code.unwrap_or(StopCode::UserInitiated);
+        let reason = spec.stopped_reason.clone();
+        (
+            code,
+            reason.unwrap_or_else(|| "Task stopped by user".to_owned()),
+        )
     }
 
     /// Somebody wants it stopped, or deleted.
