@@ -1,4 +1,4 @@
-//! The disk: the last plan, and a record for each task.
+//! The disk: the last plan, a record for each task, and who the engine was.
 //!
 //! A cache. The engine's labels are the truth about containers and the API about the plan; what is lost
 //! here costs words and retries (`tallyman_agent_core::task`). So writes are coalesced and never in the
@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::Value;
 use tallyman_agent_core::{TaskRecord, TaskUid};
+use tallyman_agent_engine::EngineDescription;
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
@@ -21,6 +22,7 @@ use crate::files;
 
 const PLAN: &str = "plan.json";
 const TASKS: &str = "tasks.json";
+const ENGINE: &str = "engine.json";
 const LOCK: &str = "lock";
 /// Changes within this time go to disk together.
 const COALESCE: Duration = Duration::from_millis(100);
@@ -32,12 +34,15 @@ pub struct Saved {
     pub plan: Option<Value>,
     /// Records of tasks.
     pub records: BTreeMap<TaskUid, TaskRecord>,
+    /// As the engine described itself last.
+    pub engine: Option<EngineDescription>,
 }
 
 #[derive(Default)]
 struct Pages {
     records: BTreeMap<TaskUid, TaskRecord>,
     plan: Option<Arc<Value>>,
+    engine: Option<EngineDescription>,
     /// Counts changes.
     version: u64,
     records_dirty: bool,
@@ -88,6 +93,7 @@ pub fn load(folder: &Path) -> Saved {
     Saved {
         plan: read(&folder.join(PLAN)),
         records: read(&folder.join(TASKS)).unwrap_or_default(),
+        engine: read(&folder.join(ENGINE)),
     }
 }
 
@@ -165,6 +171,13 @@ impl Ledger {
         self.touch(pages);
     }
 
+    /// Remembers the engine.
+    pub fn put_engine(&self, engine: EngineDescription) {
+        let mut pages = self.pages();
+        pages.engine = Some(engine);
+        self.touch(pages);
+    }
+
     /// A task's record, as last put.
     pub fn record(&self, uid: &TaskUid) -> Option<TaskRecord> {
         self.pages().records.get(uid).cloned()
@@ -211,19 +224,22 @@ async fn write_on(
     loop {
         changed.notified().await;
         tokio::time::sleep(COALESCE).await;
-        let (version, records, plan) = {
+        let (version, records, plan, engine) = {
             let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
             let records = std::mem::take(&mut pages.records_dirty)
                 .then(|| serde_json::to_vec(&pages.records));
             let plan = std::mem::take(&mut pages.plan_dirty)
                 .then(|| pages.plan.take())
                 .flatten();
-            (pages.version, records, plan)
+            (pages.version, records, plan, pages.engine.take())
         };
         let folder = folder.clone();
         let outcome = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
             if let Some(plan) = plan {
                 files::replace(&folder.join(PLAN), &serde_json::to_vec(&*plan)?)?;
+            }
+            if let Some(engine) = engine {
+                files::replace(&folder.join(ENGINE), &serde_json::to_vec(&engine)?)?;
             }
             if let Some(records) = records {
                 files::replace(&folder.join(TASKS), &records?)?;
@@ -276,8 +292,16 @@ mod tests {
         }))
         .unwrap();
         ledger.put(&record);
+        let engine = EngineDescription {
+            name: "docker".to_owned(),
+            cpus: 2,
+            memory_mib: 3950,
+            ..EngineDescription::default()
+        };
+        ledger.put_engine(engine.clone());
         ledger.flush().await;
         let saved = load(folder.path());
+        assert_eq!(saved.engine, Some(engine));
         assert_eq!(saved.plan.unwrap()["generation"], 4);
         assert_eq!(saved.records[&record.uid], record);
     }

@@ -172,6 +172,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         },
         saved_plan: saved.plan,
         saved_records: saved.records,
+        saved_engine: saved.engine,
     });
 
     let (sender, news) = mpsc::channel(16);

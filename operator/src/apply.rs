@@ -9,6 +9,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Error, ResourceExt};
 use serde_json::{Value, json};
 use tallyman_crds::{Cluster, Task, TaskDefinitionRevision};
+use tallyman_operator_core::pacing::Outcome;
 use tallyman_operator_core::{Action, Kind, Publication, Target};
 
 use crate::http::Health;
@@ -18,26 +19,6 @@ use crate::identity;
 pub const FIELD_MANAGER: &str = "tallyman-operator";
 const CONCURRENT: usize = 16;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What became of a write.
-#[derive(Debug)]
-pub enum Outcome {
-    /// Stored with this resourceVersion.
-    Written {
-        /// Kind.
-        kind: Kind,
-        /// Name.
-        name: String,
-        /// resourceVersion after the write.
-        version: u64,
-        /// It was not there before: as long as a cache does not hold it, the write has not arrived.
-        created: bool,
-    },
-    /// Nothing to wait for: it is so already, or the object is gone or has changed since.
-    Settled,
-    /// It failed, and the next pass tries again.
-    Failed,
-}
 
 /// Carries plans out in one namespace.
 pub struct Applier<'a> {
@@ -280,8 +261,7 @@ impl Applier<'_> {
     fn written(&self, verb: &'static str, kind: Kind, name: &str, version: u64) -> Outcome {
         self.health.metrics.wrote(verb, kind.plural(), "ok");
         Outcome::Written {
-            kind,
-            name: name.to_owned(),
+            key: (kind, name.to_owned()),
             version,
             created: verb == "create",
         }

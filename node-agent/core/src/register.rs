@@ -37,8 +37,10 @@ pub struct HostFacts {
 /// What the agent knows of its engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineFacts {
-    /// As it described itself last; `None` before the first answer.
+    /// As it described itself last, in an earlier run of the agent perhaps; `None` before the first answer ever.
     pub description: Option<EngineDescription>,
+    /// It has answered, or failed to, in this run: before that nothing is said of the host.
+    pub heard: bool,
     /// Why it cannot be reached; `None` while it can.
     pub trouble: Option<String>,
 }
@@ -256,6 +258,7 @@ mod tests {
     fn engine() -> EngineFacts {
         EngineFacts {
             description: Some(description()),
+            heard: true,
             trouble: None,
         }
     }

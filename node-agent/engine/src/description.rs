@@ -1,9 +1,12 @@
 //! What an engine says about itself and its host.
 
+use serde::{Deserialize, Serialize};
+
 /// What an engine says about itself and the host it runs on, in the engine's own spelling.
 ///
 /// The agent derives the ContainerInstance's registered resources and attributes from it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct EngineDescription {
     /// Which kind of engine: `docker`.
     pub name: String,

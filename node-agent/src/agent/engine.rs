@@ -153,11 +153,15 @@ impl<E: Engine> Agent<E> {
     }
 
     pub(super) fn take_description(&mut self, answer: Result<EngineDescription, EngineError>) {
+        self.engine.heard = true;
         match answer {
             Ok(description) => {
                 let version = description.version.as_str();
                 let api = description.api_version.as_str();
                 info!(engine = description.name, version, api, "engine");
+                if self.engine.description.as_ref() != Some(&description) {
+                    self.shared.ledger.put_engine(description.clone());
+                }
                 self.engine.description = Some(description);
                 if self.list_failures < LIST_FAILURES {
                     self.engine.trouble = None;

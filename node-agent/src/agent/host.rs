@@ -17,8 +17,7 @@ impl<E: Engine> Agent<E> {
         if self.reporting.is_some() {
             return None;
         }
-        // Before the engine said who it is there is nothing to register, unless it is in trouble.
-        if self.engine.description.is_none() && self.engine.trouble.is_none() {
+        if !self.engine.heard {
             return None;
         }
         let now = Timestamp::now();

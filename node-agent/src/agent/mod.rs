@@ -46,6 +46,8 @@ pub struct Parts<E> {
     pub saved_plan: Option<Value>,
     /// Records of an earlier run.
     pub saved_records: BTreeMap<TaskUid, TaskRecord>,
+    /// The engine, as it described itself to an earlier run.
+    pub saved_engine: Option<EngineDescription>,
 }
 
 type Listing = BoxFuture<'static, Result<Vec<ContainerSummary>, EngineError>>;
@@ -114,7 +116,10 @@ impl<E: Engine> Agent<E> {
             overdue_at: None,
             hints: None,
             watch_at: now,
-            engine: EngineFacts::default(),
+            engine: EngineFacts {
+                description: parts.saved_engine,
+                ..EngineFacts::default()
+            },
             describing: None,
             describe_at: Some(now),
             outbox: HostOutbox::default(),

@@ -9,6 +9,7 @@ pub mod families;
 pub mod invariants;
 pub mod liveness;
 pub mod names;
+pub mod pacing;
 pub mod placement;
 pub mod plan;
 pub mod problem;

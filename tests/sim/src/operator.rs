@@ -1,13 +1,14 @@
 //! An operator: the real core in a shell that does what `operator/src` does (`snapshot`, `pass`, `apply`), one write at a
 //! time, so that it can die or be paused between any two.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tallyman_crds::HostPlan;
 use tallyman_operator_core::liveness::LeaseObserver;
+use tallyman_operator_core::pacing::{Outcome, Pace, Turn};
 use tallyman_operator_core::{
     Action, Kind, Objects, Plan, Publication, Settings, Target, World, families, invariants, plan,
     world,
@@ -18,15 +19,6 @@ use crate::sim::Shared;
 
 /// Namespace of every history.
 pub const NAMESPACE: &str = "sim";
-/// Least time between two passes when the first one wrote nothing but status.
-const SPACING: SignedDuration = SignedDuration::from_millis(250);
-/// A pass runs at least this often.
-const PERIOD: SignedDuration = SignedDuration::from_secs(30);
-/// A failed write is tried again after this time.
-const RETRY: SignedDuration = SignedDuration::from_secs(2);
-/// The caches not holding our own writes for longer than this: carry on without what needs them.
-const CATCH_UP: SignedDuration = SignedDuration::from_secs(5);
-
 /// Where a process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrashPoint {
@@ -67,12 +59,8 @@ pub struct Operator {
     observer: LeaseObserver,
     born: Timestamp,
     queue: VecDeque<Write>,
-    written: BTreeMap<(Kind, String), (u64, String, Timestamp)>,
-    next: Timestamp,
-    earliest: Timestamp,
-    acted: bool,
-    failed: bool,
-    wake_at: Option<Timestamp>,
+    outcomes: Vec<Outcome>,
+    pace: Pace,
 }
 
 impl Operator {
@@ -94,23 +82,25 @@ impl Operator {
             observer: LeaseObserver::default(),
             born: shared.now,
             queue: VecDeque::new(),
-            written: BTreeMap::new(),
-            next: shared.now,
-            earliest: shared.now,
-            acted: false,
-            failed: false,
-            wake_at: None,
+            outcomes: Vec::new(),
+            pace: Pace::new(Duration::ZERO),
         }
     }
 
     /// A watch was listed anew: that is news.
     pub fn wake(&mut self, now: Timestamp) {
-        self.next = self.next.min(now);
+        let clock = self.clock(now);
+        self.pace.wake(clock);
     }
 
     /// When it wants to run again.
     pub fn due(&self) -> Timestamp {
-        self.next
+        self.born + self.pace.due()
+    }
+
+    /// Its monotonic clock.
+    fn clock(&self, now: Timestamp) -> Duration {
+        Duration::try_from(now.duration_since(self.born)).unwrap_or_default()
     }
 
     /// Lets events in and, when it is time, makes a pass. Says whether it did anything.
@@ -130,69 +120,58 @@ impl Operator {
                 .cache
                 .receive(&shared.server, shared.lag, &mut shared.rng)
         {
-            self.next = self.next.min(self.earliest.max(shared.now));
+            self.wake(shared.now);
         }
-        if self.next > shared.now {
+        if self.due() > shared.now {
             return false;
         }
-        self.begin(shared);
-        self.drain(shared);
+        if self.begin(shared) {
+            self.drain(shared);
+        }
         true
     }
 
-    fn begin(&mut self, shared: &mut Shared) {
-        let now = shared.now;
-        let caught_up = self.caught_up(shared);
-        if !caught_up
-            && self
-                .written
-                .values()
-                .any(|(_, _, at)| now.duration_since(*at) < CATCH_UP)
+    /// Begins a pass, if its pace lets it.
+    fn begin(&mut self, shared: &mut Shared) -> bool {
+        let clock = self.clock(shared.now);
+        let cache = &self.cache;
+        match self
+            .pace
+            .turn(clock, |(kind, name)| cache.version(*kind, name))
         {
-            self.next = now + CATCH_UP / 10;
-            return;
+            Turn::Go => {}
+            Turn::Later => return false,
+            Turn::Look(missing) => {
+                for key in missing {
+                    if !shared.server.down && shared.server.get(key.0, &key.1).is_none() {
+                        self.pace.forget(&key);
+                    }
+                }
+            }
         }
         let objects = self.gather(shared);
-        let mut publications = Vec::new();
-        self.wake_at = None;
-        self.acted = false;
-        self.failed = false;
-        for mut plan in self.decide(&objects, shared) {
-            if !caught_up {
-                plan.actions.retain(|a| !a.destructive());
-            }
-            self.wake_at = [self.wake_at, plan.wake_at].into_iter().flatten().min();
-            self.acted |= !plan.actions.is_empty();
-            // They go out concurrently: any order must do. Only the starts of tasks begin in order, so that a leader
-            // that hangs among them leaves the next numbers, and no gaps, to its successor, whose names then collide.
-            let (starts, mut others): (Vec<_>, Vec<_>) = plan
-                .actions
-                .into_iter()
-                .partition(|a| matches!(a, Action::CreateTask(_)));
-            shared.rng.shuffle(&mut others);
-            plan.actions = others;
-            let mut at = 0;
-            for start in starts {
-                at += shared.rng.below(plan.actions.len() + 1 - at);
-                plan.actions.insert(at, start);
-                at += 1;
-            }
-            self.queue
-                .extend(plan.actions.into_iter().map(|a| Write::Act(Box::new(a))));
-            publications.extend(plan.publications);
+        let plans = self.decide(&objects, shared);
+        let plan = self.pace.admit(plans, clock);
+        // They go out concurrently: any order must do. Only the starts of tasks begin in order, so that a leader
+        // that hangs among them leaves the next numbers, and no gaps, to its successor, whose names then collide.
+        let (starts, mut actions): (Vec<_>, Vec<_>) = plan
+            .actions
+            .into_iter()
+            .partition(|a| matches!(a, Action::CreateTask(_)));
+        shared.rng.shuffle(&mut actions);
+        let mut at = 0;
+        for start in starts {
+            at += shared.rng.below(actions.len() + 1 - at);
+            actions.insert(at, start);
+            at += 1;
         }
+        self.queue
+            .extend(actions.into_iter().map(|a| Write::Act(Box::new(a))));
+        let mut publications = plan.publications;
         shared.rng.shuffle(&mut publications);
         self.queue
             .extend(publications.into_iter().map(Write::Publish));
-        self.finish(now);
-    }
-
-    fn finish(&mut self, now: Timestamp) {
-        self.earliest = if self.acted { now } else { now + SPACING };
-        self.next = now + if self.failed { RETRY } else { PERIOD };
-        if let Some(at) = self.wake_at {
-            self.next = self.next.min(self.earliest.max(at));
-        }
+        true
     }
 
     fn decide(&self, objects: &Objects, shared: &mut Shared) -> Vec<Plan> {
@@ -210,32 +189,9 @@ impl Operator {
         plans
     }
 
-    /// True when the caches hold everything that was written. What is gone since is not waited for.
-    fn caught_up(&mut self, shared: &Shared) -> bool {
-        let cache = &self.cache;
-        self.written.retain(|(kind, name), (version, uid, at)| {
-            if cache
-                .version(*kind, name)
-                .is_some_and(|seen| seen >= *version)
-            {
-                return false;
-            }
-            let late = shared.now.duration_since(*at) >= CATCH_UP;
-            // A live read, as of anything that is not seen for long.
-            let there = || {
-                shared
-                    .server
-                    .get(*kind, name)
-                    .is_some_and(|v| v["metadata"]["uid"] == uid.as_str())
-            };
-            !late || there()
-        });
-        self.written.is_empty()
-    }
-
     fn gather(&mut self, shared: &Shared) -> Objects {
         let mut objects = self.cache.gather();
-        let clock = Duration::try_from(shared.now.duration_since(self.born)).unwrap_or_default();
+        let clock = self.clock(shared.now);
         if !shared.server.down {
             let leases: Vec<(String, String)> = shared
                 .server
@@ -277,7 +233,8 @@ impl Operator {
                 return true;
             }
         }
-        self.finish(shared.now);
+        let clock = self.clock(shared.now);
+        self.pace.finish(self.outcomes.drain(..), clock, shared.now);
         true
     }
 
@@ -291,12 +248,19 @@ impl Operator {
 
     fn write(&mut self, write: Write, shared: &mut Shared) {
         let text = label(&write);
+        let created = matches!(&write, Write::Act(a) if matches!(
+            **a,
+            Action::CreateCluster(_)
+                | Action::CreateRevision(_)
+                | Action::CreateTask(_)
+                | Action::PrepareHost { .. }
+        ));
         let (kind, name, result) = match write {
             Write::Act(action) => self.act(*action, shared),
             Write::Publish(p) => {
                 let must = Preconditions {
                     uid: Some(&p.target.uid),
-                    resource_version: None,
+                    resource_version: Some(&p.target.resource_version),
                 };
                 let result =
                     shared
@@ -310,25 +274,22 @@ impl Operator {
             Err(refusal) => format!(" -> {refusal:?}"),
         };
         shared.note(&self.name, &format!("{text}{fate}"));
-        match result {
-            Ok(Some(version)) => {
-                let uid = shared
-                    .server
-                    .get(kind, &name)
-                    .and_then(|v| v["metadata"]["uid"].as_str())
-                    .unwrap_or_default();
-                self.written
-                    .insert((kind, name), (version, uid.to_owned(), shared.now));
+        self.outcomes.push(match result {
+            Ok(Some(version)) => Outcome::Written {
+                key: (kind, name),
+                version,
+                created,
+            },
+            Ok(None) | Err(Refusal::AlreadyExists | Refusal::Conflict | Refusal::NotFound) => {
+                Outcome::Settled
             }
-            Ok(None) | Err(Refusal::AlreadyExists | Refusal::Conflict | Refusal::NotFound) => {}
-            Err(Refusal::Away) => self.failed = true,
+            Err(Refusal::Away) => Outcome::Failed,
             Err(Refusal::Invalid(why)) => {
-                self.failed = true;
-                shared
-                    .monitor
-                    .refused(&self.name, self.deposed || shared.leaders > 1, &text, &why);
+                let late = self.deposed || shared.leaders > 1;
+                shared.monitor.refused(&self.name, late, &text, &why);
+                Outcome::Failed
             }
-        }
+        });
     }
 
     fn act(

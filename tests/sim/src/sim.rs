@@ -241,6 +241,8 @@ impl Sim {
         self.shared.monitor.two_leaders = false;
         self.run(60);
         self.until("nothing moves", 900, |sim| sim.quiet() && sim.all_ready());
+        // The last counts may be held back for a little.
+        self.run(3);
         self.at_rest();
     }
 

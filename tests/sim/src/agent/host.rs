@@ -4,15 +4,23 @@ use super::*;
 
 impl Agent {
     pub(super) fn describe(&mut self, p: &mut Process) -> Result<(), Dead> {
-        if p.facts.description.is_none() {
+        if !p.facts.heard || p.facts.trouble.is_some() {
             let mut answer = None;
             self.deed(|agent| answer = block_on(agent.engine.describe()).ok())?;
-            p.facts.description = answer;
+            p.facts.heard = true;
+            p.facts.trouble = answer.is_none().then(|| "it is away".to_owned());
+            if answer.is_some() {
+                p.facts.description = answer;
+                p.dirty = true;
+            }
         }
         Ok(())
     }
 
     pub(super) fn report(&mut self, p: &mut Process, shared: &mut Shared) {
+        if !p.facts.heard {
+            return;
+        }
         let facts = HostFacts {
             agent_version: "0.1.0".to_owned(),
             address: None,

@@ -19,7 +19,9 @@ use tallyman_agent_core::{
     TaskMachine, TaskRecord, TaskUid, assignment::Door, perform,
 };
 use tallyman_agent_engine::fake::FakeEngine;
-use tallyman_agent_engine::{ContainerSummary, Engine, EngineError, Hint, Moment, Verb};
+use tallyman_agent_engine::{
+    ContainerSummary, Engine, EngineDescription, EngineError, Hint, Moment, Verb,
+};
 use tallyman_crds::{HostReport, labels};
 use tallyman_operator_core::Kind;
 
@@ -44,6 +46,7 @@ const RESTART: SignedDuration = SignedDuration::from_secs(2);
 struct Disk {
     plan: Option<Value>,
     records: BTreeMap<TaskUid, TaskRecord>,
+    engine: Option<EngineDescription>,
 }
 
 /// A host of the cluster.
@@ -243,7 +246,10 @@ impl Agent {
             hints: None,
             watch_at: now,
             lease_at: now,
-            facts: EngineFacts::default(),
+            facts: EngineFacts {
+                description: self.disk.engine.clone(),
+                ..EngineFacts::default()
+            },
             outbox: HostOutbox::default(),
             in_flight: Vec::new(),
             sending: Vec::new(),

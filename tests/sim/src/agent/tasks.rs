@@ -88,6 +88,7 @@ impl Agent {
         let disk = Disk {
             plan: p.plan.clone(),
             records: p.records.clone(),
+            engine: p.facts.description.clone(),
         };
         self.deed(|agent| agent.disk = disk)
     }
