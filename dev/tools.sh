@@ -6,6 +6,7 @@
 #   dev/tools.sh packages        Debian packages for the lab: Docker 20.10, busybox, iptables, iproute2
 #   dev/tools.sh control-plane   etcd, kube-apiserver, kube-controller-manager, kubectl  -> .tools/bin
 #   dev/tools.sh engines         current Docker, containerd and runc                     -> .tools/engines/current/bin
+#                                and an image registry, for tests of pulls               -> .tools/engines/bin
 #   dev/tools.sh all             all of the above (the default)
 #
 # It may be run any number of times: what is there and unchanged costs nothing. With KUBEBUILDER_ASSETS pointing at a
@@ -147,7 +148,18 @@ control_plane() {
 
 # --- engines ----------------------------------------------------------------------------------------------------
 
+registry() {
+  local bin="$tools/engines/bin" sum
+  mkdir -p "$bin" "$stamps"
+  sum="$(digest "$here/registry/go.mod" "$here/registry/go.sum")"
+  current "$stamps/registry" "$sum" "$bin/registry" && return 0
+  need_go "The registry"
+  go_build registry 0 "$bin/registry" github.com/distribution/distribution/v3/cmd/registry -ldflags "-s -w"
+  printf '%s\n' "$sum" >"$stamps/registry"
+}
+
 engines() {
+  registry
   mkdir -p "$engines_bin" "$stamps"
   local sum; sum="$(digest "$here/engines/go.mod" "$here/engines/go.sum")"
   local parts=(dockerd docker-proxy containerd containerd-shim-runc-v2 runc)
@@ -195,7 +207,7 @@ for what in "$@"; do
     control-plane) control_plane ;;
     engines) engines ;;
     all) build; packages; control_plane; engines ;;
-    -h | --help | help) sed -n '2,12p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' ;;
+    -h | --help | help) sed -n '2,13p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' ;;
     *) die "unknown: $what (build, packages, control-plane, engines, all)" ;;
   esac
 done

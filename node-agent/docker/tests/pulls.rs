@@ -1,7 +1,7 @@
 //! Pulls from a real registry, which runs as a container on the engine's own host.
 //!
-//! Needs `TALLYMAN_TEST_ENGINES` as the conformance suite, and the packages docker-registry and
-//! busybox-static.
+//! Needs `TALLYMAN_TEST_ENGINES` and busybox-static as the conformance suite, and the registry that `dev/tools.sh engines`
+//! builds.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -148,25 +148,15 @@ async fn away(bench: &DockerBench, endpoint: &str, image: &str) {
     }
 }
 
-/// An image of the machine's own docker-registry, with one configuration that lets everybody in and
+/// An image of a registry, with one configuration that lets everybody in and
 /// one that nobody knows the password of.
 async fn import_registry(docker: &Docker, [open, closed]: [u16; 2]) {
     let root = Scratch::new();
-    root.install(
-        "/usr/bin/docker-registry",
-        "bin/registry",
-        "docker-registry",
+    let registry = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../.tools/engines/bin/registry"
     );
-    root.install(
-        "/lib64/ld-linux-x86-64.so.2",
-        "lib64/ld-linux-x86-64.so.2",
-        "libc6",
-    );
-    root.install(
-        "/lib/x86_64-linux-gnu/libc.so.6",
-        "lib/x86_64-linux-gnu/libc.so.6",
-        "libc6",
-    );
+    root.install(registry, "bin/registry", "run dev/tools.sh engines");
     let storage = "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /data\n";
     let http = |port: u16| format!("http:\n  addr: 127.0.0.1:{port}\n");
     let auth = "auth:\n  htpasswd:\n    realm: closed\n    path: /data/htpasswd\n";

@@ -98,7 +98,11 @@ pub async fn import(docker: &Docker, repository: &str, tag: &str, archive: Vec<u
 /// Busybox and a page, as a tar archive.
 fn busybox() -> Vec<u8> {
     let root = Scratch::new();
-    root.install("/usr/bin/busybox", "bin/busybox", "busybox-static");
+    root.install(
+        "/usr/bin/busybox",
+        "bin/busybox",
+        "install the package busybox-static",
+    );
     for applet in APPLETS {
         std::os::unix::fs::symlink("busybox", root.0.join("bin").join(applet)).unwrap();
     }
@@ -122,8 +126,8 @@ impl Scratch {
     }
 
     /// Copies a program of this machine into the folder.
-    pub fn install(&self, program: &str, to: &str, package: &str) {
-        let missing = format!("{program} is missing: install the package {package}");
+    pub fn install(&self, program: &str, to: &str, remedy: &str) {
+        let missing = format!("{program} is missing: {remedy}");
         assert!(Path::new(program).exists(), "{missing}");
         std::fs::copy(program, self.parent(to)).unwrap();
     }
