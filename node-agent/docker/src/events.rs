@@ -1,6 +1,7 @@
 //! Docker's events as hints.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptions;
@@ -12,13 +13,14 @@ use tallyman_agent_engine::{Hint, Label};
 use crate::connection::Connection;
 use crate::faults::Trouble;
 
-/// Hints from the moment the stream is first polled. Ends with [`Hint::Lost`].
+/// Hints of what happens after this call, however late the stream is polled: the engine keeps its last events. Ends with
+/// [`Hint::Lost`].
 pub(crate) fn hints(
     connection: std::sync::Arc<Connection>,
     scope: Label<'_>,
 ) -> BoxStream<'static, Hint> {
     let options = EventsOptions {
-        since: None,
+        since: Some(now()),
         until: None,
         filters: Some(HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
@@ -32,6 +34,14 @@ pub(crate) fn hints(
         })
         .chain(once(ready(Hint::Lost)))
         .boxed()
+}
+
+/// The time in Docker's spelling: seconds and nanoseconds since 1970.
+fn now() -> String {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    format!("{}.{:09}", since.as_secs(), since.subsec_nanos())
 }
 
 /// A label filter in Docker's spelling.

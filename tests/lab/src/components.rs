@@ -21,14 +21,6 @@ pub const OPERATOR_PROGRAM: &str = "tallyman-operator";
 /// Program of the agent.
 pub const AGENT_PROGRAM: &str = "tallyman-agent";
 
-/// Label on a container: uid of the ContainerInstance that it was started for.
-pub const CONTAINER_INSTANCE_LABEL: &str = "tallyman.dev/container-instance-uid";
-
-/// Name of a host's ServiceAccount and of the Secret on which its tokens hang.
-pub fn host_identity(instance: &str) -> String {
-    format!("tallyman-host-{instance}")
-}
-
 /// A program of Tallyman, and what tests add to its usual command line.
 #[derive(Clone, Debug)]
 pub struct Program {

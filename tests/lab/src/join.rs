@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use tallyman_crds::names;
 
-use crate::components::{self, OPERATOR_ACCOUNT, Program, SYSTEM_NAMESPACE, host_identity};
+use crate::components::{self, OPERATOR_ACCOUNT, Program, SYSTEM_NAMESPACE};
 use crate::control_plane::ControlPlane;
 use crate::network::free_port;
 use crate::process::Process;
@@ -85,7 +86,7 @@ pub fn identity(
     server: &str,
     operator: &Process,
 ) -> Result<PathBuf> {
-    let name = host_identity(instance);
+    let name = names::host_identity(instance);
     let what = format!("the operator to make ServiceAccount and Secret {namespace}/{name}");
     operator.wait_ready(&what, IDENTITY, || {
         Ok(plane

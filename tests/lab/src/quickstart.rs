@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::Value;
+use tallyman_crds::labels;
 
 use crate::cluster_changes::{apply_noting, leave_cluster, note_created, object};
-use crate::components::{self, AgentFacts, CONTAINER_INSTANCE_LABEL, Program, ProgramChoice};
+use crate::components::{self, AgentFacts, Program, ProgramChoice};
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::engine::Engine;
 use crate::http::Response;
@@ -266,7 +267,7 @@ fn join_this_machine(
         ledger.update(|state| {
             state.guest = Some(GuestContainers {
                 docker_host: engine.host().to_owned(),
-                label: Some(format!("{CONTAINER_INSTANCE_LABEL}={uid}")),
+                label: Some(format!("{}={uid}", labels::CONTAINER_INSTANCE_UID)),
                 images: Vec::new(),
             });
         })?;

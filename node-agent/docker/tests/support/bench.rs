@@ -19,8 +19,8 @@ use tallyman_agent_engine::{Engine, EngineDescription, Network};
 /// Nobody listens on port 1, so that a pull of it fails at once.
 const REPOSITORY: &str = "localhost:1/tallyman-conformance";
 pub const IMAGE: &str = "localhost:1/tallyman-conformance:1";
-const APPLETS: [&str; 10] = [
-    "sh", "sleep", "httpd", "nc", "grep", "id", "pwd", "kill", "true", "false",
+const APPLETS: [&str; 11] = [
+    "sh", "sleep", "seq", "httpd", "nc", "grep", "id", "pwd", "kill", "true", "false",
 ];
 
 const VARIABLE: &str = "TALLYMAN_TEST_ENGINES";
@@ -182,8 +182,8 @@ impl Bench for DockerBench {
 
     fn command(&self, program: &Program) -> Vec<String> {
         let script = match program {
-            Program::Runs => "trap 'exit 0' TERM; sleep 600 & wait".to_owned(),
-            Program::IgnoresStop => "trap '' TERM; while :; do sleep 1; done".to_owned(),
+            Program::Runs => "trap 'exit 0' TERM; : > /tmp/ready; sleep 600 & wait".to_owned(),
+            Program::IgnoresStop => "trap '' TERM; : > /tmp/ready; while :; do sleep 1; done".to_owned(),
             Program::Exits { code, after } => {
                 format!("sleep {}; exit {code}", after.as_secs_f32())
             }
@@ -201,7 +201,10 @@ impl Bench for DockerBench {
             }
             // Not wget: statically linked, it dies in the C library's name services.
             Program::Fetches { port } => format!(
-                "printf 'GET /ok HTTP/1.0\\r\\n\\r\\n' | nc -w 10 127.0.0.1 {port} | grep -q '200 OK'"
+                "for n in $(seq 100); do
+                   printf 'GET /ok HTTP/1.0\\r\\n\\r\\n' | nc -w 10 127.0.0.1 {port} | grep -q '200 OK' && exit 0
+                   sleep 0.1
+                 done; exit 1"
             ),
             Program::Missing => return vec!["/no/such/program".to_owned(), "x".to_owned()],
         };

@@ -47,9 +47,9 @@ pub trait Bench: Send + Sync {
 /// What a container is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// Runs until SIGTERM, then exits with 0 at once.
+    /// Makes the file `/tmp/ready` and runs until SIGTERM, then exits with 0 at once.
     Runs,
-    /// Runs until SIGKILL.
+    /// Makes the file `/tmp/ready` and runs until SIGKILL.
     IgnoresStop,
     /// Exits by itself.
     Exits {
@@ -74,7 +74,7 @@ pub enum Program {
         /// The container's port.
         port: u16,
     },
-    /// Exits with 0 when HTTP on this port of its loopback answers, else with 1.
+    /// Exits with 0 as soon as HTTP on this port of its loopback answers, with 1 after ten seconds without.
     Fetches {
         /// The port.
         port: u16,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::conformance::bench::{Bench, Ground, Program, told, unexpected};
+use crate::conformance::health::check;
 use crate::conformance::{Verdict, ensure};
-use crate::{ContainerState, Engine, EngineError, Phase, PhaseKind};
+use crate::{ContainerSpec, ContainerState, Engine, EngineError, Health, Phase, PhaseKind};
 
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -138,7 +139,6 @@ pub(super) async fn exited_container_starts_again<B: Bench>(ground: &Ground<'_, 
     let spec = ground.spec("a", &Program::Exits { code: 3, after });
     ground.launch(&spec).await?;
     let first = ground.until_exited(&spec.name).await?;
-    ground.bench.pass(Duration::from_millis(10)).await;
     ground.start(&spec.name).await?;
     let second = ground.until_exited(&spec.name).await?;
     ensure!(first.id == second.id, "the id changed");
@@ -157,8 +157,7 @@ pub(super) async fn stop_honoured_ends_with_the_programs_code<B: Bench>(
     ground: &Ground<'_, B>,
 ) -> Verdict {
     let spec = ground.spec("a", &Program::Runs);
-    ground.launch(&spec).await?;
-    settle(ground).await;
+    launch_ready(ground, spec.clone()).await?;
     ground.stop(&spec.name, Duration::from_secs(30)).await?;
     let state = ground.state(&spec.name).await?;
     ensure!(code(&state) == Some(0), "it did not end with 0: {state:?}");
@@ -174,8 +173,7 @@ pub(super) async fn stop_ignored_ends_with_137_after_the_grace<B: Bench>(
 ) -> Verdict {
     let grace = Duration::from_secs(2);
     let spec = ground.spec("a", &Program::IgnoresStop);
-    ground.launch(&spec).await?;
-    settle(ground).await;
+    launch_ready(ground, spec.clone()).await?;
     ground.stop(&spec.name, grace).await?;
     let state = ground.state(&spec.name).await?;
     ensure!(code(&state) == Some(137), "it was not killed: {state:?}");
@@ -233,9 +231,13 @@ pub(super) async fn destroyed_from_outside_is_absent<B: Bench>(ground: &Ground<'
     Ok(())
 }
 
-/// Gives a program the time to install its signal handlers.
-async fn settle<B: Bench>(ground: &Ground<'_, B>) {
-    ground.bench.pass(Duration::from_secs(1)).await;
+/// Launches a program and waits until it has its signal handlers.
+async fn launch_ready<B: Bench>(ground: &Ground<'_, B>, mut spec: ContainerSpec) -> Verdict {
+    spec.health_check = Some(check(&["CMD-SHELL", "test -e /tmp/ready"]));
+    ground.launch(&spec).await?;
+    let ready = |state: &ContainerState| state.health == Health::Healthy;
+    ground.until(&spec.name, "was ready", ready).await?;
+    Ok(())
 }
 
 fn code(state: &ContainerState) -> Option<i64> {

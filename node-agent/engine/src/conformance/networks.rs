@@ -106,7 +106,6 @@ pub(super) async fn published_port_leads_inside<B: Bench>(ground: &Ground<'_, B>
     let Some(outer) = ports.first().map(|one| one.host_port) else {
         return Err("nothing is published".to_owned());
     };
-    ground.bench.pass(Duration::from_secs(1)).await;
     let mut client = ground.spec("client", &Program::Fetches { port: outer });
     client.network = Network::Host;
     ground.launch(&client).await?;

@@ -9,7 +9,7 @@ use futures::stream::{BoxStream, StreamExt};
 use crate::conformance::bench::{Bench, Ground, Program};
 use crate::conformance::health::check;
 use crate::conformance::{Verdict, ensure};
-use crate::{Engine, Hint};
+use crate::{ContainerState, Engine, Health, Hint};
 
 /// Does something while listening, until all `wanted` hints came; returns all that came.
 async fn heard<B: Bench>(
@@ -27,11 +27,6 @@ async fn heard<B: Bench>(
                     return;
                 }
             }
-        };
-        let act = async {
-            // A subscription over a socket needs a moment, and makes no promise before.
-            ground.bench.pass(Duration::from_secs(1)).await;
-            act.await
         };
         let both = pin!(join(act, listen));
         match select(both, pin!(ground.patience())).await {
@@ -68,7 +63,8 @@ pub(super) async fn hints_tell_health<B: Bench>(ground: &Ground<'_, B>) -> Verdi
     let hints = ground.engine().watch(ground.scope());
     heard(ground, hints, &wanted, async {
         ground.launch(&spec).await?;
-        ground.bench.pass(Duration::from_secs(2)).await;
+        let healthy = |state: &ContainerState| state.health == Health::Healthy;
+        ground.until(&spec.name, "was healthy", healthy).await?;
         Ok(())
     })
     .await?;
