@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tallyman_agent_engine::{ContainerSpec, ContainerSummary, Protocol};
 use tallyman_crds::labels;
+use tallyman_crds::order::Edge;
 use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask, StopCode};
 
 use crate::containers;
@@ -244,6 +245,8 @@ impl AssignedTask {
                 essential: false,
                 health_checked: false,
                 grace: door.stop_timeout,
+                edges: Vec::new(),
+                start_timeout: None,
                 spec: ContainerSpec::new(known.base_name.clone(), known.image.clone()),
                 exposed: Vec::new(),
                 base_name: known.base_name.clone(),
@@ -290,6 +293,8 @@ impl AssignedTask {
                 essential: true,
                 health_checked: false,
                 grace: SALVAGE_GRACE,
+                edges: Vec::new(),
+                start_timeout: None,
                 exposed: Vec::new(),
                 spec: ContainerSpec::new(summary.name.clone(), ""),
                 base_name: summary.name.clone(),
@@ -312,6 +317,10 @@ pub struct PlannedContainer {
     pub health_checked: bool,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// What it waits for in other containers of the task; at the end those wait for it.
+    pub edges: Vec<Edge>,
+    /// How long after its start others wait for its completion or health; `None` is as long as it takes.
+    pub start_timeout: Option<Duration>,
     /// Ports that it occupies on the host without publishing (network mode `host`).
     pub exposed: Vec<(u16, Protocol)>,
     /// What the engine is told, for the first attempt.
@@ -335,6 +344,8 @@ impl PlannedContainer {
             essential,
             health_checked,
             grace,
+            edges: Vec::new(),
+            start_timeout: None,
             exposed,
             spec,
             base_name,

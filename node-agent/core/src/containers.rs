@@ -13,6 +13,7 @@ use tallyman_crds::ecs::{
     TransportProtocol,
 };
 use tallyman_crds::labels;
+use tallyman_crds::order;
 use tallyman_crds::{PlannedDefinition, PlannedTask};
 
 use crate::assignment::PlannedContainer;
@@ -20,9 +21,10 @@ use crate::ids::TaskUid;
 use crate::names;
 
 /// Fields of a container definition that containers get, as ECS spells them.
-pub const HONOURED_CONTAINER_FIELDS: [&str; 15] = [
+pub const HONOURED_CONTAINER_FIELDS: [&str; 17] = [
     "command",
     "cpu",
+    "dependsOn",
     "dockerLabels",
     "entryPoint",
     "environment",
@@ -33,6 +35,7 @@ pub const HONOURED_CONTAINER_FIELDS: [&str; 15] = [
     "memoryReservation",
     "name",
     "portMappings",
+    "startTimeout",
     "stopTimeout",
     "user",
     "workingDirectory",
@@ -92,6 +95,12 @@ pub enum Refused {
     /// A health check without a command.
     #[error("Container `{0}`: `healthCheck.command` is empty.")]
     EmptyHealthCheck(String),
+    /// The containers wait for each other in a way that can never be met.
+    #[error(
+        "TaskDependencyError: Task dependencies cannot be resolved. Container `{}`: `{}` {}.",
+        .0.container, .0.field, .0.message
+    )]
+    Order(order::Tangle),
 }
 
 /// The containers of one task, in the order of its definition.
@@ -126,6 +135,12 @@ pub fn plan(
         });
         containers.push(plan_one(container, changes, planned, task, network, scope)?);
     }
+    if let Some(tangle) = order::tangles(&definition.container_definitions)
+        .into_iter()
+        .next()
+    {
+        return Err(Refused::Order(tangle));
+    }
     Ok(containers)
 }
 
@@ -151,6 +166,8 @@ fn plan_one(
         docker_labels,
         user,
         working_directory,
+        depends_on: _, // read by `order::edges`
+        start_timeout,
         stop_timeout,
         health_check,
         // Nothing honours these yet.
@@ -162,8 +179,6 @@ fn plan_one(
         volumes_from: _,
         linux_parameters: _,
         secrets: _,
-        depends_on: _,
-        start_timeout: _,
         version_consistency: _,
         hostname: _,
         disable_networking: _,
@@ -200,10 +215,7 @@ fn plan_one(
     }
     let uid = TaskUid::new(task.uid.clone());
     let mappings = ports(name, port_mappings, network)?;
-    let grace = stop_timeout
-        .and_then(|seconds| u64::try_from(seconds).ok())
-        .filter(|seconds| *seconds > 0)
-        .map_or(scope.stop_timeout, Duration::from_secs);
+    let grace = seconds(*stop_timeout).unwrap_or(scope.stop_timeout);
     let command = if other_command.is_empty() {
         command
     } else {
@@ -235,14 +247,25 @@ fn plan_one(
         health_check: health_check.clone(),
     };
     let health_checked = health_check.is_some_and(|check| !is_none(&check.test));
-    Ok(PlannedContainer::new(
+    let mut planned = PlannedContainer::new(
         name.clone(),
         essential.unwrap_or(true),
         health_checked,
         grace,
         mappings.exposed,
         spec,
-    ))
+    );
+    planned.edges = order::edges(container);
+    planned.start_timeout = seconds(*start_timeout);
+    Ok(planned)
+}
+
+/// A positive number of seconds; ECS reads 0 as absent.
+fn seconds(value: Option<i32>) -> Option<Duration> {
+    value
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs)
 }
 
 /// A positive number of MiB; ECS reads 0 as absent.
@@ -382,25 +405,19 @@ fn health(
     if command.is_empty() {
         return Err(Refused::EmptyHealthCheck(container.to_owned()));
     }
-    let seconds = |value: &Option<i32>| {
-        value
-            .and_then(|seconds| u64::try_from(seconds).ok())
-            .filter(|seconds| *seconds > 0)
-            .map(Duration::from_secs)
-    };
     Ok(HealthCheck {
         test: if is_none(command) {
             vec!["NONE".to_owned()]
         } else {
             command.clone()
         },
-        interval: seconds(interval).unwrap_or(HEALTH_INTERVAL),
-        timeout: seconds(timeout).unwrap_or(HEALTH_TIMEOUT),
+        interval: seconds(*interval).unwrap_or(HEALTH_INTERVAL),
+        timeout: seconds(*timeout).unwrap_or(HEALTH_TIMEOUT),
         retries: retries
             .and_then(|retries| u32::try_from(retries).ok())
             .filter(|retries| *retries > 0)
             .unwrap_or(HEALTH_RETRIES),
-        start_period: seconds(start_period),
+        start_period: seconds(*start_period),
     })
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::ecs::{ContainerDefinition, NetworkMode, TaskOverride, TransportProtocol};
+use tallyman_crds::order;
 
 use crate::problem::Problem;
 
@@ -119,6 +120,13 @@ impl Definition {
                 ));
             }
             check_container(c, spec.network_mode, task_memory.is_some(), &mut problems);
+        }
+        for tangle in order::tangles(containers) {
+            let field = format!(
+                "spec.containerDefinitions[{}].{}",
+                tangle.container, tangle.field
+            );
+            problems.push(Problem::new(field, tangle.message));
         }
         let demand = demand(spec, task_cpu, task_memory, &mut problems);
         if let Some(limit) = task_cpu {

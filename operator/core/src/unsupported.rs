@@ -85,6 +85,8 @@ const DEFINITION: &[(&str, Support)] = &[
     ("containerDefinitions[].dockerLabels", Full),
     ("containerDefinitions[].user", Full),
     ("containerDefinitions[].workingDirectory", Full),
+    ("containerDefinitions[].dependsOn", Full),
+    ("containerDefinitions[].startTimeout", Full),
     ("containerDefinitions[].stopTimeout", Full),
     ("containerDefinitions[].healthCheck", Full),
 ];

@@ -1,14 +1,12 @@
 //! Which engine verbs to call now: at most one for each container, containers in listed order and in
-//! parallel.
-//!
-//! Later, `dependsOn` and `links` decide here whether a container may go on; today nothing waits for
-//! another container.
+//! parallel, as far as none has to wait for another one (`gates`).
 
 use jiff::Timestamp;
 use tallyman_agent_engine::{Phase, Verb};
 
 use crate::assignment::{AssignedTask, PlannedContainer};
 use crate::backoff::later;
+use crate::task::gates::{self, Gate};
 use crate::task::observe::Sighting;
 use crate::task::record::{ContainerRecord, Retrying, TaskRecord};
 use crate::task::{Action, HostContext, TaskObservation};
@@ -70,6 +68,22 @@ pub(super) fn act(
                 Sighting::Stale => Turn::Look,
                 Sighting::Absent | Sighting::Made { .. } | Sighting::Present(_) => Turn::Rest,
             }
+        };
+        let turn = match turn {
+            Turn::Prepare | Turn::Create | Turn::Start => {
+                match gates::gate(container, task, record, seen, now) {
+                    Gate::Open => turn,
+                    Gate::Shut { look_at, .. } => {
+                        if let Some(at) = look_at {
+                            todo.wake(at);
+                        }
+                        Turn::Rest
+                    }
+                    Gate::Never(_) => Turn::Rest,
+                }
+            }
+            Turn::Stop if ending && !gates::may_stop(container, task, record) => Turn::Rest,
+            Turn::Stop | Turn::Rest | Turn::Look | Turn::Remove => turn,
         };
         let Some(action) = action(container, known, host, turn) else {
             continue;

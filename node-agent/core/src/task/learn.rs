@@ -7,6 +7,7 @@ use tallyman_crds::{HealthStatus, NetworkBinding};
 
 use crate::assignment::{AssignedTask, PlannedContainer};
 use crate::task::TaskObservation;
+use crate::task::gates;
 use crate::task::observe::Sighting;
 use crate::task::record::{ContainerRecord, End, TaskRecord};
 
@@ -38,6 +39,7 @@ pub(super) fn learn(
             Sighting::Present(state) => present(container, known, state, now),
         }
     }
+    gates::give_up(task, record, seen, now);
     note_start(task, record, now);
     conclude(task, record, seen, now);
 }
@@ -170,10 +172,10 @@ pub(super) fn conclude(
         let gave_up = ending || known.failure.is_some();
         let alive = seen.sighting(&container.name).is_alive();
         if gave_up && known.end.is_none() && !busy && alive == Some(false) {
-            let reason = known.failure.as_ref().map(|failure| failure.reason.clone());
+            let failure = known.failure.as_ref();
             known.end = Some(End {
-                exit_code: None,
-                reason,
+                exit_code: failure.and_then(|failure| failure.exit_code),
+                reason: failure.map(|failure| failure.reason.clone()),
                 at: now,
             });
         }

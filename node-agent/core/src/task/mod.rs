@@ -14,6 +14,7 @@
 //! `lastStatus` never falls and STOPPED absorbs.
 
 mod act;
+mod gates;
 mod judge;
 mod learn;
 mod machine;

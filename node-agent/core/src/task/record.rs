@@ -224,6 +224,9 @@ pub struct Failure {
     pub reason: String,
     /// Preparing its image failed (a non-essential container then does not always end the task).
     pub at_pull: bool,
+    /// Exit code that is told of it though it never ran (ECS has 143 for a dependency that cannot be met).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
 }
 
 /// How a container ended.

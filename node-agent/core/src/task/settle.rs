@@ -126,6 +126,7 @@ pub fn settle(
                 known.failure = Some(Failure {
                     reason: reason(verb, &error),
                     at_pull: verb == Verb::Prepare,
+                    exit_code: None,
                 });
                 known.retrying = None;
             }
