@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tallyman_agent_engine::{ContainerSpec, HealthCheck, Network, PortSpec, Protocol};
+use tallyman_agent_engine::{ContainerSpec, HealthCheck, Link, Network, PortSpec, Protocol};
 use tallyman_crds::ecs::{
     ContainerDefinition, ContainerOverride, KeyValuePair, NetworkMode, PortMapping,
     TransportProtocol,
@@ -21,7 +21,7 @@ use crate::ids::TaskUid;
 use crate::names;
 
 /// Fields of a container definition that containers get, as ECS spells them.
-pub const HONOURED_CONTAINER_FIELDS: [&str; 17] = [
+pub const HONOURED_CONTAINER_FIELDS: [&str; 18] = [
     "command",
     "cpu",
     "dependsOn",
@@ -31,6 +31,7 @@ pub const HONOURED_CONTAINER_FIELDS: [&str; 17] = [
     "essential",
     "healthCheck",
     "image",
+    "links",
     "memory",
     "memoryReservation",
     "name",
@@ -95,6 +96,9 @@ pub enum Refused {
     /// A health check without a command.
     #[error("Container `{0}`: `healthCheck.command` is empty.")]
     EmptyHealthCheck(String),
+    /// Links in another network mode than `bridge`.
+    #[error("Container `{0}`: `links` need `networkMode: bridge`.")]
+    LinksOffTheBridge(String),
     /// The containers wait for each other in a way that can never be met.
     #[error(
         "TaskDependencyError: Task dependencies cannot be resolved. Container `{}`: `{}` {}.",
@@ -166,13 +170,13 @@ fn plan_one(
         docker_labels,
         user,
         working_directory,
+        links,
         depends_on: _, // read by `order::edges`
         start_timeout,
         stop_timeout,
         health_check,
         // Nothing honours these yet.
         repository_credentials: _,
-        links: _,
         restart_policy: _,
         environment_files: _,
         mount_points: _,
@@ -241,6 +245,7 @@ fn plan_one(
             .map(|mib| mib * MIB),
         ports: mappings.published,
         network,
+        links: linked(name, links, network, planned, &uid)?,
         user: user.clone().filter(|user| !user.is_empty()),
         working_directory: working_directory.clone().filter(|path| !path.is_empty()),
         stop_timeout: Some(grace),
@@ -258,6 +263,30 @@ fn plan_one(
     planned.edges = order::edges(container);
     planned.start_timeout = seconds(*start_timeout);
     Ok(planned)
+}
+
+/// The containers of the same task that it reaches by name. Links that cannot be read are told with the
+/// order of the containers.
+fn linked(
+    container: &str,
+    links: &[String],
+    network: Network,
+    planned: &PlannedDefinition,
+    uid: &TaskUid,
+) -> Result<Vec<Link>, Refused> {
+    match network {
+        Network::Bridge => {}
+        Network::Host | Network::None if links.is_empty() => {}
+        Network::Host | Network::None => {
+            return Err(Refused::LinksOffTheBridge(container.to_owned()));
+        }
+    }
+    let link = |(on, alias): (&str, &str)| Link {
+        container: names::container(&planned.family, planned.revision, on, uid, 1),
+        alias: alias.to_owned(),
+    };
+    let read = links.iter().filter_map(|text| order::link(text));
+    Ok(read.map(link).collect())
 }
 
 /// A positive number of seconds; ECS reads 0 as absent.

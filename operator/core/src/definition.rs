@@ -233,6 +233,12 @@ fn check_container(
         )),
         _ => {}
     }
+    if !c.links.is_empty() && !matches!(mode, None | Some(NetworkMode::Bridge)) {
+        problems.push(Problem::new(
+            at("links"),
+            "must be absent unless `networkMode` is `bridge`",
+        ));
+    }
     let mut container_ports = BTreeSet::new();
     for m in &c.port_mappings {
         let port = m

@@ -86,6 +86,7 @@ const DEFINITION: &[(&str, Support)] = &[
     ("containerDefinitions[].user", Full),
     ("containerDefinitions[].workingDirectory", Full),
     ("containerDefinitions[].dependsOn", Full),
+    ("containerDefinitions[].links", Full),
     ("containerDefinitions[].startTimeout", Full),
     ("containerDefinitions[].stopTimeout", Full),
     ("containerDefinitions[].healthCheck", Full),
