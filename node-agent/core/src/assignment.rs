@@ -247,6 +247,7 @@ impl AssignedTask {
                 grace: door.stop_timeout,
                 edges: Vec::new(),
                 start_timeout: None,
+                restart: None,
                 spec: ContainerSpec::new(known.base_name.clone(), known.image.clone()),
                 exposed: Vec::new(),
                 base_name: known.base_name.clone(),
@@ -295,6 +296,7 @@ impl AssignedTask {
                 grace: SALVAGE_GRACE,
                 edges: Vec::new(),
                 start_timeout: None,
+                restart: None,
                 exposed: Vec::new(),
                 spec: ContainerSpec::new(summary.name.clone(), ""),
                 base_name: summary.name.clone(),
@@ -321,12 +323,23 @@ pub struct PlannedContainer {
     pub edges: Vec<Edge>,
     /// How long after its start others wait for its completion or health; `None` is as long as it takes.
     pub start_timeout: Option<Duration>,
+    /// When it is started again after an exit; `None` is never.
+    pub restart: Option<RestartPolicy>,
     /// Ports that it occupies on the host without publishing (network mode `host`).
     pub exposed: Vec<(u16, Protocol)>,
     /// What the engine is told, for the first attempt.
     spec: ContainerSpec,
     /// Name on the engine, less the attempt.
     base_name: String,
+}
+
+/// When a container that exited is started again, by the agent and in place (ECS `restartPolicy`, enabled).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// Exit codes that are its end.
+    pub ignored_exit_codes: Vec<i32>,
+    /// It must have run for so long since it was last started; a shorter run is its end.
+    pub attempt_period: Duration,
 }
 
 impl PlannedContainer {
@@ -346,6 +359,7 @@ impl PlannedContainer {
             grace,
             edges: Vec::new(),
             start_timeout: None,
+            restart: None,
             exposed,
             spec,
             base_name,

@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use tallyman_agent_engine::{ContainerSpec, HealthCheck, Link, Network, PortSpec, Protocol};
 use tallyman_crds::ecs::{
-    ContainerDefinition, ContainerOverride, KeyValuePair, NetworkMode, PortMapping,
-    TransportProtocol,
+    ContainerDefinition, ContainerOverride, ContainerRestartPolicy, KeyValuePair, NetworkMode,
+    PortMapping, TransportProtocol,
 };
 use tallyman_crds::labels;
 use tallyman_crds::order;
 use tallyman_crds::{PlannedDefinition, PlannedTask};
 
-use crate::assignment::PlannedContainer;
+use crate::assignment::{PlannedContainer, RestartPolicy};
 use crate::ids::TaskUid;
 use crate::names;
 
 /// Fields of a container definition that containers get, as ECS spells them.
-pub const HONOURED_CONTAINER_FIELDS: [&str; 18] = [
+pub const HONOURED_CONTAINER_FIELDS: [&str; 19] = [
     "command",
     "cpu",
     "dependsOn",
@@ -36,6 +36,7 @@ pub const HONOURED_CONTAINER_FIELDS: [&str; 18] = [
     "memoryReservation",
     "name",
     "portMappings",
+    "restartPolicy",
     "startTimeout",
     "stopTimeout",
     "user",
@@ -51,6 +52,8 @@ const MIB: i64 = 1024 * 1024;
 const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 const HEALTH_RETRIES: u32 = 3;
+/// ECS default of `restartPolicy.restartAttemptPeriod`.
+const RESTART_ATTEMPT_PERIOD: Duration = Duration::from_secs(300);
 
 /// What all containers of a host share.
 #[derive(Clone, Copy, Debug)]
@@ -172,12 +175,12 @@ fn plan_one(
         working_directory,
         links,
         depends_on: _, // read by `order::edges`
+        restart_policy,
         start_timeout,
         stop_timeout,
         health_check,
         // Nothing honours these yet.
         repository_credentials: _,
-        restart_policy: _,
         environment_files: _,
         mount_points: _,
         volumes_from: _,
@@ -262,6 +265,7 @@ fn plan_one(
     );
     planned.edges = order::edges(container);
     planned.start_timeout = seconds(*start_timeout);
+    planned.restart = restart_policy.as_ref().and_then(restart);
     Ok(planned)
 }
 
@@ -287,6 +291,19 @@ fn linked(
     };
     let read = links.iter().filter_map(|text| order::link(text));
     Ok(read.map(link).collect())
+}
+
+/// A policy that is not enabled is none.
+fn restart(policy: &ContainerRestartPolicy) -> Option<RestartPolicy> {
+    let ContainerRestartPolicy {
+        enabled,
+        ignored_exit_codes,
+        restart_attempt_period,
+    } = policy;
+    enabled.then(|| RestartPolicy {
+        ignored_exit_codes: ignored_exit_codes.clone(),
+        attempt_period: seconds(*restart_attempt_period).unwrap_or(RESTART_ATTEMPT_PERIOD),
+    })
 }
 
 /// A positive number of seconds; ECS reads 0 as absent.

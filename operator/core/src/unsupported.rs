@@ -88,6 +88,7 @@ const DEFINITION: &[(&str, Support)] = &[
     ("containerDefinitions[].dependsOn", Full),
     ("containerDefinitions[].links", Full),
     ("containerDefinitions[].startTimeout", Full),
+    ("containerDefinitions[].restartPolicy", Full),
     ("containerDefinitions[].stopTimeout", Full),
     ("containerDefinitions[].healthCheck", Full),
 ];

@@ -9,6 +9,7 @@ use crate::backoff::later;
 use crate::task::gates::{self, Gate};
 use crate::task::observe::Sighting;
 use crate::task::record::{ContainerRecord, Retrying, TaskRecord};
+use crate::task::restart;
 use crate::task::{Action, HostContext, TaskObservation};
 
 /// No wait is longer than this, whatever a clock that jumped says.
@@ -35,6 +36,8 @@ enum Turn {
     Prepare,
     Create,
     Start,
+    /// Start again what exited; nothing is waited for then.
+    Restart,
     Stop,
     Remove,
 }
@@ -61,7 +64,7 @@ pub(super) fn act(
         let turn = if ending || known.failure.is_some() || known.end.is_some() {
             winding_down(sighting, sweep)
         } else if task.planned && !task.remove {
-            bringing_up(known, sighting)
+            bringing_up(container, known, sighting)
         } else {
             // Absence from the plan is no order to kill, and none to start either; nor is deletion.
             match sighting {
@@ -83,7 +86,7 @@ pub(super) fn act(
                 }
             }
             Turn::Stop if ending && !gates::may_stop(container, task, record) => Turn::Rest,
-            Turn::Stop | Turn::Rest | Turn::Look | Turn::Remove => turn,
+            Turn::Stop | Turn::Rest | Turn::Look | Turn::Restart | Turn::Remove => turn,
         };
         let Some(action) = action(container, known, host, turn) else {
             continue;
@@ -106,7 +109,7 @@ pub(super) fn act(
 }
 
 /// A container that is wanted and has not ended.
-fn bringing_up(known: &ContainerRecord, sighting: &Sighting) -> Turn {
+fn bringing_up(container: &PlannedContainer, known: &ContainerRecord, sighting: &Sighting) -> Turn {
     match sighting {
         Sighting::Stale => Turn::Look,
         Sighting::Absent if known.prepared => Turn::Create,
@@ -118,6 +121,7 @@ fn bringing_up(known: &ContainerRecord, sighting: &Sighting) -> Turn {
             Phase::Running { .. } | Phase::Paused | Phase::Restarting | Phase::Removing => {
                 Turn::Rest
             }
+            Phase::Exited { .. } if restart::wanted(container, state) => Turn::Restart,
             // Learned as the end of the container: never started again.
             Phase::Exited { .. } | Phase::Dead => Turn::Rest,
         },
@@ -162,7 +166,7 @@ fn action(
             container: container_name,
             spec: Box::new(container.spec(known.attempt)),
         },
-        Turn::Start => Action::Start {
+        Turn::Start | Turn::Restart => Action::Start {
             container: container_name,
             name,
         },
