@@ -41,6 +41,7 @@ pub mod host_plan;
 pub mod labels;
 pub mod lifecycle;
 pub mod names;
+pub mod order;
 pub mod patterns;
 pub mod rules;
 pub mod run_task;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tallyman_agent_engine::{ContainerSpec, ContainerSummary, Protocol};
 use tallyman_crds::labels;
+use tallyman_crds::order::Edge;
 use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask, StopCode};
 
 use crate::containers;
@@ -244,6 +245,9 @@ impl AssignedTask {
                 essential: false,
                 health_checked: false,
                 grace: door.stop_timeout,
+                edges: Vec::new(),
+                start_timeout: None,
+                restart: None,
                 spec: ContainerSpec::new(known.base_name.clone(), known.image.clone()),
                 exposed: Vec::new(),
                 base_name: known.base_name.clone(),
@@ -290,6 +294,9 @@ impl AssignedTask {
                 essential: true,
                 health_checked: false,
                 grace: SALVAGE_GRACE,
+                edges: Vec::new(),
+                start_timeout: None,
+                restart: None,
                 exposed: Vec::new(),
                 spec: ContainerSpec::new(summary.name.clone(), ""),
                 base_name: summary.name.clone(),
@@ -312,12 +319,27 @@ pub struct PlannedContainer {
     pub health_checked: bool,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// What it waits for in other containers of the task; at the end those wait for it.
+    pub edges: Vec<Edge>,
+    /// How long after its start others wait for its completion or health; `None` is as long as it takes.
+    pub start_timeout: Option<Duration>,
+    /// When it is started again after an exit; `None` is never.
+    pub restart: Option<RestartPolicy>,
     /// Ports that it occupies on the host without publishing (network mode `host`).
     pub exposed: Vec<(u16, Protocol)>,
     /// What the engine is told, for the first attempt.
     spec: ContainerSpec,
     /// Name on the engine, less the attempt.
     base_name: String,
+}
+
+/// When a container that exited is started again, by the agent and in place (ECS `restartPolicy`, enabled).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// Exit codes that are its end.
+    pub ignored_exit_codes: Vec<i32>,
+    /// It must have run for so long since it was last started; a shorter run is its end.
+    pub attempt_period: Duration,
 }
 
 impl PlannedContainer {
@@ -335,6 +357,9 @@ impl PlannedContainer {
             essential,
             health_checked,
             grace,
+            edges: Vec::new(),
+            start_timeout: None,
+            restart: None,
             exposed,
             spec,
             base_name,

@@ -7,32 +7,37 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tallyman_agent_engine::{ContainerSpec, HealthCheck, Network, PortSpec, Protocol};
+use tallyman_agent_engine::{ContainerSpec, HealthCheck, Link, Network, PortSpec, Protocol};
 use tallyman_crds::ecs::{
-    ContainerDefinition, ContainerOverride, KeyValuePair, NetworkMode, PortMapping,
-    TransportProtocol,
+    ContainerDefinition, ContainerOverride, ContainerRestartPolicy, KeyValuePair, NetworkMode,
+    PortMapping, TransportProtocol,
 };
 use tallyman_crds::labels;
+use tallyman_crds::order;
 use tallyman_crds::{PlannedDefinition, PlannedTask};
 
-use crate::assignment::PlannedContainer;
+use crate::assignment::{PlannedContainer, RestartPolicy};
 use crate::ids::TaskUid;
 use crate::names;
 
 /// Fields of a container definition that containers get, as ECS spells them.
-pub const HONOURED_CONTAINER_FIELDS: [&str; 15] = [
+pub const HONOURED_CONTAINER_FIELDS: [&str; 19] = [
     "command",
     "cpu",
+    "dependsOn",
     "dockerLabels",
     "entryPoint",
     "environment",
     "essential",
     "healthCheck",
     "image",
+    "links",
     "memory",
     "memoryReservation",
     "name",
     "portMappings",
+    "restartPolicy",
+    "startTimeout",
     "stopTimeout",
     "user",
     "workingDirectory",
@@ -47,6 +52,8 @@ const MIB: i64 = 1024 * 1024;
 const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 const HEALTH_RETRIES: u32 = 3;
+/// ECS default of `restartPolicy.restartAttemptPeriod`.
+const RESTART_ATTEMPT_PERIOD: Duration = Duration::from_secs(300);
 
 /// What all containers of a host share.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +99,15 @@ pub enum Refused {
     /// A health check without a command.
     #[error("Container `{0}`: `healthCheck.command` is empty.")]
     EmptyHealthCheck(String),
+    /// Links in another network mode than `bridge`.
+    #[error("Container `{0}`: `links` need `networkMode: bridge`.")]
+    LinksOffTheBridge(String),
+    /// The containers wait for each other in a way that can never be met.
+    #[error(
+        "TaskDependencyError: Task dependencies cannot be resolved. Container `{}`: `{}` {}.",
+        .0.container, .0.field, .0.message
+    )]
+    Order(order::Tangle),
 }
 
 /// The containers of one task, in the order of its definition.
@@ -126,6 +142,12 @@ pub fn plan(
         });
         containers.push(plan_one(container, changes, planned, task, network, scope)?);
     }
+    if let Some(tangle) = order::tangles(&definition.container_definitions)
+        .into_iter()
+        .next()
+    {
+        return Err(Refused::Order(tangle));
+    }
     Ok(containers)
 }
 
@@ -151,19 +173,19 @@ fn plan_one(
         docker_labels,
         user,
         working_directory,
+        links,
+        depends_on: _, // read by `order::edges`
+        restart_policy,
+        start_timeout,
         stop_timeout,
         health_check,
         // Nothing honours these yet.
         repository_credentials: _,
-        links: _,
-        restart_policy: _,
         environment_files: _,
         mount_points: _,
         volumes_from: _,
         linux_parameters: _,
         secrets: _,
-        depends_on: _,
-        start_timeout: _,
         version_consistency: _,
         hostname: _,
         disable_networking: _,
@@ -200,10 +222,7 @@ fn plan_one(
     }
     let uid = TaskUid::new(task.uid.clone());
     let mappings = ports(name, port_mappings, network)?;
-    let grace = stop_timeout
-        .and_then(|seconds| u64::try_from(seconds).ok())
-        .filter(|seconds| *seconds > 0)
-        .map_or(scope.stop_timeout, Duration::from_secs);
+    let grace = seconds(*stop_timeout).unwrap_or(scope.stop_timeout);
     let command = if other_command.is_empty() {
         command
     } else {
@@ -229,20 +248,70 @@ fn plan_one(
             .map(|mib| mib * MIB),
         ports: mappings.published,
         network,
+        links: linked(name, links, network, planned, &uid)?,
         user: user.clone().filter(|user| !user.is_empty()),
         working_directory: working_directory.clone().filter(|path| !path.is_empty()),
         stop_timeout: Some(grace),
         health_check: health_check.clone(),
     };
     let health_checked = health_check.is_some_and(|check| !is_none(&check.test));
-    Ok(PlannedContainer::new(
+    let mut planned = PlannedContainer::new(
         name.clone(),
         essential.unwrap_or(true),
         health_checked,
         grace,
         mappings.exposed,
         spec,
-    ))
+    );
+    planned.edges = order::edges(container);
+    planned.start_timeout = seconds(*start_timeout);
+    planned.restart = restart_policy.as_ref().and_then(restart);
+    Ok(planned)
+}
+
+/// The containers of the same task that it reaches by name. Links that cannot be read are told with the
+/// order of the containers.
+fn linked(
+    container: &str,
+    links: &[String],
+    network: Network,
+    planned: &PlannedDefinition,
+    uid: &TaskUid,
+) -> Result<Vec<Link>, Refused> {
+    match network {
+        Network::Bridge => {}
+        Network::Host | Network::None if links.is_empty() => {}
+        Network::Host | Network::None => {
+            return Err(Refused::LinksOffTheBridge(container.to_owned()));
+        }
+    }
+    let link = |(on, alias): (&str, &str)| Link {
+        container: names::container(&planned.family, planned.revision, on, uid, 1),
+        alias: alias.to_owned(),
+    };
+    let read = links.iter().filter_map(|text| order::link(text));
+    Ok(read.map(link).collect())
+}
+
+/// A policy that is not enabled is none.
+fn restart(policy: &ContainerRestartPolicy) -> Option<RestartPolicy> {
+    let ContainerRestartPolicy {
+        enabled,
+        ignored_exit_codes,
+        restart_attempt_period,
+    } = policy;
+    enabled.then(|| RestartPolicy {
+        ignored_exit_codes: ignored_exit_codes.clone(),
+        attempt_period: seconds(*restart_attempt_period).unwrap_or(RESTART_ATTEMPT_PERIOD),
+    })
+}
+
+/// A positive number of seconds; ECS reads 0 as absent.
+fn seconds(value: Option<i32>) -> Option<Duration> {
+    value
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs)
 }
 
 /// A positive number of MiB; ECS reads 0 as absent.
@@ -382,25 +451,19 @@ fn health(
     if command.is_empty() {
         return Err(Refused::EmptyHealthCheck(container.to_owned()));
     }
-    let seconds = |value: &Option<i32>| {
-        value
-            .and_then(|seconds| u64::try_from(seconds).ok())
-            .filter(|seconds| *seconds > 0)
-            .map(Duration::from_secs)
-    };
     Ok(HealthCheck {
         test: if is_none(command) {
             vec!["NONE".to_owned()]
         } else {
             command.clone()
         },
-        interval: seconds(interval).unwrap_or(HEALTH_INTERVAL),
-        timeout: seconds(timeout).unwrap_or(HEALTH_TIMEOUT),
+        interval: seconds(*interval).unwrap_or(HEALTH_INTERVAL),
+        timeout: seconds(*timeout).unwrap_or(HEALTH_TIMEOUT),
         retries: retries
             .and_then(|retries| u32::try_from(retries).ok())
             .filter(|retries| *retries > 0)
             .unwrap_or(HEALTH_RETRIES),
-        start_period: seconds(start_period),
+        start_period: seconds(*start_period),
     })
 }
 

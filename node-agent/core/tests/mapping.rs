@@ -202,6 +202,44 @@ fn overrides_win_by_name_and_leave_the_rest() {
 }
 
 #[test]
+fn links_lead_to_the_engines_name_under_their_alias() {
+    let mut web = container("web", true);
+    web.links = vec!["db:store".to_owned(), "cache".to_owned()];
+    let others = || vec![container("db", true), container("cache", true)];
+    let mut definitions = others();
+    definitions.push(web.clone());
+    let task = rig::assigned(plan(definitions));
+    let links = task.containers()[2].spec(1).links;
+    let links: Vec<_> = links
+        .iter()
+        .map(|l| (l.container.as_str(), l.alias.as_str()))
+        .collect();
+    assert_eq!(
+        links,
+        [
+            ("ecs-web-7-db-550e8400e2", "store"),
+            ("ecs-web-7-cache-550e8400e2", "cache")
+        ]
+    );
+    let waits: Vec<_> = task.containers()[2]
+        .edges
+        .iter()
+        .map(|edge| edge.on.as_str())
+        .collect();
+    assert_eq!(waits, ["db", "cache"], "what is linked starts first");
+
+    let mut definitions = others();
+    definitions.push(web);
+    let mut spec = plan(definitions);
+    let planned = spec.definitions.get_mut("web-7").unwrap();
+    planned.definition.network_mode = Some(tallyman_crds::ecs::NetworkMode::Host);
+    let TaskBody::Refused(why) = rig::assigned(spec).body else {
+        panic!("not refused")
+    };
+    assert_eq!(why, "Container `web`: `links` need `networkMode: bridge`.");
+}
+
+#[test]
 fn health_checks_have_ecs_defaults_and_can_be_switched_off() {
     let check = spec(json!({ "healthCheck": { "command": ["CMD", "true"] } }))
         .health_check

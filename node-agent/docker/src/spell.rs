@@ -8,7 +8,7 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 
-use tallyman_agent_engine::{ContainerSpec, HealthCheck, Network, PortSpec};
+use tallyman_agent_engine::{ContainerSpec, HealthCheck, Link, Network, PortSpec};
 
 /// The body of a create call. Destructures without `..`: a new field of the spec must be spelled here.
 pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
@@ -24,6 +24,7 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         memory_reservation_bytes,
         ports,
         network,
+        links,
         user,
         working_directory,
         stop_timeout,
@@ -54,6 +55,7 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
             memory: *memory_bytes,
             memory_reservation: *memory_reservation_bytes,
             network_mode: Some(network_mode(*network).to_owned()),
+            links: Some(links_of(*network, links)).filter(|links| !links.is_empty()),
             port_bindings: Some(bindings(published)),
             restart_policy: Some(RestartPolicy {
                 name: Some(RestartPolicyNameEnum::NO),
@@ -71,6 +73,17 @@ fn network_mode(network: Network) -> &'static str {
         Network::Bridge => "bridge",
         Network::Host => "host",
         Network::None => "none",
+    }
+}
+
+/// `other:alias`
+fn links_of(network: Network, links: &[Link]) -> Vec<String> {
+    match network {
+        Network::Bridge => links
+            .iter()
+            .map(|link| format!("{}:{}", link.container, link.alias))
+            .collect(),
+        Network::Host | Network::None => Vec::new(),
     }
 }
 

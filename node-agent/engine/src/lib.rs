@@ -30,5 +30,5 @@ pub use description::EngineDescription;
 pub use error::{Cause, EngineError, Fault, PullFault, Retry};
 pub use image::{Prepared, PullBehavior};
 pub use port::{Created, Engine, Hint, Label, Verb};
-pub use spec::{ContainerSpec, HealthCheck, Network, PortSpec};
+pub use spec::{ContainerSpec, HealthCheck, Link, Network, PortSpec};
 pub use time::Moment;

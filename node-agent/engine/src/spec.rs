@@ -36,6 +36,8 @@ pub struct ContainerSpec {
     pub ports: Vec<PortSpec>,
     /// Which network the container lives in.
     pub network: Network,
+    /// Containers that it reaches by name (ECS `links`); only [`Network::Bridge`] honours them.
+    pub links: Vec<Link>,
     /// `user[:group]` or `uid[:gid]`; `None` keeps the image's.
     pub user: Option<String>,
     /// Working directory; `None` keeps the image's.
@@ -63,6 +65,7 @@ impl ContainerSpec {
             memory_reservation_bytes: None,
             ports: Vec::new(),
             network: Network::Bridge,
+            links: Vec::new(),
             user: None,
             working_directory: None,
             stop_timeout: None,
@@ -82,6 +85,16 @@ pub struct PortSpec {
     pub protocol: Protocol,
     /// Address of the host to listen on; `None` is every address.
     pub host_ip: Option<IpAddr>,
+}
+
+/// Another container under a name inside this one. It must exist when this one is created, and run when
+/// this one starts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Link {
+    /// Name of the other container on the engine.
+    pub container: String,
+    /// What it is called inside.
+    pub alias: String,
 }
 
 /// The network that a container lives in (ECS `networkMode`, less `awsvpc`).

@@ -51,6 +51,10 @@ fn interpret(spec: &ContainerSpec, published: &[PublishedPort]) -> Program {
                 .any(|one| i64::from(one.host_port) == number(port));
             Program::exits(i64::from(!answers), Duration::ZERO)
         }
+        ["reaches", name, _] => {
+            let known = spec.links.iter().any(|link| link.alias == *name);
+            Program::exits(i64::from(!known), Duration::ZERO)
+        }
         ["missing", _] => Program::cannot_start("exec: \"missing\": executable file not found"),
         _ => Program::runs(),
     };
@@ -96,7 +100,9 @@ impl Bench for FakeBench {
     }
 
     fn command(&self, program: &conformance::Program) -> Vec<String> {
-        use conformance::Program::{Exits, Fetches, Finds, IgnoresStop, Missing, Runs, Serves};
+        use conformance::Program::{
+            Exits, Fetches, Finds, IgnoresStop, Missing, Reaches, Runs, Serves,
+        };
         let line: Vec<String> = match program {
             Runs => vec!["runs".to_owned(), "on".to_owned()],
             IgnoresStop => vec!["ignores-stop".to_owned(), "on".to_owned()],
@@ -119,6 +125,9 @@ impl Bench for FakeBench {
             ],
             Serves { port } => vec!["serves".to_owned(), port.to_string()],
             Fetches { port } => vec!["fetches".to_owned(), port.to_string()],
+            Reaches { name, port } => {
+                vec!["reaches".to_owned(), name.clone(), port.to_string()]
+            }
             Missing => vec!["missing".to_owned(), "program".to_owned()],
         };
         line

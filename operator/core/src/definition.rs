@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::ecs::{ContainerDefinition, NetworkMode, TaskOverride, TransportProtocol};
+use tallyman_crds::order;
 
 use crate::problem::Problem;
 
@@ -120,6 +121,13 @@ impl Definition {
             }
             check_container(c, spec.network_mode, task_memory.is_some(), &mut problems);
         }
+        for tangle in order::tangles(containers) {
+            let field = format!(
+                "spec.containerDefinitions[{}].{}",
+                tangle.container, tangle.field
+            );
+            problems.push(Problem::new(field, tangle.message));
+        }
         let demand = demand(spec, task_cpu, task_memory, &mut problems);
         if let Some(limit) = task_cpu {
             let sum: i64 = containers
@@ -224,6 +232,12 @@ fn check_container(
             format!("must not be above `memory` ({hard} MiB), but is {soft}"),
         )),
         _ => {}
+    }
+    if !c.links.is_empty() && !matches!(mode, None | Some(NetworkMode::Bridge)) {
+        problems.push(Problem::new(
+            at("links"),
+            "must be absent unless `networkMode` is `bridge`",
+        ));
     }
     let mut container_ports = BTreeSet::new();
     for m in &c.port_mappings {

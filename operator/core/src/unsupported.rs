@@ -85,6 +85,10 @@ const DEFINITION: &[(&str, Support)] = &[
     ("containerDefinitions[].dockerLabels", Full),
     ("containerDefinitions[].user", Full),
     ("containerDefinitions[].workingDirectory", Full),
+    ("containerDefinitions[].dependsOn", Full),
+    ("containerDefinitions[].links", Full),
+    ("containerDefinitions[].startTimeout", Full),
+    ("containerDefinitions[].restartPolicy", Full),
     ("containerDefinitions[].stopTimeout", Full),
     ("containerDefinitions[].healthCheck", Full),
 ];

@@ -252,6 +252,23 @@ fn overrides_change_the_demand_and_stay_in_bounds() {
     );
 }
 
+#[test]
+fn containers_that_wait_in_vain_are_a_problem_with_their_field() {
+    let after = |name: &str, on: &str, condition: &str| {
+        json!({ "name": name, "image": "a", "memory": 64,
+                "dependsOn": [{ "containerName": on, "condition": condition }] })
+    };
+    let of = |containers: Value| problems(&spec(json!({ "containerDefinitions": containers })));
+    assert_eq!(
+        of(json!([after("a", "b", "START"), after("b", "a", "START")])),
+        [
+            "`spec.containerDefinitions[a].dependsOn` must not close a circle: `a` waits for `b`, which waits for `a`"
+        ]
+    );
+    let told = of(json!([after("a", "b", "SUCCESS"), { "name": "b", "image": "b", "memory": 64 }]));
+    assert!(told[0].contains("`essential: false`"), "{told:?}");
+}
+
 fn refused_of(spec: Value) -> Vec<String> {
     unsupported::of_definition(&self::spec(spec)).refused
 }

@@ -14,13 +14,16 @@
 //! | S9  | the system comes to rest: services are as wanted, and of what was deleted nothing is left     | the end |
 //! | S10 | a container is stopped because its Task is to stop, ended by itself, or is unknown             | every stop |
 //! | S11 | the API server's rules refuse nothing of the only leader                                      | every write |
+//! | S12 | a container starts when what it waits for holds, and stops after those that wait for it        | every start and stop |
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use tallyman_agent_core::{TaskMachine, TaskUid};
-use tallyman_agent_engine::Moment;
+use tallyman_agent_core::{Action, TaskMachine, TaskUid};
+use tallyman_agent_engine::fake::FakeEngine;
+use tallyman_agent_engine::{Health, Moment, Phase, Verb};
+use tallyman_crds::order::Until;
 use tallyman_crds::{LastStatus, StopCode, Task, labels};
 use tallyman_operator_core::deployments::Bounds;
 use tallyman_operator_core::{Kind, Settings, World, invariants};
@@ -192,6 +195,48 @@ impl Monitor {
                     record.stop
                 ),
             );
+        }
+    }
+
+    /// S12: the engine is about to carry out `action`.
+    pub(crate) fn in_order(&mut self, engine: &FakeEngine, machine: &TaskMachine, action: &Action) {
+        let containers = machine.task().containers();
+        let state = |name: &str| {
+            let one = containers.iter().find(|c| c.name == name)?;
+            engine.peek(&one.engine_name(1))
+        };
+        let Some(target) = containers.iter().find(|c| c.name == action.container()) else {
+            return;
+        };
+        let mut wrong = None;
+        if action.verb() == Verb::Start {
+            wrong = target.edges.iter().find_map(|edge| {
+                let code = state(&edge.on).map(|other| match other.phase {
+                    Phase::Exited { exit_code, .. } => Some(exit_code),
+                    _ => None,
+                });
+                let holds = match edge.until {
+                    Until::Created => code.is_some(),
+                    Until::Started => state(&edge.on).is_some_and(|s| s.started_at.is_some()),
+                    Until::Complete => code.flatten().is_some(),
+                    Until::Success => code.flatten() == Some(0),
+                    Until::Healthy => {
+                        self.faults || state(&edge.on).is_some_and(|s| s.health == Health::Healthy)
+                    }
+                };
+                (!holds).then(|| format!("starts before {edge:?}"))
+            });
+        }
+        if action.verb() == Verb::Stop {
+            wrong = containers.iter().find_map(|other| {
+                let waits = other.edges.iter().any(|edge| edge.on == target.name);
+                let alive = state(&other.name).is_some_and(|s| s.phase.kind().is_alive());
+                (waits && alive).then(|| format!("stops before {}", other.name))
+            });
+        }
+        if let Some(what) = wrong {
+            let task = &machine.task().name;
+            self.broken("S12", format!("{} of {task} {what}", target.name));
         }
     }
 

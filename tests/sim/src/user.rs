@@ -37,6 +37,30 @@ pub fn with_sidecar(image: &str) -> Value {
     spec
 }
 
+/// Four containers that wait for each other, listed in no order: a job, a database, what serves, and what ships its logs.
+pub fn ordered(image: &str) -> Value {
+    let mut spec = definition(image);
+    if let Some(list) = spec["containerDefinitions"].as_array_mut() {
+        list[0]["dependsOn"] = json!([
+            { "containerName": "init", "condition": "SUCCESS" },
+            { "containerName": "db", "condition": "HEALTHY" },
+        ]);
+        list.insert(
+            0,
+            json!({
+                "name": "log", "image": "log:1", "memory": 64, "essential": false,
+                "dependsOn": [{ "containerName": "app", "condition": "START" }],
+            }),
+        );
+        list.push(json!({
+            "name": "db", "image": "db:1", "memory": 64, "healthCheck": { "command": ["CMD", "true"] },
+            "dependsOn": [{ "containerName": "init", "condition": "COMPLETE" }],
+        }));
+        list.push(json!({ "name": "init", "image": "init:1", "memory": 64, "essential": false }));
+    }
+    spec
+}
+
 impl Sim {
     /// What containers of `image` do on every host.
     pub fn program(&self, image: &str, program: &Program) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tallyman_agent_engine::{Health, fake::Program};
 use tallyman_crds::{LastStatus, StopCode};
 use tallyman_operator_core::Kind;
-use tallyman_sim::user::{checked, with_sidecar};
+use tallyman_sim::user::{checked, ordered, with_sidecar};
 use tallyman_sim::{Sim, story};
 
 #[test]
@@ -283,6 +283,67 @@ fn a_sidecar_may_end_and_an_essential_container_may_not() {
             };
             assert!(sim.tasks(ended(StopCode::EssentialContainerExited)).len() > 4);
             sim.define("web", &with_sidecar("web:1"));
+            sim.come_to_rest();
+        },
+    );
+}
+
+#[test]
+fn containers_of_a_task_start_in_order_and_stop_in_reverse() {
+    story(
+        "containers_of_a_task_start_in_order_and_stop_in_reverse",
+        8,
+        2,
+        |sim| {
+            sim.shared.lag = 40;
+            sim.program("init:1", &Program::exits(0, Duration::from_secs(2)));
+            sim.program(
+                "db:1",
+                &Program::runs().health_after(Duration::from_secs(4), Health::Healthy),
+            );
+            sim.define("web", &ordered("web:1"));
+            sim.serve("web", 3, 100, 200);
+            sim.until("the service is ready", 300, Sim::all_ready);
+            sim.define("web", &ordered("web:2"));
+            // An agent that dies in the middle goes on where the engine is, with or without its disk.
+            for host in ["host-a", "host-b", "host-a"] {
+                let seconds = i64::try_from(sim.shared.rng.below(12)).unwrap_or(0);
+                sim.run(seconds);
+                let n = sim.host(host);
+                sim.agents[n].loses_disk = sim.shared.rng.chance(50);
+                sim.kill_agent(host);
+            }
+            sim.come_to_rest();
+            sim.scale("web", 1);
+            sim.come_to_rest();
+            sim.delete(Kind::Service, "web");
+            sim.until("nothing is left", 300, Sim::nothing_left);
+        },
+    );
+}
+
+#[test]
+fn a_job_that_fails_keeps_the_new_revision_from_starting() {
+    story(
+        "a_job_that_fails_keeps_the_new_revision_from_starting",
+        4,
+        2,
+        |sim| {
+            sim.shared.lag = 40;
+            sim.program("init:1", &Program::exits(7, Duration::from_secs(2)));
+            sim.deployed("web", 2, 100, 200);
+            sim.define("web", &ordered("web:2"));
+            sim.run(120);
+            let failed = sim.tasks(|t| {
+                t.status.as_ref().is_some_and(|s| {
+                    s.stop_code == Some(StopCode::TaskFailedToStart)
+                        && s.stopped_reason.as_deref().is_some_and(|why| {
+                            why.contains("did not exit successfully (exit code 7)")
+                        })
+                })
+            });
+            assert!(!failed.is_empty());
+            sim.roll("web", "web:1");
             sim.come_to_rest();
         },
     );

@@ -1,16 +1,15 @@
 //! Which engine verbs to call now: at most one for each container, containers in listed order and in
-//! parallel.
-//!
-//! Later, `dependsOn` and `links` decide here whether a container may go on; today nothing waits for
-//! another container.
+//! parallel, as far as none has to wait for another one (`gates`).
 
 use jiff::Timestamp;
 use tallyman_agent_engine::{Phase, Verb};
 
 use crate::assignment::{AssignedTask, PlannedContainer};
 use crate::backoff::later;
+use crate::task::gates::{self, Gate};
 use crate::task::observe::Sighting;
 use crate::task::record::{ContainerRecord, Retrying, TaskRecord};
+use crate::task::restart;
 use crate::task::{Action, HostContext, TaskObservation};
 
 /// No wait is longer than this, whatever a clock that jumped says.
@@ -37,6 +36,8 @@ enum Turn {
     Prepare,
     Create,
     Start,
+    /// Start again what exited; nothing is waited for then.
+    Restart,
     Stop,
     Remove,
 }
@@ -63,13 +64,29 @@ pub(super) fn act(
         let turn = if ending || known.failure.is_some() || known.end.is_some() {
             winding_down(sighting, sweep)
         } else if task.planned && !task.remove {
-            bringing_up(known, sighting)
+            bringing_up(container, known, sighting)
         } else {
             // Absence from the plan is no order to kill, and none to start either; nor is deletion.
             match sighting {
                 Sighting::Stale => Turn::Look,
                 Sighting::Absent | Sighting::Made { .. } | Sighting::Present(_) => Turn::Rest,
             }
+        };
+        let turn = match turn {
+            Turn::Prepare | Turn::Create | Turn::Start => {
+                match gates::gate(container, task, record, seen, now) {
+                    Gate::Open => turn,
+                    Gate::Shut { look_at, .. } => {
+                        if let Some(at) = look_at {
+                            todo.wake(at);
+                        }
+                        Turn::Rest
+                    }
+                    Gate::Never(_) => Turn::Rest,
+                }
+            }
+            Turn::Stop if ending && !gates::may_stop(container, task, record) => Turn::Rest,
+            Turn::Stop | Turn::Rest | Turn::Look | Turn::Restart | Turn::Remove => turn,
         };
         let Some(action) = action(container, known, host, turn) else {
             continue;
@@ -92,7 +109,7 @@ pub(super) fn act(
 }
 
 /// A container that is wanted and has not ended.
-fn bringing_up(known: &ContainerRecord, sighting: &Sighting) -> Turn {
+fn bringing_up(container: &PlannedContainer, known: &ContainerRecord, sighting: &Sighting) -> Turn {
     match sighting {
         Sighting::Stale => Turn::Look,
         Sighting::Absent if known.prepared => Turn::Create,
@@ -104,6 +121,7 @@ fn bringing_up(known: &ContainerRecord, sighting: &Sighting) -> Turn {
             Phase::Running { .. } | Phase::Paused | Phase::Restarting | Phase::Removing => {
                 Turn::Rest
             }
+            Phase::Exited { .. } if restart::wanted(container, state) => Turn::Restart,
             // Learned as the end of the container: never started again.
             Phase::Exited { .. } | Phase::Dead => Turn::Rest,
         },
@@ -148,7 +166,7 @@ fn action(
             container: container_name,
             spec: Box::new(container.spec(known.attempt)),
         },
-        Turn::Start => Action::Start {
+        Turn::Start | Turn::Restart => Action::Start {
             container: container_name,
             name,
         },

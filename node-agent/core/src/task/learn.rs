@@ -7,8 +7,10 @@ use tallyman_crds::{HealthStatus, NetworkBinding};
 
 use crate::assignment::{AssignedTask, PlannedContainer};
 use crate::task::TaskObservation;
+use crate::task::gates;
 use crate::task::observe::Sighting;
 use crate::task::record::{ContainerRecord, End, TaskRecord};
+use crate::task::restart;
 
 /// Longest reason that ECS agents report.
 pub(crate) const REASON_LIMIT: usize = 1024;
@@ -22,6 +24,7 @@ pub(super) fn learn(
 ) {
     record.accepted_at.get_or_insert(now);
     record.adopt_names(task);
+    let ending = record.stop.is_some();
     for container in task.containers() {
         let known = record.containers.entry(container.name.clone()).or_default();
         match seen.sighting(&container.name) {
@@ -35,9 +38,10 @@ pub(super) fn learn(
                 known.created = true;
                 known.runtime_id = Some(id.clone());
             }
-            Sighting::Present(state) => present(container, known, state, now),
+            Sighting::Present(state) => present(container, known, state, ending, now),
         }
     }
+    gates::give_up(task, record, seen, now);
     note_start(task, record, now);
     conclude(task, record, seen, now);
 }
@@ -63,6 +67,7 @@ fn present(
     container: &PlannedContainer,
     known: &mut ContainerRecord,
     state: &ContainerState,
+    ending: bool,
     now: Timestamp,
 ) {
     known.created = true;
@@ -71,7 +76,7 @@ fn present(
     match &state.phase {
         Phase::Created | Phase::Removing => {}
         Phase::Running { .. } | Phase::Paused | Phase::Restarting => {
-            started(known, state, now);
+            started(container, known, state, now);
             if known
                 .retrying
                 .as_ref()
@@ -82,30 +87,16 @@ fn present(
             known.bindings = bindings(container, state);
             known.health = health(container, state.health);
         }
-        Phase::Exited {
-            exit_code,
-            finished_at,
-            oom_killed,
-            error,
-        } => {
+        Phase::Exited { .. } => {
             if !failed {
-                started(known, state, now);
+                started(container, known, state, now);
             }
             if known.end.is_none() {
-                let reason = if *oom_killed {
-                    Some("OutOfMemoryError: Container killed due to memory usage".to_owned())
-                } else if let Some(failure) = &known.failure {
-                    Some(failure.reason.clone())
+                if ending || failed || !restart::wanted(container, state) {
+                    known.end = exit(known, &state.phase, now);
                 } else {
-                    error
-                        .as_ref()
-                        .map(|error| trim(format!("ContainerRuntimeError: {error}")))
-                };
-                known.end = Some(End {
-                    exit_code: i32::try_from(*exit_code).ok(),
-                    reason,
-                    at: finished_at.and_then(timestamp).unwrap_or(now),
-                });
+                    known.health = HealthStatus::Unknown;
+                }
             }
         }
         Phase::Dead => {
@@ -124,8 +115,45 @@ fn present(
     }
 }
 
-fn started(known: &mut ContainerRecord, state: &ContainerState, now: Timestamp) {
+/// What an exit was, with the name that ECS has for it; `None` for any other phase.
+pub(super) fn exit(known: &ContainerRecord, phase: &Phase, now: Timestamp) -> Option<End> {
+    let Phase::Exited {
+        exit_code,
+        finished_at,
+        oom_killed,
+        error,
+    } = phase
+    else {
+        return None;
+    };
+    let reason = if *oom_killed {
+        Some("OutOfMemoryError: Container killed due to memory usage".to_owned())
+    } else if let Some(failure) = &known.failure {
+        Some(failure.reason.clone())
+    } else {
+        error
+            .as_ref()
+            .map(|error| trim(format!("ContainerRuntimeError: {error}")))
+    };
+    Some(End {
+        exit_code: i32::try_from(*exit_code).ok(),
+        reason,
+        at: finished_at.and_then(timestamp).unwrap_or(now),
+    })
+}
+
+fn started(
+    container: &PlannedContainer,
+    known: &mut ContainerRecord,
+    state: &ContainerState,
+    now: Timestamp,
+) {
     known.started = true;
+    let began = state.started_at.and_then(timestamp);
+    if container.restart.is_some() && known.run_began.is_some() && known.run_began < began {
+        known.restarts = known.restarts.saturating_add(1);
+    }
+    known.run_began = began.or(known.run_began);
     if known.started_at.is_none() {
         known.started_at = Some(state.started_at.and_then(timestamp).unwrap_or(now));
     }
@@ -170,11 +198,17 @@ pub(super) fn conclude(
         let gave_up = ending || known.failure.is_some();
         let alive = seen.sighting(&container.name).is_alive();
         if gave_up && known.end.is_none() && !busy && alive == Some(false) {
-            let reason = known.failure.as_ref().map(|failure| failure.reason.clone());
-            known.end = Some(End {
-                exit_code: None,
-                reason,
-                at: now,
+            let exited = match seen.sighting(&container.name) {
+                Sighting::Present(state) => exit(known, &state.phase, now),
+                Sighting::Stale | Sighting::Absent | Sighting::Made { .. } => None,
+            };
+            let failure = known.failure.as_ref();
+            known.end = exited.or_else(|| {
+                Some(End {
+                    exit_code: failure.and_then(|failure| failure.exit_code),
+                    reason: failure.map(|failure| failure.reason.clone()),
+                    at: now,
+                })
             });
         }
     }

@@ -9,16 +9,19 @@
 //! The four parts of a step, in order: [`learn`](self) what the sightings prove, `judge` whether the task
 //! ends, `act` per container, `tell` the control plane.
 //!
-//! What the rules protect: a container that exited is never started again; one container per task
-//! container and attempt, whatever was lost; nothing is taken for dead before the engine said so;
-//! `lastStatus` never falls and STOPPED absorbs.
+//! What the rules protect: a container that exited is never started again, unless the restart policy of its
+//! definition says so of that very exit (`restart`), and never once its end is noted or its task ends; one
+//! container per task container and attempt, whatever was lost; nothing is taken for dead before the engine
+//! said so; `lastStatus` never falls and STOPPED absorbs.
 
 mod act;
+mod gates;
 mod judge;
 mod learn;
 mod machine;
 mod observe;
 mod record;
+mod restart;
 mod settle;
 mod tell;
 
@@ -69,7 +72,7 @@ pub enum Action {
         /// What it shall be.
         spec: Box<ContainerSpec>,
     },
-    /// Start it. Only ever for a container that never ran.
+    /// Start it: one that never ran, or one whose exit its restart policy takes for a reason to.
     Start {
         /// Container name in the task definition.
         container: String,

@@ -174,6 +174,12 @@ pub struct ContainerRecord {
     /// Since when it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
+    /// When the run that was seen last began, as the engine says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_began: Option<Timestamp>,
+    /// How often it was seen to run again after an exit (ECS `restartCount`).
+    #[serde(default)]
+    pub restarts: u32,
     /// Its ports on the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bindings: Vec<NetworkBinding>,
@@ -206,6 +212,8 @@ impl Default for ContainerRecord {
             runtime_id: None,
             started: false,
             started_at: None,
+            run_began: None,
+            restarts: 0,
             bindings: Vec::new(),
             health: HealthStatus::Unknown,
             failure: None,
@@ -224,6 +232,9 @@ pub struct Failure {
     pub reason: String,
     /// Preparing its image failed (a non-essential container then does not always end the task).
     pub at_pull: bool,
+    /// Exit code that is told of it though it never ran (ECS has 143 for a dependency that cannot be met).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
 }
 
 /// How a container ended.

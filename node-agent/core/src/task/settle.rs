@@ -8,14 +8,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tallyman_agent_engine::{EngineError, Retry, Verb};
+use tallyman_agent_engine::{EngineError, PhaseKind, Retry, Verb};
 use tallyman_crds::labels;
 
 use crate::backoff::Backoff;
 use crate::perform::Outcome;
-use crate::task::learn::trim;
+use crate::task::learn::{exit, trim};
 use crate::task::observe::{Sighting, TaskObservation};
-use crate::task::record::{Failure, Retrying, TaskRecord};
+use crate::task::record::{End, Failure, Retrying, TaskRecord};
 
 /// Failures in a row after which a container is not brought up any more (ECS agent stop order).
 const MOST_ATTEMPTS: u32 = 5;
@@ -46,7 +46,7 @@ pub fn settle(
                 }
                 Err(error) => failed = Some(error),
             }
-            before
+            before.clone()
         }
         Outcome::Created(Ok(created)) => {
             known.created = true;
@@ -123,10 +123,27 @@ pub fn settle(
                 message: trim(error.to_string()),
             });
             if gives_up(verb, &error, attempts) {
-                known.failure = Some(Failure {
-                    reason: reason(verb, &error),
-                    at_pull: verb == Verb::Prepare,
-                });
+                let reason = reason(verb, &error);
+                match &before {
+                    // It ran, exited, and cannot be started again: that is its end, not a failure to start.
+                    Sighting::Present(state) if state.phase.kind() == PhaseKind::Exited => {
+                        let end = exit(known, &state.phase, now);
+                        known.end = end.map(|end| End {
+                            reason: Some(reason),
+                            ..end
+                        });
+                    }
+                    Sighting::Stale
+                    | Sighting::Absent
+                    | Sighting::Made { .. }
+                    | Sighting::Present(_) => {
+                        known.failure = Some(Failure {
+                            reason,
+                            at_pull: verb == Verb::Prepare,
+                            exit_code: None,
+                        });
+                    }
+                }
                 known.retrying = None;
             }
         }

@@ -12,6 +12,7 @@ use tallyman_crds::{
 
 use crate::assignment::{AssignedTask, PlannedContainer};
 use crate::task::act::all_gone;
+use crate::task::gates::{self, Gate};
 use crate::task::record::{ContainerRecord, TaskRecord};
 use crate::task::{HostContext, TaskObservation};
 
@@ -33,7 +34,7 @@ pub(super) fn tell(
         record.removed_at = Some(now);
     }
     let health = task_health(task, record);
-    let statements = statements(task, record, health);
+    let statements = statements(task, record, seen, health, now);
     record.conditions = merge(
         &record.conditions,
         &statements,
@@ -182,7 +183,13 @@ fn ports(containers: &[ContainerStatus], host: &HostContext) -> Option<String> {
 }
 
 /// Ready always; Reconciling while on its way up; Stalled when it could not be started.
-fn statements(task: &AssignedTask, record: &TaskRecord, health: HealthStatus) -> Vec<Statement> {
+fn statements(
+    task: &AssignedTask,
+    record: &TaskRecord,
+    seen: &TaskObservation,
+    health: HealthStatus,
+    now: Timestamp,
+) -> Vec<Statement> {
     let say = |type_, status, reason, message| Statement {
         type_,
         status,
@@ -198,7 +205,7 @@ fn statements(task: &AssignedTask, record: &TaskRecord, health: HealthStatus) ->
     };
     match record.last_status {
         LastStatus::Provisioning | LastStatus::Pending | LastStatus::Activating => {
-            let message = waiting_for(task, record);
+            let message = waiting_for(task, record, seen, now);
             vec![
                 say(READY, ConditionStatus::False, "Pending", message.clone()),
                 say(RECONCILING, ConditionStatus::True, "Pending", message),
@@ -285,14 +292,31 @@ fn unhealthy(task: &AssignedTask, record: &TaskRecord) -> String {
     names.join(", ")
 }
 
-/// Which container is not up yet, and for want of what. Without counts, so that retrying does not cost
-/// API writes.
-fn waiting_for(task: &AssignedTask, record: &TaskRecord) -> String {
+/// Which container is not up yet, and for want of what: one that is on its way before one that waits for
+/// another. Without counts, so that retrying does not cost API writes.
+fn waiting_for(
+    task: &AssignedTask,
+    record: &TaskRecord,
+    seen: &TaskObservation,
+    now: Timestamp,
+) -> String {
+    let mut waiting = None;
     for container in task.containers() {
         let Some(known) = record.containers.get(&container.name) else {
             continue;
         };
         if known.started || known.end.is_some() || known.failure.is_some() {
+            continue;
+        }
+        if let Gate::Shut { edge, .. } = gates::gate(container, task, record, seen, now) {
+            waiting.get_or_insert_with(|| {
+                format!(
+                    "Container `{}` waits for container `{}` {}.",
+                    container.name,
+                    edge.on,
+                    edge.until.words()
+                )
+            });
             continue;
         }
         let what = if !known.prepared && !known.created {
@@ -315,5 +339,5 @@ fn waiting_for(task: &AssignedTask, record: &TaskRecord) -> String {
             }
         };
     }
-    "The task is being started.".to_owned()
+    waiting.unwrap_or_else(|| "The task is being started.".to_owned())
 }

@@ -19,8 +19,8 @@ use tallyman_agent_engine::{Engine, EngineDescription, Network};
 /// Nobody listens on port 1, so that a pull of it fails at once.
 const REPOSITORY: &str = "localhost:1/tallyman-conformance";
 pub const IMAGE: &str = "localhost:1/tallyman-conformance:1";
-const APPLETS: [&str; 11] = [
-    "sh", "sleep", "seq", "httpd", "nc", "grep", "id", "pwd", "kill", "true", "false",
+const APPLETS: [&str; 12] = [
+    "sh", "sleep", "seq", "httpd", "nc", "grep", "id", "pwd", "kill", "true", "false", "test",
 ];
 
 const VARIABLE: &str = "TALLYMAN_TEST_ENGINES";
@@ -205,6 +205,11 @@ impl Bench for DockerBench {
                    printf 'GET /ok HTTP/1.0\\r\\n\\r\\n' | nc -w 10 127.0.0.1 {port} | grep -q '200 OK' && exit 0
                    sleep 0.1
                  done; exit 1"
+            ),
+            Program::Reaches { name, port } => format!(
+                "while read address names; do for one in $names; do \
+                 test \"$one\" = {name} && printf 'GET /ok HTTP/1.0\\r\\n\\r\\n' | nc -w 10 $address {port} \
+                 | grep -q '200 OK' && exit 0; done; done < /etc/hosts; exit 1"
             ),
             Program::Missing => return vec!["/no/such/program".to_owned(), "x".to_owned()],
         };

@@ -79,6 +79,14 @@ pub enum Program {
         /// The port.
         port: u16,
     },
+    /// Exits with 0 when HTTP on this port of the container that its hosts file has under this name
+    /// answers, else with 1.
+    Reaches {
+        /// The name.
+        name: String,
+        /// The port.
+        port: u16,
+    },
     /// There is no such program.
     Missing,
 }

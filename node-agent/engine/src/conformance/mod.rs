@@ -13,6 +13,7 @@ mod bench;
 mod health;
 mod images;
 mod lifecycle;
+mod links;
 mod names;
 mod networks;
 mod settings;
@@ -114,6 +115,9 @@ suite![
     networks::port_is_free_again_after_the_end,
     networks::host_network_publishes_nothing,
     networks::no_network_publishes_nothing,
+    links::linked_container_is_reached_by_its_alias,
+    links::link_to_nobody_is_invalid,
+    links::link_to_a_container_that_does_not_run_cannot_start,
     health::passing_check_becomes_healthy,
     health::failing_check_becomes_unhealthy,
     health::no_check_is_no_health,

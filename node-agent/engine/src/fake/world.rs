@@ -11,7 +11,7 @@ use crate::fake::images::{Images, hash, image_id};
 use crate::fake::program::{Interpreter, OnStop, Program};
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, EngineDescription, EngineError,
-    Health, Hint, Label, Moment, Network, Phase, PhaseKind, PublishedPort,
+    Health, Hint, Label, Link, Moment, Network, Phase, PhaseKind, PublishedPort,
 };
 
 use crate::fake::ports::HostPorts;
@@ -194,6 +194,16 @@ impl World {
             };
         }
         check(spec)?;
+        for link in links(spec) {
+            if !self.containers.contains_key(&link.container) {
+                let name = &link.container;
+                return Err(EngineError::InvalidSpec {
+                    message: format!(
+                        "could not get container for {name}: No such container: {name}"
+                    ),
+                });
+            }
+        }
         if !self.images.has(&spec.image) {
             return Err(EngineError::ImageNotFound {
                 image: spec.image.clone(),
@@ -234,6 +244,18 @@ impl World {
             }
         }
         let spec = container.spec.clone();
+        for link in links(&spec) {
+            let other = self.containers.get(&link.container);
+            if other.is_none_or(|other| other.phase.kind() != PhaseKind::Running) {
+                return Err(EngineError::CannotStart {
+                    name: name.to_owned(),
+                    message: format!(
+                        "Cannot link to a non running container: /{} AS /{name}/{}",
+                        link.container, link.alias
+                    ),
+                });
+            }
+        }
         let program = self.program(&spec);
         if let Some(message) = program.refuses_to_start {
             return Err(EngineError::CannotStart {
@@ -474,6 +496,14 @@ fn carries(container: &Container, key: &str, value: &str) -> bool {
         .labels
         .get(key)
         .is_some_and(|has| has == value)
+}
+
+/// The links that count.
+fn links(spec: &ContainerSpec) -> &[Link] {
+    match spec.network {
+        Network::Bridge => &spec.links,
+        Network::Host | Network::None => &[],
+    }
 }
 
 fn not_found(name: &str) -> EngineError {

@@ -93,6 +93,9 @@ impl Agent {
             match flight.flight {
                 Flight::Asked => {
                     let (uid, action) = (&flight.uid, &flight.action);
+                    if let Some(machine) = p.machines.get(uid) {
+                        shared.monitor.in_order(&self.engine, machine, action);
+                    }
                     if action.verb() == Verb::Stop
                         && let Some(machine) = p.machines.get(uid)
                     {
