@@ -159,6 +159,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     let door = Door {
         namespace: namespace.clone(),
         stop_timeout: settings.stop_timeout,
+        volumes: settings.volumes.clone(),
     };
     let agent = Agent::new(Parts {
         shared,

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tallyman_agent_engine::{ContainerSpec, ContainerSummary, Protocol};
+use tallyman_agent_engine::{ContainerSpec, ContainerSummary, Mount, Protocol};
 use tallyman_crds::labels;
 use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask, StopCode};
 
 use crate::containers;
 use crate::ids::{Fence, TaskUid};
 use crate::task::TaskRecord;
+use crate::volumes::{self, PlannedVolume, VolumeSettings};
 
 /// What the door must know of the host to turn a plan into tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Door {
     pub namespace: String,
     /// Grace of containers without `stopTimeout` (`ECS_CONTAINER_STOP_TIMEOUT`).
     pub stop_timeout: Duration,
+    /// How the host provides volumes.
+    pub volumes: VolumeSettings,
 }
 
 /// A HostPlan whose head could be read; entries may still be bad.
@@ -213,6 +216,8 @@ pub struct AssignedTask {
     pub revision: i64,
     /// What to run.
     pub body: TaskBody,
+    /// Volumes of the engine that its containers need.
+    pub volumes: Vec<PlannedVolume>,
 }
 
 /// What a task consists of.
@@ -261,6 +266,7 @@ impl AssignedTask {
             family: record.family.clone(),
             revision: record.revision,
             body: TaskBody::Runnable(containers),
+            volumes: PlannedVolume::remembered(record),
         }
     }
 }
@@ -353,6 +359,19 @@ impl PlannedContainer {
     /// Image reference.
     pub fn image(&self) -> &str {
         &self.spec.image
+    }
+
+    /// What it sees of the host.
+    pub fn mounts(&self) -> &[Mount] {
+        &self.spec.mounts
+    }
+
+    /// Names on the engine of the containers whose mounts it takes over.
+    pub fn mount_sources(&self) -> impl Iterator<Item = &str> {
+        self.spec
+            .volumes_from
+            .iter()
+            .map(|from| from.container.as_str())
     }
 
     /// What the engine is told for its `attempt`th container.
@@ -455,12 +474,18 @@ impl Assignment {
             cluster: &self.cluster,
             container_instance_uid: &self.container_instance_uid,
             stop_timeout: door.stop_timeout,
+            volumes: &door.volumes,
         };
-        let body = match containers::plan(definition, task, &scope) {
-            Ok(containers) => TaskBody::Runnable(containers),
-            Err(refusal) => TaskBody::Refused(refusal.to_string()),
+        let planned = containers::plan(definition, task, &scope)
+            .and_then(|containers| Ok((containers, volumes::plan(definition, task, &scope)?)));
+        let (body, volumes) = match planned {
+            Ok((containers, volumes)) => (TaskBody::Runnable(containers), volumes),
+            Err(refusal) => (TaskBody::Refused(refusal.to_string()), Vec::new()),
         };
-        self.head(task, definition.family.clone(), definition.revision, body)
+        AssignedTask {
+            volumes,
+            ..self.head(task, definition.family.clone(), definition.revision, body)
+        }
     }
 
     fn head(
@@ -488,6 +513,7 @@ impl Assignment {
             family,
             revision,
             body,
+            volumes: Vec::new(),
         }
     }
 }

@@ -18,9 +18,10 @@ use tallyman_crds::{PlannedDefinition, PlannedTask};
 use crate::assignment::PlannedContainer;
 use crate::ids::TaskUid;
 use crate::names;
+use crate::volumes::{self, VolumeSettings};
 
 /// Fields of a container definition that containers get, as ECS spells them.
-pub const HONOURED_CONTAINER_FIELDS: [&str; 15] = [
+pub const HONOURED_CONTAINER_FIELDS: [&str; 17] = [
     "command",
     "cpu",
     "dockerLabels",
@@ -31,10 +32,12 @@ pub const HONOURED_CONTAINER_FIELDS: [&str; 15] = [
     "image",
     "memory",
     "memoryReservation",
+    "mountPoints",
     "name",
     "portMappings",
     "stopTimeout",
     "user",
+    "volumesFrom",
     "workingDirectory",
 ];
 
@@ -59,6 +62,8 @@ pub struct Scope<'a> {
     pub container_instance_uid: &'a str,
     /// Grace of containers without `stopTimeout`.
     pub stop_timeout: Duration,
+    /// How the host provides volumes.
+    pub volumes: &'a VolumeSettings,
 }
 
 /// Why a task cannot be carried out; the messages name the field.
@@ -92,6 +97,30 @@ pub enum Refused {
     /// A health check without a command.
     #[error("Container `{0}`: `healthCheck.command` is empty.")]
     EmptyHealthCheck(String),
+    /// A volume that this host cannot provide.
+    #[error("Volume `{volume}`: {why}.")]
+    Volume {
+        /// Name in the task definition.
+        volume: String,
+        /// Names the field.
+        why: String,
+    },
+    /// A mount point that leads nowhere.
+    #[error("Container `{container}`: `mountPoints`: {why}.")]
+    MountPoint {
+        /// Which container.
+        container: String,
+        /// Names the field.
+        why: String,
+    },
+    /// Mounts of a container that cannot be had.
+    #[error("Container `{container}`: `volumesFrom`: {why}.")]
+    VolumesFrom {
+        /// Which container.
+        container: String,
+        /// Names the field.
+        why: String,
+    },
 }
 
 /// The containers of one task, in the order of its definition.
@@ -151,6 +180,8 @@ fn plan_one(
         docker_labels,
         user,
         working_directory,
+        mount_points,
+        volumes_from,
         stop_timeout,
         health_check,
         // Nothing honours these yet.
@@ -158,8 +189,6 @@ fn plan_one(
         links: _,
         restart_policy: _,
         environment_files: _,
-        mount_points: _,
-        volumes_from: _,
         linux_parameters: _,
         secrets: _,
         depends_on: _,
@@ -219,7 +248,7 @@ fn plan_one(
         entrypoint: (!entry_point.is_empty()).then(|| entry_point.clone()),
         command: (!command.is_empty()).then(|| command.clone()),
         environment: variables(name, environment, other_environment)?,
-        labels: our_labels(container_labels(docker_labels), name, planned, task, scope),
+        labels: our_labels(unreserved(docker_labels), name, planned, task, scope),
         cpu_shares: Some(
             i64::from(other_cpu.or(*cpu).unwrap_or(0)).clamp(CPU_SHARES.0, CPU_SHARES.1),
         ),
@@ -231,6 +260,8 @@ fn plan_one(
         network,
         user: user.clone().filter(|user| !user.is_empty()),
         working_directory: working_directory.clone().filter(|path| !path.is_empty()),
+        mounts: volumes::mounts(name, mount_points, planned, task, scope)?,
+        volumes_from: volumes::sources(name, volumes_from, planned, task)?,
         stop_timeout: Some(grace),
         health_check: health_check.clone(),
     };
@@ -326,7 +357,7 @@ fn variables(
 }
 
 /// What the user wants as labels, less what is reserved.
-fn container_labels(wanted: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub(crate) fn unreserved(wanted: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     wanted
         .iter()
         .filter(|(key, _)| {

@@ -14,6 +14,7 @@
 //! | S9  | the system comes to rest: services are as wanted, and of what was deleted nothing is left     | the end |
 //! | S10 | a container is stopped because its Task is to stop, ended by itself, or is unknown             | every stop |
 //! | S11 | the API server's rules refuse nothing of the only leader                                      | every write |
+//! | S12 | a container has the volumes of its task; what a task owned goes after its last container     | every step, the end |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -289,6 +290,7 @@ impl Monitor {
                     }
                 }
             }
+            self.volumes(agent);
             let host = server.get(Kind::ContainerInstance, &agent.name);
             let registered =
                 host.and_then(|h| h["status"]["host"]["registeredResources"]["memory"].as_i64());
@@ -296,6 +298,24 @@ impl Monitor {
                 self.broken(
                     "S1",
                     format!("{} runs {memory} MiB of {registered:?}", agent.name),
+                );
+            }
+        }
+    }
+}
+
+impl Monitor {
+    /// S12: a volume that a container mounts by our name was made by us, not by the engine for want of it.
+    fn volumes(&mut self, agent: &Agent) {
+        for volume in agent.engine.volumes() {
+            let own = volume.name.starts_with("ecs-");
+            if own && !volume.labels.contains_key(labels::CONTAINER_TASK_UID) {
+                self.broken(
+                    "S12",
+                    format!(
+                        "{}: {} was gone while a container was to have it",
+                        agent.name, volume.name
+                    ),
                 );
             }
         }

@@ -11,6 +11,7 @@ use crate::assignment::{AssignedTask, PlannedContainer};
 use crate::backoff::later;
 use crate::task::observe::Sighting;
 use crate::task::record::{ContainerRecord, Retrying, TaskRecord};
+use crate::task::volumes;
 use crate::task::{Action, HostContext, TaskObservation};
 
 /// No wait is longer than this, whatever a clock that jumped says.
@@ -24,7 +25,7 @@ pub(super) struct Todo {
 }
 
 impl Todo {
-    fn wake(&mut self, at: Timestamp) {
+    pub(super) fn wake(&mut self, at: Timestamp) {
         self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
     }
 }
@@ -71,6 +72,15 @@ pub(super) fn act(
                 Sighting::Absent | Sighting::Made { .. } | Sighting::Present(_) => Turn::Rest,
             }
         };
+        let turn = match turn {
+            Turn::Create
+                if !volumes::ready(task, seen, container)
+                    || !sources_are_created(task, record, seen, container) =>
+            {
+                Turn::Rest
+            }
+            turn => turn,
+        };
         let Some(action) = action(container, known, host, turn) else {
             continue;
         };
@@ -88,7 +98,33 @@ pub(super) fn act(
     if pulls {
         record.pull_started_at.get_or_insert(now);
     }
+    volumes::act(task, record, seen, sweep, now, &mut todo);
     todo
+}
+
+/// Whether the containers whose mounts a container takes over were created (ECS: `volumesFrom` implies a
+/// CREATE dependency). One that will not be created any more is not waited for: then the engine says why.
+fn sources_are_created(
+    task: &AssignedTask,
+    record: &TaskRecord,
+    seen: &TaskObservation,
+    container: &PlannedContainer,
+) -> bool {
+    container.mount_sources().all(|source| {
+        let source = task
+            .containers()
+            .iter()
+            .find(|other| other.engine_name(1) == source);
+        source.is_none_or(|source| {
+            let known = record.containers.get(&source.name);
+            let over = known.is_some_and(|known| known.failure.is_some() || known.end.is_some());
+            let there = match seen.sighting(&source.name) {
+                Sighting::Made { .. } | Sighting::Present(_) => true,
+                Sighting::Absent | Sighting::Stale => false,
+            };
+            over || there
+        })
+    })
 }
 
 /// A container that is wanted and has not ended.
@@ -165,7 +201,7 @@ fn action(
 }
 
 /// Until when a verb that failed has to wait.
-fn wait(retrying: Option<&Retrying>, verb: Verb, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn wait(retrying: Option<&Retrying>, verb: Verb, now: Timestamp) -> Option<Timestamp> {
     let retrying = retrying.filter(|retrying| retrying.verb == verb)?;
     let until = retrying.not_before;
     (now < until && until <= later(now, LONGEST_WAIT)).then_some(until)
@@ -209,7 +245,9 @@ pub(super) fn finished(task: &AssignedTask, record: &TaskRecord, seen: &TaskObse
         && record.is_stopped()
         && (record.end_acknowledged || record.condemned)
         && seen.in_flight.is_empty()
+        && seen.volumes_in_flight.is_empty()
         && all_gone(task, seen)
+        && volumes::all_let_go(task, record)
 }
 
 /// No container of the task is on the host.

@@ -9,6 +9,7 @@ use crate::assignment::{AssignedTask, PlannedContainer};
 use crate::task::TaskObservation;
 use crate::task::observe::Sighting;
 use crate::task::record::{ContainerRecord, End, TaskRecord};
+use crate::task::volumes;
 
 /// Longest reason that ECS agents report.
 pub(crate) const REASON_LIMIT: usize = 1024;
@@ -38,6 +39,7 @@ pub(super) fn learn(
             Sighting::Present(state) => present(container, known, state, now),
         }
     }
+    volumes::learn(task, record, seen);
     note_start(task, record, now);
     conclude(task, record, seen, now);
 }
