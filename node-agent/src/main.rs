@@ -160,6 +160,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     let door = Door {
         namespace: namespace.clone(),
         stop_timeout: settings.stop_timeout,
+        volumes: settings.volumes.clone(),
     };
     let agent = Agent::new(Parts {
         shared,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tallyman_agent_engine::{ContainerSpec, ContainerSummary, Protocol};
+use tallyman_agent_engine::{ContainerSpec, ContainerSummary, Mount, Protocol};
 use tallyman_crds::labels;
 use tallyman_crds::order::Edge;
 use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask, StopCode};
@@ -17,6 +17,7 @@ use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask,
 use crate::containers;
 use crate::ids::{Fence, TaskUid};
 use crate::task::TaskRecord;
+use crate::volumes::{self, PlannedVolume, VolumeSettings};
 
 /// What the door must know of the host to turn a plan into tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Door {
     pub namespace: String,
     /// Grace of containers without `stopTimeout` (`ECS_CONTAINER_STOP_TIMEOUT`).
     pub stop_timeout: Duration,
+    /// How the host provides volumes.
+    pub volumes: VolumeSettings,
 }
 
 /// A HostPlan whose head could be read; entries may still be bad.
@@ -214,6 +217,8 @@ pub struct AssignedTask {
     pub revision: i64,
     /// What to run.
     pub body: TaskBody,
+    /// Volumes of the engine that its containers need.
+    pub volumes: Vec<PlannedVolume>,
 }
 
 /// What a task consists of.
@@ -265,6 +270,7 @@ impl AssignedTask {
             family: record.family.clone(),
             revision: record.revision,
             body: TaskBody::Runnable(containers),
+            volumes: PlannedVolume::remembered(record),
         }
     }
 }
@@ -380,6 +386,19 @@ impl PlannedContainer {
         &self.spec.image
     }
 
+    /// What it sees of the host.
+    pub fn mounts(&self) -> &[Mount] {
+        &self.spec.mounts
+    }
+
+    /// Names on the engine of the containers whose mounts it takes over.
+    pub fn mount_sources(&self) -> impl Iterator<Item = &str> {
+        self.spec
+            .volumes_from
+            .iter()
+            .map(|from| from.container.as_str())
+    }
+
     /// What the engine is told for its `attempt`th container.
     pub fn spec(&self, attempt: u32) -> ContainerSpec {
         let mut spec = self.spec.clone();
@@ -480,12 +499,18 @@ impl Assignment {
             cluster: &self.cluster,
             container_instance_uid: &self.container_instance_uid,
             stop_timeout: door.stop_timeout,
+            volumes: &door.volumes,
         };
-        let body = match containers::plan(definition, task, &scope) {
-            Ok(containers) => TaskBody::Runnable(containers),
-            Err(refusal) => TaskBody::Refused(refusal.to_string()),
+        let planned = containers::plan(definition, task, &scope)
+            .and_then(|containers| Ok((containers, volumes::plan(definition, task, &scope)?)));
+        let (body, volumes) = match planned {
+            Ok((containers, volumes)) => (TaskBody::Runnable(containers), volumes),
+            Err(refusal) => (TaskBody::Refused(refusal.to_string()), Vec::new()),
         };
-        self.head(task, definition.family.clone(), definition.revision, body)
+        AssignedTask {
+            volumes,
+            ..self.head(task, definition.family.clone(), definition.revision, body)
+        }
     }
 
     fn head(
@@ -513,6 +538,7 @@ impl Assignment {
             family,
             revision,
             body,
+            volumes: Vec::new(),
         }
     }
 }

@@ -19,9 +19,10 @@ use tallyman_crds::{PlannedDefinition, PlannedTask};
 use crate::assignment::{PlannedContainer, RestartPolicy};
 use crate::ids::TaskUid;
 use crate::names;
+use crate::volumes::{self, VolumeSettings};
 
 /// Fields of a container definition that containers get, as ECS spells them.
-pub const HONOURED_CONTAINER_FIELDS: [&str; 19] = [
+pub const HONOURED_CONTAINER_FIELDS: [&str; 21] = [
     "command",
     "cpu",
     "dependsOn",
@@ -34,12 +35,14 @@ pub const HONOURED_CONTAINER_FIELDS: [&str; 19] = [
     "links",
     "memory",
     "memoryReservation",
+    "mountPoints",
     "name",
     "portMappings",
     "restartPolicy",
     "startTimeout",
     "stopTimeout",
     "user",
+    "volumesFrom",
     "workingDirectory",
 ];
 
@@ -66,6 +69,8 @@ pub struct Scope<'a> {
     pub container_instance_uid: &'a str,
     /// Grace of containers without `stopTimeout`.
     pub stop_timeout: Duration,
+    /// How the host provides volumes.
+    pub volumes: &'a VolumeSettings,
 }
 
 /// Why a task cannot be carried out; the messages name the field.
@@ -108,6 +113,30 @@ pub enum Refused {
         .0.container, .0.field, .0.message
     )]
     Order(order::Tangle),
+    /// A volume that this host cannot provide.
+    #[error("Volume `{volume}`: {why}.")]
+    Volume {
+        /// Name in the task definition.
+        volume: String,
+        /// Names the field.
+        why: String,
+    },
+    /// A mount point that leads nowhere.
+    #[error("Container `{container}`: `mountPoints`: {why}.")]
+    MountPoint {
+        /// Which container.
+        container: String,
+        /// Names the field.
+        why: String,
+    },
+    /// Mounts of a container that cannot be had.
+    #[error("Container `{container}`: `volumesFrom`: {why}.")]
+    VolumesFrom {
+        /// Which container.
+        container: String,
+        /// Names the field.
+        why: String,
+    },
 }
 
 /// The containers of one task, in the order of its definition.
@@ -177,13 +206,13 @@ fn plan_one(
         depends_on: _, // read by `order::edges`
         restart_policy,
         start_timeout,
+        mount_points,
+        volumes_from,
         stop_timeout,
         health_check,
         // Nothing honours these yet.
         repository_credentials: _,
         environment_files: _,
-        mount_points: _,
-        volumes_from: _,
         linux_parameters: _,
         secrets: _,
         version_consistency: _,
@@ -238,7 +267,7 @@ fn plan_one(
         entrypoint: (!entry_point.is_empty()).then(|| entry_point.clone()),
         command: (!command.is_empty()).then(|| command.clone()),
         environment: variables(name, environment, other_environment)?,
-        labels: our_labels(container_labels(docker_labels), name, planned, task, scope),
+        labels: our_labels(unreserved(docker_labels), name, planned, task, scope),
         cpu_shares: Some(
             i64::from(other_cpu.or(*cpu).unwrap_or(0)).clamp(CPU_SHARES.0, CPU_SHARES.1),
         ),
@@ -251,6 +280,8 @@ fn plan_one(
         links: linked(name, links, network, planned, &uid)?,
         user: user.clone().filter(|user| !user.is_empty()),
         working_directory: working_directory.clone().filter(|path| !path.is_empty()),
+        mounts: volumes::mounts(name, mount_points, planned, task, scope)?,
+        volumes_from: volumes::sources(name, volumes_from, planned, task)?,
         stop_timeout: Some(grace),
         health_check: health_check.clone(),
     };
@@ -395,7 +426,7 @@ fn variables(
 }
 
 /// What the user wants as labels, less what is reserved.
-fn container_labels(wanted: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub(crate) fn unreserved(wanted: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     wanted
         .iter()
         .filter(|(key, _)| {

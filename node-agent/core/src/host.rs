@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use tallyman_agent_engine::ContainerSummary;
+use tallyman_agent_engine::{ContainerSummary, VolumeState};
 use tallyman_crds::labels;
 
 use crate::assignment::{AssignedTask, Assignment, Door, Plan};
@@ -21,6 +21,7 @@ pub struct Host {
     assignment: Option<Assignment>,
     live: bool,
     orphans: Orphans,
+    volume_orphans: Orphans,
 }
 
 /// What a plan came to.
@@ -72,6 +73,7 @@ impl Host {
             assignment: None,
             live: false,
             orphans: Orphans::default(),
+            volume_orphans: Orphans::default(),
         }
     }
 
@@ -98,6 +100,7 @@ impl Host {
             } else {
                 other_identity = true;
                 self.orphans = Orphans::default();
+                self.volume_orphans = Orphans::default();
             }
         }
         self.live |= live;
@@ -127,6 +130,7 @@ impl Host {
     /// The HostPlan is gone from the API. That orders nothing; the last plan stays.
     pub fn plan_gone(&mut self) {
         self.orphans = Orphans::default();
+        self.volume_orphans = Orphans::default();
     }
 
     /// A task that is remembered and that the plan does not have, as something to watch and clean up.
@@ -163,6 +167,36 @@ impl Host {
             })
             .collect();
         self.orphans.check(&strays, held.fence, now)
+    }
+
+    /// Compares a complete list of our volumes with the plan. `known`: tasks that have a machine; it cleans
+    /// up after them. What is condemned is a task's own and may be removed once no container has it.
+    pub fn stray_volumes(
+        &mut self,
+        listed: &[VolumeState],
+        known: &BTreeSet<TaskUid>,
+        now: Timestamp,
+    ) -> Vec<Condemned> {
+        let Some(held) = self.assignment.as_ref().filter(|_| self.live) else {
+            return Vec::new();
+        };
+        let strays: Vec<Stray> = listed
+            .iter()
+            .filter(|volume| {
+                let instance = volume.labels.get(labels::CONTAINER_INSTANCE_UID);
+                instance == Some(&held.container_instance_uid)
+                    && !held.container_instance_uid.is_empty()
+            })
+            .filter_map(|volume| {
+                let task = TaskUid::new(volume.labels.get(labels::CONTAINER_TASK_UID)?.clone());
+                let wanted = held.tasks.contains_key(&task) || known.contains(&task);
+                (!wanted && !task.as_str().is_empty()).then(|| Stray {
+                    name: volume.name.clone(),
+                    task,
+                })
+            })
+            .collect();
+        self.volume_orphans.check(&strays, held.fence, now)
     }
 
     /// The newest plan that counts.

@@ -28,6 +28,7 @@ pub mod register;
 pub mod report;
 pub mod settings;
 pub mod task;
+pub mod volumes;
 
 pub use assignment::{AssignedTask, Assignment, Desired, Plan, PlannedContainer, TaskBody};
 pub use host::{Host, Offer, Refusal};

@@ -30,6 +30,12 @@ pub fn container(
     }
 }
 
+/// Name of a volume that is a task's own, as ECS makes it: `ecs-<family>-<revision>-<volume>-<10 hex of
+/// the task uid>`.
+pub fn volume(family: &str, revision: i64, volume: &str, uid: &TaskUid) -> String {
+    container(family, revision, volume, uid, 1)
+}
+
 /// What engines allow in a name, at bounded length. A part that had to be changed gets eight digits of
 /// its hash, so that two names that look alike afterwards still differ.
 fn part(name: &str) -> String {

@@ -1,4 +1,4 @@
-//! The two-phase check for containers of ours that no plan wants.
+//! The two-phase check for containers of ours that no plan wants, and for volumes of tasks that are gone.
 //!
 //! Absence is never an order to kill: a plan may be stale, restored from a backup, or
 //! written by a bug. A container goes only after it was missing from two complete plans of different
@@ -20,7 +20,7 @@ pub const CAP: usize = 3;
 /// See [`CAP`].
 pub const CAP_WINDOW: Duration = Duration::from_secs(60);
 
-/// A container with our labels whose task the plan does not have.
+/// A container or volume with our labels whose task the plan does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stray {
     /// Name on the engine.
@@ -29,7 +29,7 @@ pub struct Stray {
     pub task: TaskUid,
 }
 
-/// A container that is to be stopped and removed.
+/// A container that is to be stopped and removed, or a volume to be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condemned {
     /// Name on the engine.

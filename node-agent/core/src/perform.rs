@@ -1,6 +1,9 @@
 //! An action carried out on any engine: the one place that turns an [`Action`] into a call of the port.
 
-use tallyman_agent_engine::{ContainerState, Created, Engine, EngineError, Prepared, Verb};
+use tallyman_agent_engine::{
+    ContainerState, Created, Engine, EngineError, Prepared, Verb, VolumeState,
+};
+use tallyman_crds::labels;
 
 use crate::task::Action;
 
@@ -19,6 +22,19 @@ pub enum Outcome {
     Stopped(Result<(), EngineError>),
     /// Of [`Action::Remove`].
     Removed(Result<(), EngineError>),
+    /// Of an action that is about a volume.
+    Volume(VolumeOutcome),
+}
+
+/// What a verb about a volume came to.
+#[derive(Debug)]
+pub enum VolumeOutcome {
+    /// Of [`Action::CreateVolume`].
+    Created(Result<(), EngineError>),
+    /// Of [`Action::InspectVolume`].
+    Inspected(Result<Option<Box<VolumeState>>, EngineError>),
+    /// Of [`Action::RemoveVolume`].
+    Removed(Result<(), EngineError>),
 }
 
 impl Outcome {
@@ -31,6 +47,9 @@ impl Outcome {
             Self::Inspected(_) => Verb::Inspect,
             Self::Stopped(_) => Verb::Stop,
             Self::Removed(_) => Verb::Remove,
+            Self::Volume(VolumeOutcome::Created(_)) => Verb::CreateVolume,
+            Self::Volume(VolumeOutcome::Inspected(_)) => Verb::InspectVolume,
+            Self::Volume(VolumeOutcome::Removed(_)) => Verb::RemoveVolume,
         }
     }
 
@@ -41,6 +60,10 @@ impl Outcome {
             Self::Created(result) => result.as_ref().err(),
             Self::Inspected(result) => result.as_ref().err(),
             Self::Started(result) | Self::Stopped(result) | Self::Removed(result) => {
+                result.as_ref().err()
+            }
+            Self::Volume(VolumeOutcome::Inspected(result)) => result.as_ref().err(),
+            Self::Volume(VolumeOutcome::Created(result) | VolumeOutcome::Removed(result)) => {
                 result.as_ref().err()
             }
         }
@@ -60,5 +83,20 @@ pub async fn perform<E: Engine>(engine: &E, action: &Action) -> Outcome {
         }
         Action::Stop { name, grace, .. } => Outcome::Stopped(engine.stop(name, *grace).await),
         Action::Remove { name, .. } => Outcome::Removed(engine.remove(name).await),
+        Action::CreateVolume { spec, .. } => {
+            Outcome::Volume(VolumeOutcome::Created(engine.create_volume(spec).await))
+        }
+        Action::InspectVolume { name, .. } => {
+            let found = engine.inspect_volume(name).await;
+            Outcome::Volume(VolumeOutcome::Inspected(
+                found.map(|state| state.map(Box::new)),
+            ))
+        }
+        Action::RemoveVolume { name, task, .. } => {
+            let owner = (labels::CONTAINER_TASK_UID, task.as_str());
+            Outcome::Volume(VolumeOutcome::Removed(
+                engine.remove_volume(name, owner).await,
+            ))
+        }
     }
 }

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use tallyman_agent_engine::PullBehavior;
 
+use crate::volumes::{NfsExport, VolumeSettings};
+
 /// Variables that the agent reads, with what they do, for `--help`.
-pub const VARIABLES: [(&str, &str); 13] = [
+pub const VARIABLES: [(&str, &str); 15] = [
     (
         "ECS_CLUSTER",
         "informational: warns when the plan names another cluster",
@@ -50,6 +52,14 @@ pub const VARIABLES: [(&str, &str); 13] = [
     (
         "ECS_AVAILABLE_LOGGING_DRIVERS",
         "log drivers to offer, JSON list (default: the engine's)",
+    ),
+    (
+        "ECS_SHARED_VOLUME_MATCH_FULL_CONFIG",
+        "true: a shared volume that exists must have the labels and driver options of the task definition",
+    ),
+    (
+        "ECS_EFS_FILE_SYSTEMS",
+        "NFS export for each fileSystemId, JSON like {\"fs-1\":\"nfs.example.com:/exports/data\"}",
     ),
     (
         "ECS_LOGLEVEL",
@@ -96,6 +106,8 @@ pub struct Settings {
     pub disable_privileged: bool,
     /// `ECS_AVAILABLE_LOGGING_DRIVERS`.
     pub logging_drivers: Option<Vec<String>>,
+    /// `ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`, `ECS_EFS_FILE_SYSTEMS`.
+    pub volumes: VolumeSettings,
     /// `ECS_LOGLEVEL`.
     pub log_level: LogLevel,
 }
@@ -113,6 +125,7 @@ impl Default for Settings {
             instance_attributes: BTreeMap::new(),
             disable_privileged: false,
             logging_drivers: None,
+            volumes: VolumeSettings::default(),
             log_level: LogLevel::Info,
         }
     }
@@ -199,6 +212,10 @@ impl Settings {
             instance_attributes: from.attributes("ECS_INSTANCE_ATTRIBUTES"),
             disable_privileged: from.flag("ECS_DISABLE_PRIVILEGED"),
             logging_drivers: from.json("ECS_AVAILABLE_LOGGING_DRIVERS", "[\"json-file\"]"),
+            volumes: VolumeSettings {
+                match_full_config: from.flag("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG"),
+                file_systems: from.file_systems("ECS_EFS_FILE_SYSTEMS"),
+            },
             log_level: from.log_level("ECS_LOGLEVEL"),
         };
         if from.bad.is_empty() {
@@ -308,6 +325,25 @@ impl Reader<'_> {
                 false
             }
         }
+    }
+
+    fn file_systems(&mut self, name: &str) -> BTreeMap<String, NfsExport> {
+        let texts: BTreeMap<String, String> = self
+            .json(name, "{\"fs-1\":\"nfs.example.com:/exports/data\"}")
+            .unwrap_or_default();
+        let mut exports = BTreeMap::new();
+        for (id, text) in texts {
+            match NfsExport::parse(&text) {
+                Some(export) => {
+                    exports.insert(id, export);
+                }
+                None => self.bad.push(format!(
+                    "{name} has `{text}` for `{id}`, which is not a server and an absolute path, as in \
+                     `nfs.example.com:/exports/data`."
+                )),
+            }
+        }
+        exports
     }
 
     fn log_level(&mut self, name: &str) -> LogLevel {
@@ -428,6 +464,11 @@ mod tests {
                 "[\"json-file\",\"syslog\"]",
             ),
             ("ECS_LOGLEVEL", "crit"),
+            ("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", "true"),
+            (
+                "ECS_EFS_FILE_SYSTEMS",
+                "{\"fs-1\":\"nfs.lan:/exports/a b\",\"fs-6\":\"[fd00::1]:/\"}",
+            ),
         ])
         .unwrap()
         .settings;
@@ -442,6 +483,11 @@ mod tests {
         assert!(settings.disable_privileged);
         assert_eq!(settings.logging_drivers.unwrap().len(), 2);
         assert_eq!(settings.log_level, LogLevel::Error);
+        assert!(settings.volumes.match_full_config);
+        let exports = &settings.volumes.file_systems;
+        let export = |id: &str| (exports[id].server.as_str(), exports[id].path.as_str());
+        assert_eq!(export("fs-1"), ("nfs.lan", "/exports/a b"));
+        assert_eq!(export("fs-6"), ("fd00::1", "/"));
     }
 
     #[test]
@@ -466,9 +512,13 @@ mod tests {
             ("ECS_INSTANCE_ATTRIBUTES", "{\"a b\":\"\"}"),
             ("ECS_LOGLEVEL", "loud"),
             ("ECS_DISABLE_PRIVILEGED", "maybe"),
+            (
+                "ECS_EFS_FILE_SYSTEMS",
+                "{\"fs-1\":\"nfs,soft:/a\",\"fs-2\":\"nfs:/a/../b\",\"fs-3\":\"/a\"}",
+            ),
         ])
         .unwrap_err();
-        assert_eq!(error.sentences.len(), 8, "{error}");
+        assert_eq!(error.sentences.len(), 11, "{error}");
         assert!(
             error
                 .to_string()

@@ -104,6 +104,23 @@ pub(crate) fn create(image: &str, answer: Answer) -> EngineError {
     }
 }
 
+/// How a refused create of a volume reads.
+pub(crate) fn create_volume(name: &str, answer: Answer) -> EngineError {
+    match answer {
+        // A volume of this name and another driver.
+        Answer::Status(409, message) => EngineError::VolumeTaken {
+            name: name.to_owned(),
+            message,
+        },
+        Answer::Status(400 | 404 | 422, message) => EngineError::InvalidSpec { message },
+        // 20.10 answers 500 to options that it does not like.
+        Answer::Status(500, message) if says(&message, &["invalid", "missing"]) => {
+            EngineError::InvalidSpec { message }
+        }
+        other => plain(Verb::CreateVolume, other),
+    }
+}
+
 /// How a refused start reads.
 pub(crate) fn start(name: &str, answer: Answer) -> EngineError {
     match answer {

@@ -20,6 +20,7 @@ mod read;
 mod reference;
 mod spell;
 mod verbs;
+mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,15 +49,15 @@ pub struct DockerEngine {
 /// exceeds its limit has an unknown outcome ([`EngineError::Timeout`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// For describe and inspect.
+    /// For describe and inspect, and for looking at volumes.
     pub look: Duration,
     /// For a list of all containers.
     pub list: Duration,
-    /// For create (ECS agent: 4 min).
+    /// For create, of containers and volumes (ECS agent: 4 min).
     pub create: Duration,
     /// For start (ECS agent: 3 min).
     pub start: Duration,
-    /// For remove; removing a large writable layer takes its time.
+    /// For remove; removing a large writable layer or volume takes its time.
     pub remove: Duration,
     /// What stop may take beyond its grace.
     pub stop_margin: Duration,

@@ -8,7 +8,9 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 
-use tallyman_agent_engine::{ContainerSpec, HealthCheck, Link, Network, PortSpec};
+use tallyman_agent_engine::{
+    ContainerSpec, HealthCheck, Link, Mount, MountSource, Network, PortSpec, VolumesFrom,
+};
 
 /// The body of a create call. Destructures without `..`: a new field of the spec must be spelled here.
 pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
@@ -27,6 +29,8 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         links,
         user,
         working_directory,
+        mounts,
+        volumes_from,
         stop_timeout,
         health_check,
     } = spec;
@@ -57,6 +61,8 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
             network_mode: Some(network_mode(*network).to_owned()),
             links: Some(links_of(*network, links)).filter(|links| !links.is_empty()),
             port_bindings: Some(bindings(published)),
+            binds: Some(mounts.iter().map(bind).collect()),
+            volumes_from: Some(volumes_from.iter().map(from).collect()),
             restart_policy: Some(RestartPolicy {
                 name: Some(RestartPolicyNameEnum::NO),
                 maximum_retry_count: None,
@@ -66,6 +72,30 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         }),
         ..ContainerCreateBody::default()
     }
+}
+
+/// `/srv/data:/data:ro`, `volume:/data`. Not Docker's `Mounts`: only for a bind it makes the directory of
+/// the host that is missing, and so does ECS ask it.
+fn bind(mount: &Mount) -> String {
+    let Mount {
+        source,
+        path,
+        read_only,
+    } = mount;
+    let source = match source {
+        MountSource::HostPath(path) => path,
+        MountSource::Volume(name) => name,
+    };
+    format!("{source}:{path}{}", if *read_only { ":ro" } else { "" })
+}
+
+/// `container:ro`
+fn from(other: &VolumesFrom) -> String {
+    let VolumesFrom {
+        container,
+        read_only,
+    } = other;
+    format!("{container}{}", if *read_only { ":ro" } else { "" })
 }
 
 fn network_mode(network: Network) -> &'static str {
@@ -166,6 +196,30 @@ mod tests {
             .map(|one| one.host_port)
             .collect();
         assert_eq!(ports, [Some("8080".to_owned()), None]);
+    }
+
+    #[test]
+    fn mounts_are_binds_and_read_only_is_said() {
+        let mut spec = ContainerSpec::new("a", "b");
+        let mount = |source, read_only| Mount {
+            source,
+            path: "/data".to_owned(),
+            read_only,
+        };
+        spec.mounts = vec![
+            mount(MountSource::HostPath("/srv".to_owned()), true),
+            mount(MountSource::Volume("v1".to_owned()), false),
+        ];
+        spec.volumes_from = [true, false]
+            .map(|read_only| VolumesFrom {
+                container: "web".to_owned(),
+                read_only,
+            })
+            .to_vec();
+        let host = body(&spec).host_config.unwrap_or_default();
+        let binds = host.binds.unwrap_or_default();
+        assert_eq!(binds, ["/srv:/data:ro", "v1:/data"]);
+        assert_eq!(host.volumes_from.unwrap_or_default(), ["web:ro", "web"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 
 use tallyman_agent_engine::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Hint, Label, Prepared, PullBehavior, Verb,
+    EngineError, Hint, Label, Prepared, PullBehavior, Verb, VolumeSpec, VolumeState,
 };
 
 use crate::faults::{self, Answer, Trouble, answer, plain};
@@ -158,6 +158,22 @@ impl Engine for DockerEngine {
     fn watch(&self, scope: Label<'_>) -> BoxStream<'static, Hint> {
         events::hints(self.connection.clone(), scope)
     }
+
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<(), EngineError> {
+        self.make_volume(spec).await
+    }
+
+    async fn inspect_volume(&self, name: &str) -> Result<Option<VolumeState>, EngineError> {
+        self.look_at_volume(Verb::InspectVolume, name).await
+    }
+
+    async fn remove_volume(&self, name: &str, owner: Label<'_>) -> Result<(), EngineError> {
+        self.unmake_volume(name, owner).await
+    }
+
+    async fn list_volumes(&self, scope: Label<'_>) -> Result<Vec<VolumeState>, EngineError> {
+        self.volumes(scope).await
+    }
 }
 
 impl DockerEngine {
@@ -209,7 +225,7 @@ impl DockerEngine {
 }
 
 impl Failure {
-    fn plainly(self, verb: Verb) -> EngineError {
+    pub(crate) fn plainly(self, verb: Verb) -> EngineError {
         match self {
             Self::Overdue(error) => error,
             Self::Answered(trouble) => plain(verb, answer(verb, trouble)),
@@ -223,7 +239,7 @@ impl From<EngineError> for Trouble {
     }
 }
 
-fn carries(has: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
+pub(crate) fn carries(has: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
     wanted
         .iter()
         .all(|(key, value)| has.get(key) == Some(value))

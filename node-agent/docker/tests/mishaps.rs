@@ -382,3 +382,53 @@ async fn a_watch_that_breaks_says_so_once_and_ends() {
     let hints: Vec<Hint> = nobody.watch(("x", "y")).collect().await;
     assert_eq!(hints, [Hint::Lost]);
 }
+
+#[tokio::test]
+async fn a_volume_is_removed_only_after_its_labels_were_seen() {
+    let volume = |owner: &str| {
+        says(
+            200,
+            &format!(
+                r#"{{"Name":"v","Driver":"local","Mountpoint":"/x","Labels":{{"uid":"{owner}"}},"Options":null,"Scope":"local"}}"#
+            ),
+        )
+    };
+    for (owner, asked) in [("ours", 2), ("theirs", 1)] {
+        let answer = volume(owner);
+        let scripted = Scripted::new(move |request| match request {
+            "GET /volumes/v" => answer.clone(),
+            "DELETE /volumes/v" => says(204, ""),
+            _ => unknown(),
+        });
+        let engine = engine(&scripted);
+        engine.remove_volume("v", ("uid", "ours")).await.unwrap();
+        let requests = scripted.requests();
+        let told = requests.iter().filter(|r| r.contains("/volumes/v")).count();
+        assert_eq!(told, asked, "{requests:?}");
+    }
+    let scripted = Scripted::new(|request| match request {
+        "POST /volumes/create" => refuses(409, "A volume named v already exists"),
+        "GET /volumes/v" => Reply::Hangs,
+        _ => unknown(),
+    });
+    let engine = engine(&scripted);
+    let mut spec = tallyman_agent_engine::VolumeSpec::new("v");
+    spec.driver = "other".to_owned();
+    let error = engine.create_volume(&spec).await.unwrap_err();
+    assert!(
+        matches!(error, EngineError::VolumeTaken { .. }),
+        "{error:?}"
+    );
+    assert_eq!((error.retry(), error.fault()), (Retry::Never, Fault::Host));
+    let error = engine.inspect_volume("v").await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            EngineError::Timeout {
+                verb: Verb::InspectVolume,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+}

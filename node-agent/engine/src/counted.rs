@@ -8,10 +8,10 @@ use futures::stream::BoxStream;
 
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Hint, Label, Prepared, PullBehavior, Verb,
+    EngineError, Hint, Label, Prepared, PullBehavior, Verb, VolumeSpec, VolumeState,
 };
 
-const VERBS: [Verb; 9] = [
+const VERBS: [Verb; 13] = [
     Verb::Describe,
     Verb::Prepare,
     Verb::Create,
@@ -21,6 +21,10 @@ const VERBS: [Verb; 9] = [
     Verb::Inspect,
     Verb::List,
     Verb::Watch,
+    Verb::CreateVolume,
+    Verb::InspectVolume,
+    Verb::RemoveVolume,
+    Verb::ListVolumes,
 ];
 
 /// Calls and failed calls of each verb.
@@ -129,5 +133,29 @@ impl<E: Engine> Engine for Counted<E> {
     fn watch(&self, scope: Label<'_>) -> BoxStream<'static, Hint> {
         self.counts.note(Verb::Watch, &Ok(()));
         self.engine.watch(scope)
+    }
+
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<(), EngineError> {
+        let result = self.engine.create_volume(spec).await;
+        self.counts.note(Verb::CreateVolume, &result);
+        result
+    }
+
+    async fn inspect_volume(&self, name: &str) -> Result<Option<VolumeState>, EngineError> {
+        let result = self.engine.inspect_volume(name).await;
+        self.counts.note(Verb::InspectVolume, &result);
+        result
+    }
+
+    async fn remove_volume(&self, name: &str, owner: Label<'_>) -> Result<(), EngineError> {
+        let result = self.engine.remove_volume(name, owner).await;
+        self.counts.note(Verb::RemoveVolume, &result);
+        result
+    }
+
+    async fn list_volumes(&self, scope: Label<'_>) -> Result<Vec<VolumeState>, EngineError> {
+        let result = self.engine.list_volumes(scope).await;
+        self.counts.note(Verb::ListVolumes, &result);
+        result
     }
 }

@@ -41,6 +41,22 @@ pub enum EngineError {
         /// Id of the container that has it.
         holder: String,
     },
+    /// A volume that is not ours has the name.
+    #[error("{message}")]
+    VolumeTaken {
+        /// The name asked for.
+        name: String,
+        /// Whose it is, or the engine's words.
+        message: String,
+    },
+    /// A volume that a container has is not removed.
+    #[error("{message}")]
+    VolumeInUse {
+        /// The name asked for.
+        name: String,
+        /// The engine's words.
+        message: String,
+    },
     /// A published port of the container is in use on the host.
     #[error("{message}")]
     PortTaken {
@@ -171,8 +187,10 @@ impl EngineError {
             Self::ImageNotFound { .. }
             | Self::PortTaken { .. }
             | Self::NoSpace { .. }
+            | Self::VolumeInUse { .. }
             | Self::Unreachable { .. } => Retry::Later,
             Self::NameTaken { .. }
+            | Self::VolumeTaken { .. }
             | Self::NotFound { .. }
             | Self::Running { .. }
             | Self::InvalidSpec { .. }
@@ -194,6 +212,8 @@ impl EngineError {
                 Fault::User
             }
             Self::NameTaken { .. }
+            | Self::VolumeTaken { .. }
+            | Self::VolumeInUse { .. }
             | Self::PortTaken { .. }
             | Self::NoSpace { .. }
             | Self::NotFound { .. }

@@ -21,6 +21,7 @@ mod image;
 mod port;
 mod spec;
 mod time;
+mod volume;
 
 pub use container::{
     ContainerState, ContainerSummary, Health, Phase, PhaseKind, Protocol, PublishedPort,
@@ -32,3 +33,4 @@ pub use image::{Prepared, PullBehavior};
 pub use port::{Created, Engine, Hint, Label, Verb};
 pub use spec::{ContainerSpec, HealthCheck, Link, Network, PortSpec};
 pub use time::Moment;
+pub use volume::{Mount, MountSource, VolumeSpec, VolumeState, VolumesFrom};

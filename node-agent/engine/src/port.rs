@@ -8,10 +8,10 @@ use futures::stream::BoxStream;
 
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Prepared,
-    PullBehavior,
+    PullBehavior, VolumeSpec, VolumeState,
 };
 
-/// A label's key and value; containers that carry it are in scope.
+/// A label's key and value; containers and volumes that carry it are in scope.
 pub type Label<'a> = (&'a str, &'a str);
 
 /// A container engine.
@@ -95,6 +95,45 @@ pub trait Engine: Send + Sync + 'static {
     /// late or doubled, so a full list is needed after subscribing and now and then. The stream ends
     /// with one [`Hint::Lost`]; the caller waits a little and watches again.
     fn watch(&self, scope: Label<'_>) -> BoxStream<'static, Hint>;
+
+    /// Creates a volume, or adopts the one that has this name and all the spec's labels.
+    ///
+    /// # Errors
+    /// [`EngineError::VolumeTaken`] when a volume without these labels, or of another driver, has the
+    /// name, [`EngineError::InvalidSpec`] when the engine refuses name, driver or options.
+    fn create_volume(
+        &self,
+        spec: &VolumeSpec,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Looks at one volume. `None` only when the engine itself says that there is none.
+    ///
+    /// # Errors
+    /// The common ones.
+    fn inspect_volume(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<VolumeState>, EngineError>> + Send;
+
+    /// Removes a volume that carries `owner`, with all that is in it. One that does not exist is fine;
+    /// one that does not carry `owner` is somebody else's and stays, which is fine, too.
+    ///
+    /// # Errors
+    /// [`EngineError::VolumeInUse`]: a container has it, running or not; nothing was removed.
+    fn remove_volume(
+        &self,
+        name: &str,
+        owner: Label<'_>,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// All volumes that carry `scope`, sorted by name.
+    ///
+    /// # Errors
+    /// The common ones. Never a partial answer.
+    fn list_volumes(
+        &self,
+        scope: Label<'_>,
+    ) -> impl Future<Output = Result<Vec<VolumeState>, EngineError>> + Send;
 }
 
 /// The container that a create ended with.
@@ -155,6 +194,14 @@ pub enum Verb {
     List,
     /// [`Engine::watch`]
     Watch,
+    /// [`Engine::create_volume`]
+    CreateVolume,
+    /// [`Engine::inspect_volume`]
+    InspectVolume,
+    /// [`Engine::remove_volume`]
+    RemoveVolume,
+    /// [`Engine::list_volumes`]
+    ListVolumes,
 }
 
 impl Verb {
@@ -170,6 +217,10 @@ impl Verb {
             Self::Inspect => "inspect",
             Self::List => "list",
             Self::Watch => "watch",
+            Self::CreateVolume => "create_volume",
+            Self::InspectVolume => "inspect_volume",
+            Self::RemoveVolume => "remove_volume",
+            Self::ListVolumes => "list_volumes",
         }
     }
 }

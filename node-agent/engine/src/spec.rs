@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::Protocol;
+use crate::{Mount, Protocol, VolumesFrom};
 
 /// All that the engine is told about a container, in our words.
 ///
@@ -42,6 +42,10 @@ pub struct ContainerSpec {
     pub user: Option<String>,
     /// Working directory; `None` keeps the image's.
     pub working_directory: Option<String>,
+    /// Volumes and paths of the host that it sees; paths in the container differ.
+    pub mounts: Vec<Mount>,
+    /// Containers whose mounts it sees, too.
+    pub volumes_from: Vec<VolumesFrom>,
     /// How long the engine waits between SIGTERM and SIGKILL when somebody else stops the container.
     /// The agent passes its own grace to [`crate::Engine::stop`]. Whole seconds, rounded up.
     pub stop_timeout: Option<Duration>,
@@ -68,6 +72,8 @@ impl ContainerSpec {
             links: Vec::new(),
             user: None,
             working_directory: None,
+            mounts: Vec::new(),
+            volumes_from: Vec::new(),
             stop_timeout: None,
             health_check: None,
         }

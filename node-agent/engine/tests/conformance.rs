@@ -1,36 +1,49 @@
 //! The fake passes the suite that real engines pass.
-#![allow(clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
 use tallyman_agent_engine::conformance::{self, Bench, Settings, Verdict};
 use tallyman_agent_engine::fake::{FakeEngine, Program};
-use tallyman_agent_engine::{ContainerSpec, Health, PublishedPort};
+use tallyman_agent_engine::{ContainerSpec, Health, MountSource, PublishedPort};
 
 const IMAGE: &str = "localhost/conformance:1";
 
 struct FakeBench {
     engine: FakeEngine,
     next_port: AtomicU16,
+    files: Files,
 }
+
+/// Text of the files that programs wrote, by what is mounted and the path below it.
+type Files = Arc<Mutex<BTreeMap<(MountSource, String), String>>>;
 
 impl FakeBench {
     fn new() -> Self {
         let engine = FakeEngine::new("conformance");
         engine.import_image(IMAGE);
         engine.set_missing("localhost/nobody:1");
-        engine.interpret(interpret);
+        let files = Files::default();
+        let played = Arc::clone(&files);
+        engine.interpret(move |spec, published| interpret(spec, published, &played));
         Self {
             engine,
+            files,
             next_port: AtomicU16::new(20_000),
         }
     }
 }
 
 /// Plays the words that [`FakeBench::command`] writes, and the health checks of the suite.
-fn interpret(spec: &ContainerSpec, published: &[PublishedPort]) -> Program {
+fn interpret(spec: &ContainerSpec, published: &[PublishedPort], files: &Files) -> Program {
     let argv = argv(spec);
     let words: Vec<&str> = argv.iter().map(String::as_str).collect();
     let program = match words.as_slice() {
@@ -55,6 +68,23 @@ fn interpret(spec: &ContainerSpec, published: &[PublishedPort]) -> Program {
             let known = spec.links.iter().any(|link| link.alias == *name);
             Program::exits(i64::from(!known), Duration::ZERO)
         }
+        ["writes", path, text] => {
+            let wrote = match file(spec, path) {
+                Some((_, true)) => false,
+                Some((file, false)) => {
+                    files.lock().unwrap().insert(file, (*text).to_owned());
+                    true
+                }
+                // There is no such folder in the image.
+                None => false,
+            };
+            Program::exits(i64::from(!wrote), Duration::ZERO)
+        }
+        ["reads", path, text] => {
+            let found =
+                file(spec, path).and_then(|(file, _)| files.lock().unwrap().get(&file).cloned());
+            Program::exits(i64::from(found.as_deref() != Some(*text)), Duration::ZERO)
+        }
         ["missing", _] => Program::cannot_start("exec: \"missing\": executable file not found"),
         _ => Program::runs(),
     };
@@ -65,6 +95,16 @@ fn interpret(spec: &ContainerSpec, published: &[PublishedPort]) -> Program {
         Some(check) => program.health_after(check.interval, Health::Healthy),
         None => program,
     }
+}
+
+/// What a path inside is, and whether it cannot be written.
+fn file(spec: &ContainerSpec, path: &str) -> Option<((MountSource, String), bool)> {
+    let mount = spec
+        .mounts
+        .iter()
+        .find(|mount| path.starts_with(&format!("{}/", mount.path)))?;
+    let below = path[mount.path.len()..].to_owned();
+    Some(((mount.source.clone(), below), mount.read_only))
 }
 
 fn argv(spec: &ContainerSpec) -> Vec<String> {
@@ -101,7 +141,7 @@ impl Bench for FakeBench {
 
     fn command(&self, program: &conformance::Program) -> Vec<String> {
         use conformance::Program::{
-            Exits, Fetches, Finds, IgnoresStop, Missing, Reaches, Runs, Serves,
+            Exits, Fetches, Finds, IgnoresStop, Missing, Reaches, Reads, Runs, Serves, Writes,
         };
         let line: Vec<String> = match program {
             Runs => vec!["runs".to_owned(), "on".to_owned()],
@@ -128,6 +168,8 @@ impl Bench for FakeBench {
             Reaches { name, port } => {
                 vec!["reaches".to_owned(), name.clone(), port.to_string()]
             }
+            Writes { path, text } => vec!["writes".to_owned(), path.clone(), text.clone()],
+            Reads { path, text } => vec!["reads".to_owned(), path.clone(), text.clone()],
             Missing => vec!["missing".to_owned(), "program".to_owned()],
         };
         line
@@ -151,6 +193,24 @@ impl Bench for FakeBench {
     async fn destroy(&self, name: &str) -> Verdict {
         self.engine.destroy(name);
         Ok(())
+    }
+
+    async fn destroy_volume(&self, name: &str) -> Verdict {
+        match self.engine.destroy_volume(name) {
+            true => Ok(()),
+            false => Err(format!("{name} is in use or absent")),
+        }
+    }
+
+    fn host_folder(&self) -> String {
+        format!("/srv/{}", self.next_port.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn host_file(&self, path: &str) -> Option<String> {
+        let (folder, file) = path.rsplit_once('/')?;
+        assert!(self.engine.made_directory(folder), "{folder} was not made");
+        let key = (MountSource::HostPath(folder.to_owned()), format!("/{file}"));
+        self.files.lock().unwrap().get(&key).cloned()
     }
 
     async fn settings(&self, name: &str) -> Result<Settings, String> {
@@ -184,4 +244,5 @@ fn the_fake_passes_the_suite() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(bench.engine.containers().is_empty());
+    assert!(bench.engine.volumes().is_empty());
 }

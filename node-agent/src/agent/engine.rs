@@ -53,6 +53,7 @@ impl<E: Engine> Agent<E> {
                     .await
             }));
         }
+        self.ask_volumes(now);
     }
 
     /// When [`Agent::ask_engine`] has something to do next.
@@ -61,7 +62,8 @@ impl<E: Engine> Agent<E> {
         let scoped = self.host.container_instance_uid().is_some();
         let list = Some(self.list_at).filter(|_| scoped && self.listing.is_none());
         let watch = Some(self.watch_at).filter(|_| scoped && self.hints.is_none());
-        [describe, list, watch].into_iter().flatten().min()
+        let volumes = self.next_volumes_call();
+        [describe, list, watch, volumes].into_iter().flatten().min()
     }
 
     /// The engine hangs: said while it is still waited for.

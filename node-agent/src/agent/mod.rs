@@ -6,6 +6,7 @@
 
 mod engine;
 mod host;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -16,7 +17,9 @@ use futures::stream::{BoxStream, StreamExt};
 use serde_json::Value;
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{AssignedTask, Host, Plan, Settings, TaskMachine, TaskRecord, TaskUid};
-use tallyman_agent_engine::{ContainerSummary, Engine, EngineDescription, EngineError, Hint};
+use tallyman_agent_engine::{
+    ContainerSummary, Engine, EngineDescription, EngineError, Hint, VolumeState,
+};
 use tallyman_crds::{HostReport, labels};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -51,6 +54,7 @@ pub struct Parts<E> {
 }
 
 type Listing = BoxFuture<'static, Result<Vec<ContainerSummary>, EngineError>>;
+type ListingVolumes = BoxFuture<'static, Result<Vec<VolumeState>, EngineError>>;
 type Describing = BoxFuture<'static, Result<EngineDescription, EngineError>>;
 type Reporting = BoxFuture<'static, (HostReport, Result<(), String>)>;
 
@@ -81,6 +85,8 @@ pub struct Agent<E> {
     overdue_at: Option<Instant>,
     hints: Option<BoxStream<'static, Hint>>,
     watch_at: Instant,
+    listing_volumes: Option<ListingVolumes>,
+    volumes_at: Instant,
 
     engine: EngineFacts,
     describing: Option<Describing>,
@@ -116,6 +122,8 @@ impl<E: Engine> Agent<E> {
             overdue_at: None,
             hints: None,
             watch_at: now,
+            listing_volumes: None,
+            volumes_at: now,
             engine: EngineFacts {
                 description: parts.saved_engine,
                 ..EngineFacts::default()
@@ -149,6 +157,7 @@ impl<E: Engine> Agent<E> {
                 },
                 () = at(self.disk_plan_at) => self.take_saved_plan("the API does not answer yet"),
                 list = poll(&mut self.listing) => self.take_list(list),
+                list = poll(&mut self.listing_volumes) => self.take_volumes(list),
                 () = at(self.overdue_at) => self.list_overdue(),
                 hint = next(&mut self.hints) => self.take_hint(hint),
                 answer = poll(&mut self.describing) => self.take_description(answer),

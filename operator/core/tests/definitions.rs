@@ -293,9 +293,31 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
         ["spec.networkMode: awsvpc"]
     );
     assert_eq!(refused_of(with("pidMode", json!("host"))), ["spec.pidMode"]);
+    let volumes = json!([
+        { "name": "v" },
+        { "name": "shared", "dockerVolumeConfiguration": { "scope": "shared", "autoprovision": true } },
+        { "name": "efs", "configuredAtLaunch": false, "efsVolumeConfiguration": {
+            "fileSystemId": "fs-1", "rootDirectory": "/a", "transitEncryption": "DISABLED",
+            "authorizationConfig": { "iam": "DISABLED" } } },
+    ]);
+    assert_eq!(refused_of(with("volumes", volumes)), Vec::<String>::new());
+    let volumes = json!([
+        { "name": "efs", "efsVolumeConfiguration": { "fileSystemId": "fs-1",
+            "transitEncryption": "ENABLED", "transitEncryptionPort": 2999,
+            "authorizationConfig": { "accessPointId": "fsap-1", "iam": "ENABLED" } } },
+        { "name": "ebs", "configuredAtLaunch": true },
+        { "name": "s3", "s3filesVolumeConfiguration": { "fileSystemArn": "arn:x" } },
+    ]);
     assert_eq!(
-        refused_of(with("volumes", json!([{ "name": "v" }]))),
-        ["spec.volumes"]
+        refused_of(with("volumes", volumes)),
+        [
+            "spec.volumes[0].efsVolumeConfiguration.authorizationConfig.accessPointId",
+            "spec.volumes[0].efsVolumeConfiguration.authorizationConfig.iam: ENABLED",
+            "spec.volumes[0].efsVolumeConfiguration.transitEncryption: ENABLED",
+            "spec.volumes[0].efsVolumeConfiguration.transitEncryptionPort",
+            "spec.volumes[1].configuredAtLaunch",
+            "spec.volumes[2].s3filesVolumeConfiguration",
+        ]
     );
     assert_eq!(
         refused_of(with("requiresCompatibilities", json!(["EC2", "FARGATE"]))),

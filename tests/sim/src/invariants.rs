@@ -15,6 +15,7 @@
 //! | S10 | a container is stopped because its Task is to stop, ended by itself, or is unknown             | every stop |
 //! | S11 | the API server's rules refuse nothing of the only leader                                      | every write |
 //! | S12 | a container starts when what it waits for holds, and stops after those that wait for it        | every start and stop |
+//! | S13 | a container has the volumes of its task; what a task owned goes after its last container     | every step, the end |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -334,6 +335,7 @@ impl Monitor {
                     }
                 }
             }
+            self.volumes(agent);
             let host = server.get(Kind::ContainerInstance, &agent.name);
             let registered =
                 host.and_then(|h| h["status"]["host"]["registeredResources"]["memory"].as_i64());
@@ -341,6 +343,24 @@ impl Monitor {
                 self.broken(
                     "S1",
                     format!("{} runs {memory} MiB of {registered:?}", agent.name),
+                );
+            }
+        }
+    }
+}
+
+impl Monitor {
+    /// S13: a volume that a container mounts by our name was made by us, not by the engine for want of it.
+    fn volumes(&mut self, agent: &Agent) {
+        for volume in agent.engine.volumes() {
+            let own = volume.name.starts_with("ecs-");
+            if own && !volume.labels.contains_key(labels::CONTAINER_TASK_UID) {
+                self.broken(
+                    "S13",
+                    format!(
+                        "{}: {} was gone while a container was to have it",
+                        agent.name, volume.name
+                    ),
                 );
             }
         }

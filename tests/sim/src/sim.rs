@@ -1,7 +1,7 @@
 //! The driver: whose turn it is, how time passes, and the report when something is wrong.
 
 use jiff::{SignedDuration, Timestamp};
-use tallyman_crds::LastStatus;
+use tallyman_crds::{LastStatus, labels};
 use tallyman_operator_core::{Kind, Settings, World, families, plan};
 
 use crate::agent::Agent;
@@ -298,10 +298,27 @@ impl Sim {
                 alive.push(
                     container
                         .labels
-                        .get(tallyman_crds::labels::CONTAINER_TASK)
+                        .get(labels::CONTAINER_TASK)
                         .cloned()
                         .unwrap_or_default(),
                 );
+            }
+        }
+        for agent in &self.agents {
+            let uids: Vec<String> = agent
+                .engine
+                .containers()
+                .iter()
+                .filter_map(|c| c.labels.get(labels::CONTAINER_TASK_UID).cloned())
+                .collect();
+            for volume in agent.engine.volumes() {
+                let owner = volume.labels.get(labels::CONTAINER_TASK_UID);
+                if owner.is_some_and(|uid| !uids.contains(uid)) {
+                    self.fail(&format!(
+                        "S13: {} has volume {} of a task without containers",
+                        agent.name, volume.name
+                    ));
+                }
             }
         }
         running.sort();
@@ -336,6 +353,14 @@ impl Sim {
             .iter()
             .map(|a| a.engine.containers().len())
             .sum()
+    }
+
+    /// Volumes on all engines that are a task's own.
+    pub fn own_volumes(&self) -> usize {
+        let volumes = self.agents.iter().flat_map(|a| a.engine.volumes());
+        volumes
+            .filter(|v| v.labels.contains_key(labels::CONTAINER_TASK_UID))
+            .count()
     }
 
     /// Ends the story with a report of how to see it again.

@@ -27,6 +27,22 @@ pub fn checked(image: &str) -> Value {
     spec
 }
 
+/// Two containers over a volume of the task and a shared one.
+pub fn with_volumes(image: &str) -> Value {
+    let mut spec = with_sidecar(image);
+    spec["volumes"] = json!([
+        { "name": "own" },
+        { "name": "common", "dockerVolumeConfiguration": { "scope": "shared", "autoprovision": true } },
+    ]);
+    spec["containerDefinitions"][0]["mountPoints"] = json!([
+        { "sourceVolume": "own", "containerPath": "/own" },
+        { "sourceVolume": "common", "containerPath": "/common" },
+    ]);
+    spec["containerDefinitions"][1]["volumesFrom"] =
+        json!([{ "sourceContainer": "app", "readOnly": true }]);
+    spec
+}
+
 /// Two containers, one of them not essential.
 pub fn with_sidecar(image: &str) -> Value {
     let mut spec = definition(image);
@@ -236,8 +252,10 @@ impl Sim {
         self.agents[n].kill(&mut self.shared, "kill -9");
     }
 
-    /// Containers of one service, or of all, that are gone for good.
+    /// Tasks, containers and volumes that are gone for good.
     pub fn nothing_left(&self) -> bool {
-        self.shared.server.all(Kind::Task).next().is_none() && self.containers() == 0
+        self.shared.server.all(Kind::Task).next().is_none()
+            && self.containers() == 0
+            && self.own_volumes() == 0
     }
 }

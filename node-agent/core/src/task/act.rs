@@ -10,6 +10,7 @@ use crate::task::gates::{self, Gate};
 use crate::task::observe::Sighting;
 use crate::task::record::{ContainerRecord, Retrying, TaskRecord};
 use crate::task::restart;
+use crate::task::volumes;
 use crate::task::{Action, HostContext, TaskObservation};
 
 /// No wait is longer than this, whatever a clock that jumped says.
@@ -23,7 +24,7 @@ pub(super) struct Todo {
 }
 
 impl Todo {
-    fn wake(&mut self, at: Timestamp) {
+    pub(super) fn wake(&mut self, at: Timestamp) {
         self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
     }
 }
@@ -75,14 +76,14 @@ pub(super) fn act(
         let turn = match turn {
             Turn::Prepare | Turn::Create | Turn::Start => {
                 match gates::gate(container, task, record, seen, now) {
-                    Gate::Open => turn,
+                    Gate::Open if may_go(&turn, task, record, seen, container) => turn,
+                    Gate::Open | Gate::Never(_) => Turn::Rest,
                     Gate::Shut { look_at, .. } => {
                         if let Some(at) = look_at {
                             todo.wake(at);
                         }
                         Turn::Rest
                     }
-                    Gate::Never(_) => Turn::Rest,
                 }
             }
             Turn::Stop if ending && !gates::may_stop(container, task, record) => Turn::Rest,
@@ -105,7 +106,46 @@ pub(super) fn act(
     if pulls {
         record.pull_started_at.get_or_insert(now);
     }
+    volumes::act(task, record, seen, sweep, now, &mut todo);
     todo
+}
+
+/// Whether what a container mounts is there, for its creation.
+fn may_go(
+    turn: &Turn,
+    task: &AssignedTask,
+    record: &TaskRecord,
+    seen: &TaskObservation,
+    container: &PlannedContainer,
+) -> bool {
+    !matches!(turn, Turn::Create)
+        || (volumes::ready(task, seen, container)
+            && sources_are_created(task, record, seen, container))
+}
+
+/// Whether the containers whose mounts a container takes over were created (ECS: `volumesFrom` implies a
+/// CREATE dependency). One that will not be created any more is not waited for: then the engine says why.
+fn sources_are_created(
+    task: &AssignedTask,
+    record: &TaskRecord,
+    seen: &TaskObservation,
+    container: &PlannedContainer,
+) -> bool {
+    container.mount_sources().all(|source| {
+        let source = task
+            .containers()
+            .iter()
+            .find(|other| other.engine_name(1) == source);
+        source.is_none_or(|source| {
+            let known = record.containers.get(&source.name);
+            let over = known.is_some_and(|known| known.failure.is_some() || known.end.is_some());
+            let there = match seen.sighting(&source.name) {
+                Sighting::Made { .. } | Sighting::Present(_) => true,
+                Sighting::Absent | Sighting::Stale => false,
+            };
+            over || there
+        })
+    })
 }
 
 /// A container that is wanted and has not ended.
@@ -183,7 +223,7 @@ fn action(
 }
 
 /// Until when a verb that failed has to wait.
-fn wait(retrying: Option<&Retrying>, verb: Verb, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn wait(retrying: Option<&Retrying>, verb: Verb, now: Timestamp) -> Option<Timestamp> {
     let retrying = retrying.filter(|retrying| retrying.verb == verb)?;
     let until = retrying.not_before;
     (now < until && until <= later(now, LONGEST_WAIT)).then_some(until)
@@ -227,7 +267,9 @@ pub(super) fn finished(task: &AssignedTask, record: &TaskRecord, seen: &TaskObse
         && record.is_stopped()
         && (record.end_acknowledged || record.condemned)
         && seen.in_flight.is_empty()
+        && seen.volumes_in_flight.is_empty()
         && all_gone(task, seen)
+        && volumes::all_let_go(task, record)
 }
 
 /// No container of the task is on the host.

@@ -57,6 +57,9 @@ fn cause(
     if let TaskBody::Refused(why) = &task.body {
         return Some((Some(StopCode::TaskFailedToStart), Some(why.clone())));
     }
+    if let Some(why) = record.volumes.values().find_map(|v| v.failure.as_ref()) {
+        return Some((Some(StopCode::TaskFailedToStart), Some(why.clone())));
+    }
     let pairs = || {
         task.containers()
             .iter()

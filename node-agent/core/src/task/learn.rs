@@ -11,6 +11,7 @@ use crate::task::gates;
 use crate::task::observe::Sighting;
 use crate::task::record::{ContainerRecord, End, TaskRecord};
 use crate::task::restart;
+use crate::task::volumes;
 
 /// Longest reason that ECS agents report.
 pub(crate) const REASON_LIMIT: usize = 1024;
@@ -42,6 +43,7 @@ pub(super) fn learn(
         }
     }
     gates::give_up(task, record, seen, now);
+    volumes::learn(task, record, seen);
     note_start(task, record, now);
     conclude(task, record, seen, now);
 }

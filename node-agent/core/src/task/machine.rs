@@ -11,6 +11,7 @@ use crate::report::{Delivery, Due, Outbox, Parcel};
 use crate::task::observe::TaskObservation;
 use crate::task::record::TaskRecord;
 use crate::task::{Action, HostContext, Step, settle, step};
+use crate::volumes::PlannedVolume;
 
 /// One task, its record, what is seen of it, and its reports.
 #[derive(Clone, Debug)]
@@ -37,6 +38,7 @@ impl TaskMachine {
             let salvaged = AssignedTask::salvage(&record, listed);
             if !salvaged.is_empty() {
                 task.body = TaskBody::Runnable(salvaged);
+                task.volumes = PlannedVolume::remembered(&record);
             }
         }
         let seen = TaskObservation::begin(&task, &record, listed);
@@ -65,6 +67,7 @@ impl TaskMachine {
         }
         if let (TaskBody::Runnable(_), TaskBody::Refused(_)) = (&self.task.body, &next.body) {
             next.body = self.task.body.clone();
+            next.volumes.clone_from(&self.task.volumes);
             next.family.clone_from(&self.task.family);
             next.revision = self.task.revision;
         }

@@ -24,19 +24,22 @@ mod record;
 mod restart;
 mod settle;
 mod tell;
+mod volumes;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tallyman_agent_engine::{ContainerSpec, PullBehavior, Verb};
+use tallyman_agent_engine::{ContainerSpec, PullBehavior, Verb, VolumeSpec};
 use tallyman_crds::TaskStatus;
 
 use crate::assignment::AssignedTask;
+use crate::ids::TaskUid;
 
 pub use machine::TaskMachine;
 pub use observe::{Sighting, TaskObservation};
-pub use record::{ContainerRecord, End, Failure, Retrying, Stop, TaskRecord};
+pub use record::{ContainerRecord, End, Failure, Retrying, Stop, TaskRecord, VolumeRecord};
 pub use settle::settle;
+pub use volumes::VolumeSighting;
 
 /// What a task must know of its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +56,7 @@ pub struct HostContext {
     pub plan_is_live: bool,
 }
 
-/// An engine verb for one container of a task. Each may be done twice without harm.
+/// An engine verb for one container or volume of a task. Each may be done twice without harm.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Make the image present.
@@ -102,10 +105,33 @@ pub enum Action {
         /// Name on the engine.
         name: String,
     },
+    /// Create a volume, or adopt the one that is there.
+    CreateVolume {
+        /// Volume name in the task definition.
+        volume: String,
+        /// What it shall be.
+        spec: Box<VolumeSpec>,
+    },
+    /// Look at a volume.
+    InspectVolume {
+        /// Volume name in the task definition.
+        volume: String,
+        /// Name on the engine.
+        name: String,
+    },
+    /// Remove a volume that is the task's own.
+    RemoveVolume {
+        /// Volume name in the task definition.
+        volume: String,
+        /// Name on the engine.
+        name: String,
+        /// Whose it must be.
+        task: TaskUid,
+    },
 }
 
 impl Action {
-    /// The container that it is for, as the task definition calls it.
+    /// The container that it is for, or the volume, as the task definition calls it.
     pub fn container(&self) -> &str {
         match self {
             Self::Prepare { container, .. }
@@ -114,6 +140,9 @@ impl Action {
             | Self::Inspect { container, .. }
             | Self::Stop { container, .. }
             | Self::Remove { container, .. } => container,
+            Self::CreateVolume { volume, .. }
+            | Self::InspectVolume { volume, .. }
+            | Self::RemoveVolume { volume, .. } => volume,
         }
     }
 
@@ -126,6 +155,9 @@ impl Action {
             Self::Inspect { .. } => Verb::Inspect,
             Self::Stop { .. } => Verb::Stop,
             Self::Remove { .. } => Verb::Remove,
+            Self::CreateVolume { .. } => Verb::CreateVolume,
+            Self::InspectVolume { .. } => Verb::InspectVolume,
+            Self::RemoveVolume { .. } => Verb::RemoveVolume,
         }
     }
 
@@ -138,7 +170,7 @@ impl Action {
 /// What a step came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// Verbs to call now, at most one for each container; mark each in flight before calling it.
+    /// Verbs to call now, at most one for each container and volume; mark each in flight before calling it.
     pub actions: Vec<Action>,
     /// What to remember from now on.
     pub record: TaskRecord,
@@ -146,7 +178,7 @@ pub struct Step {
     pub report: TaskStatus,
     /// When to step again even if nothing happens.
     pub wake_at: Option<Timestamp>,
-    /// Nothing is left to do or to remember: containers gone, end acknowledged, plan without the task.
+    /// Nothing is left to do or to remember: containers and volumes gone, end acknowledged, plan without the task.
     pub finished: bool,
 }
 

@@ -6,6 +6,7 @@ use tallyman_agent_engine::{ContainerState, ContainerSummary, Hint, Phase, Phase
 
 use crate::assignment::AssignedTask;
 use crate::task::record::TaskRecord;
+use crate::task::volumes::VolumeSighting;
 
 /// What was last seen of a container.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,6 +44,10 @@ pub struct TaskObservation {
     pub containers: BTreeMap<String, Sighting>,
     /// The verb in flight for a container. None survives a restart.
     pub in_flight: BTreeMap<String, Verb>,
+    /// By volume name in the task definition; a missing entry is [`VolumeSighting::Stale`].
+    pub volumes: BTreeMap<String, VolumeSighting>,
+    /// The verb in flight for a volume. None survives a restart.
+    pub volumes_in_flight: BTreeMap<String, Verb>,
     /// Containers of which there was news while a verb was in flight: look again when it settles.
     pub(crate) look_again: BTreeSet<String>,
 }
@@ -79,9 +84,29 @@ impl TaskObservation {
         self.containers.get(container).unwrap_or(&Sighting::Stale)
     }
 
-    /// Marks a verb as handed out.
-    pub fn started(&mut self, container: &str, verb: Verb) {
-        self.in_flight.insert(container.to_owned(), verb);
+    /// What is seen of a volume.
+    pub fn volume(&self, volume: &str) -> &VolumeSighting {
+        self.volumes.get(volume).unwrap_or(&VolumeSighting::Stale)
+    }
+
+    /// Marks a verb as handed out, for a container or a volume.
+    pub fn started(&mut self, name: &str, verb: Verb) {
+        let in_flight = match verb {
+            Verb::CreateVolume | Verb::InspectVolume | Verb::RemoveVolume => {
+                &mut self.volumes_in_flight
+            }
+            Verb::Prepare
+            | Verb::Create
+            | Verb::Start
+            | Verb::Stop
+            | Verb::Remove
+            | Verb::Inspect
+            | Verb::Describe
+            | Verb::List
+            | Verb::Watch
+            | Verb::ListVolumes => &mut self.in_flight,
+        };
+        in_flight.insert(name.to_owned(), verb);
     }
 
     /// Compares a complete list of our containers with what was seen; what differs is looked at.

@@ -10,6 +10,7 @@ use tallyman_crds::{Condition, HealthStatus, LastStatus, NetworkBinding, StopCod
 
 use crate::assignment::AssignedTask;
 use crate::ids::TaskUid;
+use crate::volumes::Life;
 
 /// What is remembered of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct TaskRecord {
     /// Its containers, by their names in the task definition.
     #[serde(default)]
     pub containers: BTreeMap<String, ContainerRecord>,
+    /// Volumes of the engine that it needs, by their names in the task definition.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, VolumeRecord>,
     /// Highest status that a step came to; never falls.
     #[serde(default)]
     pub last_status: LastStatus,
@@ -87,6 +91,7 @@ impl TaskRecord {
             generation: 0,
             accepted_at: None,
             containers: BTreeMap::new(),
+            volumes: BTreeMap::new(),
             last_status: LastStatus::Pending,
             stop: None,
             pull_started_at: None,
@@ -117,6 +122,11 @@ impl TaskRecord {
             let known = self.containers.entry(container.name.clone()).or_default();
             known.base_name = container.engine_name(1);
             container.image().clone_into(&mut known.image);
+        }
+        for volume in &task.volumes {
+            let known = self.volumes.entry(volume.name.clone()).or_default();
+            known.engine_name.clone_from(&volume.spec.name);
+            known.owned = volume.life == Life::Task;
         }
     }
 
@@ -224,6 +234,26 @@ impl Default for ContainerRecord {
     }
 }
 
+/// What is remembered of a volume.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeRecord {
+    /// Name on the engine.
+    pub engine_name: String,
+    /// It is the task's own and goes with it.
+    #[serde(default)]
+    pub owned: bool,
+    /// Why the task cannot have it, as ECS words it, at most 1024 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Removed, or left to the sweep because somebody else's container has it.
+    #[serde(default)]
+    pub let_go: bool,
+    /// A verb that failed and is to be called again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrying: Option<Retrying>,
+}
+
 /// Why a container will not be brought up any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -284,6 +314,9 @@ mod verb {
             Verb::Inspect,
             Verb::Stop,
             Verb::Remove,
+            Verb::CreateVolume,
+            Verb::InspectVolume,
+            Verb::RemoveVolume,
         ]
         .into_iter()
         .find(|verb| verb.as_str() == name)

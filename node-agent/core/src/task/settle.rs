@@ -16,11 +16,13 @@ use crate::perform::Outcome;
 use crate::task::learn::{exit, trim};
 use crate::task::observe::{Sighting, TaskObservation};
 use crate::task::record::{End, Failure, Retrying, TaskRecord};
+use crate::task::volumes;
 
 /// Failures in a row after which a container is not brought up any more (ECS agent stop order).
-const MOST_ATTEMPTS: u32 = 5;
+pub(super) const MOST_ATTEMPTS: u32 = 5;
 
-/// Takes the outcome of the verb in flight for `container` into record and observation.
+/// Takes the outcome of the verb in flight for `container`, or the volume of that name, into record and
+/// observation.
 pub fn settle(
     record: &mut TaskRecord,
     seen: &mut TaskObservation,
@@ -28,6 +30,13 @@ pub fn settle(
     outcome: Outcome,
     now: Timestamp,
 ) {
+    let outcome = match outcome {
+        Outcome::Volume(outcome) => {
+            volumes::settle(record, seen, container, outcome, now);
+            return;
+        }
+        outcome => outcome,
+    };
     seen.in_flight.remove(container);
     let news = seen.look_again.remove(container);
     let salt = record.salt();
@@ -99,6 +108,8 @@ pub fn settle(
             failed = Some(error);
             Sighting::Stale
         }
+        // Taken care of above.
+        Outcome::Volume(_) => before.clone(),
     };
     let slot = if verb == Verb::Inspect {
         &mut known.looking
@@ -157,13 +168,15 @@ pub fn settle(
 }
 
 /// How fast a verb is asked again.
-fn pace(verb: Verb) -> Backoff {
+pub(super) fn pace(verb: Verb) -> Backoff {
     let (first, longest) = match verb {
         Verb::Prepare => (1_100, 5_000),
-        Verb::Create | Verb::Start => (1_000, 10_000),
-        Verb::Inspect | Verb::Describe | Verb::List | Verb::Watch => (500, 10_000),
+        Verb::Create | Verb::Start | Verb::CreateVolume | Verb::InspectVolume => (1_000, 10_000),
+        Verb::Inspect | Verb::Describe | Verb::List | Verb::Watch | Verb::ListVolumes => {
+            (500, 10_000)
+        }
         Verb::Stop => (1_000, 30_000),
-        Verb::Remove => (2_000, 60_000),
+        Verb::Remove | Verb::RemoveVolume => (2_000, 60_000),
     };
     Backoff {
         first: Duration::from_millis(first),
@@ -171,11 +184,18 @@ fn pace(verb: Verb) -> Backoff {
     }
 }
 
-/// Whether a container is not brought up any more after this failure.
-fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
+/// Whether a container is not brought up, or a volume not provided, any more after this failure.
+pub(super) fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
     match verb {
-        Verb::Prepare | Verb::Create | Verb::Start => {}
-        Verb::Inspect | Verb::Stop | Verb::Remove | Verb::Describe | Verb::List | Verb::Watch => {
+        Verb::Prepare | Verb::Create | Verb::Start | Verb::CreateVolume | Verb::InspectVolume => {}
+        Verb::Inspect
+        | Verb::Stop
+        | Verb::Remove
+        | Verb::RemoveVolume
+        | Verb::Describe
+        | Verb::List
+        | Verb::ListVolumes
+        | Verb::Watch => {
             return false;
         }
     }
@@ -188,11 +208,13 @@ fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
 }
 
 /// ECS's name for the failure, and the engine's words (ECS stopped task error codes).
-fn reason(verb: Verb, error: &EngineError) -> String {
+pub(super) fn reason(verb: Verb, error: &EngineError) -> String {
     let name = match (error, verb) {
         (EngineError::Timeout { .. }, _) => "DockerTimeoutError",
         (_, Verb::Prepare) => "CannotPullContainerError",
         (_, Verb::Create) => "CannotCreateContainerError",
+        (_, Verb::CreateVolume) => "CannotCreateVolumeError",
+        (_, Verb::InspectVolume) => "CannotInspectVolumeError",
         _ => "CannotStartContainerError",
     };
     trim(format!("{name}: {error}"))

@@ -14,6 +14,7 @@ use crate::assignment::{AssignedTask, PlannedContainer};
 use crate::task::act::all_gone;
 use crate::task::gates::{self, Gate};
 use crate::task::record::{ContainerRecord, TaskRecord};
+use crate::task::volumes;
 use crate::task::{HostContext, TaskObservation};
 
 /// Failed stops in a row after which people are told.
@@ -30,7 +31,8 @@ pub(super) fn tell(
     if record.last_status.may_become(status) {
         record.last_status = status;
     }
-    if task.remove && record.is_stopped() && record.removed_at.is_none() && all_gone(task, seen) {
+    let gone = all_gone(task, seen) && volumes::all_let_go(task, record);
+    if task.remove && record.is_stopped() && record.removed_at.is_none() && gone {
         record.removed_at = Some(now);
     }
     let health = task_health(task, record);
@@ -300,6 +302,14 @@ fn waiting_for(
     seen: &TaskObservation,
     now: Timestamp,
 ) -> String {
+    for (name, known) in &record.volumes {
+        if let Some(retrying) = &known.retrying {
+            return format!(
+                "Volume `{name}` is being provided; it failed and is tried again: {}.",
+                clause(&retrying.message)
+            );
+        }
+    }
     let mut waiting = None;
     for container in task.containers() {
         let Some(known) = record.containers.get(&container.name) else {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use jiff::Timestamp;
 use tallyman_agent_core::assignment::Door;
+use tallyman_agent_core::volumes::VolumeSettings;
 use tallyman_agent_core::{
     AssignedTask, Assignment, Delivery, Due, HostContext, Outcome, Parcel, Plan, Step, TaskMachine,
     TaskRecord, perform,
@@ -33,6 +34,7 @@ pub fn door() -> Door {
     Door {
         namespace: "shop".to_owned(),
         stop_timeout: Duration::from_secs(30),
+        volumes: VolumeSettings::default(),
     }
 }
 
@@ -89,6 +91,21 @@ pub fn plan(containers: Vec<ContainerDefinition>) -> HostPlanSpec {
             ..PlannedTask::default()
         }],
     }
+}
+
+/// A plan of containers and volumes as ECS JSON writes them.
+pub fn written(containers: &serde_json::Value, volumes: &serde_json::Value) -> HostPlanSpec {
+    let mut list = Vec::new();
+    for definition in containers.as_array().unwrap() {
+        let mut definition = definition.clone();
+        let name = definition["name"].as_str().unwrap().to_owned();
+        definition["image"] = format!("{name}:1").into();
+        list.push(serde_json::from_value(definition).unwrap());
+    }
+    let mut spec = plan(list);
+    let planned = spec.definitions.get_mut("web-7").unwrap();
+    planned.definition.volumes = serde_json::from_value(volumes.clone()).unwrap();
+    spec
 }
 
 pub fn assigned(spec: HostPlanSpec) -> AssignedTask {
@@ -188,7 +205,10 @@ impl Rig {
         for action in &step.actions {
             if step.report.last_status == LastStatus::Stopped {
                 assert!(
-                    !matches!(action.verb(), Verb::Prepare | Verb::Create | Verb::Start),
+                    !matches!(
+                        action.verb(),
+                        Verb::Prepare | Verb::Create | Verb::Start | Verb::CreateVolume
+                    ),
                     "{action:?} after STOPPED"
                 );
             }

@@ -10,6 +10,7 @@ use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, RestartPolicyNameEnum};
 use bollard::query_parameters::{
     CreateImageOptions, InspectContainerOptions, KillContainerOptions, RemoveContainerOptions,
+    RemoveVolumeOptions,
 };
 use futures::stream::TryStreamExt;
 use tallyman_agent_docker::{DockerEngine, Settings as DockerSettings};
@@ -19,8 +20,9 @@ use tallyman_agent_engine::{Engine, EngineDescription, Network};
 /// Nobody listens on port 1, so that a pull of it fails at once.
 const REPOSITORY: &str = "localhost:1/tallyman-conformance";
 pub const IMAGE: &str = "localhost:1/tallyman-conformance:1";
-const APPLETS: [&str; 12] = [
+const APPLETS: [&str; 13] = [
     "sh", "sleep", "seq", "httpd", "nc", "grep", "id", "pwd", "kill", "true", "false", "test",
+    "cat",
 ];
 
 const VARIABLE: &str = "TALLYMAN_TEST_ENGINES";
@@ -45,6 +47,8 @@ pub struct DockerBench {
     engine: DockerEngine,
     docker: Docker,
     next_port: AtomicU16,
+    /// Folders of the host; engines under test run on this machine.
+    folders: Scratch,
 }
 
 impl DockerBench {
@@ -62,6 +66,7 @@ impl DockerBench {
             engine,
             docker,
             next_port: AtomicU16::new(first),
+            folders: Scratch::new(),
         }
     }
 
@@ -207,10 +212,14 @@ impl Bench for DockerBench {
                  done; exit 1"
             ),
             Program::Reaches { name, port } => format!(
-                "while read address names; do for one in $names; do \
+                "for n in $(seq 30); do while read address names; do for one in $names; do \
                  test \"$one\" = {name} && printf 'GET /ok HTTP/1.0\\r\\n\\r\\n' | nc -w 10 $address {port} \
-                 | grep -q '200 OK' && exit 0; done; done < /etc/hosts; exit 1"
+                 | grep -q '200 OK' && exit 0; done; done < /etc/hosts; sleep 0.1; done; exit 1"
             ),
+            Program::Writes { path, text } => {
+                format!("printf %s '{text}' > {path} || exit 1")
+            }
+            Program::Reads { path, text } => format!("test \"$(cat {path})\" = '{text}'"),
             Program::Missing => return vec!["/no/such/program".to_owned(), "x".to_owned()],
         };
         vec!["sh".to_owned(), "-c".to_owned(), script]
@@ -244,6 +253,21 @@ impl Bench for DockerBench {
             }) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    async fn destroy_volume(&self, name: &str) -> Verdict {
+        let removed = self.docker.remove_volume(name, None::<RemoveVolumeOptions>);
+        removed.await.map_err(|error| error.to_string())
+    }
+
+    fn host_folder(&self) -> String {
+        let number = self.next_port.fetch_add(1, Ordering::Relaxed);
+        let folder = self.folders.0.join(format!("host/{number}"));
+        folder.to_str().unwrap().to_owned()
+    }
+
+    fn host_file(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(path).ok()
     }
 
     async fn settings(&self, name: &str) -> Result<Settings, String> {

@@ -40,6 +40,15 @@ pub trait Bench: Send + Sync {
     /// Removes a container by force, not through the port.
     fn destroy(&self, name: &str) -> impl Future<Output = Verdict> + Send;
 
+    /// Removes a volume that no container has, not through the port.
+    fn destroy_volume(&self, name: &str) -> impl Future<Output = Verdict> + Send;
+
+    /// A directory of the engine's host that does not exist yet; another one at each call.
+    fn host_folder(&self) -> String;
+
+    /// The text of a file of the engine's host.
+    fn host_file(&self, path: &str) -> Option<String>;
+
     /// What the engine holds of a container's settings, read not through the port.
     fn settings(&self, name: &str) -> impl Future<Output = Result<Settings, String>> + Send;
 }
@@ -86,6 +95,20 @@ pub enum Program {
         name: String,
         /// The port.
         port: u16,
+    },
+    /// Exits with 0 when it could write a file, else with 1.
+    Writes {
+        /// Where.
+        path: String,
+        /// What.
+        text: String,
+    },
+    /// Exits with 0 when a file holds this text, else with 1.
+    Reads {
+        /// Where.
+        path: String,
+        /// What.
+        text: String,
     },
     /// There is no such program.
     Missing,
@@ -215,11 +238,15 @@ impl<'a, B: Bench> Ground<'a, B> {
         self.bench.pass(PATIENCE).await;
     }
 
-    /// Removes every container of this case.
+    /// Removes every container and volume of this case.
     pub(super) async fn clear(&self) -> Verdict {
         let ours = self.engine().list(self.scope()).await;
         for container in ours.map_err(told("list"))? {
             self.bench.destroy(&container.name).await?;
+        }
+        let volumes = self.engine().list_volumes(self.scope()).await;
+        for volume in volumes.map_err(told("list volumes"))? {
+            self.bench.destroy_volume(&volume.name).await?;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ mod links;
 mod names;
 mod networks;
 mod settings;
+mod volumes;
 mod watching;
 
 use futures::future::BoxFuture;
@@ -118,6 +119,17 @@ suite![
     links::linked_container_is_reached_by_its_alias,
     links::link_to_nobody_is_invalid,
     links::link_to_a_container_that_does_not_run_cannot_start,
+    volumes::two_containers_share_a_volume,
+    volumes::read_only_volume_is_not_written,
+    volumes::host_path_is_made_and_reached,
+    volumes::volumes_from_shows_the_mounts_of_another,
+    volumes::volumes_from_nobody_are_refused,
+    volumes::two_mounts_at_one_path_are_refused,
+    volumes::every_volume_verb_twice_is_fine,
+    volumes::volume_outlives_containers_and_goes_when_told,
+    volumes::volume_of_somebody_else_is_refused_and_stays,
+    volumes::volumes_are_listed_by_scope,
+    volumes::unknown_driver_and_option_are_invalid,
     health::passing_check_becomes_healthy,
     health::failing_check_becomes_unhealthy,
     health::no_check_is_no_health,

@@ -15,7 +15,7 @@ pub struct Call {
     pub at: Moment,
     /// Which verb.
     pub verb: Verb,
-    /// Container name, image reference or scope value; empty for `describe`.
+    /// Container or volume name, image reference or scope value; empty for `describe`.
     pub target: String,
     /// How it ended.
     pub outcome: Outcome,

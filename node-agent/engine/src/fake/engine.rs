@@ -12,7 +12,7 @@ use crate::fake::calls::{Fate, Outcome};
 use crate::fake::world::World;
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Hint, Label, Prepared, PullBehavior, Verb,
+    EngineError, Hint, Label, Prepared, PullBehavior, Verb, VolumeSpec, VolumeState,
 };
 
 impl FakeEngine {
@@ -134,5 +134,42 @@ impl Engine for FakeEngine {
             let _ = sender.unbounded_send(Hint::Lost);
         }
         receiver.boxed()
+    }
+
+    fn create_volume(
+        &self,
+        spec: &VolumeSpec,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send {
+        ready(self.call(Verb::CreateVolume, &spec.name, |world| {
+            world.volumes.create(spec)
+        }))
+    }
+
+    fn inspect_volume(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<VolumeState>, EngineError>> + Send {
+        ready(self.call(Verb::InspectVolume, name, |world| {
+            Ok(world.volumes.inspect(name))
+        }))
+    }
+
+    fn remove_volume(
+        &self,
+        name: &str,
+        owner: Label<'_>,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send {
+        ready(self.call(Verb::RemoveVolume, name, |world| {
+            world.remove_volume(name, owner)
+        }))
+    }
+
+    fn list_volumes(
+        &self,
+        scope: Label<'_>,
+    ) -> impl Future<Output = Result<Vec<VolumeState>, EngineError>> + Send {
+        ready(self.call(Verb::ListVolumes, scope.1, |world| {
+            Ok(world.volumes.list(Some(scope)))
+        }))
     }
 }

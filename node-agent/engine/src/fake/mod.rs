@@ -17,6 +17,7 @@ mod images;
 mod ports;
 mod program;
 mod script;
+mod volumes;
 mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -9,7 +9,7 @@ use crate::fake::images::RegistryMood;
 use crate::fake::program::{Interpreter, Program};
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Health,
-    Moment, Phase, Protocol, PublishedPort, Verb,
+    Moment, Phase, Protocol, PublishedPort, Verb, VolumeSpec, VolumeState,
 };
 
 /// Time.
@@ -205,6 +205,19 @@ impl FakeEngine {
         self.lock().distort(name, phase);
     }
 
+    /// `docker volume create` by somebody.
+    ///
+    /// # Errors
+    /// As the port's verb.
+    pub fn create_volume_outside(&self, spec: &VolumeSpec) -> Result<(), EngineError> {
+        self.lock().volumes.create(spec)
+    }
+
+    /// `docker volume rm`. Says whether it was there and not in use.
+    pub fn destroy_volume(&self, name: &str) -> bool {
+        self.lock().destroy_volume(name)
+    }
+
     /// The engine restarts: watches break; without live restore every container exits with 255, the
     /// code for "lost sight of".
     pub fn restart_engine(&self, live_restore: bool) {
@@ -226,6 +239,16 @@ impl FakeEngine {
     /// All containers, in and out of any scope, sorted by name.
     pub fn containers(&self) -> Vec<ContainerSummary> {
         self.lock().list(None)
+    }
+
+    /// All volumes, in and out of any scope, sorted by name.
+    pub fn volumes(&self) -> Vec<VolumeState> {
+        self.lock().volumes.list(None)
+    }
+
+    /// Whether the engine made this directory of the host.
+    pub fn made_directory(&self, path: &str) -> bool {
+        self.lock().volumes.made_directory(path)
     }
 
     /// What a container was created with.

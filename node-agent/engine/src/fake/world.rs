@@ -11,10 +11,11 @@ use crate::fake::images::{Images, hash, image_id};
 use crate::fake::program::{Interpreter, OnStop, Program};
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, EngineDescription, EngineError,
-    Health, Hint, Label, Link, Moment, Network, Phase, PhaseKind, PublishedPort,
+    Health, Hint, Label, Link, Moment, Mount, Network, Phase, PhaseKind, PublishedPort,
 };
 
 use crate::fake::ports::HostPorts;
+use crate::fake::volumes::Volumes;
 
 /// The least hard limit that Docker accepts.
 const LEAST_MEMORY: i64 = 6 * 1024 * 1024;
@@ -30,6 +31,7 @@ pub(super) struct World {
     pub(super) programs: BTreeMap<String, Program>,
     pub(super) interpreter: Option<Interpreter>,
     pub(super) ports: HostPorts,
+    pub(super) volumes: Volumes,
     pub(super) hold_stops: bool,
     pub(super) mute: bool,
     host: u64,
@@ -49,6 +51,8 @@ struct Watcher {
 struct Container {
     id: String,
     spec: ContainerSpec,
+    /// Its own and those of others that it sees.
+    mounts: Vec<Mount>,
     created_at: Moment,
     started_at: Option<Moment>,
     phase: Phase,
@@ -98,6 +102,7 @@ impl World {
             programs: BTreeMap::new(),
             interpreter: None,
             ports: HostPorts::default(),
+            volumes: Volumes::default(),
             hold_stops: false,
             mute: false,
             host: hash(&[host]),
@@ -210,11 +215,14 @@ impl World {
                 message: format!("No such image: {}", spec.image),
             });
         }
+        let mounts = self.mounts(spec)?;
+        self.volumes.provide(&mounts);
         self.created += 1;
         let id = format!("{:016x}{:048x}", self.host, self.created);
         let container = Container {
             id: id.clone(),
             spec: spec.clone(),
+            mounts,
             created_at: self.now,
             started_at: None,
             phase: Phase::Created,
@@ -243,7 +251,10 @@ impl World {
                 });
             }
         }
-        let spec = container.spec.clone();
+        let spec = ContainerSpec {
+            mounts: container.mounts.clone(),
+            ..container.spec.clone()
+        };
         for link in links(&spec) {
             let other = self.containers.get(&link.container);
             if other.is_none_or(|other| other.phase.kind() != PhaseKind::Running) {
@@ -256,6 +267,7 @@ impl World {
                 });
             }
         }
+        self.volumes.make_directories(&spec.mounts);
         let program = self.program(&spec);
         if let Some(message) = program.refuses_to_start {
             return Err(EngineError::CannotStart {
@@ -427,6 +439,19 @@ impl World {
             container.health = health;
             self.hint(name, Hint::HealthChanged);
         }
+    }
+
+    /// What a container sees of the host, once it is created.
+    pub(super) fn mounts_of(&self, name: &str) -> Option<&[Mount]> {
+        Some(&self.containers.get(name)?.mounts)
+    }
+
+    /// Containers that have this volume, running or not.
+    pub(super) fn users_of<'a>(&'a self, volume: &'a str) -> impl Iterator<Item = &'a str> {
+        self.containers
+            .values()
+            .filter(move |container| container.mounts.iter().any(|mount| mount.shows(volume)))
+            .map(|container| container.id.as_str())
     }
 
     pub(super) fn spec(&self, name: &str) -> Option<ContainerSpec> {

@@ -37,6 +37,32 @@ impl Agent {
                 None => p.list_at = now + LIST_RETRY,
             }
         }
+        if p.volumes_at <= now && p.listed.is_some() && p.host.is_live() {
+            p.volumes_at = now + VOLUME_LIST_PERIOD;
+            let mut answer = None;
+            self.deed(|agent| answer = block_on(agent.engine.list_volumes(scope)).ok())?;
+            self.sweep_volumes(p, &answer.unwrap_or_default(), shared)?;
+        }
+        Ok(())
+    }
+
+    fn sweep_volumes(
+        &mut self,
+        p: &mut Process,
+        list: &[VolumeState],
+        shared: &mut Shared,
+    ) -> Result<(), Dead> {
+        let known: BTreeSet<TaskUid> = p.machines.keys().chain(p.waiting.keys()).cloned().collect();
+        for stray in p.host.stray_volumes(list, &known, shared.now) {
+            shared.note(&self.name, &format!("condemns volume {}", stray.name));
+            shared
+                .monitor
+                .condemned(&shared.server, &stray.task, &stray.name);
+            self.deed(|agent| {
+                let owner = (labels::CONTAINER_TASK_UID, stray.task.as_str());
+                let _again_later = block_on(agent.engine.remove_volume(&stray.name, owner));
+            })?;
+        }
         Ok(())
     }
 

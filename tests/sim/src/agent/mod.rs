@@ -20,7 +20,7 @@ use tallyman_agent_core::{
 };
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{
-    ContainerSummary, Engine, EngineDescription, EngineError, Hint, Moment, Verb,
+    ContainerSummary, Engine, EngineDescription, EngineError, Hint, Moment, Verb, VolumeState,
 };
 use tallyman_crds::{HostReport, labels};
 use tallyman_operator_core::Kind;
@@ -32,6 +32,7 @@ use crate::sim::Shared;
 use plan::{begin_waiting, of_task};
 
 const LIST_PERIOD: SignedDuration = SignedDuration::from_secs(10);
+const VOLUME_LIST_PERIOD: SignedDuration = SignedDuration::from_secs(5 * 60);
 const LIST_RETRY: SignedDuration = SignedDuration::from_secs(2);
 const LEASE_PERIOD: SignedDuration = SignedDuration::from_secs(10);
 const PLAN_PATIENCE: SignedDuration = SignedDuration::from_secs(5);
@@ -99,6 +100,7 @@ struct Process {
     dirty: bool,
     listed: Option<Vec<ContainerSummary>>,
     list_at: Timestamp,
+    volumes_at: Timestamp,
     hints: Option<BoxStream<'static, Hint>>,
     watch_at: Timestamp,
     lease_at: Timestamp,
@@ -228,6 +230,7 @@ impl Agent {
         let door = Door {
             namespace: "sim".to_owned(),
             stop_timeout: self.settings.stop_timeout,
+            volumes: self.settings.volumes.clone(),
         };
         self.process = Some(Process {
             host: Host::new(door),
@@ -243,6 +246,7 @@ impl Agent {
             dirty: false,
             listed: None,
             list_at: now,
+            volumes_at: now,
             hints: None,
             watch_at: now,
             lease_at: now,
