@@ -55,6 +55,7 @@ fn interpret(spec: &ContainerSpec, published: &[PublishedPort]) -> Program {
             let known = spec.links.iter().any(|link| link.alias == *name);
             Program::exits(i64::from(!known), Duration::ZERO)
         }
+        ["swells", _] => Program::runs_out_of_memory(Duration::from_secs(1)),
         ["missing", _] => Program::cannot_start("exec: \"missing\": executable file not found"),
         _ => Program::runs(),
     };
@@ -101,7 +102,7 @@ impl Bench for FakeBench {
 
     fn command(&self, program: &conformance::Program) -> Vec<String> {
         use conformance::Program::{
-            Exits, Fetches, Finds, IgnoresStop, Missing, Reaches, Runs, Serves,
+            Exits, Fetches, Finds, IgnoresStop, Missing, Reaches, Runs, Serves, Swells,
         };
         let line: Vec<String> = match program {
             Runs => vec!["runs".to_owned(), "on".to_owned()],
@@ -128,6 +129,7 @@ impl Bench for FakeBench {
             Reaches { name, port } => {
                 vec!["reaches".to_owned(), name.clone(), port.to_string()]
             }
+            Swells => vec!["swells".to_owned(), "on".to_owned()],
             Missing => vec!["missing".to_owned(), "program".to_owned()],
         };
         line

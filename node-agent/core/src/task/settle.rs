@@ -189,11 +189,24 @@ fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
 
 /// ECS's name for the failure, and the engine's words (ECS stopped task error codes).
 fn reason(verb: Verb, error: &EngineError) -> String {
-    let name = match (error, verb) {
-        (EngineError::Timeout { .. }, _) => "DockerTimeoutError",
-        (_, Verb::Prepare) => "CannotPullContainerError",
-        (_, Verb::Create) => "CannotCreateContainerError",
-        _ => "CannotStartContainerError",
+    let (name, state) = match verb {
+        Verb::Prepare => ("CannotPullContainerError", "pulled"),
+        Verb::Create => ("CannotCreateContainerError", "created"),
+        _ => ("CannotStartContainerError", "started"),
     };
-    trim(format!("{name}: {error}"))
+    trim(match error {
+        EngineError::Timeout { after, .. } => format!(
+            "DockerTimeoutError: Could not transition to {state}; timed out after waiting {}",
+            minutes(*after)
+        ),
+        _ => format!("{name}: {error}"),
+    })
+}
+
+/// As ECS agents write durations: `4m0s`, `30s`.
+fn minutes(span: Duration) -> String {
+    match (span.as_secs() / 60, span.as_secs() % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
 }

@@ -208,6 +208,8 @@ impl Bench for DockerBench {
                  test \"$one\" = {name} && printf 'GET /ok HTTP/1.0\\r\\n\\r\\n' | nc -w 10 $address {port} \
                  | grep -q '200 OK' && exit 0; done; done < /etc/hosts; exit 1"
             ),
+            // The first process itself grows, so it is the one that is killed.
+            Program::Swells => "x=a; while :; do x=$x$x; done".to_owned(),
             Program::Missing => return vec!["/no/such/program".to_owned(), "x".to_owned()],
         };
         vec!["sh".to_owned(), "-c".to_owned(), script]

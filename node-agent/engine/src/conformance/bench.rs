@@ -87,6 +87,8 @@ pub enum Program {
         /// The port.
         port: u16,
     },
+    /// Takes more and more memory until it is killed for it.
+    Swells,
     /// There is no such program.
     Missing,
 }
