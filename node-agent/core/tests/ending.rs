@@ -72,8 +72,29 @@ fn out_of_memory_is_said() {
         .set_program("app:1", Program::runs_out_of_memory(SECOND));
     rig.run(SECOND * 20);
     let reason = rig.status().containers[0].reason.clone().unwrap();
-    assert!(reason.starts_with("OutOfMemoryError"), "{reason}");
+    assert_eq!(
+        reason,
+        "OutOfMemoryError: Container killed due to memory usage"
+    );
     assert_eq!(rig.status().containers[0].exit_code, Some(137));
+}
+
+#[test]
+fn what_the_engine_says_of_an_exit_is_said() {
+    let mut rig = Rig::new(vec![container("app", true)]);
+    rig.settle_down();
+    let exited = Phase::Exited {
+        exit_code: 128,
+        finished_at: Some(rig.engine.now()),
+        oom_killed: false,
+        error: Some("the shim is gone".to_owned()),
+    };
+    rig.engine.distort(&rig.name("app"), exited);
+    rig.run(SECOND * 20);
+    assert_eq!(
+        rig.status().containers[0].reason.as_deref(),
+        Some("DockerStateError: the shim is gone")
+    );
 }
 
 #[test]

@@ -129,7 +129,10 @@ fn a_start_that_times_out_for_good_is_a_docker_timeout() {
     }
     rig.run(SECOND * 120);
     let reason = rig.status().stopped_reason.clone().unwrap();
-    assert!(reason.starts_with("DockerTimeoutError: "), "{reason}");
+    assert_eq!(
+        reason,
+        "DockerTimeoutError: Could not transition to started; timed out after waiting 1m0s"
+    );
 }
 
 #[test]

@@ -85,6 +85,7 @@ fn interpret(spec: &ContainerSpec, published: &[PublishedPort], files: &Files) -
                 file(spec, path).and_then(|(file, _)| files.lock().unwrap().get(&file).cloned());
             Program::exits(i64::from(found.as_deref() != Some(*text)), Duration::ZERO)
         }
+        ["swells", _] => Program::runs_out_of_memory(Duration::from_secs(1)),
         ["missing", _] => Program::cannot_start("exec: \"missing\": executable file not found"),
         _ => Program::runs(),
     };
@@ -141,7 +142,8 @@ impl Bench for FakeBench {
 
     fn command(&self, program: &conformance::Program) -> Vec<String> {
         use conformance::Program::{
-            Exits, Fetches, Finds, IgnoresStop, Missing, Reaches, Reads, Runs, Serves, Writes,
+            Exits, Fetches, Finds, IgnoresStop, Missing, Reaches, Reads, Runs, Serves, Swells,
+            Writes,
         };
         let line: Vec<String> = match program {
             Runs => vec!["runs".to_owned(), "on".to_owned()],
@@ -170,6 +172,7 @@ impl Bench for FakeBench {
             }
             Writes { path, text } => vec!["writes".to_owned(), path.clone(), text.clone()],
             Reads { path, text } => vec!["reads".to_owned(), path.clone(), text.clone()],
+            Swells => vec!["swells".to_owned(), "on".to_owned()],
             Missing => vec!["missing".to_owned(), "program".to_owned()],
         };
         line

@@ -135,7 +135,7 @@ pub(super) fn exit(known: &ContainerRecord, phase: &Phase, now: Timestamp) -> Op
     } else {
         error
             .as_ref()
-            .map(|error| trim(format!("ContainerRuntimeError: {error}")))
+            .map(|error| trim(format!("DockerStateError: {error}")))
     };
     Some(End {
         exit_code: i32::try_from(*exit_code).ok(),

@@ -209,13 +209,26 @@ pub(super) fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
 
 /// ECS's name for the failure, and the engine's words (ECS stopped task error codes).
 pub(super) fn reason(verb: Verb, error: &EngineError) -> String {
-    let name = match (error, verb) {
-        (EngineError::Timeout { .. }, _) => "DockerTimeoutError",
-        (_, Verb::Prepare) => "CannotPullContainerError",
-        (_, Verb::Create) => "CannotCreateContainerError",
-        (_, Verb::CreateVolume) => "CannotCreateVolumeError",
-        (_, Verb::InspectVolume) => "CannotInspectVolumeError",
-        _ => "CannotStartContainerError",
+    let (name, state) = match verb {
+        Verb::Prepare => ("CannotPullContainerError", "pulled"),
+        Verb::Create => ("CannotCreateContainerError", "created"),
+        Verb::CreateVolume => ("CannotCreateVolumeError", "created"),
+        Verb::InspectVolume => ("CannotInspectVolumeError", "created"),
+        _ => ("CannotStartContainerError", "started"),
     };
-    trim(format!("{name}: {error}"))
+    trim(match error {
+        EngineError::Timeout { after, .. } => format!(
+            "DockerTimeoutError: Could not transition to {state}; timed out after waiting {}",
+            minutes(*after)
+        ),
+        _ => format!("{name}: {error}"),
+    })
+}
+
+/// As ECS agents write durations: `4m0s`, `30s`.
+fn minutes(span: Duration) -> String {
+    match (span.as_secs() / 60, span.as_secs() % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
 }

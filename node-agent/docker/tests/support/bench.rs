@@ -220,6 +220,8 @@ impl Bench for DockerBench {
                 format!("printf %s '{text}' > {path} || exit 1")
             }
             Program::Reads { path, text } => format!("test \"$(cat {path})\" = '{text}'"),
+            // The first process itself grows, so it is the one that is killed.
+            Program::Swells => "x=a; while :; do x=$x$x; done".to_owned(),
             Program::Missing => return vec!["/no/such/program".to_owned(), "x".to_owned()],
         };
         vec!["sh".to_owned(), "-c".to_owned(), script]

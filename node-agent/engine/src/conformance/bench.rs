@@ -110,6 +110,8 @@ pub enum Program {
         /// What.
         text: String,
     },
+    /// Takes more and more memory until it is killed for it.
+    Swells,
     /// There is no such program.
     Missing,
 }

@@ -231,6 +231,25 @@ pub(super) async fn destroyed_from_outside_is_absent<B: Bench>(ground: &Ground<'
     Ok(())
 }
 
+pub(super) async fn out_of_memory_is_told_as_such<B: Bench>(ground: &Ground<'_, B>) -> Verdict {
+    let mut spec = ground.spec("a", &Program::Swells);
+    spec.memory_bytes = Some(16 * 1024 * 1024);
+    ground.launch(&spec).await?;
+    let state = ground.until_exited(&spec.name).await?;
+    ensure!(
+        matches!(
+            state.phase,
+            Phase::Exited {
+                exit_code: 137,
+                oom_killed: true,
+                ..
+            }
+        ),
+        "it was not killed for memory: {state:?}"
+    );
+    Ok(())
+}
+
 /// Launches a program and waits until it has its signal handlers.
 async fn launch_ready<B: Bench>(ground: &Ground<'_, B>, mut spec: ContainerSpec) -> Verdict {
     spec.health_check = Some(check(&["CMD-SHELL", "test -e /tmp/ready"]));

@@ -89,6 +89,7 @@ suite![
     lifecycle::running_container_is_not_removed,
     lifecycle::killed_from_outside_is_137,
     lifecycle::destroyed_from_outside_is_absent,
+    lifecycle::out_of_memory_is_told_as_such,
     names::same_labels_are_adopted,
     names::running_container_is_adopted_untouched,
     names::foreign_labels_are_name_taken,
