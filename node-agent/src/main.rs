@@ -159,6 +159,8 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     let door = Door {
         namespace: namespace.clone(),
         stop_timeout: settings.stop_timeout,
+        pids_limit: settings.task_pids_limit,
+        disable_privileged: settings.disable_privileged,
     };
     let agent = Agent::new(Parts {
         shared,

@@ -24,6 +24,10 @@ pub struct Door {
     pub namespace: String,
     /// Grace of containers without `stopTimeout` (`ECS_CONTAINER_STOP_TIMEOUT`).
     pub stop_timeout: Duration,
+    /// Most processes of each container (`ECS_TASK_PIDS_LIMIT`).
+    pub pids_limit: Option<i64>,
+    /// No container may be `privileged` (`ECS_DISABLE_PRIVILEGED`).
+    pub disable_privileged: bool,
 }
 
 /// A HostPlan whose head could be read; entries may still be bad.
@@ -455,6 +459,8 @@ impl Assignment {
             cluster: &self.cluster,
             container_instance_uid: &self.container_instance_uid,
             stop_timeout: door.stop_timeout,
+            pids_limit: door.pids_limit,
+            disable_privileged: door.disable_privileged,
         };
         let body = match containers::plan(definition, task, &scope) {
             Ok(containers) => TaskBody::Runnable(containers),

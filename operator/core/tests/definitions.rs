@@ -275,7 +275,29 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
         refused_of(with("networkMode", json!("awsvpc"))),
         ["spec.networkMode: awsvpc"]
     );
-    assert_eq!(refused_of(with("pidMode", json!("host"))), ["spec.pidMode"]);
+    assert_eq!(
+        refused_of(with("pidMode", json!("task"))),
+        ["spec.pidMode: task"]
+    );
+    assert_eq!(
+        refused_of(with("ipcMode", json!("task"))),
+        ["spec.ipcMode: task"]
+    );
+    let platform = json!({ "operatingSystemFamily": "WINDOWS_SERVER_2022_CORE" });
+    assert_eq!(
+        refused_of(with("runtimePlatform", platform)),
+        ["spec.runtimePlatform.operatingSystemFamily: WINDOWS_SERVER_2022_CORE"]
+    );
+    let mut logs = with("tags", json!([]));
+    logs["containerDefinitions"][0]["logConfiguration"] =
+        json!({ "logDriver": "awsfirelens", "secretOptions": [{ "name": "a", "valueFrom": "b" }] });
+    assert_eq!(
+        refused_of(logs),
+        [
+            "spec.containerDefinitions[app].logConfiguration.logDriver: awsfirelens",
+            "spec.containerDefinitions[app].logConfiguration.secretOptions",
+        ]
+    );
     assert_eq!(
         refused_of(with("volumes", json!([{ "name": "v" }]))),
         ["spec.volumes"]

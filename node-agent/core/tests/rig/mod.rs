@@ -33,6 +33,8 @@ pub fn door() -> Door {
     Door {
         namespace: "shop".to_owned(),
         stop_timeout: Duration::from_secs(30),
+        pids_limit: None,
+        disable_privileged: false,
     }
 }
 

@@ -228,6 +228,8 @@ impl Agent {
         let door = Door {
             namespace: "sim".to_owned(),
             stop_timeout: self.settings.stop_timeout,
+            pids_limit: self.settings.task_pids_limit,
+            disable_privileged: self.settings.disable_privileged,
         };
         self.process = Some(Process {
             host: Host::new(door),
