@@ -10,7 +10,7 @@ use std::time::Duration;
 use tallyman_agent_engine::PullBehavior;
 
 /// Variables that the agent reads, with what they do, for `--help`.
-pub const VARIABLES: [(&str, &str); 14] = [
+pub const VARIABLES: [(&str, &str); 16] = [
     (
         "ECS_CLUSTER",
         "informational: warns when the plan names another cluster",
@@ -46,6 +46,14 @@ pub const VARIABLES: [(&str, &str); 14] = [
     (
         "ECS_DISABLE_PRIVILEGED",
         "true: do not offer the capability for privileged containers",
+    ),
+    (
+        "ECS_SELINUX_CAPABLE",
+        "true: offer the capability for SELinux labels in `dockerSecurityOptions`",
+    ),
+    (
+        "ECS_APPARMOR_CAPABLE",
+        "true: offer the capability for AppArmor profiles in `dockerSecurityOptions`",
     ),
     (
         "ECS_TASK_PIDS_LIMIT",
@@ -100,6 +108,10 @@ pub struct Settings {
     pub instance_attributes: BTreeMap<String, String>,
     /// `ECS_DISABLE_PRIVILEGED`.
     pub disable_privileged: bool,
+    /// `ECS_SELINUX_CAPABLE`.
+    pub selinux_capable: bool,
+    /// `ECS_APPARMOR_CAPABLE`.
+    pub apparmor_capable: bool,
     /// `ECS_TASK_PIDS_LIMIT`; no limit when absent.
     pub task_pids_limit: Option<i64>,
     /// `ECS_AVAILABLE_LOGGING_DRIVERS`.
@@ -120,6 +132,8 @@ impl Default for Settings {
             cleanup_wait: CLEANUP_WAIT,
             instance_attributes: BTreeMap::new(),
             disable_privileged: false,
+            selinux_capable: false,
+            apparmor_capable: false,
             task_pids_limit: None,
             logging_drivers: None,
             log_level: LogLevel::Info,
@@ -207,6 +221,8 @@ impl Settings {
             ),
             instance_attributes: from.attributes("ECS_INSTANCE_ATTRIBUTES"),
             disable_privileged: from.flag("ECS_DISABLE_PRIVILEGED"),
+            selinux_capable: from.flag("ECS_SELINUX_CAPABLE"),
+            apparmor_capable: from.flag("ECS_APPARMOR_CAPABLE"),
             task_pids_limit: from.pids_limit("ECS_TASK_PIDS_LIMIT"),
             logging_drivers: from.json("ECS_AVAILABLE_LOGGING_DRIVERS", "[\"json-file\"]"),
             log_level: from.log_level("ECS_LOGLEVEL"),
@@ -451,6 +467,8 @@ mod tests {
             ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "10m"),
             ("ECS_INSTANCE_ATTRIBUTES", "{\"stack\":\"prod\"}"),
             ("ECS_DISABLE_PRIVILEGED", "true"),
+            ("ECS_SELINUX_CAPABLE", "true"),
+            ("ECS_APPARMOR_CAPABLE", "1"),
             ("ECS_TASK_PIDS_LIMIT", "100"),
             (
                 "ECS_AVAILABLE_LOGGING_DRIVERS",
@@ -469,6 +487,7 @@ mod tests {
         assert_eq!(settings.cleanup_wait, Duration::from_secs(600));
         assert_eq!(settings.instance_attributes["stack"], "prod");
         assert!(settings.disable_privileged);
+        assert!(settings.selinux_capable && settings.apparmor_capable);
         assert_eq!(settings.task_pids_limit, Some(100));
         assert_eq!(settings.logging_drivers.unwrap().len(), 2);
         assert_eq!(settings.log_level, LogLevel::Error);

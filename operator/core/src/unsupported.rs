@@ -77,6 +77,7 @@ const DEFINITION: &[(&str, Support)] = &[
     ("requiresCompatibilities[]", Values(&["EC2", "EXTERNAL"])),
     ("pidMode", Values(&["host"])),
     ("ipcMode", Values(&["host", "none"])),
+    ("runtimePlatform.cpuArchitecture", Full),
     // No agent of ours runs on Windows.
     ("runtimePlatform.operatingSystemFamily", Values(&["LINUX"])),
     ("cpu", Full),

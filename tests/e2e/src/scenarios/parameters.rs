@@ -2,15 +2,22 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tallyman_lab::wait_until;
 
 use crate::suite::Scenario;
-use crate::user::{User, hello, service};
+use crate::user::{PATIENCE, User, condition, hello, service};
 
 /// Scenarios of this file.
-pub const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "kernel, host and log parameters are what the container has",
-    run: seen_inside,
-}];
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "kernel, host and log parameters are what the container has",
+        run: seen_inside,
+    },
+    Scenario {
+        name: "a service that requires what no host offers says which capability",
+        run: no_host_offers,
+    },
+];
 
 fn definition(container: Value) -> Value {
     let mut t = hello("tuned", "x");
@@ -26,7 +33,7 @@ fn definition(container: Value) -> Value {
 }
 
 fn seen_inside(user: &User<'_>) -> Result<()> {
-    let t = definition(json!({
+    let mut t = definition(json!({
         "linuxParameters": {
             "capabilities": { "add": ["SYS_PTRACE"], "drop": ["CHOWN"] },
             "devices": [{ "hostPath": "/dev/kmsg", "containerPath": "/dev/log-of-host", "permissions": ["read"] }],
@@ -47,6 +54,7 @@ fn seen_inside(user: &User<'_>) -> Result<()> {
         "dnsSearchDomains": ["shop.internal"],
         "logConfiguration": { "logDriver": "json-file", "options": { "max-size": "1m" } },
     }));
+    t["spec"]["runtimePlatform"] = json!({ "operatingSystemFamily": "LINUX" });
     user.apply(&[t, service("tuned", 1)])?;
     user.wait_steady("tuned", 1)?;
     let container = user
@@ -93,5 +101,54 @@ fn seen_inside(user: &User<'_>) -> Result<()> {
     }
     let said = host.docker_ok(["logs", &container.id])?;
     ensure!(said.contains("said"), "its log: {said}");
+    user.delete(&["tuned"])
+}
+
+fn no_host_offers(user: &User<'_>) -> Result<()> {
+    // What would be the host's own is refused by the API server.
+    let mut t = definition(json!({
+        "systemControls": [{ "namespace": "net.core.somaxconn", "value": "77" }],
+    }));
+    t["spec"]["networkMode"] = json!("host");
+    let refused = user
+        .apply(&[t])
+        .map_or_else(|e| format!("{e:#}"), |text| format!("accepted: {text}"));
+    ensure!(
+        refused.contains("systemControls") && refused.contains("networkMode: host"),
+        "kubectl said: {refused}"
+    );
+    let labelled = json!({ "dockerSecurityOptions": ["apparmor:docker-default"] });
+    user.apply(&[definition(labelled), service("tuned", 1)])?;
+    let capability = "com.amazonaws.ecs.capability.apparmor";
+    wait_until("the service to name the capability", PATIENCE, || {
+        let s = user.get("services", "tuned")?;
+        let (_, reason, message) = condition(&s, "Ready");
+        ensure!(reason == "TasksNotPlaceable", "{reason}: {message}");
+        for part in [
+            "Of 3 hosts, 3 lack an attribute",
+            capability,
+            "is missing an attribute required by your task",
+        ] {
+            ensure!(message.contains(part), "it lacks '{part}': {message}");
+        }
+        Ok(true)
+    })?;
+    ensure!(user.tasks("tuned")?.is_empty(), "a task was started");
+    let once = json!({ "kind": "Task", "metadata": { "name": "tuned-once" }, "spec": { "taskDefinition": "tuned" } });
+    user.apply(&[once])?;
+    wait_until("a user's task to say so, too", PATIENCE, || {
+        let status = user.get("tasks", "tuned-once")?["status"].clone();
+        let reason = status["stoppedReason"].as_str().unwrap_or_default();
+        ensure!(reason.contains(capability), "{status}");
+        Ok(true)
+    })?;
+    user.k(&[
+        "delete",
+        "tasks.tallyman.dev",
+        "tuned-once",
+        "--timeout=60s",
+    ])?;
+    user.apply(&[definition(json!({}))])?;
+    user.wait_steady("tuned", 1)?;
     user.delete(&["tuned"])
 }
