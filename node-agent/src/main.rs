@@ -161,6 +161,8 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         namespace: namespace.clone(),
         stop_timeout: settings.stop_timeout,
         volumes: settings.volumes.clone(),
+        pids_limit: settings.task_pids_limit,
+        disable_privileged: settings.disable_privileged,
     };
     let agent = Agent::new(Parts {
         shared,

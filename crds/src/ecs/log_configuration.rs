@@ -15,6 +15,12 @@ pub enum LogDriver {
     /// Files on the host.
     #[serde(rename = "json-file")]
     JsonFile,
+    /// Files on the host in the engine's own compact form. Not in ECS' list; engines have it.
+    #[serde(rename = "local")]
+    Local,
+    /// Nowhere. Not in ECS' list; its agent has it.
+    #[serde(rename = "none")]
+    None,
     /// syslog.
     #[serde(rename = "syslog")]
     Syslog,

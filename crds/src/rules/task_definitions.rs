@@ -119,6 +119,25 @@ pub(super) const RULES: &[Row] = &[
         "`hostname`, `dnsServers`, `dnsSearchDomains` and `extraHosts` must be absent with `networkMode: awsvpc`",
     ),
     (
+        "definition-host-network-controls",
+        "TaskDefinitionSpec",
+        ".networkMode",
+        "!has(self.networkMode) || self.networkMode != 'host' || self.containerDefinitions.all(c,
+           !has(c.systemControls) || c.systemControls.all(s, !has(s.namespace) || !s.namespace.startsWith('net.')))",
+        "`systemControls` must not have a `net.` parameter with `networkMode: host`: it would be the host's own",
+    ),
+    (
+        "definition-host-ipc-controls",
+        "TaskDefinitionSpec",
+        ".ipcMode",
+        "!has(self.ipcMode) || self.ipcMode != 'host' || self.containerDefinitions.all(c,
+           !has(c.systemControls) || c.systemControls.all(s, !has(s.namespace) || !(s.namespace.startsWith('fs.mqueue.')
+           || s.namespace in ['kernel.msgmax', 'kernel.msgmnb', 'kernel.msgmni', 'kernel.sem', 'kernel.shmall',
+              'kernel.shmmax', 'kernel.shmmni', 'kernel.shm_rmid_forced'])))",
+        "`systemControls` must not have an IPC parameter (`kernel.shm*`, `kernel.msg*`, `kernel.sem`, `fs.mqueue.*`) with
+         `ipcMode: host`: it would be the host's own",
+    ),
+    (
         "definition-proxy-container",
         "TaskDefinitionSpec",
         ".proxyConfiguration",

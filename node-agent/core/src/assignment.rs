@@ -28,6 +28,10 @@ pub struct Door {
     pub stop_timeout: Duration,
     /// How the host provides volumes.
     pub volumes: VolumeSettings,
+    /// Most processes of each container (`ECS_TASK_PIDS_LIMIT`).
+    pub pids_limit: Option<i64>,
+    /// No container may be `privileged` (`ECS_DISABLE_PRIVILEGED`).
+    pub disable_privileged: bool,
 }
 
 /// A HostPlan whose head could be read; entries may still be bad.
@@ -500,6 +504,8 @@ impl Assignment {
             container_instance_uid: &self.container_instance_uid,
             stop_timeout: door.stop_timeout,
             volumes: &door.volumes,
+            pids_limit: door.pids_limit,
+            disable_privileged: door.disable_privileged,
         };
         let planned = containers::plan(definition, task, &scope)
             .and_then(|containers| Ok((containers, volumes::plan(definition, task, &scope)?)));

@@ -19,28 +19,43 @@ use tallyman_crds::{PlannedDefinition, PlannedTask};
 use crate::assignment::{PlannedContainer, RestartPolicy};
 use crate::ids::TaskUid;
 use crate::names;
+use crate::parameters;
 use crate::volumes::{self, VolumeSettings};
 
 /// Fields of a container definition that containers get, as ECS spells them.
-pub const HONOURED_CONTAINER_FIELDS: [&str; 21] = [
+pub const HONOURED_CONTAINER_FIELDS: [&str; 35] = [
     "command",
     "cpu",
     "dependsOn",
+    "disableNetworking",
+    "dnsSearchDomains",
+    "dnsServers",
     "dockerLabels",
+    "dockerSecurityOptions",
     "entryPoint",
     "environment",
     "essential",
+    "extraHosts",
     "healthCheck",
+    "hostname",
     "image",
+    "interactive",
     "links",
+    "linuxParameters",
+    "logConfiguration",
     "memory",
     "memoryReservation",
     "mountPoints",
     "name",
     "portMappings",
+    "privileged",
+    "pseudoTerminal",
+    "readonlyRootFilesystem",
     "restartPolicy",
     "startTimeout",
     "stopTimeout",
+    "systemControls",
+    "ulimits",
     "user",
     "volumesFrom",
     "workingDirectory",
@@ -71,6 +86,10 @@ pub struct Scope<'a> {
     pub stop_timeout: Duration,
     /// How the host provides volumes.
     pub volumes: &'a VolumeSettings,
+    /// Most processes of each container (`ECS_TASK_PIDS_LIMIT`).
+    pub pids_limit: Option<i64>,
+    /// No container may be `privileged` (`ECS_DISABLE_PRIVILEGED`).
+    pub disable_privileged: bool,
 }
 
 /// Why a task cannot be carried out; the messages name the field.
@@ -101,6 +120,22 @@ pub enum Refused {
     /// An environment entry without a name.
     #[error("Container `{0}`: an entry of `environment` has no name.")]
     NamelessVariable(String),
+    /// The task's containers were to share their processes.
+    #[error("`pidMode: task` is not supported by this agent; use host, or leave it out.")]
+    PidModeTask,
+    /// The task's containers were to share their memory segments.
+    #[error("`ipcMode: task` is not supported by this agent; use host or none, or leave it out.")]
+    IpcModeTask,
+    /// A parameter that no engine can be told, or that this host forbids.
+    #[error("Container `{container}`: `{field}` {why}.")]
+    Parameter {
+        /// Which container.
+        container: String,
+        /// Path of the field in the container definition.
+        field: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A health check without a command.
     #[error("Container `{0}`: `healthCheck.command` is empty.")]
     EmptyHealthCheck(String),
@@ -210,14 +245,10 @@ fn plan_one(
         volumes_from,
         stop_timeout,
         health_check,
-        // Nothing honours these yet.
-        repository_credentials: _,
-        environment_files: _,
+        disable_networking,
+        // Read by `parameters::of`.
         linux_parameters: _,
-        secrets: _,
-        version_consistency: _,
         hostname: _,
-        disable_networking: _,
         privileged: _,
         readonly_root_filesystem: _,
         dns_servers: _,
@@ -229,6 +260,11 @@ fn plan_one(
         ulimits: _,
         log_configuration: _,
         system_controls: _,
+        // Nothing honours these yet.
+        repository_credentials: _,
+        environment_files: _,
+        secrets: _,
+        version_consistency: _,
         resource_requirements: _,
         firelens_configuration: _,
         credential_specs: _,
@@ -250,6 +286,13 @@ fn plan_one(
         return Err(Refused::NoImage(name.clone()));
     }
     let uid = TaskUid::new(task.uid.clone());
+    // ECS `disableNetworking`: loopback only, whatever the task's network mode.
+    let network = match disable_networking {
+        Some(true) => Network::None,
+        Some(false) | None => network,
+    };
+    let memory_bytes =
+        mebibytes(other_memory.or(*memory)).map(|mib| mib.max(MEMORY_MINIMUM_MIB) * MIB);
     let mappings = ports(name, port_mappings, network)?;
     let grace = seconds(*stop_timeout).unwrap_or(scope.stop_timeout);
     let command = if other_command.is_empty() {
@@ -271,8 +314,7 @@ fn plan_one(
         cpu_shares: Some(
             i64::from(other_cpu.or(*cpu).unwrap_or(0)).clamp(CPU_SHARES.0, CPU_SHARES.1),
         ),
-        memory_bytes: mebibytes(other_memory.or(*memory))
-            .map(|mib| mib.max(MEMORY_MINIMUM_MIB) * MIB),
+        memory_bytes,
         memory_reservation_bytes: mebibytes(other_reservation.or(*memory_reservation))
             .map(|mib| mib * MIB),
         ports: mappings.published,
@@ -284,6 +326,13 @@ fn plan_one(
         volumes_from: volumes::sources(name, volumes_from, planned, task)?,
         stop_timeout: Some(grace),
         health_check: health_check.clone(),
+        parameters: parameters::of(
+            container,
+            &planned.definition,
+            memory_bytes,
+            &task.name,
+            scope,
+        )?,
     };
     let health_checked = health_check.is_some_and(|check| !is_none(&check.test));
     let mut planned = PlannedContainer::new(

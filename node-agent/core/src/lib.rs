@@ -23,6 +23,7 @@ pub mod host;
 pub mod ids;
 pub mod names;
 pub mod orphans;
+mod parameters;
 pub mod perform;
 pub mod register;
 pub mod report;

@@ -180,9 +180,18 @@ fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<Str
         .filter(offered)
         .map(|driver| format!("{OLD}.logging-driver.{driver}"));
     let privileged = (!settings.disable_privileged).then(|| format!("{OLD}.privileged-container"));
+    let settings_of = [
+        (settings.selinux_capable, "selinux"),
+        (settings.apparmor_capable, "apparmor"),
+    ];
+    let labels = settings_of
+        .into_iter()
+        .filter(|(capable, _)| *capable)
+        .map(|(_, name)| format!("{OLD}.{name}"));
     let health = ["ecs.capability.container-health-check".to_owned()];
     apis.chain(drivers)
         .chain(privileged)
+        .chain(labels)
         .chain(health)
         .collect()
 }
@@ -305,6 +314,7 @@ mod tests {
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .into(),
             disable_privileged: true,
+            apparmor_capable: true,
             logging_drivers: Some(vec!["json-file".to_owned()]),
             ..Settings::default()
         };
@@ -346,6 +356,8 @@ mod tests {
             value("com.amazonaws.ecs.capability.privileged-container"),
             None
         );
+        assert_eq!(value("com.amazonaws.ecs.capability.apparmor"), Some(None));
+        assert_eq!(value("com.amazonaws.ecs.capability.selinux"), None);
     }
 
     #[test]

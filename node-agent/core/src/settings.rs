@@ -12,7 +12,7 @@ use tallyman_agent_engine::PullBehavior;
 use crate::volumes::{NfsExport, VolumeSettings};
 
 /// Variables that the agent reads, with what they do, for `--help`.
-pub const VARIABLES: [(&str, &str); 15] = [
+pub const VARIABLES: [(&str, &str); 18] = [
     (
         "ECS_CLUSTER",
         "informational: warns when the plan names another cluster",
@@ -50,6 +50,18 @@ pub const VARIABLES: [(&str, &str); 15] = [
         "true: do not offer the capability for privileged containers",
     ),
     (
+        "ECS_SELINUX_CAPABLE",
+        "true: offer the capability for SELinux labels in `dockerSecurityOptions`",
+    ),
+    (
+        "ECS_APPARMOR_CAPABLE",
+        "true: offer the capability for AppArmor profiles in `dockerSecurityOptions`",
+    ),
+    (
+        "ECS_TASK_PIDS_LIMIT",
+        "most processes of each container, 1 to 4194304 (default: no limit)",
+    ),
+    (
         "ECS_AVAILABLE_LOGGING_DRIVERS",
         "log drivers to offer, JSON list (default: the engine's)",
     ),
@@ -82,6 +94,8 @@ const CLEANUP_WAIT: Duration = Duration::from_secs(3 * 60 * 60);
 /// ECS's bounds on custom attributes.
 const MOST_ATTRIBUTES: usize = 10;
 const MOST_PORTS: usize = 100;
+/// The kernel's most processes on 64-bit machines, ECS's bound on `ECS_TASK_PIDS_LIMIT`.
+const MOST_PIDS: i64 = 4_194_304;
 
 /// Validated settings of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +118,12 @@ pub struct Settings {
     pub instance_attributes: BTreeMap<String, String>,
     /// `ECS_DISABLE_PRIVILEGED`.
     pub disable_privileged: bool,
+    /// `ECS_SELINUX_CAPABLE`.
+    pub selinux_capable: bool,
+    /// `ECS_APPARMOR_CAPABLE`.
+    pub apparmor_capable: bool,
+    /// `ECS_TASK_PIDS_LIMIT`; no limit when absent.
+    pub task_pids_limit: Option<i64>,
     /// `ECS_AVAILABLE_LOGGING_DRIVERS`.
     pub logging_drivers: Option<Vec<String>>,
     /// `ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`, `ECS_EFS_FILE_SYSTEMS`.
@@ -124,6 +144,9 @@ impl Default for Settings {
             cleanup_wait: CLEANUP_WAIT,
             instance_attributes: BTreeMap::new(),
             disable_privileged: false,
+            selinux_capable: false,
+            apparmor_capable: false,
+            task_pids_limit: None,
             logging_drivers: None,
             volumes: VolumeSettings::default(),
             log_level: LogLevel::Info,
@@ -211,6 +234,9 @@ impl Settings {
             ),
             instance_attributes: from.attributes("ECS_INSTANCE_ATTRIBUTES"),
             disable_privileged: from.flag("ECS_DISABLE_PRIVILEGED"),
+            selinux_capable: from.flag("ECS_SELINUX_CAPABLE"),
+            apparmor_capable: from.flag("ECS_APPARMOR_CAPABLE"),
+            task_pids_limit: from.pids_limit("ECS_TASK_PIDS_LIMIT"),
             logging_drivers: from.json("ECS_AVAILABLE_LOGGING_DRIVERS", "[\"json-file\"]"),
             volumes: VolumeSettings {
                 match_full_config: from.flag("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG"),
@@ -265,6 +291,24 @@ impl Reader<'_> {
             _ => {
                 self.refuse(name, "a number of MiB");
                 0
+            }
+        }
+    }
+
+    /// Out of range is no limit, with a warning, as any value below its minimum is the default.
+    fn pids_limit(&mut self, name: &str) -> Option<i64> {
+        let value = self.text(name)?;
+        match value.parse::<i64>() {
+            Ok(limit) if (1..=MOST_PIDS).contains(&limit) => Some(limit),
+            Ok(_) => {
+                self.warnings.push(format!(
+                    "{name} is `{value}`, not 1 to {MOST_PIDS}; no limit is set."
+                ));
+                None
+            }
+            Err(_) => {
+                self.refuse(name, "a number of processes");
+                None
             }
         }
     }
@@ -459,6 +503,9 @@ mod tests {
             ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "10m"),
             ("ECS_INSTANCE_ATTRIBUTES", "{\"stack\":\"prod\"}"),
             ("ECS_DISABLE_PRIVILEGED", "true"),
+            ("ECS_SELINUX_CAPABLE", "true"),
+            ("ECS_APPARMOR_CAPABLE", "1"),
+            ("ECS_TASK_PIDS_LIMIT", "100"),
             (
                 "ECS_AVAILABLE_LOGGING_DRIVERS",
                 "[\"json-file\",\"syslog\"]",
@@ -481,6 +528,8 @@ mod tests {
         assert_eq!(settings.cleanup_wait, Duration::from_secs(600));
         assert_eq!(settings.instance_attributes["stack"], "prod");
         assert!(settings.disable_privileged);
+        assert!(settings.selinux_capable && settings.apparmor_capable);
+        assert_eq!(settings.task_pids_limit, Some(100));
         assert_eq!(settings.logging_drivers.unwrap().len(), 2);
         assert_eq!(settings.log_level, LogLevel::Error);
         assert!(settings.volumes.match_full_config);
@@ -495,11 +544,13 @@ mod tests {
         let parsed = parse(&[
             ("ECS_CONTAINER_STOP_TIMEOUT", "500ms"),
             ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "0s"),
+            ("ECS_TASK_PIDS_LIMIT", "0"),
         ])
         .unwrap();
         assert_eq!(parsed.settings.stop_timeout, STOP_TIMEOUT);
         assert_eq!(parsed.settings.cleanup_wait, CLEANUP_WAIT);
-        assert_eq!(parsed.warnings.len(), 2);
+        assert_eq!(parsed.settings.task_pids_limit, None);
+        assert_eq!(parsed.warnings.len(), 3);
     }
 
     #[test]
@@ -512,13 +563,14 @@ mod tests {
             ("ECS_INSTANCE_ATTRIBUTES", "{\"a b\":\"\"}"),
             ("ECS_LOGLEVEL", "loud"),
             ("ECS_DISABLE_PRIVILEGED", "maybe"),
+            ("ECS_TASK_PIDS_LIMIT", "few"),
             (
                 "ECS_EFS_FILE_SYSTEMS",
                 "{\"fs-1\":\"nfs,soft:/a\",\"fs-2\":\"nfs:/a/../b\",\"fs-3\":\"/a\"}",
             ),
         ])
         .unwrap_err();
-        assert_eq!(error.sentences.len(), 11, "{error}");
+        assert_eq!(error.sentences.len(), 12, "{error}");
         assert!(
             error
                 .to_string()

@@ -129,6 +129,13 @@ pub(crate) fn start(name: &str, answer: Answer) -> EngineError {
                 name: name.to_owned(),
             }
         }
+        // Before the others: a log server that does not answer sounds like an engine or a port.
+        Answer::Status(_, message) if says(&message, &["failed to initialize logging driver"]) => {
+            EngineError::CannotStart {
+                name: name.to_owned(),
+                message,
+            }
+        }
         Answer::Status(_, message) if is_port_taken(&message) => EngineError::PortTaken {
             port: port_in(&message),
             message,
@@ -376,6 +383,19 @@ mod tests {
             matches!(error, EngineError::InvalidSpec { .. }),
             "{error:?}"
         );
+    }
+
+    #[test]
+    fn a_log_server_that_does_not_answer_is_not_the_engines_trouble() {
+        for words in [
+            "dial tcp 127.0.0.1:24224: connect: connection refused",
+            "failed to create Cloudwatch log stream: no EC2 IMDS role found: context deadline exceeded",
+            "dial udp 127.0.0.1:514: bind: address already in use",
+        ] {
+            let words = format!("failed to initialize logging driver: {words}");
+            let error = start("a", Answer::Status(500, words));
+            assert_eq!((error.fault(), error.retry()), (Fault::User, Retry::Never));
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@
 mod connection;
 mod events;
 mod faults;
+mod parameters;
 mod pulls;
 mod read;
 mod reference;

@@ -21,6 +21,8 @@ pub(crate) fn description(version: SystemVersion, info: SystemInfo) -> EngineDes
         .plugins
         .and_then(|plugins| plugins.log)
         .unwrap_or_default();
+    // Always there, and never listed.
+    logging_drivers.push("none".to_owned());
     logging_drivers.sort();
     EngineDescription {
         name: "docker".to_owned(),

@@ -12,6 +12,8 @@ use tallyman_agent_engine::{
     ContainerSpec, HealthCheck, Link, Mount, MountSource, Network, PortSpec, VolumesFrom,
 };
 
+use crate::parameters;
+
 /// The body of a create call. Destructures without `..`: a new field of the spec must be spelled here.
 pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
     let ContainerSpec {
@@ -33,12 +35,13 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         volumes_from,
         stop_timeout,
         health_check,
+        parameters,
     } = spec;
     let published = match network {
         Network::Bridge => ports.as_slice(),
         Network::Host | Network::None => &[],
     };
-    ContainerCreateBody {
+    let mut body = ContainerCreateBody {
         image: Some(image.clone()),
         entrypoint: entrypoint.clone(),
         cmd: command.clone(),
@@ -54,24 +57,27 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         stop_timeout: stop_timeout.map(whole_seconds),
         healthcheck: health_check.as_ref().map(health),
         exposed_ports: Some(exposed(published)),
-        host_config: Some(HostConfig {
-            cpu_shares: *cpu_shares,
-            memory: *memory_bytes,
-            memory_reservation: *memory_reservation_bytes,
-            network_mode: Some(network_mode(*network).to_owned()),
-            links: Some(links_of(*network, links)).filter(|links| !links.is_empty()),
-            port_bindings: Some(bindings(published)),
-            binds: Some(mounts.iter().map(bind).collect()),
-            volumes_from: Some(volumes_from.iter().map(from).collect()),
-            restart_policy: Some(RestartPolicy {
-                name: Some(RestartPolicyNameEnum::NO),
-                maximum_retry_count: None,
-            }),
-            auto_remove: Some(false),
-            ..HostConfig::default()
-        }),
         ..ContainerCreateBody::default()
-    }
+    };
+    let mut host = HostConfig {
+        cpu_shares: *cpu_shares,
+        memory: *memory_bytes,
+        memory_reservation: *memory_reservation_bytes,
+        network_mode: Some(network_mode(*network).to_owned()),
+        links: Some(links_of(*network, links)).filter(|links| !links.is_empty()),
+        port_bindings: Some(bindings(published)),
+        binds: Some(mounts.iter().map(bind).collect()),
+        volumes_from: Some(volumes_from.iter().map(from).collect()),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        auto_remove: Some(false),
+        ..HostConfig::default()
+    };
+    parameters::add(parameters, *memory_bytes, &mut body, &mut host);
+    body.host_config = Some(host);
+    body
 }
 
 /// `/srv/data:/data:ro`, `volume:/data`. Not Docker's `Mounts`: only for a bind it makes the directory of

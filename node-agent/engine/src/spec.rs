@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::{Mount, Protocol, VolumesFrom};
+use crate::{Mount, Parameters, Protocol, VolumesFrom};
 
 /// All that the engine is told about a container, in our words.
 ///
 /// It holds what Tallyman honours today and nothing else; adapters destructure it without `..`, so a
 /// new field cannot be forgotten by one of them. Fixed for every container and therefore no field:
 /// the engine's own restart policy is off and the container is never removed by the engine, since
-/// ECS restart and cleanup are the agent's; log driver and swap are the engine's defaults.
+/// ECS restart and cleanup are the agent's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerSpec {
     /// Name on the engine, derived by the agent so that creating twice collides.
@@ -52,6 +52,8 @@ pub struct ContainerSpec {
     /// Health check that the engine runs. `None` keeps the image's own, which ECS does not monitor:
     /// whoever reads [`crate::Health`] must know whether the spec asked for one.
     pub health_check: Option<HealthCheck>,
+    /// Kernel, host and terminal.
+    pub parameters: Parameters,
 }
 
 impl ContainerSpec {
@@ -76,6 +78,7 @@ impl ContainerSpec {
             volumes_from: Vec::new(),
             stop_timeout: None,
             health_check: None,
+            parameters: Parameters::default(),
         }
     }
 }

@@ -1,9 +1,13 @@
 //! The fake passes the suite that real engines pass.
 #![allow(
+    clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test fails by panicking"
 )]
+
+#[path = "support/sights.rs"]
+mod sights;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -11,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
-use tallyman_agent_engine::conformance::{self, Bench, Settings, Verdict};
+use tallyman_agent_engine::conformance::{self, Bench, Settings, Sight, Verdict};
 use tallyman_agent_engine::fake::{FakeEngine, Program};
 use tallyman_agent_engine::{ContainerSpec, Health, MountSource, PublishedPort};
 
@@ -19,6 +23,8 @@ const IMAGE: &str = "localhost/conformance:1";
 
 struct FakeBench {
     engine: FakeEngine,
+    /// What the programs `sees` look for, by index.
+    sights: Arc<Mutex<Vec<Vec<Sight>>>>,
     next_port: AtomicU16,
     files: Files,
 }
@@ -33,10 +39,19 @@ impl FakeBench {
         engine.set_missing("localhost/nobody:1");
         let files = Files::default();
         let played = Arc::clone(&files);
-        engine.interpret(move |spec, published| interpret(spec, published, &played));
+        let sights: Arc<Mutex<Vec<Vec<Sight>>>> = Arc::default();
+        let known = Arc::clone(&sights);
+        engine.interpret(move |spec, published| match argv(spec).as_slice() {
+            [word, index] if word == "sees" => {
+                let index = usize::try_from(number(index)).expect("an index");
+                sights::look(spec, &known.lock().expect("no panic")[index])
+            }
+            _ => interpret(spec, published, &played),
+        });
         Self {
             engine,
             files,
+            sights,
             next_port: AtomicU16::new(20_000),
         }
     }
@@ -142,8 +157,8 @@ impl Bench for FakeBench {
 
     fn command(&self, program: &conformance::Program) -> Vec<String> {
         use conformance::Program::{
-            Exits, Fetches, Finds, IgnoresStop, Missing, Reaches, Reads, Runs, Serves, Swells,
-            Writes,
+            Exits, Fetches, Finds, IgnoresStop, Missing, Reaches, Reads, Runs, Sees, Serves,
+            Swells, Writes,
         };
         let line: Vec<String> = match program {
             Runs => vec!["runs".to_owned(), "on".to_owned()],
@@ -165,6 +180,11 @@ impl Bench for FakeBench {
                 name.clone(),
                 value.clone(),
             ],
+            Sees(wanted) => {
+                let mut sights = self.sights.lock().expect("no panic");
+                sights.push(wanted.clone());
+                vec!["sees".to_owned(), (sights.len() - 1).to_string()]
+            }
             Serves { port } => vec!["serves".to_owned(), port.to_string()],
             Fetches { port } => vec!["fetches".to_owned(), port.to_string()],
             Reaches { name, port } => {
@@ -228,6 +248,10 @@ impl Bench for FakeBench {
                 .stop_timeout
                 .map(|span| i64::try_from(span.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)),
             network: spec.network,
+            privileged: spec.parameters.privileged,
+            ipc: spec.parameters.ipc,
+            swap: spec.parameters.swap.map(|swap| swap.bytes),
+            log: spec.parameters.log.clone(),
             engine_restarts: false,
             engine_removes: false,
         })

@@ -10,6 +10,7 @@ use tallyman_crds::ecs::{ContainerDefinition, NetworkMode, TaskOverride, Transpo
 use tallyman_crds::order;
 
 use crate::problem::Problem;
+use crate::requirements::{self, Requirements};
 
 /// What a task takes from the host that runs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct Demand {
     /// Fixed UDP host ports.
     pub ports_udp: BTreeSet<u16>,
     /// Attributes the host must have.
-    pub attributes: BTreeSet<String>,
+    pub attributes: Requirements,
 }
 
 /// A valid task definition.
@@ -185,7 +186,7 @@ fn essential(c: &ContainerDefinition) -> bool {
     c.essential.unwrap_or(true)
 }
 
-fn checked(c: &ContainerDefinition) -> bool {
+pub(crate) fn checked(c: &ContainerDefinition) -> bool {
     c.health_check
         .as_ref()
         .is_some_and(|h| h.command.first().is_some_and(|first| first != "NONE"))
@@ -326,6 +327,7 @@ fn demand(
                 .map(|c| i64::from(c.memory_reservation.or(c.memory).unwrap_or(0)))
                 .sum()
         }),
+        attributes: requirements::of(spec),
         ..Demand::default()
     };
     for c in containers {
@@ -343,11 +345,6 @@ fn demand(
                     format!("{port} must be taken only once in a task definition"),
                 ));
             }
-        }
-        if checked(c) {
-            demand
-                .attributes
-                .insert("ecs.capability.container-health-check".to_owned());
         }
     }
     demand

@@ -13,6 +13,7 @@ pub mod pacing;
 pub mod placement;
 pub mod plan;
 pub mod problem;
+pub mod requirements;
 pub mod settings;
 pub mod throttle;
 pub mod unsupported;

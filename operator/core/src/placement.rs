@@ -25,7 +25,7 @@ pub enum Refusal {
     AgentDisconnected,
     /// Its agent cannot reach its engine.
     EngineUnreachable,
-    /// It lacks an attribute.
+    /// It lacks an attribute: its name, or `name=value` when it must have that value.
     Attribute(String),
     /// Too little CPU is left.
     Cpu {
@@ -439,14 +439,22 @@ fn refuse(room: &Room, demand: &Demand, name: &InstanceName, world: &World) -> O
     if let Some(barred) = &room.barred {
         return Some(barred.clone());
     }
-    let has = |a: &String| {
-        world
+    let lacks = |(attribute, wanted): &(&String, &Option<String>)| {
+        let has = world
             .instances
             .get(name)
-            .is_some_and(|i| i.attributes.contains_key(a))
+            .and_then(|i| i.attributes.get(*attribute));
+        match (has, wanted) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(value), Some(_)) => value != *wanted,
+        }
     };
-    if let Some(missing) = demand.attributes.iter().find(|a| !has(a)) {
-        return Some(Refusal::Attribute(missing.clone()));
+    if let Some((attribute, wanted)) = demand.attributes.iter().find(lacks) {
+        return Some(Refusal::Attribute(match wanted {
+            None => attribute.clone(),
+            Some(value) => format!("{attribute}={value}"),
+        }));
     }
     if demand.cpu > room.cpu.max(0) {
         return Some(Refusal::Cpu {

@@ -58,10 +58,27 @@ enum Support {
 
 use Support::{Full, Ignored, Values};
 
+/// All but `awsfirelens`.
+const LOG_DRIVERS: &[&str] = &[
+    "json-file",
+    "local",
+    "none",
+    "syslog",
+    "journald",
+    "gelf",
+    "fluentd",
+    "awslogs",
+    "splunk",
+];
+
 const DEFINITION: &[(&str, Support)] = &[
     ("family", Full),
     ("networkMode", Values(&["bridge", "host", "none"])),
     ("requiresCompatibilities[]", Values(&["EC2", "EXTERNAL"])),
+    ("pidMode", Values(&["host"])),
+    ("ipcMode", Values(&["host", "none"])),
+    ("runtimePlatform.cpuArchitecture", Full),
+    // No agent of ours runs on Windows.
     ("runtimePlatform.operatingSystemFamily", Values(&["LINUX"])),
     ("cpu", Full),
     ("memory", Full),
@@ -107,6 +124,24 @@ const DEFINITION: &[(&str, Support)] = &[
     ("containerDefinitions[].restartPolicy", Full),
     ("containerDefinitions[].stopTimeout", Full),
     ("containerDefinitions[].healthCheck", Full),
+    ("containerDefinitions[].linuxParameters", Full),
+    ("containerDefinitions[].ulimits", Full),
+    ("containerDefinitions[].hostname", Full),
+    ("containerDefinitions[].interactive", Full),
+    ("containerDefinitions[].pseudoTerminal", Full),
+    ("containerDefinitions[].readonlyRootFilesystem", Full),
+    ("containerDefinitions[].dockerSecurityOptions", Full),
+    ("containerDefinitions[].systemControls", Full),
+    ("containerDefinitions[].privileged", Full),
+    ("containerDefinitions[].extraHosts", Full),
+    ("containerDefinitions[].dnsServers", Full),
+    ("containerDefinitions[].dnsSearchDomains", Full),
+    ("containerDefinitions[].disableNetworking", Full),
+    (
+        "containerDefinitions[].logConfiguration.logDriver",
+        Values(LOG_DRIVERS),
+    ),
+    ("containerDefinitions[].logConfiguration.options", Full),
 ];
 
 const SERVICE: &[(&str, Support)] = &[

@@ -269,6 +269,74 @@ fn containers_that_wait_in_vain_are_a_problem_with_their_field() {
     assert!(told[0].contains("`essential: false`"), "{told:?}");
 }
 
+#[test]
+fn attributes_that_a_host_must_have_follow_from_the_definition() {
+    let required = |container: Value, platform: Value| -> Vec<String> {
+        let mut spec = one(container);
+        spec.runtime_platform = serde_json::from_value(platform).unwrap();
+        let demand = Definition::parse(&spec).unwrap().demand;
+        demand
+            .attributes
+            .into_iter()
+            .map(|(name, value)| match value {
+                None => name,
+                Some(value) => format!("{name}={value}"),
+            })
+            .collect()
+    };
+    const C: &str = "com.amazonaws.ecs.capability";
+    let driver = |name: &str| json!({ "logConfiguration": { "logDriver": name } });
+    let logs = |name: &str| {
+        vec![
+            format!("{C}.docker-remote-api.1.18"),
+            format!("{C}.logging-driver.{name}"),
+        ]
+    };
+    let nothing = Vec::<String>::new();
+    for (container, expected) in [
+        (json!({}), nothing.clone()),
+        (
+            json!({ "privileged": true }),
+            vec![format!("{C}.privileged-container")],
+        ),
+        (json!({ "privileged": false }), nothing),
+        (driver("json-file"), logs("json-file")),
+        (driver("none"), logs("none")),
+        (driver("splunk"), logs("splunk")),
+        (
+            json!({ "dockerLabels": { "a": "b" } }),
+            vec![format!("{C}.docker-remote-api.1.18")],
+        ),
+        (
+            json!({ "linuxParameters": { "initProcessEnabled": true } }),
+            vec![format!("{C}.docker-remote-api.1.25")],
+        ),
+        (
+            json!({ "dockerSecurityOptions": ["apparmor:x", "label:type:x", "no-new-privileges"] }),
+            vec![format!("{C}.apparmor"), format!("{C}.selinux")],
+        ),
+        (
+            json!({ "healthCheck": { "command": ["CMD", "true"] } }),
+            vec!["ecs.capability.container-health-check".to_owned()],
+        ),
+    ] {
+        assert_eq!(
+            required(container.clone(), json!(null)),
+            expected,
+            "{container}"
+        );
+    }
+    let platform = json!({ "cpuArchitecture": "X86_64", "operatingSystemFamily": "LINUX" });
+    assert_eq!(
+        required(json!({}), platform),
+        ["ecs.cpu-architecture=x86_64", "ecs.os-family=LINUX"]
+    );
+    assert_eq!(
+        required(json!({}), json!({ "cpuArchitecture": "ARM64" })),
+        ["ecs.cpu-architecture=arm64"]
+    );
+}
+
 fn refused_of(spec: Value) -> Vec<String> {
     unsupported::of_definition(&self::spec(spec)).refused
 }
@@ -292,7 +360,6 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
         refused_of(with("networkMode", json!("awsvpc"))),
         ["spec.networkMode: awsvpc"]
     );
-    assert_eq!(refused_of(with("pidMode", json!("host"))), ["spec.pidMode"]);
     let volumes = json!([
         { "name": "v" },
         { "name": "shared", "dockerVolumeConfiguration": { "scope": "shared", "autoprovision": true } },
@@ -308,6 +375,30 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
         { "name": "ebs", "configuredAtLaunch": true },
         { "name": "s3", "s3filesVolumeConfiguration": { "fileSystemArn": "arn:x" } },
     ]);
+    assert_eq!(
+        refused_of(with("pidMode", json!("task"))),
+        ["spec.pidMode: task"]
+    );
+    assert_eq!(
+        refused_of(with("ipcMode", json!("task"))),
+        ["spec.ipcMode: task"]
+    );
+    let platform =
+        json!({ "cpuArchitecture": "ARM64", "operatingSystemFamily": "WINDOWS_SERVER_2022_CORE" });
+    assert_eq!(
+        refused_of(with("runtimePlatform", platform)),
+        ["spec.runtimePlatform.operatingSystemFamily: WINDOWS_SERVER_2022_CORE"]
+    );
+    let mut logs = with("tags", json!([]));
+    logs["containerDefinitions"][0]["logConfiguration"] =
+        json!({ "logDriver": "awsfirelens", "secretOptions": [{ "name": "a", "valueFrom": "b" }] });
+    assert_eq!(
+        refused_of(logs),
+        [
+            "spec.containerDefinitions[app].logConfiguration.logDriver: awsfirelens",
+            "spec.containerDefinitions[app].logConfiguration.secretOptions",
+        ]
+    );
     assert_eq!(
         refused_of(with("volumes", volumes)),
         [

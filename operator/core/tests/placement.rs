@@ -121,6 +121,45 @@ fn what_cannot_be_placed_is_explained_with_counts() {
 }
 
 #[test]
+fn a_host_must_have_what_the_definition_requires_with_its_value() {
+    let mut bench = Bench::with_hosts(3);
+    let has = |bench: &mut Bench, host: &str, name: &str, value: &str| {
+        bench.edit(Kind::ContainerInstance, host, &|v| {
+            v["status"]["host"]["attributes"] = json!([{ "name": name, "value": value }]);
+        });
+    };
+    has(&mut bench, "host-a", "ecs.cpu-architecture", "x86_64");
+    has(&mut bench, "host-b", "ecs.cpu-architecture", "arm64");
+    let mut spec = definition("a");
+    spec["runtimePlatform"] = json!({ "cpuArchitecture": "ARM64" });
+    bench.apply_definition("web", spec.clone());
+    bench.apply_service("web", service("web", 2, 100, 200));
+    bench.settle();
+    assert_eq!(hosts(&bench), ["host-b", "host-b"]);
+    spec["containerDefinitions"][0]["privileged"] = json!(true);
+    bench.apply_definition("other", spec);
+    bench.apply_service("other", service("other", 1, 100, 200));
+    bench.settle();
+    assert_eq!(
+        message(&bench, "other"),
+        "1 of 1 tasks cannot be placed. Of 3 hosts, 3 lack an attribute \
+         (`com.amazonaws.ecs.capability.privileged-container` on `host-a`). Next try when a host changes. (service other) \
+         was unable to place a task because no container instance met all of its requirements. The closest matching \
+         container-instance host-a is missing an attribute required by your task."
+    );
+    bench.apply_task(
+        "once",
+        json!({ "taskDefinition": "other", "containerInstance": "host-a" }),
+    );
+    bench.settle();
+    let stopped = status(&bench, "once").2;
+    assert!(
+        stopped.contains("ATTRIBUTE") && stopped.contains("privileged-container"),
+        "{stopped}"
+    );
+}
+
+#[test]
 fn an_empty_cluster_says_so() {
     let mut bench = Bench::default();
     bench.apply_definition("web", definition("a"));

@@ -35,6 +35,8 @@ pub fn door() -> Door {
         namespace: "shop".to_owned(),
         stop_timeout: Duration::from_secs(30),
         volumes: VolumeSettings::default(),
+        pids_limit: None,
+        disable_privileged: false,
     }
 }
 

@@ -15,7 +15,10 @@ use bollard::query_parameters::{
 use futures::stream::TryStreamExt;
 use tallyman_agent_docker::{DockerEngine, Settings as DockerSettings};
 use tallyman_agent_engine::conformance::{Bench, Program, Settings, Verdict};
-use tallyman_agent_engine::{Engine, EngineDescription, Network};
+use tallyman_agent_engine::{Engine, EngineDescription, Ipc, Log, Network};
+
+#[path = "sights.rs"]
+mod sights;
 
 /// Nobody listens on port 1, so that a pull of it fails at once.
 const REPOSITORY: &str = "localhost:1/tallyman-conformance";
@@ -201,6 +204,7 @@ impl Bench for DockerBench {
                 "test \"$(id -u):$(id -g)\" = {uid}:{gid} && test \"$(pwd)\" = '{directory}' && \
                  test \"${name}\" = '{value}'"
             ),
+            Program::Sees(wanted) => sights::script(wanted),
             Program::Serves { port } => {
                 format!("trap 'exit 0' TERM; httpd -f -p {port} -h /www & wait")
             }
@@ -282,6 +286,15 @@ impl Bench for DockerBench {
             Some("none") => Network::None,
             other => return Err(format!("network mode {other:?}")),
         };
+        let memory = host.memory.unwrap_or(0);
+        // Engines that have a memory limit answer with their own rule, twice the memory.
+        let swap = host.memory_swap.filter(|all| *all > 0);
+        let log = host.log_config.unwrap_or_default();
+        let log = Log {
+            driver: log.typ.unwrap_or_default(),
+            options: log.config.unwrap_or_default().into_iter().collect(),
+        };
+        let own = log.driver == "json-file" && log.options.is_empty();
         let restarts = host.restart_policy.and_then(|policy| policy.name);
         Ok(Settings {
             cpu_shares: host.cpu_shares.unwrap_or(0),
@@ -294,6 +307,14 @@ impl Bench for DockerBench {
                 .collect(),
             stop_timeout_seconds: config.stop_timeout,
             network,
+            privileged: host.privileged.unwrap_or(false),
+            ipc: match host.ipc_mode.as_deref() {
+                Some("host") => Ipc::Host,
+                Some("none") => Ipc::None,
+                _ => Ipc::Engine,
+            },
+            swap: swap.map(|all| all - memory),
+            log: (!own).then_some(log),
             engine_restarts: !matches!(
                 restarts,
                 None | Some(RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY)

@@ -4,10 +4,11 @@ use std::fmt::Display;
 use std::future::Future;
 use std::time::Duration;
 
+use crate::conformance::sights::Sight;
 use crate::conformance::{Verdict, ensure};
 use crate::{
-    ContainerSpec, ContainerState, Engine, EngineError, Label, Network, PhaseKind, PortSpec,
-    Protocol,
+    ContainerSpec, ContainerState, Engine, EngineError, Ipc, Label, Log, Network, PhaseKind,
+    PortSpec, Protocol,
 };
 
 /// What the suite needs besides the port: programs, and a hand on the engine from outside.
@@ -78,6 +79,8 @@ pub enum Program {
         /// A variable and its value.
         variable: (String, String),
     },
+    /// Exits with 0 when it sees all of these, else with [`super::UNSEEN`] and the index of the first it does not see.
+    Sees(Vec<Sight>),
     /// Serves HTTP on a TCP port until SIGTERM.
     Serves {
         /// The container's port.
@@ -131,6 +134,14 @@ pub struct Settings {
     pub stop_timeout_seconds: Option<i64>,
     /// Which network.
     pub network: Network,
+    /// All rights of the host's root.
+    pub privileged: bool,
+    /// Whose shared memory.
+    pub ipc: Ipc,
+    /// Bytes of swap beside the memory limit; `None` when not set.
+    pub swap: Option<i64>,
+    /// Log driver and options; `None` when they are the engine's default without options.
+    pub log: Option<Log>,
     /// Whether the engine would restart it by itself.
     pub engine_restarts: bool,
     /// Whether the engine would remove it at its end.

@@ -16,13 +16,16 @@ mod lifecycle;
 mod links;
 mod names;
 mod networks;
+mod parameters;
 mod settings;
+mod sights;
 mod volumes;
 mod watching;
 
 use futures::future::BoxFuture;
 
 pub use bench::{Bench, Program, Settings};
+pub use sights::{Sight, UNSEEN};
 
 use bench::Ground;
 
@@ -108,6 +111,16 @@ suite![
     settings::engine_restarts_and_removes_nothing,
     settings::too_little_memory_is_invalid,
     settings::unknown_program_cannot_start,
+    parameters::no_parameters_are_the_engines_own,
+    parameters::limits_are_seen_inside,
+    parameters::rights_and_devices_are_seen_inside,
+    parameters::names_and_resolvers_are_seen_inside,
+    parameters::terminal_and_open_input_are_seen_inside,
+    parameters::host_processes_and_memory_are_shared,
+    parameters::swap_and_privilege_are_set,
+    parameters::log_driver_and_options_are_set,
+    parameters::unknown_names_are_invalid,
+    parameters::what_the_host_lacks_cannot_start,
     networks::fixed_port_is_published,
     networks::dynamic_ports_are_chosen_and_differ,
     networks::udp_port_is_published,

@@ -16,6 +16,7 @@ mod engine;
 mod images;
 mod ports;
 mod program;
+mod refusals;
 mod script;
 mod volumes;
 mod world;

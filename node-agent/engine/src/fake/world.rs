@@ -9,6 +9,7 @@ use futures::channel::mpsc::UnboundedSender;
 use crate::fake::calls::Calls;
 use crate::fake::images::{Images, hash, image_id};
 use crate::fake::program::{Interpreter, OnStop, Program};
+use crate::fake::refusals;
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, EngineDescription, EngineError,
     Health, Hint, Label, Link, Moment, Mount, Network, Phase, PhaseKind, PublishedPort,
@@ -94,7 +95,7 @@ impl World {
                 cgroup_version: "2".to_owned(),
                 storage_driver: "overlay2".to_owned(),
                 engine_id: format!("FAKE:{host}"),
-                logging_drivers: vec!["json-file".to_owned(), "local".to_owned()],
+                logging_drivers: ["json-file", "local", "none"].map(str::to_owned).into(),
                 live_restore: true,
             },
             images: Images::default(),
@@ -209,6 +210,11 @@ impl World {
                 });
             }
         }
+        if let Some(message) =
+            refusals::at_create(&spec.parameters, &self.description.logging_drivers)
+        {
+            return Err(EngineError::InvalidSpec { message });
+        }
         if !self.images.has(&spec.image) {
             return Err(EngineError::ImageNotFound {
                 image: spec.image.clone(),
@@ -269,7 +275,8 @@ impl World {
         }
         self.volumes.make_directories(&spec.mounts);
         let program = self.program(&spec);
-        if let Some(message) = program.refuses_to_start {
+        let refusal = refusals::at_start(&spec.parameters, spec.network);
+        if let Some(message) = refusal.or(program.refuses_to_start) {
             return Err(EngineError::CannotStart {
                 name: name.to_owned(),
                 message,

@@ -231,6 +231,8 @@ impl Agent {
             namespace: "sim".to_owned(),
             stop_timeout: self.settings.stop_timeout,
             volumes: self.settings.volumes.clone(),
+            pids_limit: self.settings.task_pids_limit,
+            disable_privileged: self.settings.disable_privileged,
         };
         self.process = Some(Process {
             host: Host::new(door),

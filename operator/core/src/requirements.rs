@@ -1,0 +1,88 @@
+//! Attributes that a task definition requires of its host (ECS `requiresAttributes`): the host must have each of them,
+//! or no task of it is placed there.
+//!
+//! Only what our agents can advertise is derived (`node-agent/core/src/register.rs`); what they cannot do at all is
+//! refused as unsupported instead.
+
+use std::collections::BTreeMap;
+
+use tallyman_crds::TaskDefinitionSpec;
+use tallyman_crds::ecs::{
+    CPUArchitecture, ContainerDefinition, LogConfiguration, LogDriver, OSFamily,
+};
+
+use crate::definition::checked;
+
+const CAPABILITY: &str = "com.amazonaws.ecs.capability";
+
+/// Names of attributes, with the value that each must have; `None` is any.
+pub type Requirements = BTreeMap<String, Option<String>>;
+
+/// What `spec` requires.
+pub fn of(spec: &TaskDefinitionSpec) -> Requirements {
+    let mut required: Requirements = spec
+        .container_definitions
+        .iter()
+        .flat_map(of_container)
+        .map(|name| (name, None))
+        .collect();
+    if let Some(platform) = &spec.runtime_platform {
+        if let Some(architecture) = platform.cpu_architecture {
+            let value = match architecture {
+                CPUArchitecture::X8664 => "x86_64",
+                CPUArchitecture::Arm64 => "arm64",
+            };
+            required.insert("ecs.cpu-architecture".to_owned(), Some(value.to_owned()));
+        }
+        // Other families are refused as unsupported: no agent of ours runs there.
+        if platform.operating_system_family == Some(OSFamily::Linux) {
+            required.insert("ecs.os-family".to_owned(), Some("LINUX".to_owned()));
+        }
+    }
+    required
+}
+
+/// The engine API that a field needs is what the ECS API reference says of it.
+fn of_container(c: &ContainerDefinition) -> Vec<String> {
+    let mut names = Vec::new();
+    let api = |minor: u32| format!("{CAPABILITY}.docker-remote-api.1.{minor}");
+    if c.privileged == Some(true) {
+        names.push(format!("{CAPABILITY}.privileged-container"));
+    }
+    if let Some(driver) = c.log_configuration.as_ref().and_then(log_driver) {
+        names.push(format!("{CAPABILITY}.logging-driver.{driver}"));
+    }
+    if c.log_configuration.is_some() || !c.docker_labels.is_empty() || !c.ulimits.is_empty() {
+        names.push(api(18));
+    }
+    let linux = c.linux_parameters.as_ref();
+    if linux.is_some_and(|l| l.init_process_enabled == Some(true)) {
+        names.push(api(25));
+    }
+    for (words, capability) in [("label", "selinux"), ("apparmor", "apparmor")] {
+        let option = |o: &String| o.starts_with(words);
+        if c.docker_security_options.iter().any(option) {
+            names.push(format!("{CAPABILITY}.{capability}"));
+        }
+    }
+    if checked(c) {
+        names.push("ecs.capability.container-health-check".to_owned());
+    }
+    names
+}
+
+/// As hosts advertise it; `None` for a driver that is refused as unsupported.
+fn log_driver(log: &LogConfiguration) -> Option<&'static str> {
+    match log.log_driver {
+        LogDriver::JsonFile => Some("json-file"),
+        LogDriver::Local => Some("local"),
+        LogDriver::None => Some("none"),
+        LogDriver::Syslog => Some("syslog"),
+        LogDriver::Journald => Some("journald"),
+        LogDriver::Gelf => Some("gelf"),
+        LogDriver::Fluentd => Some("fluentd"),
+        LogDriver::Awslogs => Some("awslogs"),
+        LogDriver::Splunk => Some("splunk"),
+        LogDriver::Awsfirelens => None,
+    }
+}

@@ -1,0 +1,154 @@
+//! What a task definition says of kernel, host names, terminal and logs is what its container has.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tallyman_lab::wait_until;
+
+use crate::suite::Scenario;
+use crate::user::{PATIENCE, User, condition, hello, service};
+
+/// Scenarios of this file.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "kernel, host and log parameters are what the container has",
+        run: seen_inside,
+    },
+    Scenario {
+        name: "a service that requires what no host offers says which capability",
+        run: no_host_offers,
+    },
+];
+
+fn definition(container: Value) -> Value {
+    let mut t = hello("tuned", "x");
+    let mut base = json!({
+        "name": "app", "image": "localhost/tallyman/busybox:1", "cpu": 16, "memory": 32, "stopTimeout": 2,
+        "command": ["sh", "-c", "echo said; trap 'exit 0' TERM; while :; do sleep 1; done"],
+    });
+    if let (Some(fields), Value::Object(more)) = (base.as_object_mut(), container) {
+        fields.extend(more);
+    }
+    t["spec"]["containerDefinitions"] = json!([base]);
+    t
+}
+
+fn seen_inside(user: &User<'_>) -> Result<()> {
+    let mut t = definition(json!({
+        "linuxParameters": {
+            "capabilities": { "add": ["SYS_PTRACE"], "drop": ["CHOWN"] },
+            "devices": [{ "hostPath": "/dev/kmsg", "containerPath": "/dev/log-of-host", "permissions": ["read"] }],
+            "initProcessEnabled": true,
+            "sharedMemorySize": 16,
+            "tmpfs": [{ "containerPath": "/scratch", "size": 8, "mountOptions": ["noexec"] }],
+            "maxSwap": 0,
+        },
+        "ulimits": [{ "name": "nofile", "softLimit": 512, "hardLimit": 1024 }],
+        "hostname": "cart",
+        "interactive": true,
+        "pseudoTerminal": true,
+        "readonlyRootFilesystem": true,
+        "dockerSecurityOptions": ["no-new-privileges"],
+        "systemControls": [{ "namespace": "net.core.somaxconn", "value": "77" }],
+        "extraHosts": [{ "hostname": "db", "ipAddress": "10.9.8.7" }],
+        "dnsServers": ["10.0.0.53"],
+        "dnsSearchDomains": ["shop.internal"],
+        "logConfiguration": { "logDriver": "json-file", "options": { "max-size": "1m" } },
+    }));
+    t["spec"]["runtimePlatform"] = json!({ "operatingSystemFamily": "LINUX" });
+    user.apply(&[t, service("tuned", 1)])?;
+    user.wait_steady("tuned", 1)?;
+    let container = user
+        .containers()?
+        .into_iter()
+        .find(|c| c.state == "running")
+        .context("no container runs")?;
+    let host = user.lab.host_named(&container.host)?;
+    let inside = |line: &str| host.docker_ok(["exec", &container.id, "sh", "-c", line]);
+    for (line, wanted) in [
+        ("hostname", "cart"),
+        ("cat /etc/hosts", "10.9.8.7\tdb"),
+        ("cat /etc/resolv.conf", "search shop.internal"),
+        ("cat /etc/resolv.conf", "nameserver 10.0.0.53"),
+        ("cat /proc/sys/net/core/somaxconn", "77"),
+        (
+            "grep 'open files' /proc/1/limits | tr -s ' '",
+            "Max open files 512 1024",
+        ),
+        ("tr '\\0' ' ' </proc/1/cmdline", "docker-init"),
+        ("grep NoNewPrivs /proc/1/status", "NoNewPrivs:\t1"),
+        ("grep ' /scratch ' /proc/mounts", "size=8192k"),
+        ("grep ' /scratch ' /proc/mounts", "noexec"),
+        ("grep ' /dev/shm ' /proc/mounts", "size=16384k"),
+        ("touch /x 2>&1 || true", "Read-only file system"),
+        ("test -c /dev/log-of-host && echo there", "there"),
+        ("readlink /proc/1/fd/0", "/dev/pts/0"),
+        // SYS_PTRACE is bit 19, CHOWN bit 0.
+        ("grep CapEff /proc/1/status", "00a80c"),
+        ("grep -c 'CapEff.*a$' /proc/1/status", "1"),
+    ] {
+        let text = inside(line)?;
+        ensure!(text.contains(wanted), "{line}: {text}");
+    }
+    let format = "{{.HostConfig.LogConfig.Type}} {{json .HostConfig.LogConfig.Config}} swap {{.HostConfig.MemorySwap}}";
+    let held = host.docker_ok(["inspect", "--format", format, &container.id])?;
+    for part in [
+        "json-file",
+        "\"max-size\":\"1m\"",
+        "\"mode\":\"non-blocking\"",
+        "swap 33554432",
+    ] {
+        ensure!(held.contains(part), "it lacks {part}: {held}");
+    }
+    let said = host.docker_ok(["logs", &container.id])?;
+    ensure!(said.contains("said"), "its log: {said}");
+    user.delete(&["tuned"])
+}
+
+fn no_host_offers(user: &User<'_>) -> Result<()> {
+    // What would be the host's own is refused by the API server.
+    let mut t = definition(json!({
+        "systemControls": [{ "namespace": "net.core.somaxconn", "value": "77" }],
+    }));
+    t["spec"]["networkMode"] = json!("host");
+    let refused = user
+        .apply(&[t])
+        .map_or_else(|e| format!("{e:#}"), |text| format!("accepted: {text}"));
+    ensure!(
+        refused.contains("systemControls") && refused.contains("networkMode: host"),
+        "kubectl said: {refused}"
+    );
+    let labelled = json!({ "dockerSecurityOptions": ["apparmor:docker-default"] });
+    user.apply(&[definition(labelled), service("tuned", 1)])?;
+    let capability = "com.amazonaws.ecs.capability.apparmor";
+    wait_until("the service to name the capability", PATIENCE, || {
+        let s = user.get("services", "tuned")?;
+        let (_, reason, message) = condition(&s, "Ready");
+        ensure!(reason == "TasksNotPlaceable", "{reason}: {message}");
+        for part in [
+            "Of 3 hosts, 3 lack an attribute",
+            capability,
+            "is missing an attribute required by your task",
+        ] {
+            ensure!(message.contains(part), "it lacks '{part}': {message}");
+        }
+        Ok(true)
+    })?;
+    ensure!(user.tasks("tuned")?.is_empty(), "a task was started");
+    let once = json!({ "kind": "Task", "metadata": { "name": "tuned-once" }, "spec": { "taskDefinition": "tuned" } });
+    user.apply(&[once])?;
+    wait_until("a user's task to say so, too", PATIENCE, || {
+        let status = user.get("tasks", "tuned-once")?["status"].clone();
+        let reason = status["stoppedReason"].as_str().unwrap_or_default();
+        ensure!(reason.contains(capability), "{status}");
+        Ok(true)
+    })?;
+    user.k(&[
+        "delete",
+        "tasks.tallyman.dev",
+        "tuned-once",
+        "--timeout=60s",
+    ])?;
+    user.apply(&[definition(json!({}))])?;
+    user.wait_steady("tuned", 1)?;
+    user.delete(&["tuned"])
+}
