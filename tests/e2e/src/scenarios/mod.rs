@@ -5,6 +5,7 @@ mod explain;
 mod failures;
 mod hosts;
 mod standalone;
+mod volumes;
 
 use crate::suite::Scenario;
 
@@ -16,6 +17,7 @@ pub fn all() -> Vec<Scenario> {
         explain::SCENARIOS,
         standalone::SCENARIOS,
         hosts::SCENARIOS,
+        volumes::SCENARIOS,
     ]
     .into_iter()
     .flat_map(|list| {
