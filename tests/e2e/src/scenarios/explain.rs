@@ -145,7 +145,13 @@ fn guide_2015(user: &User<'_>) -> Result<()> {
             .into_iter()
             .flatten()
         {
-            c["image"] = json!("localhost/tallyman/busybox:1");
+            // What the image is to run by itself is a server.
+            let served = c.get("command").is_none() && c.get("entryPoint").is_none();
+            c["image"] = json!(if served {
+                "localhost/tallyman/hello:1"
+            } else {
+                "localhost/tallyman/busybox:1"
+            });
         }
         let volumes = spec.get_mut("volumes").and_then(Value::as_array_mut);
         for volume in volumes.into_iter().flatten() {

@@ -6,6 +6,7 @@ mod failures;
 mod hosts;
 mod parameters;
 mod standalone;
+mod volumes;
 
 use crate::suite::Scenario;
 
@@ -18,6 +19,7 @@ pub fn all() -> Vec<Scenario> {
         standalone::SCENARIOS,
         hosts::SCENARIOS,
         parameters::SCENARIOS,
+        volumes::SCENARIOS,
     ]
     .into_iter()
     .flat_map(|list| {
