@@ -46,8 +46,9 @@ impl Unsupported {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Support {
+/// How far a field is honoured. A field without it is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
     /// Honoured, with everything below it.
     Full,
     /// Left out; the object says so.
@@ -203,6 +204,20 @@ pub fn of_definition(spec: &TaskDefinitionSpec) -> Unsupported {
         DEFINITION,
         "containerDefinitions",
     )
+}
+
+/// What is done with a field of a task definition, by its path: `containerDefinitions[].cpu`. `None`: it is refused.
+pub fn of_field(path: &str) -> Option<Support> {
+    let of = |(pattern, support): &(&str, Support)| {
+        let below = path.strip_prefix(pattern)?;
+        let part = below.is_empty() || below.starts_with('.') || below.starts_with("[]");
+        part.then_some(*support)
+    };
+    let element = format!("{path}[]");
+    let exact = DEFINITION.iter().find(|(p, _)| *p == element);
+    exact
+        .map(|(_, s)| *s)
+        .or_else(|| DEFINITION.iter().find_map(of))
 }
 
 /// Fields of a service that are not supported yet.
