@@ -4,6 +4,7 @@ mod deploy;
 mod explain;
 mod failures;
 mod hosts;
+mod order;
 mod standalone;
 
 use crate::suite::Scenario;
@@ -16,6 +17,7 @@ pub fn all() -> Vec<Scenario> {
         explain::SCENARIOS,
         standalone::SCENARIOS,
         hosts::SCENARIOS,
+        order::SCENARIOS,
     ]
     .into_iter()
     .flat_map(|list| {
