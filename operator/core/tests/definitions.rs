@@ -267,6 +267,15 @@ fn containers_that_wait_in_vain_are_a_problem_with_their_field() {
     );
     let told = of(json!([after("a", "b", "SUCCESS"), { "name": "b", "image": "b", "memory": 64 }]));
     assert!(told[0].contains("`essential: false`"), "{told:?}");
+    let mut host = spec(json!({ "containerDefinitions": [
+        { "name": "a", "image": "a", "memory": 64, "links": ["b"] }, { "name": "b", "image": "b", "memory": 64 }
+    ]}));
+    assert!(Definition::parse(&host).is_ok());
+    host.network_mode = Some(tallyman_crds::ecs::NetworkMode::Host);
+    assert_eq!(
+        problems(&host),
+        ["`spec.containerDefinitions[a].links` must be absent unless `networkMode` is `bridge`"]
+    );
 }
 
 #[test]

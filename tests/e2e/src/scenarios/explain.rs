@@ -145,7 +145,7 @@ fn guide_2015(user: &User<'_>) -> Result<()> {
             .into_iter()
             .flatten()
         {
-            // What the image is to run by itself is a server.
+            // What the image is to run by itself is a server, and one that links to it finds it running.
             let served = c.get("command").is_none() && c.get("entryPoint").is_none();
             c["image"] = json!(if served {
                 "localhost/tallyman/hello:1"

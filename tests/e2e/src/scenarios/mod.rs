@@ -4,6 +4,7 @@ mod deploy;
 mod explain;
 mod failures;
 mod hosts;
+mod order;
 mod parameters;
 mod standalone;
 mod volumes;
@@ -18,6 +19,7 @@ pub fn all() -> Vec<Scenario> {
         explain::SCENARIOS,
         standalone::SCENARIOS,
         hosts::SCENARIOS,
+        order::SCENARIOS,
         parameters::SCENARIOS,
         volumes::SCENARIOS,
     ]
