@@ -1,5 +1,5 @@
-//! Which container of a task waits for which, and until when: the one reading of `dependsOn` and `links`, so that the
-//! operator refuses exactly what an agent could not carry out.
+//! Which container of a task waits for which, and until when: the one reading of `dependsOn`, `links` and `volumesFrom`, so
+//! that the operator refuses exactly what an agent could not carry out.
 //!
 //! Facts of the definition only. Whether a condition holds at the moment is the agent's to see.
 
@@ -76,9 +76,12 @@ fn edges_by_field(definition: &ContainerDefinition) -> impl Iterator<Item = (&'s
     };
     let depends_on = definition.depends_on.iter();
     let links = definition.links.iter().filter_map(|text| link(text));
+    let mounts = definition.volumes_from.iter();
+    let mounts = mounts.filter_map(|from| from.source_container.as_deref());
     depends_on
         .map(move |one| edge("dependsOn", &one.container_name, one.condition.into()))
         .chain(links.map(move |(on, _)| edge("links", on, Until::Started)))
+        .chain(mounts.map(move |on| edge("volumesFrom", on, Until::Created)))
 }
 
 /// `container` or `container:alias` as container and alias; without an alias the container's name is the alias
@@ -94,7 +97,7 @@ pub fn link(text: &str) -> Option<(&str, &str)> {
 pub struct Tangle {
     /// The container whose field is wrong.
     pub container: String,
-    /// Which field: `dependsOn` or `links`.
+    /// Which field: `dependsOn`, `links` or `volumesFrom`.
     pub field: &'static str,
     /// What would be right, starting with a verb: "must name ...".
     pub message: String,

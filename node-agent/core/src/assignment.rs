@@ -395,14 +395,6 @@ impl PlannedContainer {
         &self.spec.mounts
     }
 
-    /// Names on the engine of the containers whose mounts it takes over.
-    pub fn mount_sources(&self) -> impl Iterator<Item = &str> {
-        self.spec
-            .volumes_from
-            .iter()
-            .map(|from| from.container.as_str())
-    }
-
     /// What the engine is told for its `attempt`th container.
     pub fn spec(&self, attempt: u32) -> ContainerSpec {
         let mut spec = self.spec.clone();

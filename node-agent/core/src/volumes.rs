@@ -4,7 +4,7 @@
 //! removed with its containers (a volume without `sourcePath`, scope `task`, EFS), or shared by all tasks
 //! of the host and never removed (scope `shared`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tallyman_agent_engine::{Mount, MountSource, VolumeSpec, VolumesFrom};
 use tallyman_crds::ecs::{
@@ -94,7 +94,6 @@ pub fn plan(
     task: &PlannedTask,
     scope: &Scope<'_>,
 ) -> Result<Vec<PlannedVolume>, Refused> {
-    acyclic(planned)?;
     let mut volumes = Vec::new();
     for volume in &planned.definition.volumes {
         // ECS makes a volume without a configuration for the mount points that name it.
@@ -191,39 +190,6 @@ pub(crate) fn sources(
         });
     }
     Ok(sources)
-}
-
-/// No container takes over its own mounts by way of others: none of them could be created first.
-fn acyclic(planned: &PlannedDefinition) -> Result<(), Refused> {
-    let containers = &planned.definition.container_definitions;
-    let mut created: BTreeSet<&str> = BTreeSet::new();
-    loop {
-        let before = created.len();
-        for container in containers {
-            let sources = &container.volumes_from;
-            let ready = sources.iter().all(|from| {
-                let source = from.source_container.as_deref().unwrap_or_default();
-                // One that does not exist is refused elsewhere, with its own sentence.
-                created.contains(source) || !containers.iter().any(|other| other.name == source)
-            });
-            if ready {
-                created.insert(&container.name);
-            }
-        }
-        let left = containers
-            .iter()
-            .find(|container| !created.contains(container.name.as_str()));
-        match left {
-            None => return Ok(()),
-            Some(container) if created.len() == before => {
-                return Err(Refused::VolumesFrom {
-                    container: container.name.clone(),
-                    why: "the containers wait for each other in a circle".to_owned(),
-                });
-            }
-            Some(_) => {}
-        }
-    }
 }
 
 fn provide(

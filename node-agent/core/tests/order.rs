@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rig::{Rig, container, plan};
+use serde_json::json;
 use tallyman_agent_core::TaskBody;
 use tallyman_agent_engine::fake::{Crash, Mishap, Outcome, Program};
 use tallyman_agent_engine::{Health, Phase, Verb};
@@ -596,4 +597,26 @@ proptest! {
             other => prop_assert!(false, "{other:?}: {status:?}"),
         }
     }
+}
+
+#[test]
+fn mounts_and_conditions_make_one_graph() {
+    let after = |name: &str, field: &str, value: serde_json::Value| json!({ "name": name, "image": "a", "memory": 6, field: value });
+    let circle = [
+        after("a", "volumesFrom", json!([{ "sourceContainer": "b" }])),
+        after(
+            "b",
+            "dependsOn",
+            json!([{ "containerName": "a", "condition": "START" }]),
+        ),
+    ];
+    let containers: Vec<ContainerDefinition> = circle
+        .into_iter()
+        .map(|c| serde_json::from_value(c).unwrap())
+        .collect();
+    let tangles = tallyman_crds::order::tangles(&containers);
+    assert!(
+        tangles[0].message.contains("must not close a circle"),
+        "{tangles:?}"
+    );
 }

@@ -240,7 +240,7 @@ fn mount_points_and_volumes_from_that_lead_nowhere_are_refused() {
         (
             json!([{ "name": "app", "volumesFrom": [{ "sourceContainer": "b" }] },
                    { "name": "b", "volumesFrom": [{ "sourceContainer": "app" }] }]),
-            "in a circle",
+            "must not close a circle",
         ),
     ] {
         let why = refusal(written(&containers, &volumes));

@@ -74,10 +74,11 @@ pub(super) fn act(
             }
         };
         let turn = match turn {
+            Turn::Create if !volumes::ready(task, seen, container) => Turn::Rest,
             Turn::Prepare | Turn::Create | Turn::Start => {
                 match gates::gate(container, task, record, seen, now) {
-                    Gate::Open if may_go(&turn, task, record, seen, container) => turn,
-                    Gate::Open | Gate::Never(_) => Turn::Rest,
+                    Gate::Open => turn,
+                    Gate::Never(_) => Turn::Rest,
                     Gate::Shut { look_at, .. } => {
                         if let Some(at) = look_at {
                             todo.wake(at);
@@ -108,44 +109,6 @@ pub(super) fn act(
     }
     volumes::act(task, record, seen, sweep, now, &mut todo);
     todo
-}
-
-/// Whether what a container mounts is there, for its creation.
-fn may_go(
-    turn: &Turn,
-    task: &AssignedTask,
-    record: &TaskRecord,
-    seen: &TaskObservation,
-    container: &PlannedContainer,
-) -> bool {
-    !matches!(turn, Turn::Create)
-        || (volumes::ready(task, seen, container)
-            && sources_are_created(task, record, seen, container))
-}
-
-/// Whether the containers whose mounts a container takes over were created (ECS: `volumesFrom` implies a
-/// CREATE dependency). One that will not be created any more is not waited for: then the engine says why.
-fn sources_are_created(
-    task: &AssignedTask,
-    record: &TaskRecord,
-    seen: &TaskObservation,
-    container: &PlannedContainer,
-) -> bool {
-    container.mount_sources().all(|source| {
-        let source = task
-            .containers()
-            .iter()
-            .find(|other| other.engine_name(1) == source);
-        source.is_none_or(|source| {
-            let known = record.containers.get(&source.name);
-            let over = known.is_some_and(|known| known.failure.is_some() || known.end.is_some());
-            let there = match seen.sighting(&source.name) {
-                Sighting::Made { .. } | Sighting::Present(_) => true,
-                Sighting::Absent | Sighting::Stale => false,
-            };
-            over || there
-        })
-    })
 }
 
 /// A container that is wanted and has not ended.
