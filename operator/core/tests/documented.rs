@@ -1,6 +1,8 @@
 //! `docs/task-definition.md` tells the truth: a row for every parameter of a task definition, with what `unsupported` says
 //! of it, and the name of a test where it is honoured.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
