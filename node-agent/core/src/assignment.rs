@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tallyman_agent_engine::{ContainerSpec, ContainerSummary, Mount, Protocol};
+use tallyman_agent_engine::{ContainerSpec, ContainerSummary};
 use tallyman_crds::labels;
-use tallyman_crds::order::Edge;
 use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask, StopCode};
 
 use crate::containers;
 use crate::ids::{Fence, TaskUid};
+use crate::planned::PlannedContainer;
 use crate::task::TaskRecord;
 use crate::volumes::{self, PlannedVolume, VolumeSettings};
 
@@ -249,17 +249,15 @@ impl AssignedTask {
         let containers = record
             .containers
             .iter()
-            .map(|(name, known)| PlannedContainer {
-                name: name.clone(),
-                essential: false,
-                health_checked: false,
-                grace: door.stop_timeout,
-                edges: Vec::new(),
-                start_timeout: None,
-                restart: None,
-                spec: ContainerSpec::new(known.base_name.clone(), known.image.clone()),
-                exposed: Vec::new(),
-                base_name: known.base_name.clone(),
+            .map(|(name, known)| {
+                PlannedContainer::new(
+                    name.clone(),
+                    false,
+                    false,
+                    door.stop_timeout,
+                    Vec::new(),
+                    ContainerSpec::new(known.base_name.clone(), known.image.clone()),
+                )
             })
             .collect();
         Self {
@@ -295,21 +293,19 @@ impl AssignedTask {
         listed
             .iter()
             .filter(ours)
-            .map(|summary| PlannedContainer {
-                name: summary
-                    .labels
-                    .get(labels::ecs::CONTAINER_NAME)
-                    .unwrap_or(&summary.name)
-                    .clone(),
-                essential: true,
-                health_checked: false,
-                grace: SALVAGE_GRACE,
-                edges: Vec::new(),
-                start_timeout: None,
-                restart: None,
-                exposed: Vec::new(),
-                spec: ContainerSpec::new(summary.name.clone(), ""),
-                base_name: summary.name.clone(),
+            .map(|summary| {
+                PlannedContainer::new(
+                    summary
+                        .labels
+                        .get(labels::ecs::CONTAINER_NAME)
+                        .unwrap_or(&summary.name)
+                        .clone(),
+                    true,
+                    false,
+                    SALVAGE_GRACE,
+                    Vec::new(),
+                    ContainerSpec::new(summary.name.clone(), ""),
+                )
             })
             .collect()
     }
@@ -317,95 +313,6 @@ impl AssignedTask {
 
 /// Grace of a container whose definition cannot be read: ECS's default.
 const SALVAGE_GRACE: Duration = Duration::from_secs(30);
-
-/// One container of a task, ready for the engine.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PlannedContainer {
-    /// Name in the task definition.
-    pub name: String,
-    /// Its end ends the task.
-    pub essential: bool,
-    /// The task definition has a health check for it (an image's own is not monitored).
-    pub health_checked: bool,
-    /// Between SIGTERM and SIGKILL.
-    pub grace: Duration,
-    /// What it waits for in other containers of the task; at the end those wait for it.
-    pub edges: Vec<Edge>,
-    /// How long after its start others wait for its completion or health; `None` is as long as it takes.
-    pub start_timeout: Option<Duration>,
-    /// When it is started again after an exit; `None` is never.
-    pub restart: Option<RestartPolicy>,
-    /// Ports that it occupies on the host without publishing (network mode `host`).
-    pub exposed: Vec<(u16, Protocol)>,
-    /// What the engine is told, for the first attempt.
-    spec: ContainerSpec,
-    /// Name on the engine, less the attempt.
-    base_name: String,
-}
-
-/// When a container that exited is started again, by the agent and in place (ECS `restartPolicy`, enabled).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RestartPolicy {
-    /// Exit codes that are its end.
-    pub ignored_exit_codes: Vec<i32>,
-    /// It must have run for so long since it was last started; a shorter run is its end.
-    pub attempt_period: Duration,
-}
-
-impl PlannedContainer {
-    pub(crate) fn new(
-        name: String,
-        essential: bool,
-        health_checked: bool,
-        grace: Duration,
-        exposed: Vec<(u16, Protocol)>,
-        spec: ContainerSpec,
-    ) -> Self {
-        let base_name = spec.name.clone();
-        Self {
-            name,
-            essential,
-            health_checked,
-            grace,
-            edges: Vec::new(),
-            start_timeout: None,
-            restart: None,
-            exposed,
-            spec,
-            base_name,
-        }
-    }
-
-    /// Name of its `attempt`th container on the engine.
-    pub fn engine_name(&self, attempt: u32) -> String {
-        if attempt > 1 {
-            format!("{}-{attempt}", self.base_name)
-        } else {
-            self.base_name.clone()
-        }
-    }
-
-    /// Image reference.
-    pub fn image(&self) -> &str {
-        &self.spec.image
-    }
-
-    /// What it sees of the host.
-    pub fn mounts(&self) -> &[Mount] {
-        &self.spec.mounts
-    }
-
-    /// What the engine is told for its `attempt`th container.
-    pub fn spec(&self, attempt: u32) -> ContainerSpec {
-        let mut spec = self.spec.clone();
-        spec.name = self.engine_name(attempt);
-        spec.labels.insert(
-            labels::CONTAINER_ATTEMPT.to_owned(),
-            attempt.max(1).to_string(),
-        );
-        spec
-    }
-}
 
 impl Assignment {
     /// Turns a plan into tasks. Never fails: what cannot be carried out is a refused task.

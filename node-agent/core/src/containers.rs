@@ -7,19 +7,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tallyman_agent_engine::{ContainerSpec, HealthCheck, Link, Network, PortSpec, Protocol};
+use tallyman_agent_engine::{ContainerSpec, HealthCheck, Link, Network};
 use tallyman_crds::ecs::{
     ContainerDefinition, ContainerOverride, ContainerRestartPolicy, KeyValuePair, NetworkMode,
-    PortMapping, TransportProtocol,
 };
 use tallyman_crds::labels;
 use tallyman_crds::order;
 use tallyman_crds::{PlannedDefinition, PlannedTask};
 
-use crate::assignment::{PlannedContainer, RestartPolicy};
 use crate::ids::TaskUid;
 use crate::names;
 use crate::parameters;
+use crate::planned::{PlannedContainer, RestartPolicy};
+use crate::ports::ports;
+use crate::refused::Refused;
 use crate::volumes::{self, VolumeSettings};
 
 /// Fields of a container definition that containers get, as ECS spells them.
@@ -90,88 +91,6 @@ pub struct Scope<'a> {
     pub pids_limit: Option<i64>,
     /// No container may be `privileged` (`ECS_DISABLE_PRIVILEGED`).
     pub disable_privileged: bool,
-}
-
-/// Why a task cannot be carried out; the messages name the field.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The network mode is not supported.
-    #[error("`networkMode: awsvpc` is not supported by this agent; use bridge, host or none.")]
-    Awsvpc,
-    /// There is nothing to run.
-    #[error("`containerDefinitions` is empty.")]
-    Empty,
-    /// Two containers of one name.
-    #[error("Two containers of the task definition are called `{0}`.")]
-    TwiceNamed(String),
-    /// A container without an image.
-    #[error("Container `{0}`: `image` is empty.")]
-    NoImage(String),
-    /// A port outside 1 to 65535 (host port: 0 to 65535).
-    #[error("Container `{container}`: `portMappings.{field}` {port} is not a port number.")]
-    Port {
-        /// Which container.
-        container: String,
-        /// `containerPort` or `hostPort`.
-        field: &'static str,
-        /// What it says.
-        port: i32,
-    },
-    /// An environment entry without a name.
-    #[error("Container `{0}`: an entry of `environment` has no name.")]
-    NamelessVariable(String),
-    /// The task's containers were to share their processes.
-    #[error("`pidMode: task` is not supported by this agent; use host, or leave it out.")]
-    PidModeTask,
-    /// The task's containers were to share their memory segments.
-    #[error("`ipcMode: task` is not supported by this agent; use host or none, or leave it out.")]
-    IpcModeTask,
-    /// A parameter that no engine can be told, or that this host forbids.
-    #[error("Container `{container}`: `{field}` {why}.")]
-    Parameter {
-        /// Which container.
-        container: String,
-        /// Path of the field in the container definition.
-        field: &'static str,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A health check without a command.
-    #[error("Container `{0}`: `healthCheck.command` is empty.")]
-    EmptyHealthCheck(String),
-    /// Links in another network mode than `bridge`.
-    #[error("Container `{0}`: `links` need `networkMode: bridge`.")]
-    LinksOffTheBridge(String),
-    /// The containers wait for each other in a way that can never be met.
-    #[error(
-        "TaskDependencyError: Task dependencies cannot be resolved. Container `{}`: `{}` {}.",
-        .0.container, .0.field, .0.message
-    )]
-    Order(order::Tangle),
-    /// A volume that this host cannot provide.
-    #[error("Volume `{volume}`: {why}.")]
-    Volume {
-        /// Name in the task definition.
-        volume: String,
-        /// Names the field.
-        why: String,
-    },
-    /// A mount point that leads nowhere.
-    #[error("Container `{container}`: `mountPoints`: {why}.")]
-    MountPoint {
-        /// Which container.
-        container: String,
-        /// Names the field.
-        why: String,
-    },
-    /// Mounts of a container that cannot be had.
-    #[error("Container `{container}`: `volumesFrom`: {why}.")]
-    VolumesFrom {
-        /// Which container.
-        container: String,
-        /// Names the field.
-        why: String,
-    },
 }
 
 /// The containers of one task, in the order of its definition.
@@ -397,59 +316,6 @@ fn seconds(value: Option<i32>) -> Option<Duration> {
 /// A positive number of MiB; ECS reads 0 as absent.
 fn mebibytes(value: Option<i32>) -> Option<i64> {
     value.map(i64::from).filter(|mib| *mib > 0)
-}
-
-struct Ports {
-    published: Vec<PortSpec>,
-    exposed: Vec<(u16, Protocol)>,
-}
-
-fn ports(container: &str, mappings: &[PortMapping], network: Network) -> Result<Ports, Refused> {
-    let mut ports = Ports {
-        published: Vec::new(),
-        exposed: Vec::new(),
-    };
-    for mapping in mappings {
-        let PortMapping {
-            container_port,
-            host_port,
-            protocol,
-            // Of no meaning to an engine.
-            name: _,
-            app_protocol: _,
-            // Nothing honours this yet.
-            container_port_range: _,
-        } = mapping;
-        let refuse = |field: &'static str, port: i32| Refused::Port {
-            container: container.to_owned(),
-            field,
-            port,
-        };
-        let Some(inner) = *container_port else {
-            continue;
-        };
-        let container_port = u16::try_from(inner)
-            .ok()
-            .filter(|port| *port > 0)
-            .ok_or_else(|| refuse("containerPort", inner))?;
-        let outer = host_port.unwrap_or(0);
-        let host_port = u16::try_from(outer).map_err(|_| refuse("hostPort", outer))?;
-        let protocol = match protocol {
-            None | Some(TransportProtocol::Tcp) => Protocol::Tcp,
-            Some(TransportProtocol::Udp) => Protocol::Udp,
-        };
-        match network {
-            Network::Bridge => ports.published.push(PortSpec {
-                container_port,
-                host_port: (host_port > 0).then_some(host_port),
-                protocol,
-                host_ip: None,
-            }),
-            Network::Host => ports.exposed.push((container_port, protocol)),
-            Network::None => {}
-        }
-    }
-    Ok(ports)
 }
 
 /// The definition's variables in order, those of the override in their places or at the end.

@@ -25,17 +25,22 @@ pub mod names;
 pub mod orphans;
 mod parameters;
 pub mod perform;
+mod planned;
+mod ports;
+mod refused;
 pub mod register;
 pub mod report;
 pub mod settings;
 pub mod task;
 pub mod volumes;
 
-pub use assignment::{AssignedTask, Assignment, Desired, Plan, PlannedContainer, TaskBody};
+pub use assignment::{AssignedTask, Assignment, Desired, Plan, TaskBody};
 pub use host::{Host, Offer, Refusal};
 pub use ids::{Fence, TaskUid};
 pub use orphans::{Condemned, Orphans};
 pub use perform::{Outcome, perform};
+pub use planned::{PlannedContainer, RestartPolicy};
+pub use refused::Refused;
 pub use report::{Delivery, Due, Outbox, Parcel};
 pub use settings::Settings;
 pub use task::{

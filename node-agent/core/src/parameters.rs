@@ -14,7 +14,8 @@ use tallyman_crds::ecs::{
     LogConfiguration, LogDriver, NetworkMode, PidMode, SystemControl, UlimitName,
 };
 
-use crate::containers::{Refused, Scope};
+use crate::containers::Scope;
+use crate::refused::Refused;
 
 const MIB: i64 = 1024 * 1024;
 /// ECS default of `swappiness`, once `maxSwap` is given.

@@ -15,9 +15,10 @@ use tallyman_crds::ecs::{
 use tallyman_crds::labels;
 use tallyman_crds::{PlannedDefinition, PlannedTask};
 
-use crate::containers::{Refused, Scope, unreserved};
+use crate::containers::{Scope, unreserved};
 use crate::ids::TaskUid;
 use crate::names;
+use crate::refused::Refused;
 use crate::task::TaskRecord;
 
 /// How a host provides volumes.

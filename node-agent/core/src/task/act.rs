@@ -4,8 +4,9 @@
 use jiff::Timestamp;
 use tallyman_agent_engine::{Phase, Verb};
 
-use crate::assignment::{AssignedTask, PlannedContainer};
+use crate::assignment::AssignedTask;
 use crate::backoff::later;
+use crate::planned::PlannedContainer;
 use crate::task::gates::{self, Gate};
 use crate::task::observe::Sighting;
 use crate::task::record::{ContainerRecord, Retrying, TaskRecord};

@@ -10,8 +10,9 @@ use tallyman_agent_engine::Verb;
 use tallyman_crds::HealthStatus;
 use tallyman_crds::order::{Edge, Until};
 
-use crate::assignment::{AssignedTask, Desired, PlannedContainer};
+use crate::assignment::{AssignedTask, Desired};
 use crate::backoff::later;
+use crate::planned::PlannedContainer;
 use crate::task::TaskObservation;
 use crate::task::learn::trim;
 use crate::task::record::{ContainerRecord, Failure, TaskRecord};

@@ -5,7 +5,8 @@ use tallyman_agent_engine::{ContainerState, Health, Moment, Phase, Protocol, Ver
 use tallyman_crds::ecs::TransportProtocol;
 use tallyman_crds::{HealthStatus, NetworkBinding};
 
-use crate::assignment::{AssignedTask, PlannedContainer};
+use crate::assignment::AssignedTask;
+use crate::planned::PlannedContainer;
 use crate::task::TaskObservation;
 use crate::task::gates;
 use crate::task::observe::Sighting;

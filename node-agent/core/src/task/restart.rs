@@ -8,7 +8,7 @@
 
 use tallyman_agent_engine::{ContainerState, Phase};
 
-use crate::assignment::PlannedContainer;
+use crate::planned::PlannedContainer;
 
 /// Whether the exit that `state` shows is to be followed by a start. No exit code or no times, no start.
 pub(super) fn wanted(container: &PlannedContainer, state: &ContainerState) -> bool {

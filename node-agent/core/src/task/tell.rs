@@ -10,7 +10,8 @@ use tallyman_crds::{
     ConditionStatus, ContainerStatus, HealthStatus, LastStatus, StopCode, TaskStatus,
 };
 
-use crate::assignment::{AssignedTask, PlannedContainer};
+use crate::assignment::AssignedTask;
+use crate::planned::PlannedContainer;
 use crate::task::act::all_gone;
 use crate::task::gates::{self, Gate};
 use crate::task::record::{ContainerRecord, TaskRecord};

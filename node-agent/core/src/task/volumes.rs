@@ -4,8 +4,9 @@
 use jiff::Timestamp;
 use tallyman_agent_engine::{EngineError, MountSource, Retry, Verb, VolumeState};
 
-use crate::assignment::{AssignedTask, PlannedContainer};
+use crate::assignment::AssignedTask;
 use crate::perform::VolumeOutcome;
+use crate::planned::PlannedContainer;
 use crate::task::Action;
 use crate::task::act::{Todo, all_gone, wait};
 use crate::task::learn::trim;

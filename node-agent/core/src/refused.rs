@@ -1,0 +1,85 @@
+//! Why a host does not carry a task out, in words for people.
+
+use tallyman_crds::order;
+
+/// Why a task cannot be carried out; the messages name the field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The network mode is not supported.
+    #[error("`networkMode: awsvpc` is not supported by this agent; use bridge, host or none.")]
+    Awsvpc,
+    /// There is nothing to run.
+    #[error("`containerDefinitions` is empty.")]
+    Empty,
+    /// Two containers of one name.
+    #[error("Two containers of the task definition are called `{0}`.")]
+    TwiceNamed(String),
+    /// A container without an image.
+    #[error("Container `{0}`: `image` is empty.")]
+    NoImage(String),
+    /// A port outside 1 to 65535 (host port: 0 to 65535).
+    #[error("Container `{container}`: `portMappings.{field}` {port} is not a port number.")]
+    Port {
+        /// Which container.
+        container: String,
+        /// `containerPort` or `hostPort`.
+        field: &'static str,
+        /// What it says.
+        port: i32,
+    },
+    /// An environment entry without a name.
+    #[error("Container `{0}`: an entry of `environment` has no name.")]
+    NamelessVariable(String),
+    /// The task's containers were to share their processes.
+    #[error("`pidMode: task` is not supported by this agent; use host, or leave it out.")]
+    PidModeTask,
+    /// The task's containers were to share their memory segments.
+    #[error("`ipcMode: task` is not supported by this agent; use host or none, or leave it out.")]
+    IpcModeTask,
+    /// A parameter that no engine can be told, or that this host forbids.
+    #[error("Container `{container}`: `{field}` {why}.")]
+    Parameter {
+        /// Which container.
+        container: String,
+        /// Path of the field in the container definition.
+        field: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A health check without a command.
+    #[error("Container `{0}`: `healthCheck.command` is empty.")]
+    EmptyHealthCheck(String),
+    /// Links in another network mode than `bridge`.
+    #[error("Container `{0}`: `links` need `networkMode: bridge`.")]
+    LinksOffTheBridge(String),
+    /// The containers wait for each other in a way that can never be met.
+    #[error(
+        "TaskDependencyError: Task dependencies cannot be resolved. Container `{}`: `{}` {}.",
+        .0.container, .0.field, .0.message
+    )]
+    Order(order::Tangle),
+    /// A volume that this host cannot provide.
+    #[error("Volume `{volume}`: {why}.")]
+    Volume {
+        /// Name in the task definition.
+        volume: String,
+        /// Names the field.
+        why: String,
+    },
+    /// A mount point that leads nowhere.
+    #[error("Container `{container}`: `mountPoints`: {why}.")]
+    MountPoint {
+        /// Which container.
+        container: String,
+        /// Names the field.
+        why: String,
+    },
+    /// Mounts of a container that cannot be had.
+    #[error("Container `{container}`: `volumesFrom`: {why}.")]
+    VolumesFrom {
+        /// Which container.
+        container: String,
+        /// Names the field.
+        why: String,
+    },
+}
