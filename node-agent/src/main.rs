@@ -43,7 +43,7 @@ use tracing::{error, info, warn};
 use crate::agent::{Agent, Parts};
 use crate::introspection::Facts;
 use crate::options::Options;
-use crate::worker::{PATCHES, SLOTS, STOPS, Shared};
+use crate::worker::{PATCHES, SLOTS, Shared};
 
 /// ECS: another start would not help (bad settings); the supervisor leaves it at that.
 const EXIT_TERMINAL: u8 = 5;
@@ -139,7 +139,6 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             plan_is_live: false,
         }),
         slots: Arc::new(Semaphore::new(SLOTS)),
-        stops: Semaphore::new(STOPS),
         patches: Semaphore::new(PATCHES),
         views: Mutex::new(BTreeMap::new()),
     });

@@ -26,11 +26,6 @@ use crate::ledger::Ledger;
 
 /// Containers that are created and started at once, over all tasks.
 pub const SLOTS: usize = 8;
-/// Containers whose stop begins at once, over all tasks: an engine that tears fifty down together takes half as long again
-/// as one that is given eight at a time (`make bench`).
-pub const STOPS: usize = 8;
-/// After this time a stop only waits for its container, which is no work: the next one may begin.
-const STOP_TURN: Duration = Duration::from_millis(500);
 /// Patches of task statuses at once, over all tasks. Each needs a connection of its own (HTTP/1.1).
 pub const PATCHES: usize = 8;
 /// Nothing sleeps longer: a clock that jumps is noticed.
@@ -48,8 +43,6 @@ pub struct Shared<E> {
     pub host: RwLock<HostContext>,
     /// Containers being brought up.
     pub slots: Arc<Semaphore>,
-    /// Stops that begin.
-    pub stops: Semaphore,
     /// Patches under way.
     pub patches: Semaphore,
     /// For the introspection API.
@@ -180,13 +173,9 @@ impl<E: Engine> Worker<E> {
             }
             self.machine.started(&action);
             debug!(verb = %action.verb(), container = action.container(), "asking the engine");
-            let shared = Arc::clone(&self.shared);
+            let engine = Arc::clone(&self.shared.engine);
             self.acting.push(Box::pin(async move {
-                let outcome = if action.verb() == Verb::Stop {
-                    in_turn(&shared.stops, perform(&*shared.engine, &action)).await
-                } else {
-                    perform(&*shared.engine, &action).await
-                };
+                let outcome = perform(&*engine, &action).await;
                 (action, outcome)
             }));
         }
@@ -282,19 +271,6 @@ async fn poll<T, F: Future<Output = T> + Unpin>(slot: &mut Option<F>) -> T {
             value
         }
         None => std::future::pending().await,
-    }
-}
-
-/// Waits for a turn, which lasts until the work is done, and no longer than [`STOP_TURN`].
-async fn in_turn<T>(turns: &Semaphore, work: impl Future<Output = T>) -> T {
-    let turn = turns.acquire().await;
-    let mut work = std::pin::pin!(work);
-    match tokio::time::timeout(STOP_TURN, &mut work).await {
-        Ok(done) => done,
-        Err(_) => {
-            drop(turn);
-            work.await
-        }
     }
 }
 
