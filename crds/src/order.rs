@@ -77,7 +77,7 @@ fn edges_by_field(definition: &ContainerDefinition) -> impl Iterator<Item = (&'s
     let depends_on = definition.depends_on.iter();
     let links = definition.links.iter().filter_map(|text| link(text));
     let mounts = definition.volumes_from.iter();
-    let mounts = mounts.filter_map(|from| from.source_container.as_deref());
+    let mounts = mounts.map(|from| from.source_container.as_deref().unwrap_or_default());
     depends_on
         .map(move |one| edge("dependsOn", &one.container_name, one.condition.into()))
         .chain(links.map(move |(on, _)| edge("links", on, Until::Started)))

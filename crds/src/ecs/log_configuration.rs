@@ -44,6 +44,24 @@ pub enum LogDriver {
     Awsfirelens,
 }
 
+impl LogDriver {
+    /// The driver as ECS and engines spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JsonFile => "json-file",
+            Self::Local => "local",
+            Self::None => "none",
+            Self::Syslog => "syslog",
+            Self::Journald => "journald",
+            Self::Gelf => "gelf",
+            Self::Fluentd => "fluentd",
+            Self::Awslogs => "awslogs",
+            Self::Splunk => "splunk",
+            Self::Awsfirelens => "awsfirelens",
+        }
+    }
+}
+
 /// Log driver and its options (ECS `LogConfiguration`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

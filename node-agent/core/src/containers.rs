@@ -23,50 +23,11 @@ use crate::ports::ports;
 use crate::refused::Refused;
 use crate::volumes::{self, VolumeSettings};
 
-/// Fields of a container definition that containers get, as ECS spells them.
-pub const HONOURED_CONTAINER_FIELDS: [&str; 35] = [
-    "command",
-    "cpu",
-    "dependsOn",
-    "disableNetworking",
-    "dnsSearchDomains",
-    "dnsServers",
-    "dockerLabels",
-    "dockerSecurityOptions",
-    "entryPoint",
-    "environment",
-    "essential",
-    "extraHosts",
-    "healthCheck",
-    "hostname",
-    "image",
-    "interactive",
-    "links",
-    "linuxParameters",
-    "logConfiguration",
-    "memory",
-    "memoryReservation",
-    "mountPoints",
-    "name",
-    "portMappings",
-    "privileged",
-    "pseudoTerminal",
-    "readonlyRootFilesystem",
-    "restartPolicy",
-    "startTimeout",
-    "stopTimeout",
-    "systemControls",
-    "ulimits",
-    "user",
-    "volumesFrom",
-    "workingDirectory",
-];
-
 /// Smallest and largest CPU shares that an engine takes; ECS clamps `cpu` to them.
 const CPU_SHARES: (i64, i64) = (2, 262_144);
 /// Engines refuse a smaller limit; ECS documents the same minimum.
 const MEMORY_MINIMUM_MIB: i64 = 6;
-const MIB: i64 = 1024 * 1024;
+pub(crate) const MIB: i64 = 1024 * 1024;
 /// ECS defaults of a health check.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -242,7 +203,7 @@ fn plan_one(
         user: user.clone().filter(|user| !user.is_empty()),
         working_directory: working_directory.clone().filter(|path| !path.is_empty()),
         mounts: volumes::mounts(name, mount_points, planned, task, scope)?,
-        volumes_from: volumes::sources(name, volumes_from, planned, task)?,
+        volumes_from: volumes::sources(volumes_from, planned, task),
         stop_timeout: Some(grace),
         health_check: health_check.clone(),
         parameters: parameters::of(
@@ -370,17 +331,26 @@ fn our_labels(
             planned.revision.to_string(),
         ),
         (labels::ecs::CLUSTER, scope.cluster.to_owned()),
-        (labels::CONTAINER_TASK_UID, task.uid.clone()),
-        (labels::CONTAINER_TASK, task.name.clone()),
-        (labels::CONTAINER_NAMESPACE, scope.namespace.to_owned()),
-        (
-            labels::CONTAINER_INSTANCE_UID,
-            scope.container_instance_uid.to_owned(),
-        ),
         (labels::CONTAINER_ATTEMPT, "1".to_owned()),
     ];
-    set.extend(ours.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    set.extend(ours.map(|(key, value)| (key.to_owned(), value)));
+    set.extend(of_task(task, scope));
     set
+}
+
+/// Labels that say whose a container or a volume is.
+pub(crate) fn of_task(
+    task: &PlannedTask,
+    scope: &Scope<'_>,
+) -> impl Iterator<Item = (String, String)> {
+    let ours = [
+        (labels::CONTAINER_TASK_UID, task.uid.as_str()),
+        (labels::CONTAINER_TASK, task.name.as_str()),
+        (labels::CONTAINER_NAMESPACE, scope.namespace),
+        (labels::CONTAINER_INSTANCE_UID, scope.container_instance_uid),
+    ];
+    ours.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into_iter()
 }
 
 fn health(

@@ -1,7 +1,6 @@
 //! The host as a whole: which plan counts, what it changes, and which containers nobody wants.
 //!
-//! The fence is here: a plan that is older than the one at hand is refused, whoever brings it
-//!.
+//! The fence is here: a plan that is older than the one at hand is refused, whoever brings it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -149,22 +148,9 @@ impl Host {
         let Some(held) = self.assignment.as_ref().filter(|_| self.live) else {
             return Vec::new();
         };
-        let label = |summary: &ContainerSummary, key: &str| summary.labels.get(key).cloned();
         let strays: Vec<Stray> = listed
             .iter()
-            .filter(|summary| {
-                label(summary, labels::CONTAINER_INSTANCE_UID).as_deref()
-                    == Some(held.container_instance_uid.as_str())
-                    && !held.container_instance_uid.is_empty()
-            })
-            .filter_map(|summary| {
-                let task = TaskUid::new(label(summary, labels::CONTAINER_TASK_UID)?);
-                let wanted = held.tasks.contains_key(&task) || ended.contains(&task);
-                (!wanted && !task.as_str().is_empty()).then(|| Stray {
-                    name: summary.name.clone(),
-                    task,
-                })
-            })
+            .filter_map(|summary| stray(held, &summary.name, &summary.labels, ended))
             .collect();
         self.orphans.check(&strays, held.fence, now)
     }
@@ -182,19 +168,7 @@ impl Host {
         };
         let strays: Vec<Stray> = listed
             .iter()
-            .filter(|volume| {
-                let instance = volume.labels.get(labels::CONTAINER_INSTANCE_UID);
-                instance == Some(&held.container_instance_uid)
-                    && !held.container_instance_uid.is_empty()
-            })
-            .filter_map(|volume| {
-                let task = TaskUid::new(volume.labels.get(labels::CONTAINER_TASK_UID)?.clone());
-                let wanted = held.tasks.contains_key(&task) || known.contains(&task);
-                (!wanted && !task.as_str().is_empty()).then(|| Stray {
-                    name: volume.name.clone(),
-                    task,
-                })
-            })
+            .filter_map(|volume| stray(held, &volume.name, &volume.labels, known))
             .collect();
         self.volume_orphans.check(&strays, held.fence, now)
     }
@@ -227,4 +201,23 @@ impl Host {
     pub fn door(&self) -> &Door {
         &self.door
     }
+}
+
+/// A container or volume of this host whose task neither the plan has nor anybody spares.
+fn stray(
+    held: &Assignment,
+    name: &str,
+    carried: &BTreeMap<String, String>,
+    spared: &BTreeSet<TaskUid>,
+) -> Option<Stray> {
+    let instance = carried.get(labels::CONTAINER_INSTANCE_UID)?;
+    if instance.is_empty() || *instance != held.container_instance_uid {
+        return None;
+    }
+    let task = TaskUid::new(carried.get(labels::CONTAINER_TASK_UID)?.clone());
+    let wanted = held.tasks.contains_key(&task) || spared.contains(&task);
+    (!wanted && !task.as_str().is_empty()).then(|| Stray {
+        name: name.to_owned(),
+        task,
+    })
 }

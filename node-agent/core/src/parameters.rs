@@ -7,17 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use tallyman_agent_engine::{Device, Ipc, Log, Parameters, Swap, Tmpfs, Ulimit};
+use tallyman_agent_engine::{Device, Ipc, Log, Parameters, Swap, Tmpfs, Ulimit, is_ipc_sysctl};
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::ecs::{
     ContainerDefinition, DeviceCgroupPermission, IpcMode, KernelCapabilities, LinuxParameters,
     LogConfiguration, LogDriver, NetworkMode, PidMode, SystemControl, UlimitName,
 };
 
-use crate::containers::Scope;
+use crate::containers::{MIB, Scope};
 use crate::refused::Refused;
 
-const MIB: i64 = 1024 * 1024;
 /// ECS default of `swappiness`, once `maxSwap` is given.
 const SWAPPINESS: i64 = 60;
 /// The kernel's most for a host name.
@@ -26,18 +25,6 @@ const HOSTNAME_LENGTH: usize = 64;
 const LOG_MODE: (&str, &str) = ("mode", "non-blocking");
 /// ECS default of the buffer of that mode.
 const LOG_BUFFER: (&str, &str) = ("max-buffer-size", "10m");
-/// Kernel parameters that belong to the IPC namespace, beside `fs.mqueue.`.
-const IPC_CONTROLS: [&str; 8] = [
-    "kernel.msgmax",
-    "kernel.msgmnb",
-    "kernel.msgmni",
-    "kernel.sem",
-    "kernel.shm_rmid_forced",
-    "kernel.shmall",
-    "kernel.shmmax",
-    "kernel.shmmni",
-];
-
 /// A refusal that names container and field.
 struct At<'a>(&'a str);
 
@@ -173,12 +160,11 @@ fn sysctls(
         let Some(name) = namespace.as_deref().filter(|name| !name.is_empty()) else {
             return Err(at.refuse(field, "has an entry without `namespace`"));
         };
-        let of_ipc = IPC_CONTROLS.contains(&name) || name.starts_with("fs.mqueue.");
         if name.starts_with("net.") && definition.network_mode == Some(NetworkMode::Host) {
             let why = format!("must not have `{name}` with `networkMode: host`");
             return Err(at.refuse(field, why));
         }
-        if of_ipc && definition.ipc_mode == Some(IpcMode::Host) {
+        if is_ipc_sysctl(name) && definition.ipc_mode == Some(IpcMode::Host) {
             let why = format!("must not have `{name}` with `ipcMode: host`");
             return Err(at.refuse(field, why));
         }
@@ -301,23 +287,12 @@ fn log(at: &At<'_>, wanted: &LogConfiguration, task: &str) -> Result<Log, Refuse
         // Nothing honours these yet.
         secret_options: _,
     } = wanted;
-    let driver = match log_driver {
-        LogDriver::JsonFile => "json-file",
-        LogDriver::Local => "local",
-        LogDriver::Syslog => "syslog",
-        LogDriver::Journald => "journald",
-        LogDriver::Gelf => "gelf",
-        LogDriver::Fluentd => "fluentd",
-        LogDriver::Awslogs => "awslogs",
-        LogDriver::Splunk => "splunk",
-        LogDriver::None => "none",
-        LogDriver::Awsfirelens => {
-            return Err(at.refuse(
-                "logConfiguration.logDriver",
-                "is `awsfirelens`, which this agent does not support",
-            ));
-        }
-    };
+    if *log_driver == LogDriver::Awsfirelens {
+        return Err(at.refuse(
+            "logConfiguration.logDriver",
+            "is `awsfirelens`, which this agent does not support",
+        ));
+    }
     let mut options = options.clone();
     if *log_driver == LogDriver::Awslogs
         && let Some(prefix) = options.remove("awslogs-stream-prefix")
@@ -339,7 +314,7 @@ fn log(at: &At<'_>, wanted: &LogConfiguration, task: &str) -> Result<Log, Refuse
         }
     }
     Ok(Log {
-        driver: driver.to_owned(),
+        driver: log_driver.as_str().to_owned(),
         options,
     })
 }

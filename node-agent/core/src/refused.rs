@@ -74,12 +74,4 @@ pub enum Refused {
         /// Names the field.
         why: String,
     },
-    /// Mounts of a container that cannot be had.
-    #[error("Container `{container}`: `volumesFrom`: {why}.")]
-    VolumesFrom {
-        /// Which container.
-        container: String,
-        /// Names the field.
-        why: String,
-    },
 }

@@ -12,10 +12,9 @@ use tallyman_crds::ecs::{
     EFSTransitEncryption, EFSVolumeConfiguration, HostVolumeProperties, MountPoint, Scope as Reach,
     Volume, VolumeFrom,
 };
-use tallyman_crds::labels;
 use tallyman_crds::{PlannedDefinition, PlannedTask};
 
-use crate::containers::{Scope, unreserved};
+use crate::containers::{self, Scope, unreserved};
 use crate::ids::TaskUid;
 use crate::names;
 use crate::refused::Refused;
@@ -163,34 +162,25 @@ pub(crate) fn mounts(
     Ok(mounts)
 }
 
-/// The containers whose mounts a container takes over by its `volumesFrom`.
+/// The containers whose mounts a container takes over by its `volumesFrom`. What they may be, `order::tangles` says.
 pub(crate) fn sources(
-    container: &str,
     volumes_from: &[VolumeFrom],
     planned: &PlannedDefinition,
     task: &PlannedTask,
-) -> Result<Vec<VolumesFrom>, Refused> {
+) -> Vec<VolumesFrom> {
     let uid = TaskUid::new(task.uid.clone());
-    let mut sources = Vec::new();
-    for from in volumes_from {
+    let source = |from: &VolumeFrom| {
         let VolumeFrom {
             source_container,
             read_only,
         } = from;
         let source = source_container.as_deref().unwrap_or_default();
-        let others = &planned.definition.container_definitions;
-        if source == container || !others.iter().any(|other| other.name == source) {
-            return Err(Refused::VolumesFrom {
-                container: container.to_owned(),
-                why: format!("`sourceContainer` `{source}` is no other container of the task"),
-            });
-        }
-        sources.push(VolumesFrom {
+        VolumesFrom {
             container: names::container(&planned.family, planned.revision, source, &uid, 1),
             read_only: read_only.unwrap_or(false),
-        });
-    }
-    Ok(sources)
+        }
+    };
+    volumes_from.iter().map(source).collect()
 }
 
 fn provide(
@@ -240,7 +230,10 @@ fn provide(
                 name: names::volume(&planned.family, planned.revision, name, &uid),
                 driver: driver.to_owned(),
                 options: options.clone(),
-                labels: our_labels(wanted, task, scope),
+                labels: unreserved(wanted)
+                    .into_iter()
+                    .chain(containers::of_task(task, scope))
+                    .collect(),
             },
             life: Life::Task,
         })
@@ -308,22 +301,6 @@ fn is_volume_name(name: &str) -> bool {
 /// Whether a path has a part `..`.
 fn climbs(path: &str) -> bool {
     path.split('/').any(|part| part == "..")
-}
-
-fn our_labels(
-    wanted: &BTreeMap<String, String>,
-    task: &PlannedTask,
-    scope: &Scope<'_>,
-) -> BTreeMap<String, String> {
-    let mut set = unreserved(wanted);
-    let ours = [
-        (labels::CONTAINER_TASK_UID, task.uid.as_str()),
-        (labels::CONTAINER_TASK, task.name.as_str()),
-        (labels::CONTAINER_NAMESPACE, scope.namespace),
-        (labels::CONTAINER_INSTANCE_UID, scope.container_instance_uid),
-    ];
-    set.extend(ours.map(|(key, value)| (key.to_owned(), value.to_owned())));
-    set
 }
 
 /// An EFS file system as the options of a volume that mounts it by NFS, as the ECS agent does without

@@ -317,14 +317,3 @@ fn a_second_attempt_has_a_name_and_a_label_of_its_own() {
     assert_eq!(second.name, "ecs-web-7-app-550e8400e2-2");
     assert_eq!(second.labels["tallyman.dev/attempt"], "2");
 }
-
-#[test]
-fn the_honoured_fields_are_listed_once_each() {
-    let mut fields = tallyman_agent_core::containers::HONOURED_CONTAINER_FIELDS.to_vec();
-    fields.sort_unstable();
-    fields.dedup();
-    assert_eq!(
-        fields.len(),
-        tallyman_agent_core::containers::HONOURED_CONTAINER_FIELDS.len()
-    );
-}

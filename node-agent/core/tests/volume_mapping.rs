@@ -231,11 +231,11 @@ fn mount_points_and_volumes_from_that_lead_nowhere_are_refused() {
         (mount("data", "/a:ro"), "`containerPath` `/a:ro`"),
         (
             json!([{ "name": "app", "volumesFrom": [{ "sourceContainer": "app" }] }]),
-            "`sourceContainer` `app`",
+            "`app` waits for `app`",
         ),
         (
             json!([{ "name": "app", "volumesFrom": [{ "sourceContainer": "nobody" }] }]),
-            "`sourceContainer` `nobody`",
+            "`volumesFrom` must name a container of the task, and `nobody` is none",
         ),
         (
             json!([{ "name": "app", "volumesFrom": [{ "sourceContainer": "b" }] },

@@ -31,7 +31,7 @@ pub use counted::{Counted, Counts};
 pub use description::EngineDescription;
 pub use error::{Cause, EngineError, Fault, PullFault, Retry};
 pub use image::{Prepared, PullBehavior};
-pub use parameters::{Device, Ipc, Log, Parameters, Swap, Tmpfs, Ulimit};
+pub use parameters::{Device, Ipc, Log, Parameters, Swap, Tmpfs, Ulimit, is_ipc_sysctl};
 pub use port::{Created, Engine, Hint, Label, Verb};
 pub use spec::{ContainerSpec, HealthCheck, Link, Network, PortSpec};
 pub use time::Moment;

@@ -120,3 +120,18 @@ pub struct Log {
     /// Such as `max-size`.
     pub options: BTreeMap<String, String>,
 }
+
+/// Whether a kernel parameter belongs to the IPC namespace.
+pub fn is_ipc_sysctl(name: &str) -> bool {
+    const NAMES: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shm_rmid_forced",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+    ];
+    NAMES.contains(&name) || name.starts_with("fs.mqueue.")
+}

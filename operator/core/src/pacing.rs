@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::plan::{Action, Kind, Plan, Publication};
+use crate::plan::{Kind, Plan, Publication};
 
 /// Least time between two passes when the first one wrote nothing but status.
 pub const SPACING: Duration = Duration::from_millis(250);
@@ -23,10 +23,6 @@ pub const PERIOD: Duration = Duration::from_secs(30);
 pub const RETRY: Duration = Duration::from_secs(2);
 /// The caches not holding our own writes for longer than this: look live, and carry on without what cannot be taken back.
 pub const CATCH_UP: Duration = Duration::from_secs(5);
-/// At most this many tasks are told to stop in one pass; the next pass tells their hosts and the next tasks. So the first
-/// containers stop while the last tasks are still being told.
-pub const STOPS: usize = 16;
-
 /// One object among those of a namespace.
 pub type Key = (Kind, String);
 
@@ -71,7 +67,6 @@ struct Write {
 #[derive(Clone, Copy, Debug, Default)]
 struct Pass {
     acted: bool,
-    more: bool,
     cut: bool,
     held_until: Option<Duration>,
     wake_at: Option<Timestamp>,
@@ -132,8 +127,7 @@ impl Pace {
     }
 
     /// What of a pass's decisions goes out at `now`, as one plan. Held back is what cannot be taken back while the caches
-    /// lack our own writes, stops beyond [`STOPS`], and counts and messages published less than [`HOLD`] ago; a later pass
-    /// decides all of it anew.
+    /// lack our own writes, and counts and messages published less than [`HOLD`] ago; a later pass decides both anew.
     pub fn admit(&mut self, plans: Vec<Plan>, now: Duration) -> Plan {
         let mut whole = Plan::default();
         for plan in plans {
@@ -146,16 +140,9 @@ impl Pace {
         if !self.written.is_empty() {
             whole.actions.retain(|a| !a.destructive());
         }
-        let cut = whole.actions.len() < decided;
-        let mut stops = 0;
-        whole.actions.retain(|a| {
-            stops += usize::from(matches!(a, Action::StopTask { .. }));
-            stops <= STOPS || !matches!(a, Action::StopTask { .. })
-        });
         self.pass = Pass {
             acted: !whole.actions.is_empty(),
-            more: stops > STOPS,
-            cut,
+            cut: whole.actions.len() < decided,
             held_until: self.hold(&mut whole.publications, now),
             wake_at: whole.wake_at,
         };
@@ -211,8 +198,7 @@ impl Pace {
             .wake_at
             .map(|at| now + Duration::try_from(at.duration_since(wall)).unwrap_or(Duration::ZERO));
         self.earliest = if pass.acted { now } else { now + SPACING };
-        let more = pass.more.then_some(now);
-        self.next = [pass.held_until, asked, more]
+        self.next = [pass.held_until, asked]
             .into_iter()
             .flatten()
             .map(|at| at.max(self.earliest))

@@ -7,9 +7,7 @@
 use std::collections::BTreeMap;
 
 use tallyman_crds::TaskDefinitionSpec;
-use tallyman_crds::ecs::{
-    CPUArchitecture, ContainerDefinition, LogConfiguration, LogDriver, OSFamily,
-};
+use tallyman_crds::ecs::{CPUArchitecture, ContainerDefinition, OSFamily};
 
 use crate::definition::checked;
 
@@ -49,7 +47,9 @@ fn of_container(c: &ContainerDefinition) -> Vec<String> {
     if c.privileged == Some(true) {
         names.push(format!("{CAPABILITY}.privileged-container"));
     }
-    if let Some(driver) = c.log_configuration.as_ref().and_then(log_driver) {
+    // `awsfirelens` is refused as unsupported; no host has it.
+    if let Some(log) = &c.log_configuration {
+        let driver = log.log_driver.as_str();
         names.push(format!("{CAPABILITY}.logging-driver.{driver}"));
     }
     if c.log_configuration.is_some() || !c.docker_labels.is_empty() || !c.ulimits.is_empty() {
@@ -69,20 +69,4 @@ fn of_container(c: &ContainerDefinition) -> Vec<String> {
         names.push("ecs.capability.container-health-check".to_owned());
     }
     names
-}
-
-/// As hosts advertise it; `None` for a driver that is refused as unsupported.
-fn log_driver(log: &LogConfiguration) -> Option<&'static str> {
-    match log.log_driver {
-        LogDriver::JsonFile => Some("json-file"),
-        LogDriver::Local => Some("local"),
-        LogDriver::None => Some("none"),
-        LogDriver::Syslog => Some("syslog"),
-        LogDriver::Journald => Some("journald"),
-        LogDriver::Gelf => Some("gelf"),
-        LogDriver::Fluentd => Some("fluentd"),
-        LogDriver::Awslogs => Some("awslogs"),
-        LogDriver::Splunk => Some("splunk"),
-        LogDriver::Awsfirelens => None,
-    }
 }

@@ -103,7 +103,8 @@ fn what_is_honoured_names_a_test_and_what_is_not_says_why() {
         let shown = shown.unwrap_or_else(|| panic!("`{name}` in {DOCUMENT} names no test"));
         // Names stand in backticks; between them are commas.
         for test in shown.split('`').skip(1).step_by(2) {
-            let there = sources.contains(&format!("fn {test}"))
+            let there = sources.contains(&format!("fn {test}("))
+                || sources.contains(&format!("fn {test}<"))
                 || sources.contains(&format!("name: \"{test}\""));
             assert!(there, "`{name}` in {DOCUMENT}: there is no test `{test}`");
         }

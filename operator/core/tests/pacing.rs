@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tallyman_crds::StopCode;
 use tallyman_operator_core::pacing::{
-    CATCH_UP, HOLD, Key, Outcome, PERIOD, Pace, RETRY, SPACING, STOPS, Turn,
+    CATCH_UP, HOLD, Key, Outcome, PERIOD, Pace, RETRY, SPACING, Turn,
 };
 use tallyman_operator_core::{Action, Kind, Plan, Publication, Target};
 
@@ -139,25 +139,6 @@ fn writes_that_do_not_come_are_looked_at_and_hold_back_what_cannot_be_taken_back
     assert_eq!(pace.turn(late, |_| None), Turn::Look(vec![key("a")]));
     pace.forget(&key("a"));
     assert_eq!(pace.admit(acting(vec![stop("b")]), late).actions.len(), 1);
-}
-
-#[test]
-fn many_stops_go_out_in_batches_and_without_a_pause() {
-    let mut pace = Pace::new(s(0));
-    let mut actions: Vec<Action> = (0..STOPS + 3).map(|n| stop(&n.to_string())).collect();
-    actions.push(fence("c"));
-    let plan = pace.admit(acting(actions), s(0));
-    let stops = plan.actions.iter().filter(|a| a.destructive()).count();
-    assert_eq!((stops, plan.actions.len()), (STOPS, STOPS + 1));
-    pace.finish([Outcome::Settled], s(1), WALL);
-    assert_eq!(pace.due(), s(1));
-
-    pace.admit(
-        acting((0..STOPS).map(|n| stop(&n.to_string())).collect()),
-        s(1),
-    );
-    pace.finish([Outcome::Settled], s(1), WALL);
-    assert_eq!(pace.due(), s(1) + PERIOD, "exactly as many leave nothing");
 }
 
 #[test]

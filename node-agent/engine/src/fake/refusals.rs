@@ -1,7 +1,7 @@
 //! What the fake refuses of a container's parameters, as Docker does: unknown names when it is created, what the
 //! host does not have when it is started.
 
-use crate::{Ipc, Log, Network, Parameters};
+use crate::{Ipc, Log, Network, Parameters, is_ipc_sysctl};
 
 /// Capabilities of Linux.
 const CAPABILITIES: [&str; 41] = [
@@ -111,17 +111,6 @@ const TMPFS_OPTIONS: [&str; 31] = [
     "suid",
     "uid",
 ];
-const IPC_SYSCTLS: [&str; 8] = [
-    "kernel.msgmax",
-    "kernel.msgmnb",
-    "kernel.msgmni",
-    "kernel.sem",
-    "kernel.shm_rmid_forced",
-    "kernel.shmall",
-    "kernel.shmmax",
-    "kernel.shmmni",
-];
-
 /// Docker's words about a spec that it does not create. `drivers` are those the engine says it has.
 pub(super) fn at_create(parameters: &Parameters, drivers: &[String]) -> Option<String> {
     let added = parameters.added_capabilities.iter().map(|c| ("CapAdd", c));
@@ -194,7 +183,7 @@ pub(super) fn at_start(parameters: &Parameters, network: Network) -> Option<Stri
                     "sysctl \"{name}\" not allowed in host network namespace"
                 ));
             }
-        } else if IPC_SYSCTLS.contains(&name.as_str()) || name.starts_with("fs.mqueue.") {
+        } else if is_ipc_sysctl(name) {
             if parameters.ipc == Ipc::Host {
                 return Some(format!(
                     "sysctl \"{name}\" is not allowed in the hosts ipc namespace"
