@@ -57,7 +57,7 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_TERMINAL);
         }
     };
-    logging::start(parsed.settings.log_level, options.log_format);
+    logging::start(parsed.settings.process.log_level, options.log_format);
     // One thread: all the work is waiting, and each further thread costs a heap of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(2)
@@ -134,8 +134,8 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         host: RwLock::new(HostContext {
             container_instance: name.clone(),
             address: address.clone(),
-            pull_behavior: settings.pull_behavior,
-            cleanup_wait: settings.cleanup_wait,
+            pull_behavior: settings.images.pull_behavior,
+            cleanup_wait: settings.tasks.cleanup_wait,
             plan_is_live: false,
         }),
         slots: Arc::new(Semaphore::new(SLOTS)),
@@ -158,10 +158,10 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     });
     let door = Door {
         namespace: namespace.clone(),
-        stop_timeout: settings.stop_timeout,
+        stop_timeout: settings.tasks.stop_timeout,
         volumes: settings.volumes.clone(),
-        pids_limit: settings.task_pids_limit,
-        disable_privileged: settings.disable_privileged,
+        pids_limit: settings.tasks.pids_limit,
+        disable_privileged: settings.registration.disable_privileged,
     };
     let agent = Agent::new(Parts {
         shared,

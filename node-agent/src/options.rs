@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use tallyman_agent_core::settings::VARIABLES;
+use tallyman_agent_core::settings::{self, Variable};
 
 /// Runs the tasks that Tallyman assigns to this host on its container engine, and reports them.
 ///
@@ -81,14 +81,12 @@ pub enum LogFormat {
 
 /// The ECS variables, for the end of `--help`.
 fn variables() -> String {
-    let width = VARIABLES
-        .iter()
-        .map(|(name, _)| name.len())
+    let width = settings::variables()
+        .map(|variable| variable.name.len())
         .max()
         .unwrap_or(0);
-    let lines: Vec<String> = VARIABLES
-        .iter()
-        .map(|(name, what)| format!("  {name:width$}  {what}"))
+    let lines: Vec<String> = settings::variables()
+        .map(|Variable { name, what, .. }| format!("  {name:width$}  {what}"))
         .collect();
     format!(
         "Variables of the ECS agent that are honoured:\n{}",

@@ -16,8 +16,9 @@ use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask,
 use crate::containers;
 use crate::ids::{Fence, TaskUid};
 use crate::planned::PlannedContainer;
+use crate::settings::volumes::VolumeSettings;
 use crate::task::TaskRecord;
-use crate::volumes::{self, PlannedVolume, VolumeSettings};
+use crate::volumes::{self, PlannedVolume};
 
 /// What the door must know of the host to turn a plan into tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,7 +21,8 @@ use crate::parameters;
 use crate::planned::{PlannedContainer, RestartPolicy};
 use crate::ports::ports;
 use crate::refused::Refused;
-use crate::volumes::{self, VolumeSettings};
+use crate::settings::volumes::VolumeSettings;
+use crate::volumes;
 
 /// Smallest and largest CPU shares that an engine takes; ECS clamps `cpu` to them.
 const CPU_SHARES: (i64, i64) = (2, 262_144);

@@ -105,10 +105,10 @@ fn resources(
     settings: &Settings,
     description: &EngineDescription,
 ) -> Result<Resources, CannotRegister> {
-    let memory = description.memory_mib - settings.reserved_memory_mib;
+    let memory = description.memory_mib - settings.registration.reserved_memory_mib;
     if memory < 0 {
         return Err(CannotRegister::Memory {
-            reserved: settings.reserved_memory_mib,
+            reserved: settings.registration.reserved_memory_mib,
             total: description.memory_mib,
         });
     }
@@ -116,14 +116,15 @@ fn resources(
     Ok(Resources {
         cpu: description.cpus.saturating_mul(UNITS_PER_CPU),
         memory,
-        ports: ports(&settings.reserved_ports),
-        ports_udp: ports(&settings.reserved_ports_udp),
+        ports: ports(&settings.registration.reserved_ports),
+        ports_udp: ports(&settings.registration.reserved_ports_udp),
     })
 }
 
 /// Sorted by name. A custom attribute may set `ecs.availability-zone`, never a capability.
 fn attributes(settings: &Settings, description: Option<&EngineDescription>) -> Vec<Attribute> {
     let mut all: BTreeMap<String, Option<String>> = settings
+        .registration
         .instance_attributes
         .iter()
         .filter(|(name, _)| {
@@ -170,6 +171,7 @@ fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<Str
     let apis = (FIRST_API_MINOR..=minor).map(|minor| format!("{OLD}.docker-remote-api.1.{minor}"));
     let offered = |driver: &&String| {
         settings
+            .registration
             .logging_drivers
             .as_ref()
             .is_none_or(|wanted| wanted.contains(driver))
@@ -179,10 +181,11 @@ fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<Str
         .iter()
         .filter(offered)
         .map(|driver| format!("{OLD}.logging-driver.{driver}"));
-    let privileged = (!settings.disable_privileged).then(|| format!("{OLD}.privileged-container"));
+    let privileged =
+        (!settings.registration.disable_privileged).then(|| format!("{OLD}.privileged-container"));
     let settings_of = [
-        (settings.selinux_capable, "selinux"),
-        (settings.apparmor_capable, "apparmor"),
+        (settings.registration.selinux_capable, "selinux"),
+        (settings.registration.apparmor_capable, "apparmor"),
     ];
     let labels = settings_of
         .into_iter()
@@ -244,6 +247,7 @@ impl HostOutbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::registration::Registration;
 
     fn description() -> EngineDescription {
         EngineDescription {
@@ -275,7 +279,10 @@ mod tests {
     #[test]
     fn resources_are_units_and_mebibytes_less_what_is_reserved() {
         let settings = Settings {
-            reserved_memory_mib: 950,
+            registration: Registration {
+                reserved_memory_mib: 950,
+                ..Registration::default()
+            },
             ..Settings::default()
         };
         let report = report(&settings, &HostFacts::default(), &engine(), 7).unwrap();
@@ -293,7 +300,10 @@ mod tests {
     #[test]
     fn more_reserved_than_there_is_cannot_register() {
         let settings = Settings {
-            reserved_memory_mib: 4000,
+            registration: Registration {
+                reserved_memory_mib: 4000,
+                ..Registration::default()
+            },
             ..Settings::default()
         };
         let error = report(&settings, &HostFacts::default(), &engine(), 0).unwrap_err();
@@ -306,16 +316,19 @@ mod tests {
     #[test]
     fn attributes_are_ecs_spelled_and_capabilities_cannot_be_claimed() {
         let settings = Settings {
-            instance_attributes: [
-                ("stack", "prod"),
-                ("ecs.availability-zone", "a"),
-                ("ecs.capability.task-eni", "x"),
-            ]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .into(),
-            disable_privileged: true,
-            apparmor_capable: true,
-            logging_drivers: Some(vec!["json-file".to_owned()]),
+            registration: Registration {
+                instance_attributes: [
+                    ("stack", "prod"),
+                    ("ecs.availability-zone", "a"),
+                    ("ecs.capability.task-eni", "x"),
+                ]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into(),
+                disable_privileged: true,
+                apparmor_capable: true,
+                logging_drivers: Some(vec!["json-file".to_owned()]),
+                ..Registration::default()
+            },
             ..Settings::default()
         };
         let report = report(&settings, &HostFacts::default(), &engine(), 0).unwrap();

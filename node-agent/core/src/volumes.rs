@@ -18,17 +18,8 @@ use crate::containers::{self, Scope, unreserved};
 use crate::ids::TaskUid;
 use crate::names;
 use crate::refused::Refused;
+use crate::settings::volumes::VolumeSettings;
 use crate::task::TaskRecord;
-
-/// How a host provides volumes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct VolumeSettings {
-    /// `ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`: a shared volume that exists counts only with the labels and
-    /// driver options of the task definition.
-    pub match_full_config: bool,
-    /// `ECS_EFS_FILE_SYSTEMS`: where the file systems are that task definitions name.
-    pub file_systems: BTreeMap<String, NfsExport>,
-}
 
 /// A directory of an NFS server, written `server:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use rig::{Rig, UID, container, plan, written};
 use serde_json::{Value, json};
 use tallyman_agent_core::assignment::Door;
-use tallyman_agent_core::volumes::VolumeSettings;
+use tallyman_agent_core::settings::volumes::VolumeSettings;
 use tallyman_agent_core::{Assignment, Plan};
 use tallyman_agent_engine::fake::{Crash, Mishap, Program};
 use tallyman_agent_engine::{MountSource, Verb, VolumeSpec};

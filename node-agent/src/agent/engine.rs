@@ -125,7 +125,7 @@ impl<E: Engine> Agent<E> {
             return;
         }
         let engine = Arc::clone(&self.shared.engine);
-        let grace = self.settings.stop_timeout;
+        let grace = self.settings.tasks.stop_timeout;
         self.condemning.spawn(async move {
             let name = condemned.name;
             if let Err(error) = engine.stop(&name, grace).await {

@@ -280,7 +280,7 @@ impl<E: Engine> Agent<E> {
             .unwrap_or_else(PoisonError::into_inner);
         if *shown != held.cluster {
             shown.clone_from(&held.cluster);
-            if let Some(wanted) = &self.settings.cluster
+            if let Some(wanted) = &self.settings.registration.cluster
                 && *wanted != held.cluster
             {
                 warn!(

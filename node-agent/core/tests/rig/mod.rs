@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use jiff::Timestamp;
 use tallyman_agent_core::assignment::Door;
-use tallyman_agent_core::volumes::VolumeSettings;
+use tallyman_agent_core::settings::volumes::VolumeSettings;
 use tallyman_agent_core::{
     AssignedTask, Assignment, Delivery, Due, HostContext, Outcome, Parcel, Plan, Step, TaskMachine,
     TaskRecord, perform,

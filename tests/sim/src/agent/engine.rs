@@ -97,7 +97,8 @@ impl Agent {
                 .condemned(&shared.server, &stray.task, &stray.name);
             let name = stray.name.clone();
             self.deed(|agent| {
-                let gone = block_on(agent.engine.stop(&name, agent.settings.stop_timeout)).is_ok();
+                let gone =
+                    block_on(agent.engine.stop(&name, agent.settings.tasks.stop_timeout)).is_ok();
                 if gone {
                     let _again_later = block_on(agent.engine.remove(&name));
                 }

@@ -121,11 +121,10 @@ struct Dead;
 impl Agent {
     /// A host with an engine and no agent yet.
     pub fn new(name: &str, now: Timestamp) -> Result<Agent, String> {
-        let parsed = Settings::parse(&BTreeMap::new()).map_err(|bad| format!("{bad:?}"))?;
-        let settings = Settings {
-            cleanup_wait: CLEANUP_WAIT,
-            ..parsed.settings
-        };
+        let mut settings = Settings::parse(&BTreeMap::new())
+            .map_err(|bad| format!("{bad:?}"))?
+            .settings;
+        settings.tasks.cleanup_wait = CLEANUP_WAIT;
         Ok(Agent {
             name: name.to_owned(),
             engine: FakeEngine::new(name),
@@ -229,10 +228,10 @@ impl Agent {
         }
         let door = Door {
             namespace: "sim".to_owned(),
-            stop_timeout: self.settings.stop_timeout,
+            stop_timeout: self.settings.tasks.stop_timeout,
             volumes: self.settings.volumes.clone(),
-            pids_limit: self.settings.task_pids_limit,
-            disable_privileged: self.settings.disable_privileged,
+            pids_limit: self.settings.tasks.pids_limit,
+            disable_privileged: self.settings.registration.disable_privileged,
         };
         self.process = Some(Process {
             host: Host::new(door),

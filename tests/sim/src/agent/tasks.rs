@@ -7,8 +7,8 @@ impl Agent {
         let context = HostContext {
             container_instance: self.name.clone(),
             address: None,
-            pull_behavior: self.settings.pull_behavior,
-            cleanup_wait: self.settings.cleanup_wait,
+            pull_behavior: self.settings.images.pull_behavior,
+            cleanup_wait: self.settings.tasks.cleanup_wait,
             plan_is_live: p.host.is_live(),
         };
         p.news = false;

@@ -1,0 +1,252 @@
+//! The `ECS_*` variables (ECS agent configuration), parsed from a map that the shell fills.
+//!
+//! A setting is one entry in its group ([`registration`], [`tasks`], ...); a group is a module and its three
+//! lines here. As in ECS a value below its minimum is replaced by the default, with a warning. A value that
+//! cannot be read at all is an error with a sentence: a host that silently runs with other settings than
+//! written down is worse than one that says why it does not start.
+
+mod group;
+pub mod images;
+pub mod process;
+pub mod registration;
+pub mod tasks;
+pub mod values;
+pub mod volumes;
+
+use std::collections::BTreeMap;
+
+pub use group::Variable;
+pub use process::LogLevel;
+pub use values::Wrong;
+
+use images::Images;
+use process::Process;
+use registration::Registration;
+use tasks::Tasks;
+use volumes::VolumeSettings;
+
+/// Variables that the agent reads, with what they do, for `--help`.
+pub fn variables() -> impl Iterator<Item = &'static Variable> {
+    [
+        Registration::VARIABLES,
+        Tasks::VARIABLES,
+        Images::VARIABLES,
+        VolumeSettings::VARIABLES,
+        Process::VARIABLES,
+        process::OF_THE_COMMAND_LINE,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Validated settings of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// What the host registers.
+    pub registration: Registration,
+    /// How tasks are run and cleaned up.
+    pub tasks: Tasks,
+    /// How images come and go.
+    pub images: Images,
+    /// How a host provides volumes.
+    pub volumes: VolumeSettings,
+    /// The agent as a process.
+    pub process: Process,
+}
+
+/// Values that cannot be read; one sentence each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", sentences.join(" "))]
+pub struct BadSettings {
+    /// At least one for each bad variable.
+    pub sentences: Vec<String>,
+}
+
+/// Settings and what to warn about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// The settings.
+    pub settings: Settings,
+    /// Sentences for the log.
+    pub warnings: Vec<String>,
+}
+
+/// What the groups read from, and what was wrong.
+pub struct Reader<'a> {
+    variables: &'a BTreeMap<String, String>,
+    bad: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Settings {
+    /// Reads the `ECS_*` variables; unknown ones are left alone, empty ones count as absent.
+    ///
+    /// # Errors
+    /// [`BadSettings`] names every variable that cannot be read.
+    pub fn parse(variables: &BTreeMap<String, String>) -> Result<Parsed, BadSettings> {
+        let mut from = Reader {
+            variables,
+            bad: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let settings = Self {
+            registration: Registration::read(&mut from),
+            tasks: Tasks::read(&mut from),
+            images: Images::read(&mut from),
+            volumes: VolumeSettings::read(&mut from),
+            process: Process::read(&mut from),
+        };
+        if from.bad.is_empty() {
+            Ok(Parsed {
+                settings,
+                warnings: from.warnings,
+            })
+        } else {
+            Err(BadSettings {
+                sentences: from.bad,
+            })
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// The value of a variable, or its default.
+    fn value<T>(&mut self, name: &str, default: T, read: impl Fn(&str) -> Result<T, Wrong>) -> T {
+        let Some(text) = self
+            .variables
+            .get(name)
+            .map(|value| value.trim())
+            .filter(|value| !value.is_empty())
+        else {
+            return default;
+        };
+        match read(text) {
+            Ok(value) => return value,
+            Err(Wrong::Wanted(wanted)) => self
+                .bad
+                .push(format!("{name} is `{text}`, which is not {wanted}.")),
+            Err(Wrong::OutOfRange(clause)) => self.warnings.push(format!(
+                "{name} is `{text}`, {clause}; the default is used."
+            )),
+            Err(Wrong::Refused(sentences)) => self
+                .bad
+                .extend(sentences.iter().map(|rest| format!("{name} {rest}"))),
+        }
+        default
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tallyman_agent_engine::PullBehavior;
+
+    use super::*;
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<Parsed, BadSettings> {
+        let map = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        Settings::parse(&map)
+    }
+
+    #[test]
+    fn nothing_set_is_what_ecs_has() {
+        let parsed = parse(&[("ECS_CLUSTER", ""), ("HOME", "/root")]).unwrap();
+        assert_eq!(parsed.settings, Settings::default());
+        assert!(parsed.warnings.is_empty());
+    }
+
+    #[test]
+    fn every_variable_is_read() {
+        let settings = parse(&[
+            ("ECS_CLUSTER", "batch"),
+            ("ECS_RESERVED_MEMORY", "256"),
+            ("ECS_RESERVED_PORTS", "[80, 22]"),
+            ("ECS_RESERVED_PORTS_UDP", "[53]"),
+            ("ECS_CONTAINER_STOP_TIMEOUT", "1m30s"),
+            ("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached"),
+            ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "10m"),
+            ("ECS_INSTANCE_ATTRIBUTES", "{\"stack\":\"prod\"}"),
+            ("ECS_DISABLE_PRIVILEGED", "true"),
+            ("ECS_SELINUX_CAPABLE", "true"),
+            ("ECS_APPARMOR_CAPABLE", "1"),
+            ("ECS_TASK_PIDS_LIMIT", "100"),
+            (
+                "ECS_AVAILABLE_LOGGING_DRIVERS",
+                "[\"json-file\",\"syslog\"]",
+            ),
+            ("ECS_LOGLEVEL", "crit"),
+            ("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", "true"),
+            (
+                "ECS_EFS_FILE_SYSTEMS",
+                "{\"fs-1\":\"nfs.lan:/exports/a b\",\"fs-6\":\"[fd00::1]:/\"}",
+            ),
+        ])
+        .unwrap()
+        .settings;
+        assert_eq!(settings.registration.cluster.as_deref(), Some("batch"));
+        assert_eq!(settings.registration.reserved_memory_mib, 256);
+        assert_eq!(settings.registration.reserved_ports, [22, 80]);
+        assert_eq!(settings.registration.reserved_ports_udp, [53]);
+        assert_eq!(settings.tasks.stop_timeout, Duration::from_secs(90));
+        assert_eq!(settings.images.pull_behavior, PullBehavior::PreferCached);
+        assert_eq!(settings.tasks.cleanup_wait, Duration::from_secs(600));
+        assert_eq!(settings.registration.instance_attributes["stack"], "prod");
+        assert!(settings.registration.disable_privileged);
+        assert!(settings.registration.selinux_capable && settings.registration.apparmor_capable);
+        assert_eq!(settings.tasks.pids_limit, Some(100));
+        assert_eq!(settings.registration.logging_drivers.unwrap().len(), 2);
+        assert_eq!(settings.process.log_level, LogLevel::Error);
+        assert!(settings.volumes.match_full_config);
+        let exports = &settings.volumes.file_systems;
+        let export = |id: &str| (exports[id].server.as_str(), exports[id].path.as_str());
+        assert_eq!(export("fs-1"), ("nfs.lan", "/exports/a b"));
+        assert_eq!(export("fs-6"), ("fd00::1", "/"));
+    }
+
+    #[test]
+    fn below_the_minimum_is_the_default_with_a_warning() {
+        let parsed = parse(&[
+            ("ECS_CONTAINER_STOP_TIMEOUT", "500ms"),
+            ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "0s"),
+            ("ECS_TASK_PIDS_LIMIT", "0"),
+        ])
+        .unwrap();
+        assert_eq!(parsed.settings.tasks.stop_timeout, Duration::from_secs(30));
+        assert_eq!(
+            parsed.settings.tasks.cleanup_wait,
+            Duration::from_secs(10_800)
+        );
+        assert_eq!(parsed.settings.tasks.pids_limit, None);
+        assert_eq!(parsed.warnings.len(), 3);
+    }
+
+    #[test]
+    fn every_bad_value_gets_a_sentence_that_names_it() {
+        let error = parse(&[
+            ("ECS_RESERVED_MEMORY", "much"),
+            ("ECS_RESERVED_PORTS", "22,80"),
+            ("ECS_CONTAINER_STOP_TIMEOUT", "soon"),
+            ("ECS_IMAGE_PULL_BEHAVIOR", "never"),
+            ("ECS_INSTANCE_ATTRIBUTES", "{\"a b\":\"\"}"),
+            ("ECS_LOGLEVEL", "loud"),
+            ("ECS_DISABLE_PRIVILEGED", "maybe"),
+            ("ECS_TASK_PIDS_LIMIT", "few"),
+            (
+                "ECS_EFS_FILE_SYSTEMS",
+                "{\"fs-1\":\"nfs,soft:/a\",\"fs-2\":\"nfs:/a/../b\",\"fs-3\":\"/a\"}",
+            ),
+        ])
+        .unwrap_err();
+        assert_eq!(error.sentences.len(), 12, "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("ECS_CONTAINER_STOP_TIMEOUT is `soon`"),
+            "{error}"
+        );
+    }
+}

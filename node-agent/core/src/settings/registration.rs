@@ -1,0 +1,106 @@
+//! What a host registers: resources, ports in use, attributes, capabilities.
+
+use std::collections::BTreeMap;
+
+use super::group::settings;
+use super::values::{Wrong, flag, json, number, some, text, texts};
+
+/// ECS's bounds on custom attributes.
+const MOST_ATTRIBUTES: usize = 10;
+const MOST_PORTS: usize = 100;
+
+settings! {
+    /// What the host registers.
+    pub struct Registration {
+        cluster: Option<String> = None,
+            ["ECS_CLUSTER", "Cluster", "informational: warns when the plan names another cluster"],
+            some(text);
+        reserved_memory_mib: i64 = 0,
+            ["ECS_RESERVED_MEMORY", "ReservedMemory", "MiB that tasks do not get (default 0)"],
+            number(0, i64::MAX, "MiB");
+        // Ssh, Docker, and the ports of ECS' agent.
+        reserved_ports: Vec<u16> = vec![22, 2375, 2376, 51678, 51679],
+            ["ECS_RESERVED_PORTS", "ReservedPorts",
+             "taken TCP host ports, JSON list (default [22,2375,2376,51678,51679])"],
+            ports;
+        reserved_ports_udp: Vec<u16> = Vec::new(),
+            ["ECS_RESERVED_PORTS_UDP", "ReservedPortsUDP", "taken UDP host ports, JSON list (default [])"],
+            ports;
+        instance_attributes: BTreeMap<String, String> = BTreeMap::new(),
+            ["ECS_INSTANCE_ATTRIBUTES", "InstanceAttributes", "custom attributes, JSON object of texts"],
+            attributes;
+        disable_privileged: bool = false,
+            ["ECS_DISABLE_PRIVILEGED", "PrivilegedDisabled",
+             "true: do not offer the capability for privileged containers"],
+            flag;
+        selinux_capable: bool = false,
+            ["ECS_SELINUX_CAPABLE", "SELinuxCapable",
+             "true: offer the capability for SELinux labels in `dockerSecurityOptions`"],
+            flag;
+        apparmor_capable: bool = false,
+            ["ECS_APPARMOR_CAPABLE", "AppArmorCapable",
+             "true: offer the capability for AppArmor profiles in `dockerSecurityOptions`"],
+            flag;
+        logging_drivers: Option<Vec<String>> = None,
+            ["ECS_AVAILABLE_LOGGING_DRIVERS", "AvailableLoggingDrivers",
+             "log drivers to offer, JSON list (default: the engine's)"],
+            some(json("[\"json-file\"]"));
+    }
+}
+
+fn ports(text: &str) -> Result<Vec<u16>, Wrong> {
+    let mut ports: Vec<u16> = json("[22,8080]")(text)?;
+    ports.sort_unstable();
+    ports.dedup();
+    if ports.len() > MOST_PORTS {
+        return Err(Wrong::Refused(vec![format!(
+            "has {} ports; at most {MOST_PORTS} can be reserved.",
+            ports.len()
+        )]));
+    }
+    Ok(ports)
+}
+
+fn attributes(text: &str) -> Result<BTreeMap<String, String>, Wrong> {
+    let attributes = texts("{\"stack\":\"prod\"}", text)?;
+    let mut bad = Vec::new();
+    if attributes.len() > MOST_ATTRIBUTES {
+        bad.push(format!(
+            "has {} attributes; at most {MOST_ATTRIBUTES} are allowed.",
+            attributes.len()
+        ));
+    }
+    for (key, value) in &attributes {
+        if !attribute_name(key) {
+            bad.push(format!(
+                "has an attribute `{key}`: names are 1 to 128 letters, digits and _ . - / \\."
+            ));
+        }
+        if !attribute_value(value) {
+            bad.push(format!(
+                "has `{value}` as value of `{key}`: values are 1 to 128 letters, digits, inner spaces and \
+                 _ . @ - / \\ :."
+            ));
+        }
+    }
+    if bad.is_empty() {
+        Ok(attributes)
+    } else {
+        Err(Wrong::Refused(bad))
+    }
+}
+
+fn attribute_name(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-/\\".contains(c))
+}
+
+fn attribute_value(value: &str) -> bool {
+    (1..=128).contains(&value.len())
+        && value.trim() == value
+        && value
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.@-/\\: ".contains(c))
+}
