@@ -74,8 +74,11 @@ impl Outcome {
 pub async fn perform<E: Engine>(engine: &E, action: &Action) -> Outcome {
     match action {
         Action::Prepare {
-            image, behavior, ..
-        } => Outcome::Prepared(engine.prepare(image, *behavior).await),
+            image,
+            behavior,
+            credentials,
+            ..
+        } => Outcome::Prepared(engine.prepare(image, *behavior, credentials.as_ref()).await),
         Action::Create { spec, .. } => Outcome::Created(engine.create(spec).await),
         Action::Start { name, .. } => Outcome::Started(engine.start(name).await),
         Action::Inspect { name, .. } => {

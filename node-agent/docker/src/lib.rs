@@ -13,16 +13,17 @@
 //! agent's log filter keeps `bollard` at `info`.
 
 mod connection;
+mod credentials;
 mod events;
 mod faults;
 mod parameters;
 mod pulls;
 mod read;
-mod reference;
 mod spell;
 mod verbs;
 mod volumes;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ use faults::Trouble;
 use pulls::Pulls;
 
 pub use connection::{BadEndpoint, OLDEST_API};
+pub use credentials::client_config;
 
 /// A Docker engine behind the port.
 ///
@@ -75,6 +77,8 @@ pub struct Settings {
     /// For how long a prepared image counts as prepared, so that many tasks that start together ask
     /// once.
     pub prepared_fresh: Duration,
+    /// The Docker client's configuration file, for pulls without credentials of their own.
+    pub client_config: Option<PathBuf>,
     /// Whether published ports are told for IPv4 only (`ECS_EXCLUDE_IPV6_PORTBINDING`).
     pub exclude_ipv6_port_bindings: bool,
 }
@@ -93,6 +97,7 @@ impl Default for Settings {
             pull_patience: Duration::from_secs(5),
             registry_away: Duration::from_secs(30),
             prepared_fresh: Duration::from_secs(5),
+            client_config: None,
             exclude_ipv6_port_bindings: true,
         }
     }

@@ -8,6 +8,7 @@ use crate::assignment::AssignedTask;
 use crate::backoff::later;
 use crate::planned::PlannedContainer;
 use crate::task::gates::{self, Gate};
+use crate::task::needs::{Readiness, readiness};
 use crate::task::observe::Sighting;
 use crate::task::record::{ContainerRecord, Retrying, TaskRecord};
 use crate::task::restart;
@@ -54,6 +55,7 @@ pub(super) fn act(
     let mut todo = Todo::default();
     let sweep = may_remove(task, record, host, now, &mut todo);
     let ending = record.stop.is_some();
+    let ready = matches!(readiness(task, record, seen, host), Readiness::Ready);
     let mut pulls = false;
     for container in task.containers() {
         let Some(known) = record.containers.get(&container.name) else {
@@ -76,6 +78,7 @@ pub(super) fn act(
         };
         let turn = match turn {
             Turn::Create if !volumes::ready(task, seen, container) => Turn::Rest,
+            Turn::Prepare | Turn::Create if !ready => Turn::Rest,
             Turn::Prepare | Turn::Create | Turn::Start => {
                 match gates::gate(container, task, record, seen, now) {
                     Gate::Open => turn,
@@ -155,6 +158,7 @@ fn action(
 ) -> Option<Action> {
     let name = container.engine_name(known.attempt);
     let container_name = container.name.clone();
+    let supply = host.supply.as_deref();
     Some(match turn {
         Turn::Rest => return None,
         Turn::Look => Action::Inspect {
@@ -165,11 +169,23 @@ fn action(
             container: container_name,
             image: container.image().to_owned(),
             behavior: host.pull_behavior,
+            credentials: match container
+                .needs
+                .credentials(supply, container.image())
+                .ok()?
+            {
+                Some(own) => Some(own),
+                None => host.registries.of(container.image()).cloned(),
+            },
         },
-        Turn::Create => Action::Create {
-            container: container_name,
-            spec: Box::new(container.spec(known.attempt)),
-        },
+        Turn::Create => {
+            let mut spec = container.spec(known.attempt);
+            container.needs.fill(&mut spec, supply).ok()?;
+            Action::Create {
+                container: container_name,
+                spec: Box::new(spec),
+            }
+        }
         Turn::Start | Turn::Restart => Action::Start {
             container: container_name,
             name,

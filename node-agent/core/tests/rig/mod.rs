@@ -47,6 +47,8 @@ pub fn host() -> HostContext {
         pull_behavior: PullBehavior::Default,
         cleanup_wait: Duration::from_secs(3 * 3600),
         plan_is_live: true,
+        supply: None,
+        registries: Default::default(),
     }
 }
 

@@ -10,6 +10,8 @@ impl Agent {
             pull_behavior: self.settings.images.pull_behavior,
             cleanup_wait: self.settings.tasks.cleanup_wait,
             plan_is_live: p.host.is_live(),
+            supply: p.supply.clone(),
+            registries: Default::default(),
         };
         p.news = false;
         p.work_at = shared.now + SignedDuration::from_secs(600);
