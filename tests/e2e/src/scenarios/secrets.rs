@@ -251,7 +251,9 @@ fn registry(host: &LabHost, folder: &std::path::Path) -> Result<tallyman_lab::Pr
         program.display()
     );
     let command = CommandSpec::new(program).args(["serve".to_owned(), path("registry.yml")]);
-    host.process(&format!("registry-{}", host.name()), command)
+    let process = host.process(&format!("registry-{}", host.name()), command)?;
+    process.start()?;
+    Ok(process)
 }
 
 fn private_registry(user: &User<'_>) -> Result<()> {
