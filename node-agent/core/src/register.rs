@@ -191,7 +191,8 @@ fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<Str
         .into_iter()
         .filter(|(capable, _)| *capable)
         .map(|(_, name)| format!("{OLD}.{name}"));
-    let health = ["ecs.capability.container-health-check".to_owned()];
+    let health = (!settings.tasks.disable_health_check)
+        .then(|| "ecs.capability.container-health-check".to_owned());
     apis.chain(drivers)
         .chain(privileged)
         .chain(labels)

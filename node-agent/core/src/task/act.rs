@@ -1,6 +1,8 @@
 //! Which engine verbs to call now: at most one for each container, containers in listed order and in
 //! parallel, as far as none has to wait for another one (`gates`).
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tallyman_agent_engine::{Phase, Verb};
 
@@ -15,7 +17,7 @@ use crate::task::volumes;
 use crate::task::{Action, HostContext, TaskObservation};
 
 /// No wait is longer than this, whatever a clock that jumped says.
-const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(120);
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 /// What to do, and when to look at the clock again.
 #[derive(Default)]
@@ -75,6 +77,7 @@ pub(super) fn act(
             }
         };
         let turn = match turn {
+            Turn::Prepare if host.pull_upfront => turn,
             Turn::Create if !volumes::ready(task, seen, container) => Turn::Rest,
             Turn::Prepare | Turn::Create | Turn::Start => {
                 match gates::gate(container, task, record, seen, now) {
@@ -218,11 +221,20 @@ fn may_remove(
     if !record.end_acknowledged {
         return false;
     }
-    let from = later(stopped_at, host.cleanup_wait);
+    let from = later(stopped_at, host.cleanup_wait + jitter(task, host));
     if now < from {
         todo.wake(from);
     }
     now >= from
+}
+
+/// A share of the jitter that is the task's own, the same after a restart.
+fn jitter(task: &AssignedTask, host: &HostContext) -> Duration {
+    let share = task.uid.as_str().bytes().fold(0u32, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(byte.into())
+    });
+    host.cleanup_jitter
+        .mul_f64(f64::from(share % 1000) / 1000.0)
 }
 
 /// Nothing is left to do or to remember.

@@ -52,6 +52,10 @@ pub struct HostContext {
     pub pull_behavior: PullBehavior,
     /// `ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION`: how long containers of a stopped task are kept.
     pub cleanup_wait: Duration,
+    /// `ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER`: up to so much longer, differing from task to task.
+    pub cleanup_jitter: Duration,
+    /// `ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT`: images are pulled before what their containers depend on is there.
+    pub pull_upfront: bool,
     /// A complete plan was read from the API in this process. Nothing is removed before.
     pub plan_is_live: bool,
 }

@@ -46,6 +46,8 @@ pub fn host() -> HostContext {
         address: Some("10.0.0.5".to_owned()),
         pull_behavior: PullBehavior::Default,
         cleanup_wait: Duration::from_secs(3 * 3600),
+        cleanup_jitter: Duration::ZERO,
+        pull_upfront: false,
         plan_is_live: true,
     }
 }

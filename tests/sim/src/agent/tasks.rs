@@ -9,6 +9,8 @@ impl Agent {
             address: None,
             pull_behavior: self.settings.images.pull_behavior,
             cleanup_wait: self.settings.tasks.cleanup_wait,
+            cleanup_jitter: self.settings.tasks.cleanup_jitter,
+            pull_upfront: self.settings.tasks.pull_upfront,
             plan_is_live: p.host.is_live(),
         };
         p.news = false;
