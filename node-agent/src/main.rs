@@ -33,7 +33,7 @@ use clap::Parser;
 use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::register::{CannotRegister, HostFacts};
 use tallyman_agent_core::settings::Parsed;
-use tallyman_agent_core::{Host, HostContext};
+use tallyman_agent_core::{Enforcement, Host, HostContext};
 use tallyman_agent_docker::DockerEngine;
 use tallyman_agent_engine::Counted;
 use tokio::signal::unix::{SignalKind, signal};
@@ -128,13 +128,18 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         records = saved.records.len(),
         "read what was saved"
     );
-    let ledger = ledger::Ledger::open(data_dir.clone(), saved.records.clone());
+    let ledger = ledger::Ledger::open(
+        data_dir.clone(),
+        saved.records.clone(),
+        saved.images.clone(),
+    );
     let limits = tallyman_agent_docker::Settings {
         create: settings.tasks.create_timeout,
         start: settings.tasks.start_timeout,
         pull_inactivity: settings.images.pull_inactivity,
         pull_total: settings.images.pull_timeout,
         exclude_ipv6_port_bindings: settings.tasks.exclude_ipv6_port_bindings,
+        cgroups: settings.tasks.cgroup_path.clone().into(),
         ..tallyman_agent_docker::Settings::default()
     };
     let engine = DockerEngine::new(&docker_host, limits).context("DOCKER_HOST")?;
@@ -151,6 +156,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             cleanup_wait: settings.tasks.cleanup_wait,
             cleanup_jitter: settings.tasks.cleanup_jitter,
             pull_upfront: settings.tasks.pull_upfront,
+            enforcement: Enforcement::of(&settings.tasks, saved.engine.as_ref(), true),
             plan_is_live: false,
         }),
         slots: Arc::new(Semaphore::new(SLOTS)),
@@ -178,6 +184,11 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         pids_limit: settings.tasks.pids_limit,
         disable_privileged: settings.registration.disable_privileged,
     };
+    tokio::spawn(agent::images::run(
+        Arc::clone(&shared.engine),
+        ledger.clone(),
+        settings.clone(),
+    ));
     let agent = Agent::new(Parts {
         shared,
         facts: Arc::clone(&facts),

@@ -193,10 +193,15 @@ fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<Str
         .map(|(_, name)| format!("{OLD}.{name}"));
     let health = (!settings.tasks.disable_health_check)
         .then(|| "ecs.capability.container-health-check".to_owned());
+    let limits = settings
+        .tasks
+        .cpu_mem_limit
+        .then(|| "ecs.capability.task-cpu-mem-limit".to_owned());
     apis.chain(drivers)
         .chain(privileged)
         .chain(labels)
         .chain(health)
+        .chain(limits)
         .collect()
 }
 
@@ -265,6 +270,8 @@ mod tests {
             storage_driver: "overlay2".to_owned(),
             engine_id: "X".to_owned(),
             logging_drivers: vec!["json-file".to_owned(), "syslog".to_owned()],
+            cgroup_driver: "cgroupfs".to_owned(),
+            volume_drivers: vec!["local".to_owned()],
             live_restore: true,
         }
     }

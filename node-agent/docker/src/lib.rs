@@ -15,6 +15,8 @@
 mod connection;
 mod events;
 mod faults;
+mod groups;
+mod images;
 mod parameters;
 mod pulls;
 mod read;
@@ -23,6 +25,7 @@ mod spell;
 mod verbs;
 mod volumes;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +33,7 @@ use tallyman_agent_engine::{EngineError, Verb};
 
 use connection::Connection;
 use faults::Trouble;
+use groups::Groups;
 use pulls::Pulls;
 
 pub use connection::{BadEndpoint, OLDEST_API};
@@ -42,6 +46,9 @@ pub struct DockerEngine {
     connection: Arc<Connection>,
     pulls: Pulls,
     settings: Settings,
+    groups: Groups,
+    /// Shared while an image is prepared, alone while one is removed.
+    preparing: tokio::sync::RwLock<()>,
 }
 
 /// How long things may take, and what is told.
@@ -77,6 +84,8 @@ pub struct Settings {
     pub prepared_fresh: Duration,
     /// Whether published ports are told for IPv4 only (`ECS_EXCLUDE_IPV6_PORTBINDING`).
     pub exclude_ipv6_port_bindings: bool,
+    /// Where control groups of the host are mounted (`ECS_CGROUP_PATH`).
+    pub cgroups: PathBuf,
 }
 
 impl Default for Settings {
@@ -94,6 +103,7 @@ impl Default for Settings {
             registry_away: Duration::from_secs(30),
             prepared_fresh: Duration::from_secs(5),
             exclude_ipv6_port_bindings: true,
+            cgroups: PathBuf::from("/sys/fs/cgroup"),
         }
     }
 }
@@ -107,6 +117,8 @@ impl DockerEngine {
         Ok(Self {
             connection: Arc::new(Connection::new(endpoint)?),
             pulls: Pulls::default(),
+            groups: Groups::new(settings.cgroups.clone()),
+            preparing: tokio::sync::RwLock::default(),
             settings,
         })
     }

@@ -123,6 +123,7 @@ impl DockerEngine {
                 message: format!("invalid reference format: {image:?}"),
             });
         }
+        let _together = self.preparing.read().await;
         let span = self.settings.prepared_fresh;
         if let Some(prepared) = self.pulls.fresh(image, behavior, span) {
             return Ok(prepared);

@@ -24,6 +24,9 @@ pub fn of(spec: &TaskDefinitionSpec) -> Requirements {
         .flat_map(of_container)
         .map(|name| (name, None))
         .collect();
+    if spec.cpu.is_some() || spec.memory.is_some() {
+        required.insert("ecs.capability.task-cpu-mem-limit".to_owned(), None);
+    }
     if let Some(platform) = &spec.runtime_platform {
         if let Some(architecture) = platform.cpu_architecture {
             let value = match architecture {

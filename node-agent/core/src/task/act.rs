@@ -94,7 +94,7 @@ pub(super) fn act(
             Turn::Stop if ending && !gates::may_stop(container, task, record) => Turn::Rest,
             Turn::Stop | Turn::Rest | Turn::Look | Turn::Restart | Turn::Remove => turn,
         };
-        let Some(action) = action(container, known, host, turn) else {
+        let Some(action) = action(task, container, known, host, turn) else {
             continue;
         };
         let waiting = match action.verb() {
@@ -151,6 +151,7 @@ fn winding_down(sighting: &Sighting, sweep: bool) -> Turn {
 }
 
 fn action(
+    task: &AssignedTask,
     container: &PlannedContainer,
     known: &ContainerRecord,
     host: &HostContext,
@@ -169,13 +170,19 @@ fn action(
             image: container.image().to_owned(),
             behavior: host.pull_behavior,
         },
-        Turn::Create => Action::Create {
-            container: container_name,
-            spec: Box::new(container.spec(known.attempt)),
-        },
+        Turn::Create => {
+            let mut spec = container.spec(known.attempt);
+            task.limits.apply(host.enforcement, &mut spec);
+            Action::Create {
+                container: container_name,
+                spec: Box::new(spec),
+                group: task.limits.group(host.enforcement).map(Box::new),
+            }
+        }
         Turn::Start | Turn::Restart => Action::Start {
             container: container_name,
             name,
+            group: task.limits.group(host.enforcement).map(Box::new),
         },
         Turn::Stop => Action::Stop {
             container: container_name,

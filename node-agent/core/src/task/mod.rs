@@ -29,11 +29,12 @@ mod volumes;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tallyman_agent_engine::{ContainerSpec, PullBehavior, Verb, VolumeSpec};
+use tallyman_agent_engine::{ContainerSpec, Group, PullBehavior, Verb, VolumeSpec};
 use tallyman_crds::TaskStatus;
 
 use crate::assignment::AssignedTask;
 use crate::ids::TaskUid;
+use crate::limits::Enforcement;
 
 pub use machine::TaskMachine;
 pub use observe::{Sighting, TaskObservation};
@@ -56,6 +57,8 @@ pub struct HostContext {
     pub cleanup_jitter: Duration,
     /// `ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT`: images are pulled before what their containers depend on is there.
     pub pull_upfront: bool,
+    /// How limits of tasks are enforced.
+    pub enforcement: Enforcement,
     /// A complete plan was read from the API in this process. Nothing is removed before.
     pub plan_is_live: bool,
 }
@@ -78,6 +81,8 @@ pub enum Action {
         container: String,
         /// What it shall be.
         spec: Box<ContainerSpec>,
+        /// The group that it is put into; made first, or given its limits again.
+        group: Option<Box<Group>>,
     },
     /// Start it: one that never ran, or one whose exit its restart policy takes for a reason to.
     Start {
@@ -85,6 +90,8 @@ pub enum Action {
         container: String,
         /// Name on the engine.
         name: String,
+        /// The group that it is in: the host may have booted since it was made.
+        group: Option<Box<Group>>,
     },
     /// Look at it.
     Inspect {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use jiff::Timestamp;
 use tallyman_agent_core::assignment::Door;
+use tallyman_agent_core::limits::Enforcement;
 use tallyman_agent_core::settings::volumes::VolumeSettings;
 use tallyman_agent_core::{
     AssignedTask, Assignment, Delivery, Due, HostContext, Outcome, Parcel, Plan, Step, TaskMachine,
@@ -48,6 +49,10 @@ pub fn host() -> HostContext {
         cleanup_wait: Duration::from_secs(3 * 3600),
         cleanup_jitter: Duration::ZERO,
         pull_upfront: false,
+        enforcement: Enforcement::Group {
+            period: Duration::from_millis(100),
+            propagate: false,
+        },
         plan_is_live: true,
     }
 }

@@ -6,6 +6,7 @@ mod failures;
 mod hosts;
 mod order;
 mod parameters;
+mod resources;
 mod standalone;
 mod volumes;
 
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Scenario> {
         hosts::SCENARIOS,
         order::SCENARIOS,
         parameters::SCENARIOS,
+        resources::SCENARIOS,
         volumes::SCENARIOS,
     ]
     .into_iter()

@@ -11,6 +11,7 @@ impl Agent {
             cleanup_wait: self.settings.tasks.cleanup_wait,
             cleanup_jitter: self.settings.tasks.cleanup_jitter,
             pull_upfront: self.settings.tasks.pull_upfront,
+            enforcement: Enforcement::of(&self.settings.tasks, p.facts.description.as_ref(), true),
             plan_is_live: p.host.is_live(),
         };
         p.news = false;
