@@ -44,6 +44,7 @@ pub mod lifecycle;
 pub mod names;
 pub mod order;
 pub mod patterns;
+pub mod quantity;
 pub mod rules;
 pub mod run_task;
 

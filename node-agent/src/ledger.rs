@@ -12,9 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use jiff::Timestamp;
 use serde_json::Value;
+use tallyman_agent_core::images::ImageBook;
 use tallyman_agent_core::{TaskRecord, TaskUid};
-use tallyman_agent_engine::EngineDescription;
+use tallyman_agent_engine::{EngineDescription, ImageState};
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
@@ -23,6 +25,7 @@ use crate::files;
 const PLAN: &str = "plan.json";
 const TASKS: &str = "tasks.json";
 const ENGINE: &str = "engine.json";
+const IMAGES: &str = "images.json";
 const LOCK: &str = "lock";
 /// Changes within this time go to disk together.
 const COALESCE: Duration = Duration::from_millis(100);
@@ -36,6 +39,8 @@ pub struct Saved {
     pub records: BTreeMap<TaskUid, TaskRecord>,
     /// As the engine described itself last.
     pub engine: Option<EngineDescription>,
+    /// Images that tasks brought.
+    pub images: ImageBook,
 }
 
 #[derive(Default)]
@@ -43,6 +48,8 @@ struct Pages {
     records: BTreeMap<TaskUid, TaskRecord>,
     plan: Option<Arc<Value>>,
     engine: Option<EngineDescription>,
+    images: ImageBook,
+    images_dirty: bool,
     /// Counts changes.
     version: u64,
     records_dirty: bool,
@@ -94,6 +101,7 @@ pub fn load(folder: &Path) -> Saved {
         plan: read(&folder.join(PLAN)),
         records: read(&folder.join(TASKS)).unwrap_or_default(),
         engine: read(&folder.join(ENGINE)),
+        images: read(&folder.join(IMAGES)).unwrap_or_default(),
     }
 }
 
@@ -119,9 +127,14 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
 
 impl Ledger {
     /// Starts writing; ends when the runtime does, after [`Ledger::flush`].
-    pub fn open(folder: PathBuf, records: BTreeMap<TaskUid, TaskRecord>) -> Self {
+    pub fn open(
+        folder: PathBuf,
+        records: BTreeMap<TaskUid, TaskRecord>,
+        images: ImageBook,
+    ) -> Self {
         let pages = Arc::new(Mutex::new(Pages {
             records,
+            images,
             ..Pages::default()
         }));
         let changed = Arc::new(Notify::new());
@@ -178,6 +191,26 @@ impl Ledger {
         self.touch(pages);
     }
 
+    /// Remembers that a task was given an image.
+    pub fn note_image(&self, image_id: &str, pulled: bool, now: Timestamp) {
+        let mut pages = self.pages();
+        pages.images.note(image_id, pulled, now);
+        pages.images_dirty = true;
+        self.touch(pages);
+    }
+
+    /// Images that tasks brought, of those that the host has.
+    pub fn keep_images(&self, listed: &[ImageState]) -> ImageBook {
+        let mut pages = self.pages();
+        let changed = pages.images.keep(listed);
+        let book = pages.images.clone();
+        if changed {
+            pages.images_dirty = true;
+            self.touch(pages);
+        }
+        book
+    }
+
     /// A task's record, as last put.
     pub fn record(&self, uid: &TaskUid) -> Option<TaskRecord> {
         self.pages().records.get(uid).cloned()
@@ -224,14 +257,16 @@ async fn write_on(
     loop {
         changed.notified().await;
         tokio::time::sleep(COALESCE).await;
-        let (version, records, plan, engine) = {
+        let (version, records, plan, engine, images) = {
             let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
             let records = std::mem::take(&mut pages.records_dirty)
                 .then(|| serde_json::to_vec(&pages.records));
             let plan = std::mem::take(&mut pages.plan_dirty)
                 .then(|| pages.plan.take())
                 .flatten();
-            (pages.version, records, plan, pages.engine.take())
+            let images =
+                std::mem::take(&mut pages.images_dirty).then(|| serde_json::to_vec(&pages.images));
+            (pages.version, records, plan, pages.engine.take(), images)
         };
         let folder = folder.clone();
         let outcome = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
@@ -240,6 +275,9 @@ async fn write_on(
             }
             if let Some(engine) = engine {
                 files::replace(&folder.join(ENGINE), &serde_json::to_vec(&engine)?)?;
+            }
+            if let Some(images) = images {
+                files::replace(&folder.join(IMAGES), &images?)?;
             }
             if let Some(records) = records {
                 files::replace(&folder.join(TASKS), &records?)?;
@@ -285,7 +323,11 @@ mod tests {
     #[tokio::test]
     async fn what_was_put_is_loaded_again() {
         let folder = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(folder.path().to_owned(), BTreeMap::new());
+        let ledger = Ledger::open(
+            folder.path().to_owned(),
+            BTreeMap::new(),
+            ImageBook::default(),
+        );
         ledger.put_plan(Arc::new(serde_json::json!({ "generation": 4 })));
         let record: TaskRecord = serde_json::from_value(serde_json::json!({
             "uid": "u1", "name": "web-000001"

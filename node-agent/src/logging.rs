@@ -1,32 +1,97 @@
 //! Log lines: a lowercase event phrase and fields. What bodies the engine is sent (they hold
 //! environments) is never logged: bollard is kept at `info` whatever is asked for.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::sync::Mutex;
 
-use tallyman_agent_core::settings::LogLevel;
-use tracing_subscriber::EnvFilter;
+use file_rotate::compression::Compression;
+use file_rotate::suffix::AppendCount;
+use file_rotate::{ContentLimit, FileRotate, TimeFrequency};
+use tallyman_agent_core::settings::process::{self, LogLevel, Process, Rollover};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::options::LogFormat;
 
-/// Starts logging to standard error. `RUST_LOG` goes before `ECS_LOGLEVEL`.
-pub fn start(level: LogLevel, format: LogFormat) {
+/// Starts logging to standard error, and to `ECS_LOGFILE` when there is one. `RUST_LOG` goes before
+/// `ECS_LOGLEVEL`.
+///
+/// # Errors
+/// The log file cannot be written.
+pub fn start(settings: &Process, format: Option<LogFormat>) -> io::Result<()> {
+    let format = format.unwrap_or(match settings.log_format {
+        Some(process::LogFormat::Json) => LogFormat::Json,
+        Some(process::LogFormat::Logfmt) | None => LogFormat::Text,
+    });
+    let terminal = layer(format, io::stderr().is_terminal(), io::stderr);
+    let mut layers: Vec<Boxed> = vec![terminal.with_filter(filter(settings.log_level)).boxed()];
+    if let Some(path) = &settings.log_file {
+        let level = settings.log_level_on_instance.unwrap_or(settings.log_level);
+        let writer = Mutex::new(open(Path::new(path), settings)?);
+        layers.push(
+            layer(format, false, writer)
+                .with_filter(filter(level))
+                .boxed(),
+        );
+    }
+    tracing_subscriber::registry().with(layers).init();
+    Ok(())
+}
+
+type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
+
+fn layer<W>(format: LogFormat, colours: bool, writer: W) -> Boxed
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer()
+        .with_target(false)
+        .with_ansi(colours)
+        .with_writer(writer);
+    match format {
+        LogFormat::Text => Box::new(lines),
+        LogFormat::Json => Box::new(lines.json().flatten_event(true)),
+    }
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
     let wanted = std::env::var("RUST_LOG")
         .ok()
         .filter(|filter| !filter.is_empty());
     let filter = EnvFilter::builder().parse_lossy(
         wanted.unwrap_or_else(|| format!("{},kube_client=off,hyper=warn", level.as_str())),
     );
-    let filter = match "bollard=info".parse() {
-        Ok(directive) => filter.add_directive(directive),
-        Err(_) => filter,
-    };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+    match "bollard=info".parse() {
+        Ok(directive) if level != LogLevel::Off => filter.add_directive(directive),
+        Ok(_) | Err(_) => filter,
     }
+}
+
+/// ECS_LOG_ROLLOVER_TYPE and its limits. Opened once for trial: the rotation itself would not say why it cannot.
+fn open(path: &Path, settings: &Process) -> io::Result<FileRotate<AppendCount>> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)?;
+    let limit = match settings.log_rollover {
+        Rollover::Size => {
+            let mib = usize::try_from(settings.log_file_mib).unwrap_or(usize::MAX);
+            ContentLimit::BytesSurpassed(mib.saturating_mul(1024 * 1024))
+        }
+        Rollover::Hourly => ContentLimit::Time(TimeFrequency::Hourly),
+    };
+    let files = usize::try_from(settings.log_files).unwrap_or(usize::MAX);
+    Ok(FileRotate::new(
+        path,
+        AppendCount::new(files),
+        limit,
+        Compression::None,
+        None,
+    ))
 }

@@ -33,7 +33,7 @@ use clap::Parser;
 use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::register::{CannotRegister, HostFacts};
 use tallyman_agent_core::settings::Parsed;
-use tallyman_agent_core::{Host, HostContext, Settings};
+use tallyman_agent_core::{Enforcement, Host, HostContext};
 use tallyman_agent_docker::DockerEngine;
 use tallyman_agent_engine::Counted;
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,14 +50,17 @@ const EXIT_TERMINAL: u8 = 5;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let parsed = match Settings::parse(&options::environment()) {
+    let parsed = match options::settings() {
         Ok(parsed) => parsed,
         Err(bad) => {
             eprintln!("tallyman-agent: {bad}");
             return ExitCode::from(EXIT_TERMINAL);
         }
     };
-    logging::start(parsed.settings.process.log_level, options.log_format);
+    if let Err(error) = logging::start(&parsed.settings.process, options.log_format) {
+        eprintln!("tallyman-agent: cannot write ECS_LOGFILE: {error}");
+        return ExitCode::FAILURE;
+    }
     // One thread: all the work is waiting, and each further thread costs a heap of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(2)
@@ -100,34 +103,47 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         let port = config.cluster_url.port_u16().unwrap_or(443);
         address::guess(config.cluster_url.host(), port).map(|address| address.to_string())
     });
+    let docker_host = options
+        .docker_host
+        .unwrap_or_else(|| settings.process.docker_host.clone());
+    let data_dir = options
+        .data_dir
+        .unwrap_or_else(|| settings.process.data_dir.clone().into());
     let boot_id = options::boot_id();
     let holder = format!("{}/{}", boot_id.as_deref().unwrap_or("unknown"), start_id());
     info!(
         name,
         namespace,
         api = %config.cluster_url,
-        engine = options.docker_host,
+        engine = docker_host,
         address = address.as_deref(),
         version = env!("CARGO_PKG_VERSION"),
         "agent starts"
     );
 
-    let _lock = ledger::lock(&options.data_dir)?;
-    let saved = ledger::load(&options.data_dir);
+    let _lock = ledger::lock(&data_dir)?;
+    let saved = ledger::load(&data_dir);
     info!(
         plan = saved.plan.is_some(),
         records = saved.records.len(),
         "read what was saved"
     );
-    let ledger = ledger::Ledger::open(options.data_dir.clone(), saved.records.clone());
-    let engine = DockerEngine::new(
-        &options.docker_host,
-        tallyman_agent_docker::Settings {
-            client_config: tallyman_agent_docker::client_config(),
-            ..tallyman_agent_docker::Settings::default()
-        },
-    )
-    .context("--docker-host")?;
+    let ledger = ledger::Ledger::open(
+        data_dir.clone(),
+        saved.records.clone(),
+        saved.images.clone(),
+    );
+    let limits = tallyman_agent_docker::Settings {
+        create: settings.tasks.create_timeout,
+        start: settings.tasks.start_timeout,
+        pull_inactivity: settings.images.pull_inactivity,
+        pull_total: settings.images.pull_timeout,
+        exclude_ipv6_port_bindings: settings.tasks.exclude_ipv6_port_bindings,
+        client_config: tallyman_agent_docker::client_config(),
+        cgroups: settings.tasks.cgroup_path.clone().into(),
+        ..tallyman_agent_docker::Settings::default()
+    };
+    let engine = DockerEngine::new(&docker_host, limits).context("DOCKER_HOST")?;
     let engine = Counted::new(engine);
     let counts = engine.counts();
     let shared = Arc::new(Shared {
@@ -139,6 +155,9 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             address: address.clone(),
             pull_behavior: settings.images.pull_behavior,
             cleanup_wait: settings.tasks.cleanup_wait,
+            cleanup_jitter: settings.tasks.cleanup_jitter,
+            pull_upfront: settings.tasks.pull_upfront,
+            enforcement: Enforcement::of(&settings.tasks, saved.engine.as_ref(), true),
             plan_is_live: false,
             supply: None,
             registries: Arc::new(settings.images.registries()),
@@ -168,6 +187,11 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         pids_limit: settings.tasks.pids_limit,
         disable_privileged: settings.registration.disable_privileged,
     };
+    tokio::spawn(agent::images::run(
+        Arc::clone(&shared.engine),
+        ledger.clone(),
+        settings.clone(),
+    ));
     let agent = Agent::new(Parts {
         shared,
         facts: Arc::clone(&facts),

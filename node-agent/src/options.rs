@@ -1,11 +1,13 @@
 //! Flags and variables of the agent, as people type them.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use tallyman_agent_core::settings::{self, Variable};
+use tallyman_agent_core::Settings;
+use tallyman_agent_core::settings::{self, Parsed, Variable};
 
 /// Runs the tasks that Tallyman assigns to this host on its container engine, and reports them.
 ///
@@ -28,23 +30,13 @@ pub struct Options {
     #[arg(long, env = "TALLYMAN_NAMESPACE", value_name = "NAMESPACE")]
     pub namespace: Option<String>,
 
-    /// The container engine: unix:///path or tcp://host:port
-    #[arg(
-        long,
-        env = "DOCKER_HOST",
-        value_name = "ENDPOINT",
-        default_value = "unix:///var/run/docker.sock"
-    )]
-    pub docker_host: String,
+    /// The container engine: unix:///path or tcp://host:port [default: $DOCKER_HOST]
+    #[arg(long, value_name = "ENDPOINT")]
+    pub docker_host: Option<String>,
 
-    /// Where the last plan and the records of tasks are kept
-    #[arg(
-        long,
-        env = "ECS_DATADIR",
-        value_name = "DIR",
-        default_value = "/var/lib/tallyman"
-    )]
-    pub data_dir: PathBuf,
+    /// Where the last plan and the records of tasks are kept [default: $ECS_DATADIR]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 
     /// Where health checks and the ECS introspection API (/v1/metadata, /v1/tasks) are served
     #[arg(
@@ -60,14 +52,9 @@ pub struct Options {
     #[arg(long, env = "TALLYMAN_ADDRESS", value_name = "ADDRESS")]
     pub address: Option<String>,
 
-    /// How log lines look
-    #[arg(
-        long,
-        env = "TALLYMAN_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
-    pub log_format: LogFormat,
+    /// How log lines look [default: as ECS_LOG_OUTPUT_FORMAT says, else text]
+    #[arg(long, env = "TALLYMAN_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
 }
 
 /// How log lines look.
@@ -95,11 +82,29 @@ fn variables() -> String {
 }
 
 /// The variables of this process that settings are read from.
-pub fn environment() -> BTreeMap<String, String> {
+fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name.starts_with("ECS_"))
+        .filter(|(name, _)| settings::is_ours(name))
         .collect()
+}
+
+/// The settings of this process: variables, and the file that one of them names.
+///
+/// # Errors
+/// What ECS' agent does not start with either; a sentence.
+pub fn settings() -> Result<Parsed, String> {
+    let variables = environment();
+    let path = variables
+        .get(settings::FILE_VARIABLE)
+        .map_or(settings::FILE, String::as_str);
+    let file = match std::fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        // As in ECS the file need not be there, wherever it is said to be.
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(format!("cannot read {path}: {error}")),
+    };
+    Settings::parse_with_file(&variables, file.as_deref()).map_err(|bad| bad.to_string())
 }
 
 /// Name of the host, as the kernel has it.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -47,6 +47,13 @@ pub struct Shared<E> {
     pub patches: Semaphore,
     /// For the introspection API.
     pub views: Mutex<BTreeMap<TaskUid, TaskView>>,
+}
+
+impl<E> Shared<E> {
+    /// What a step must know of the host, to be changed.
+    pub fn host_context(&self) -> RwLockWriteGuard<'_, HostContext> {
+        self.host.write().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a worker is told.
@@ -213,6 +220,10 @@ impl<E: Engine> Worker<E> {
                 warn!(verb = %action.verb(), container, %error, "the engine did not do it");
             }
             None => debug!(verb = %action.verb(), container, "the engine did it"),
+        }
+        if let Outcome::Prepared(Ok(prepared)) = &outcome {
+            let ledger = &self.shared.ledger;
+            ledger.note_image(&prepared.image_id, prepared.pulled, Timestamp::now());
         }
         self.machine.settle(container, outcome, Timestamp::now());
     }

@@ -15,6 +15,7 @@ use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask,
 
 use crate::containers;
 use crate::ids::{Fence, TaskUid};
+use crate::limits::TaskLimits;
 use crate::planned::PlannedContainer;
 use crate::settings::volumes::VolumeSettings;
 use crate::task::TaskRecord;
@@ -224,6 +225,8 @@ pub struct AssignedTask {
     pub body: TaskBody,
     /// Volumes of the engine that its containers need.
     pub volumes: Vec<PlannedVolume>,
+    /// What its containers may take together.
+    pub limits: TaskLimits,
 }
 
 /// What a task consists of.
@@ -274,6 +277,7 @@ impl AssignedTask {
             revision: record.revision,
             body: TaskBody::Runnable(containers),
             volumes: PlannedVolume::remembered(record),
+            limits: TaskLimits::default(),
         }
     }
 }
@@ -407,14 +411,18 @@ impl Assignment {
             pids_limit: door.pids_limit,
             disable_privileged: door.disable_privileged,
         };
-        let planned = containers::plan(definition, task, &scope)
-            .and_then(|containers| Ok((containers, volumes::plan(definition, task, &scope)?)));
-        let (body, volumes) = match planned {
-            Ok((containers, volumes)) => (TaskBody::Runnable(containers), volumes),
-            Err(refusal) => (TaskBody::Refused(refusal.to_string()), Vec::new()),
-        };
+        let planned = containers::plan(definition, task, &scope).and_then(|containers| {
+            let volumes = volumes::plan(definition, task, &scope)?;
+            let limits = TaskLimits::plan(definition, task, &containers, &scope)?;
+            Ok((TaskBody::Runnable(containers), volumes, limits))
+        });
+        let (body, volumes, limits) = planned.unwrap_or_else(|refusal| {
+            let body = TaskBody::Refused(refusal.to_string());
+            (body, Vec::new(), TaskLimits::default())
+        });
         AssignedTask {
             volumes,
+            limits,
             ..self.head(task, definition.family.clone(), definition.revision, body)
         }
     }
@@ -445,6 +453,7 @@ impl Assignment {
             revision,
             body,
             volumes: Vec::new(),
+            limits: TaskLimits::default(),
         }
     }
 }

@@ -202,6 +202,10 @@ fn plan_one(
         memory_bytes,
         memory_reservation_bytes: mebibytes(other_reservation.or(*memory_reservation))
             .map(|mib| mib * MIB),
+        // Put in by `TaskLimits::apply`, once the host has said what it can do.
+        cpu_quota: None,
+        group: None,
+        runtime: None,
         ports: mappings.published,
         network,
         links: linked(name, links, network, planned, &uid)?,

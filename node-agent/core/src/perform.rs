@@ -1,7 +1,7 @@
 //! An action carried out on any engine: the one place that turns an [`Action`] into a call of the port.
 
 use tallyman_agent_engine::{
-    ContainerState, Created, Engine, EngineError, Prepared, Verb, VolumeState,
+    ContainerState, Created, Engine, EngineError, Group, Prepared, Verb, VolumeState,
 };
 use tallyman_crds::labels;
 
@@ -70,7 +70,14 @@ impl Outcome {
     }
 }
 
-/// Calls the engine once. Retries are [`crate::task::step`]'s.
+async fn provide<E: Engine>(engine: &E, group: Option<&Group>) -> Result<(), EngineError> {
+    match group {
+        Some(group) => engine.provide_group(group).await,
+        None => Ok(()),
+    }
+}
+
+/// Carries an action out once. Retries are [`crate::task::step`]'s.
 pub async fn perform<E: Engine>(engine: &E, action: &Action) -> Outcome {
     match action {
         Action::Prepare {
@@ -79,8 +86,18 @@ pub async fn perform<E: Engine>(engine: &E, action: &Action) -> Outcome {
             credentials,
             ..
         } => Outcome::Prepared(engine.prepare(image, *behavior, credentials.as_ref()).await),
-        Action::Create { spec, .. } => Outcome::Created(engine.create(spec).await),
-        Action::Start { name, .. } => Outcome::Started(engine.start(name).await),
+        Action::Create { spec, group, .. } => {
+            Outcome::Created(match provide(engine, group.as_deref()).await {
+                Ok(()) => engine.create(spec).await,
+                Err(error) => Err(error),
+            })
+        }
+        Action::Start { name, group, .. } => {
+            Outcome::Started(match provide(engine, group.as_deref()).await {
+                Ok(()) => engine.start(name).await,
+                Err(error) => Err(error),
+            })
+        }
         Action::Inspect { name, .. } => {
             Outcome::Inspected(engine.inspect(name).await.map(|state| state.map(Box::new)))
         }

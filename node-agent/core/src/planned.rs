@@ -83,6 +83,16 @@ impl PlannedContainer {
         &self.spec.image
     }
 
+    /// Its own memory limit, in bytes.
+    pub fn memory_bytes(&self) -> Option<i64> {
+        self.spec.memory_bytes
+    }
+
+    /// Its weight; what the engine has for one that asks for nothing is the least.
+    pub fn cpu_shares(&self) -> i64 {
+        self.spec.cpu_shares.unwrap_or_default()
+    }
+
     /// What it sees of the host.
     pub fn mounts(&self) -> &[Mount] {
         &self.spec.mounts

@@ -27,6 +27,26 @@ pub enum Refused {
         /// What it says.
         port: i32,
     },
+    /// `cpu` or `memory` of the task is no number.
+    #[error("`{field}` of the task is `{text}`, which cannot be read.")]
+    Quantity {
+        /// Which of them.
+        field: &'static str,
+        /// What it says.
+        text: String,
+    },
+    /// A container may take more memory than its task.
+    #[error(
+        "Container `{container}`: `memory` is {own} MiB, above the {limit} MiB that `memory` of the task allows."
+    )]
+    MoreThanTheTask {
+        /// Which container.
+        container: String,
+        /// Its limit, MiB.
+        own: i64,
+        /// That of the task, MiB.
+        limit: i64,
+    },
     /// An environment entry without a name.
     #[error("Container `{0}`: an entry of `environment` has no name.")]
     NamelessVariable(String),

@@ -194,16 +194,24 @@ fn offered(settings: &Settings, description: &EngineDescription) -> Vec<String> 
         .filter(|(capable, _)| *capable)
         .map(|(_, name)| format!("{OLD}.{name}"));
     let always = [
-        capabilities::HEALTH_CHECK,
         capabilities::SECRETS,
         capabilities::LOG_SECRETS,
         capabilities::ENVIRONMENT_FILES,
         capabilities::PRIVATE_REGISTRY,
     ];
+    let by_setting = [
+        (
+            !settings.tasks.disable_health_check,
+            capabilities::HEALTH_CHECK,
+        ),
+        (settings.tasks.cpu_mem_limit, capabilities::TASK_LIMITS),
+    ];
+    let by_setting = by_setting.into_iter().filter(|(on, _)| *on);
+    let named = always.into_iter().chain(by_setting.map(|(_, name)| name));
     apis.chain(drivers)
         .chain(privileged)
         .chain(labels)
-        .chain(always.map(str::to_owned))
+        .chain(named.map(str::to_owned))
         .collect()
 }
 
@@ -272,6 +280,8 @@ mod tests {
             storage_driver: "overlay2".to_owned(),
             engine_id: "X".to_owned(),
             logging_drivers: vec!["json-file".to_owned(), "syslog".to_owned()],
+            cgroup_driver: "cgroupfs".to_owned(),
+            volume_drivers: vec!["local".to_owned()],
             live_restore: true,
         }
     }

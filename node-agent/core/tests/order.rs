@@ -620,3 +620,25 @@ fn mounts_and_conditions_make_one_graph() {
         "{tangles:?}"
     );
 }
+
+/// ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT.
+#[test]
+fn images_may_be_pulled_before_what_their_containers_wait_for() {
+    for upfront in [false, true] {
+        let mut rig = Rig::new(shop());
+        rig.host.pull_upfront = upfront;
+        let step = rig.turn();
+        let pulled: BTreeSet<&str> = step
+            .actions
+            .iter()
+            .filter(|action| action.verb() == Verb::Prepare)
+            .map(|action| action.container())
+            .collect();
+        let wanted: BTreeSet<&str> = if upfront {
+            BTreeSet::from(["log", "web", "db", "init"])
+        } else {
+            BTreeSet::from(["init"])
+        };
+        assert_eq!(pulled, wanted, "{upfront}");
+    }
+}

@@ -16,6 +16,8 @@ mod connection;
 mod credentials;
 mod events;
 mod faults;
+mod groups;
+mod images;
 mod parameters;
 mod pulls;
 mod read;
@@ -31,6 +33,7 @@ use tallyman_agent_engine::{EngineError, Verb};
 
 use connection::Connection;
 use faults::Trouble;
+use groups::Groups;
 use pulls::Pulls;
 
 pub use connection::{BadEndpoint, OLDEST_API};
@@ -44,6 +47,9 @@ pub struct DockerEngine {
     connection: Arc<Connection>,
     pulls: Pulls,
     settings: Settings,
+    groups: Groups,
+    /// Shared while an image is prepared, alone while one is removed.
+    preparing: tokio::sync::RwLock<()>,
 }
 
 /// How long things may take, and what is told.
@@ -81,6 +87,8 @@ pub struct Settings {
     pub client_config: Option<PathBuf>,
     /// Whether published ports are told for IPv4 only (`ECS_EXCLUDE_IPV6_PORTBINDING`).
     pub exclude_ipv6_port_bindings: bool,
+    /// Where control groups of the host are mounted (`ECS_CGROUP_PATH`).
+    pub cgroups: PathBuf,
 }
 
 impl Default for Settings {
@@ -99,6 +107,7 @@ impl Default for Settings {
             prepared_fresh: Duration::from_secs(5),
             client_config: None,
             exclude_ipv6_port_bindings: true,
+            cgroups: PathBuf::from("/sys/fs/cgroup"),
         }
     }
 }
@@ -112,6 +121,8 @@ impl DockerEngine {
         Ok(Self {
             connection: Arc::new(Connection::new(endpoint)?),
             pulls: Pulls::default(),
+            groups: Groups::new(settings.cgroups.clone()),
+            preparing: tokio::sync::RwLock::default(),
             settings,
         })
     }

@@ -17,13 +17,13 @@ use tallyman_agent_engine::{
 const MIB: i64 = 1024 * 1024;
 
 pub(crate) fn description(version: SystemVersion, info: SystemInfo) -> EngineDescription {
-    let mut logging_drivers = info
-        .plugins
-        .and_then(|plugins| plugins.log)
-        .unwrap_or_default();
+    let plugins = info.plugins.unwrap_or_default();
+    let mut logging_drivers = plugins.log.unwrap_or_default();
+    let mut volume_drivers = plugins.volume.unwrap_or_default();
     // Always there, and never listed.
     logging_drivers.push("none".to_owned());
     logging_drivers.sort();
+    volume_drivers.sort();
     EngineDescription {
         name: "docker".to_owned(),
         version: version.version.unwrap_or_default(),
@@ -38,9 +38,14 @@ pub(crate) fn description(version: SystemVersion, info: SystemInfo) -> EngineDes
             .cgroup_version
             .map(|one| one.to_string())
             .unwrap_or_default(),
+        cgroup_driver: info
+            .cgroup_driver
+            .map(|one| one.to_string())
+            .unwrap_or_default(),
         storage_driver: info.driver.unwrap_or_default(),
         engine_id: info.id.unwrap_or_default(),
         logging_drivers,
+        volume_drivers,
         live_restore: info.live_restore_enabled.unwrap_or(false),
     }
 }
@@ -121,6 +126,7 @@ pub(crate) fn summary(line: DockerSummary, only_ipv4: bool) -> Option<ContainerS
     Some(ContainerSummary {
         id: line.id?,
         name: own_name(&line.names?)?,
+        image_id: line.image_id.unwrap_or_default(),
         labels: labels(line.labels),
         phase,
         health: Some(health(phase, told)),

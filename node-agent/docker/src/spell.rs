@@ -27,6 +27,9 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         cpu_shares,
         memory_bytes,
         memory_reservation_bytes,
+        cpu_quota,
+        group,
+        runtime,
         ports,
         network,
         links,
@@ -66,6 +69,11 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         cpu_shares: *cpu_shares,
         memory: *memory_bytes,
         memory_reservation: *memory_reservation_bytes,
+        cpu_quota: cpu_quota.map(|cpu| micros(cpu.quota)),
+        cpu_period: cpu_quota.map(|cpu| micros(cpu.period)),
+        // Absolute: below the root of control groups, whatever the engine's own parent is.
+        cgroup_parent: group.as_ref().map(|name| format!("/{name}")),
+        runtime: runtime.clone(),
         network_mode: Some(network_mode(*network).to_owned()),
         links: Some(links_of(*network, links)).filter(|links| !links.is_empty()),
         port_bindings: Some(bindings(published)),
@@ -81,6 +89,10 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
     parameters::add(parameters, *memory_bytes, &mut body, &mut host);
     body.host_config = Some(host);
     body
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// `/srv/data:/data:ro`, `volume:/data`. Not Docker's `Mounts`: only for a bind it makes the directory of

@@ -12,8 +12,8 @@ use futures::stream::BoxStream;
 
 use tallyman_agent_engine::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Hint, Label, Prepared, PullBehavior, RegistryCredentials, Verb, VolumeSpec,
-    VolumeState,
+    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials, Verb,
+    VolumeSpec, VolumeState,
 };
 
 use crate::faults::{self, Answer, Trouble, answer, plain};
@@ -138,27 +138,7 @@ impl Engine for DockerEngine {
     }
 
     async fn list(&self, scope: Label<'_>) -> Result<Vec<ContainerSummary>, EngineError> {
-        let options = ListContainersOptions {
-            all: true,
-            filters: Some(HashMap::from([(
-                "label".to_owned(),
-                vec![events::filter(scope)],
-            )])),
-            ..ListContainersOptions::default()
-        };
-        let call = async {
-            let client = self.connection.client().await?;
-            Ok(client.list_containers(Some(options)).await?)
-        };
-        let answered = self.within(Verb::List, self.settings.list, call).await;
-        let lines = answered.map_err(|failure| failure.plainly(Verb::List))?;
-        let only_ipv4 = self.settings.exclude_ipv6_port_bindings;
-        let read = lines.into_iter().map(|line| read::summary(line, only_ipv4));
-        let mut listed: Vec<ContainerSummary> = read
-            .collect::<Option<_>>()
-            .ok_or_else(|| incomprehensible(Verb::List))?;
-        listed.sort_by(|left, right| left.name.cmp(&right.name));
-        Ok(listed)
+        self.containers(Verb::List, Some(scope)).await
     }
 
     fn watch(&self, scope: Label<'_>) -> BoxStream<'static, Hint> {
@@ -180,9 +160,59 @@ impl Engine for DockerEngine {
     async fn list_volumes(&self, scope: Label<'_>) -> Result<Vec<VolumeState>, EngineError> {
         self.volumes(scope).await
     }
+
+    async fn provide_group(&self, group: &Group) -> Result<(), EngineError> {
+        self.groups.provide(group).await
+    }
+
+    async fn remove_group(&self, name: &str) -> Result<bool, EngineError> {
+        self.groups.remove(name).await
+    }
+
+    async fn list_groups(&self, parent: &str) -> Result<Vec<String>, EngineError> {
+        self.groups.list(parent).await
+    }
+
+    async fn list_all(&self) -> Result<Vec<ContainerSummary>, EngineError> {
+        self.containers(Verb::ListAll, None).await
+    }
+
+    async fn list_images(&self) -> Result<Vec<ImageState>, EngineError> {
+        self.images().await
+    }
+
+    async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
+        self.unmake_image(name).await
+    }
 }
 
 impl DockerEngine {
+    async fn containers(
+        &self,
+        verb: Verb,
+        scope: Option<Label<'_>>,
+    ) -> Result<Vec<ContainerSummary>, EngineError> {
+        let options = ListContainersOptions {
+            all: true,
+            filters: scope
+                .map(|scope| HashMap::from([("label".to_owned(), vec![events::filter(scope)])])),
+            ..ListContainersOptions::default()
+        };
+        let call = async {
+            let client = self.connection.client().await?;
+            Ok(client.list_containers(Some(options)).await?)
+        };
+        let answered = self.within(verb, self.settings.list, call).await;
+        let lines = answered.map_err(|failure| failure.plainly(verb))?;
+        let only_ipv4 = self.settings.exclude_ipv6_port_bindings;
+        let read = lines.into_iter().map(|line| read::summary(line, only_ipv4));
+        let mut listed: Vec<ContainerSummary> = read
+            .collect::<Option<_>>()
+            .ok_or_else(|| incomprehensible(verb))?;
+        listed.sort_by(|left, right| left.name.cmp(&right.name));
+        Ok(listed)
+    }
+
     /// The name is taken: by a container of ours from before, or by somebody else's.
     async fn adopt(&self, spec: &ContainerSpec, words: String) -> Result<Created, EngineError> {
         let Some(found) = self.look(Verb::Create, &spec.name).await? else {

@@ -39,6 +39,8 @@ pub struct ContainerSummary {
     pub id: String,
     /// Name without a leading slash.
     pub name: String,
+    /// The engine's id of its image (`sha256:...`).
+    pub image_id: String,
     /// Labels, the image's own included.
     pub labels: BTreeMap<String, String>,
     /// Where it is in its life; details take an inspect.

@@ -8,11 +8,11 @@ use futures::stream::BoxStream;
 
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Hint, Label, Prepared, PullBehavior, RegistryCredentials, Verb, VolumeSpec,
-    VolumeState,
+    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials, Verb,
+    VolumeSpec, VolumeState,
 };
 
-const VERBS: [Verb; 13] = [
+const VERBS: [Verb; 19] = [
     Verb::Describe,
     Verb::Prepare,
     Verb::Create,
@@ -26,6 +26,12 @@ const VERBS: [Verb; 13] = [
     Verb::InspectVolume,
     Verb::RemoveVolume,
     Verb::ListVolumes,
+    Verb::ProvideGroup,
+    Verb::RemoveGroup,
+    Verb::ListGroups,
+    Verb::ListAll,
+    Verb::ListImages,
+    Verb::RemoveImage,
 ];
 
 /// Calls and failed calls of each verb.
@@ -162,6 +168,42 @@ impl<E: Engine> Engine for Counted<E> {
     async fn list_volumes(&self, scope: Label<'_>) -> Result<Vec<VolumeState>, EngineError> {
         let result = self.engine.list_volumes(scope).await;
         self.counts.note(Verb::ListVolumes, &result);
+        result
+    }
+
+    async fn provide_group(&self, group: &Group) -> Result<(), EngineError> {
+        let result = self.engine.provide_group(group).await;
+        self.counts.note(Verb::ProvideGroup, &result);
+        result
+    }
+
+    async fn remove_group(&self, name: &str) -> Result<bool, EngineError> {
+        let result = self.engine.remove_group(name).await;
+        self.counts.note(Verb::RemoveGroup, &result);
+        result
+    }
+
+    async fn list_groups(&self, parent: &str) -> Result<Vec<String>, EngineError> {
+        let result = self.engine.list_groups(parent).await;
+        self.counts.note(Verb::ListGroups, &result);
+        result
+    }
+
+    async fn list_all(&self) -> Result<Vec<ContainerSummary>, EngineError> {
+        let result = self.engine.list_all().await;
+        self.counts.note(Verb::ListAll, &result);
+        result
+    }
+
+    async fn list_images(&self) -> Result<Vec<ImageState>, EngineError> {
+        let result = self.engine.list_images().await;
+        self.counts.note(Verb::ListImages, &result);
+        result
+    }
+
+    async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
+        let result = self.engine.remove_image(name).await;
+        self.counts.note(Verb::RemoveImage, &result);
         result
     }
 }

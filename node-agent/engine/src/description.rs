@@ -28,12 +28,19 @@ pub struct EngineDescription {
     pub kernel: String,
     /// `1` or `2`; empty when the engine does not say.
     pub cgroup_version: String,
+    /// Who makes control groups: `cgroupfs` is the engine itself, `systemd` the service manager; empty when the
+    /// engine does not say.
+    #[serde(default)]
+    pub cgroup_driver: String,
     /// E.g. `overlay2`, `overlayfs`.
     pub storage_driver: String,
     /// The engine's identity. Not unique: cloned hosts and engines on one machine may share it.
     pub engine_id: String,
     /// Log drivers that the engine offers, sorted.
     pub logging_drivers: Vec<String>,
+    /// Volume drivers that the engine offers, sorted.
+    #[serde(default)]
+    pub volume_drivers: Vec<String>,
     /// Whether containers outlive a restart of the engine.
     pub live_restore: bool,
 }

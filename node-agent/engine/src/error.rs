@@ -57,6 +57,20 @@ pub enum EngineError {
         /// The engine's words.
         message: String,
     },
+    /// An image that a container has is not removed.
+    #[error("{message}")]
+    ImageInUse {
+        /// The reference asked for.
+        image: String,
+        /// The engine's words.
+        message: String,
+    },
+    /// The limits of a group could not be set.
+    #[error("the limits of the task could not be set: {message}")]
+    CannotLimit {
+        /// The host's words.
+        message: String,
+    },
     /// A published port of the container is in use on the host.
     #[error("{message}")]
     PortTaken {
@@ -188,6 +202,8 @@ impl EngineError {
             | Self::PortTaken { .. }
             | Self::NoSpace { .. }
             | Self::VolumeInUse { .. }
+            | Self::ImageInUse { .. }
+            | Self::CannotLimit { .. }
             | Self::Unreachable { .. } => Retry::Later,
             Self::NameTaken { .. }
             | Self::VolumeTaken { .. }
@@ -214,6 +230,8 @@ impl EngineError {
             Self::NameTaken { .. }
             | Self::VolumeTaken { .. }
             | Self::VolumeInUse { .. }
+            | Self::ImageInUse { .. }
+            | Self::CannotLimit { .. }
             | Self::PortTaken { .. }
             | Self::NoSpace { .. }
             | Self::NotFound { .. }

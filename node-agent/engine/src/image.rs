@@ -1,6 +1,6 @@
 //! Making an image present on the host.
 
-use crate::EngineError;
+use crate::{EngineError, Moment};
 
 /// When to ask the registry: ECS's `ECS_IMAGE_PULL_BEHAVIOR` (ECS image pull behavior).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +16,19 @@ pub enum PullBehavior {
     /// Pull only what the host does not have. Differs from [`PullBehavior::Once`] only in that the
     /// agent never cleans such images up.
     PreferCached,
+}
+
+/// An image of the host, in its list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageState {
+    /// The engine's id of the image (`sha256:...`).
+    pub id: String,
+    /// All references to it, sorted: tags, and digests where there is no tag. Empty for one that lost its tag.
+    pub names: Vec<String>,
+    /// When it was built.
+    pub created_at: Option<Moment>,
+    /// What it takes on the disk, shared layers included.
+    pub bytes: i64,
 }
 
 /// An image that is on the host now.

@@ -18,6 +18,7 @@ mod description;
 mod error;
 pub mod fake;
 mod image;
+mod limits;
 mod parameters;
 mod port;
 mod reference;
@@ -32,7 +33,8 @@ pub use container::{
 pub use counted::{Counted, Counts};
 pub use description::EngineDescription;
 pub use error::{Cause, EngineError, Fault, PullFault, Retry};
-pub use image::{Prepared, PullBehavior};
+pub use image::{ImageState, Prepared, PullBehavior};
+pub use limits::{CpuQuota, Group};
 pub use parameters::{Device, Ipc, Log, Parameters, Swap, Tmpfs, Ulimit, is_ipc_sysctl};
 pub use port::{Created, Engine, Hint, Label, Verb};
 pub use reference::{Reference, is_plausible};

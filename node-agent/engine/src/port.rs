@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 
 use crate::{
-    ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Prepared,
-    PullBehavior, RegistryCredentials, VolumeSpec, VolumeState,
+    ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Group,
+    ImageState, Prepared, PullBehavior, RegistryCredentials, VolumeSpec, VolumeState,
 };
 
 /// A label's key and value; containers and volumes that carry it are in scope.
@@ -135,6 +135,46 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         scope: Label<'_>,
     ) -> impl Future<Output = Result<Vec<VolumeState>, EngineError>> + Send;
+
+    /// Makes a group with these limits, or gives its limits to one that is there.
+    ///
+    /// # Errors
+    /// [`EngineError::CannotLimit`] when the host does not let us; containers of the group must not start then.
+    fn provide_group(&self, group: &Group) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Removes a group. Says whether it is gone: one that has running containers stays.
+    ///
+    /// # Errors
+    /// [`EngineError::CannotLimit`]
+    fn remove_group(&self, name: &str) -> impl Future<Output = Result<bool, EngineError>> + Send;
+
+    /// Names of all groups right below `parent`, sorted. None when there is no such parent.
+    ///
+    /// # Errors
+    /// [`EngineError::CannotLimit`]
+    fn list_groups(
+        &self,
+        parent: &str,
+    ) -> impl Future<Output = Result<Vec<String>, EngineError>> + Send;
+
+    /// All containers of the engine, whosever they are, sorted by name.
+    ///
+    /// # Errors
+    /// The common ones. Never a partial answer.
+    fn list_all(&self) -> impl Future<Output = Result<Vec<ContainerSummary>, EngineError>> + Send;
+
+    /// All images of the host that have a name or had one, sorted by id.
+    ///
+    /// # Errors
+    /// The common ones. Never a partial answer.
+    fn list_images(&self) -> impl Future<Output = Result<Vec<ImageState>, EngineError>> + Send;
+
+    /// Takes a reference (a name, or the id of an image without names) off an image, and removes the image with
+    /// the last one. Never while an image is being prepared. One that does not exist is fine.
+    ///
+    /// # Errors
+    /// [`EngineError::ImageInUse`]: a container has it, running or not; nothing was removed.
+    fn remove_image(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
 }
 
 /// The container that a create ended with.
@@ -203,6 +243,18 @@ pub enum Verb {
     RemoveVolume,
     /// [`Engine::list_volumes`]
     ListVolumes,
+    /// [`Engine::provide_group`]
+    ProvideGroup,
+    /// [`Engine::remove_group`]
+    RemoveGroup,
+    /// [`Engine::list_groups`]
+    ListGroups,
+    /// [`Engine::list_all`]
+    ListAll,
+    /// [`Engine::list_images`]
+    ListImages,
+    /// [`Engine::remove_image`]
+    RemoveImage,
 }
 
 impl Verb {
@@ -222,6 +274,12 @@ impl Verb {
             Self::InspectVolume => "inspect_volume",
             Self::RemoveVolume => "remove_volume",
             Self::ListVolumes => "list_volumes",
+            Self::ProvideGroup => "provide_group",
+            Self::RemoveGroup => "remove_group",
+            Self::ListGroups => "list_groups",
+            Self::ListAll => "list_all",
+            Self::ListImages => "list_images",
+            Self::RemoveImage => "remove_image",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::{Mount, Parameters, Protocol, Sensitive, VolumesFrom};
+use crate::{CpuQuota, Mount, Parameters, Protocol, Sensitive, VolumesFrom};
 
 /// All that the engine is told about a container, in our words.
 ///
@@ -34,6 +34,12 @@ pub struct ContainerSpec {
     pub memory_bytes: Option<i64>,
     /// Soft limit in bytes (ECS `memoryReservation`).
     pub memory_reservation_bytes: Option<i64>,
+    /// Processor time; `None` is no limit.
+    pub cpu_quota: Option<CpuQuota>,
+    /// The [`crate::Group`] that it shares limits with, by name; `None` leaves it in the engine's own.
+    pub group: Option<String>,
+    /// Runtime of the engine that starts it; `None` is the engine's default.
+    pub runtime: Option<String>,
     /// Ports published on the host; only [`Network::Bridge`] honours them.
     pub ports: Vec<PortSpec>,
     /// Which network the container lives in.
@@ -72,6 +78,9 @@ impl ContainerSpec {
             cpu_shares: None,
             memory_bytes: None,
             memory_reservation_bytes: None,
+            cpu_quota: None,
+            group: None,
+            runtime: None,
             ports: Vec::new(),
             network: Network::Bridge,
             links: Vec::new(),

@@ -164,6 +164,12 @@ impl Bench for FakeBench {
         IMAGE.to_owned()
     }
 
+    async fn spare_image(&self) -> Result<String, String> {
+        let name = format!("localhost/spare:{}", self.free_port());
+        self.engine.import_image(&name);
+        Ok(name)
+    }
+
     fn missing_image(&self) -> String {
         "localhost/nobody:1".to_owned()
     }
@@ -256,6 +262,8 @@ impl Bench for FakeBench {
             cpu_shares: spec.cpu_shares.unwrap_or(0),
             memory_bytes: spec.memory_bytes.unwrap_or(0),
             memory_reservation_bytes: spec.memory_reservation_bytes.unwrap_or(0),
+            cpu_quota: spec.cpu_quota,
+            group: spec.group.clone(),
             argv: argv(&spec),
             stop_timeout_seconds: spec
                 .stop_timeout

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tallyman_agent_core::Condemned;
-use tallyman_agent_engine::{ContainerSummary, Engine, EngineDescription, EngineError, Hint};
+use tallyman_agent_engine::{ContainerSummary, Engine, EngineError, Hint};
 use tallyman_crds::labels;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::agent::groups::{self, Described};
 use crate::agent::{Agent, by_task};
 use crate::worker::Told;
 
@@ -32,7 +33,7 @@ impl<E: Engine> Agent<E> {
         if self.describing.is_none() && self.describe_at.is_some_and(|due| due <= now) {
             self.describe_at = None;
             let engine = Arc::clone(&self.shared.engine);
-            self.describing = Some(Box::pin(async move { engine.describe().await }));
+            self.describing = Some(Box::pin(async move { groups::describe(&*engine).await }));
         }
         let Some(instance) = self.host.container_instance_uid().map(str::to_owned) else {
             return;
@@ -107,6 +108,7 @@ impl<E: Engine> Agent<E> {
         let condemned = self.host.strays(&list, &ended, Timestamp::now());
         self.listed = Some(list);
         self.begin_waiting();
+        self.sweep_groups();
         for container in condemned {
             self.condemn(container);
         }
@@ -154,10 +156,10 @@ impl<E: Engine> Agent<E> {
         }
     }
 
-    pub(super) fn take_description(&mut self, answer: Result<EngineDescription, EngineError>) {
+    pub(super) fn take_description(&mut self, answer: Described) {
         self.engine.heard = true;
         match answer {
-            Ok(description) => {
+            Ok((description, groups)) => {
                 let version = description.version.as_str();
                 let api = description.api_version.as_str();
                 info!(engine = description.name, version, api, "engine");
@@ -165,6 +167,7 @@ impl<E: Engine> Agent<E> {
                     self.shared.ledger.put_engine(description.clone());
                 }
                 self.engine.description = Some(description);
+                self.set_enforcement(&groups);
                 if self.list_failures < LIST_FAILURES {
                     self.engine.trouble = None;
                 }
@@ -177,6 +180,7 @@ impl<E: Engine> Agent<E> {
                 self.describe_at = Some(Instant::now() + DESCRIBE_RETRY);
             }
         }
+        self.begin_waiting();
     }
 }
 

@@ -5,7 +5,9 @@
 //! removed before a plan was read from the API.
 
 mod engine;
+mod groups;
 mod host;
+pub mod images;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
 use serde_json::Value;
+use tallyman_agent_core::limits::Leftovers;
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{AssignedTask, Host, Plan, Settings, TaskMachine, TaskRecord, TaskUid};
 use tallyman_agent_engine::{
@@ -56,7 +59,8 @@ pub struct Parts<E> {
 
 type Listing = BoxFuture<'static, Result<Vec<ContainerSummary>, EngineError>>;
 type ListingVolumes = BoxFuture<'static, Result<Vec<VolumeState>, EngineError>>;
-type Describing = BoxFuture<'static, Result<EngineDescription, EngineError>>;
+type ListingGroups = BoxFuture<'static, Result<Vec<String>, EngineError>>;
+type Describing = BoxFuture<'static, groups::Described>;
 type Reporting = BoxFuture<'static, (HostReport, Result<(), String>)>;
 
 /// The loop.
@@ -88,6 +92,8 @@ pub struct Agent<E> {
     watch_at: Instant,
     listing_volumes: Option<ListingVolumes>,
     volumes_at: Instant,
+    listing_groups: Option<ListingGroups>,
+    leftovers: Leftovers,
 
     engine: EngineFacts,
     describing: Option<Describing>,
@@ -125,6 +131,8 @@ impl<E: Engine> Agent<E> {
             watch_at: now,
             listing_volumes: None,
             volumes_at: now,
+            listing_groups: None,
+            leftovers: Leftovers::default(),
             engine: EngineFacts {
                 description: parts.saved_engine,
                 ..EngineFacts::default()
@@ -167,6 +175,7 @@ impl<E: Engine> Agent<E> {
                 () = at(self.disk_plan_at) => self.take_saved_plan("the API does not answer yet"),
                 list = poll(&mut self.listing) => self.take_list(list),
                 list = poll(&mut self.listing_volumes) => self.take_volumes(list),
+                list = poll(&mut self.listing_groups) => self.take_groups(list),
                 () = at(self.overdue_at) => self.list_overdue(),
                 hint = next(&mut self.hints) => self.take_hint(hint),
                 answer = poll(&mut self.describing) => self.take_description(answer),
@@ -290,12 +299,7 @@ impl<E: Engine> Agent<E> {
     }
 
     fn set_live(&mut self) {
-        let mut host = self
-            .shared
-            .host
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        host.plan_is_live = self.host.is_live();
+        self.shared.host_context().plan_is_live = self.host.is_live();
     }
 
     fn note_cluster(&self) {
@@ -323,9 +327,11 @@ impl<E: Engine> Agent<E> {
 
     // --- workers ---
 
-    /// Starts the workers of tasks that waited for a list.
+    /// Starts the workers of tasks that waited for a list, and for what the engine can do.
     fn begin_waiting(&mut self) {
-        let Some(listed) = &self.listed else { return };
+        let Some(listed) = self.listed.as_ref().filter(|_| self.engine.heard) else {
+            return;
+        };
         let waiting = std::mem::take(&mut self.waiting);
         let mut begin: Vec<(AssignedTask, Option<TaskRecord>)> = waiting
             .into_values()

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::ecs::{ContainerDefinition, NetworkMode, TaskOverride, TransportProtocol};
 use tallyman_crds::order;
+pub use tallyman_crds::quantity::{cpu_units, memory_mib};
 use tallyman_crds::sources::Source;
 
 use crate::problem::Problem;
@@ -35,48 +36,6 @@ pub struct Definition {
     pub demand: Demand,
     /// An essential container has a health check: the task counts as healthy when it is HEALTHY.
     pub health_checked: bool,
-}
-
-/// Parses `"256"`, `"1 vCPU"`, `".5 vcpu"` to CPU units.
-pub fn cpu_units(text: &str) -> Option<i64> {
-    quantity(text, &["vcpu", "vcpus"], 1024)
-}
-
-/// Parses `"512"`, `"1 GB"`, `"0.5GB"` to MiB.
-pub fn memory_mib(text: &str) -> Option<i64> {
-    quantity(text, &["gb"], 1024)
-}
-
-fn quantity(text: &str, units: &[&str], factor: i64) -> Option<i64> {
-    let text = text.trim().to_ascii_lowercase();
-    if let Ok(plain) = text.parse::<i64>() {
-        return (plain > 0).then_some(plain);
-    }
-    let number = units.iter().find_map(|u| text.strip_suffix(u))?.trim_end();
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole)
-        || !digits(fraction)
-        || (whole.is_empty() && fraction.is_empty())
-        || fraction.len() > 6
-    {
-        return None;
-    }
-    let whole: i64 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().ok()?
-    };
-    let scale = 10_i64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let part: i64 = if fraction.is_empty() {
-        0
-    } else {
-        fraction.parse().ok()?
-    };
-    let total = whole
-        .checked_mul(factor)?
-        .checked_add(part * factor / scale)?;
-    (total > 0).then_some(total)
 }
 
 impl Definition {
@@ -121,7 +80,7 @@ impl Definition {
                     "must be unique in the task definition",
                 ));
             }
-            check_container(c, spec.network_mode, task_memory.is_some(), &mut problems);
+            check_container(c, spec.network_mode, task_memory, &mut problems);
         }
         for tangle in order::tangles(containers) {
             let field = format!(
@@ -214,7 +173,7 @@ fn parsed(
 fn check_container(
     c: &ContainerDefinition,
     mode: Option<NetworkMode>,
-    sized: bool,
+    task_memory: Option<i64>,
     problems: &mut Vec<Problem>,
 ) {
     let at = |field: &str| format!("spec.containerDefinitions[{}].{field}", c.name);
@@ -225,7 +184,7 @@ fn check_container(
         problems.push(Problem::new(at("image"), "must name an image"));
     }
     match (c.memory, c.memory_reservation) {
-        (None, None) if !sized => problems.push(Problem::new(
+        (None, None) if task_memory.is_none() => problems.push(Problem::new(
             at("memory"),
             "`memory` or `memoryReservation` must be given, or `spec.memory` for the whole task",
         )),
@@ -236,6 +195,14 @@ fn check_container(
         _ => {}
     }
     check_sources(c, problems);
+    if let (Some(own), Some(limit)) = (c.memory.map(i64::from), task_memory)
+        && own > limit
+    {
+        problems.push(Problem::new(
+            at("memory"),
+            format!("must not be above `spec.memory` of the task ({limit} MiB), but is {own}"),
+        ));
+    }
     if !c.links.is_empty() && !matches!(mode, None | Some(NetworkMode::Bridge)) {
         problems.push(Problem::new(
             at("links"),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::capabilities::{
-    ENVIRONMENT_FILES, HEALTH_CHECK, LOG_SECRETS, PRIVATE_REGISTRY, SECRETS,
+    ENVIRONMENT_FILES, HEALTH_CHECK, LOG_SECRETS, PRIVATE_REGISTRY, SECRETS, TASK_LIMITS,
 };
 use tallyman_crds::ecs::{CPUArchitecture, ContainerDefinition, OSFamily};
 
@@ -27,6 +27,9 @@ pub fn of(spec: &TaskDefinitionSpec) -> Requirements {
         .flat_map(of_container)
         .map(|name| (name, None))
         .collect();
+    if spec.cpu.is_some() || spec.memory.is_some() {
+        required.insert(TASK_LIMITS.to_owned(), None);
+    }
     if let Some(platform) = &spec.runtime_platform {
         if let Some(architecture) = platform.cpu_architecture {
             let value = match architecture {

@@ -5,7 +5,7 @@
 pub struct Variable {
     /// `ECS_...`
     pub name: &'static str,
-    /// Its field in ECS' configuration file.
+    /// Its field in ECS' configuration file; empty when that has none.
     pub key: &'static str,
     /// What it does, with default and range, for `--help`.
     pub what: &'static str,
@@ -46,7 +46,7 @@ macro_rules! settings {
 
             /// Reads the variables of this group.
             pub(super) fn read(from: &mut $crate::settings::Reader<'_>) -> Self {
-                Self { $( $field: from.value($name, $default, $read), )* }
+                Self { $( $field: from.value($name, $key, $default, $read), )* }
             }
         }
     };

@@ -1,10 +1,12 @@
 //! The `ECS_*` variables (ECS agent configuration), parsed from a map that the shell fills.
 //!
 //! A setting is one entry in its group ([`registration`], [`tasks`], ...); a group is a module and its three
-//! lines here. As in ECS a value below its minimum is replaced by the default, with a warning. A value that
-//! cannot be read at all is an error with a sentence: a host that silently runs with other settings than
-//! written down is worse than one that says why it does not start.
+//! lines here. A variable goes before the JSON file at `ECS_AGENT_CONFIG_FILE_PATH`, the file before the
+//! default. As in ECS a value that cannot be read or is out of its range is replaced by the default, with a
+//! warning; with a few ([`Wrong::Refused`]) ECS' agent does not start, and neither does this one.
 
+pub mod elsewhere;
+mod file;
 mod group;
 pub mod images;
 pub mod process;
@@ -25,6 +27,18 @@ use registration::Registration;
 use tasks::Tasks;
 use volumes::VolumeSettings;
 
+/// Names the configuration file.
+pub const FILE_VARIABLE: &str = "ECS_AGENT_CONFIG_FILE_PATH";
+/// Where the configuration file is when no variable says otherwise.
+pub const FILE: &str = "/etc/ecs_container_agent/config.json";
+
+/// Whether a variable of the process is read, or told to have no meaning.
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with("ECS_")
+        || elsewhere::reason(name).is_some()
+        || variables().any(|known| known.name == name)
+}
+
 /// Variables that the agent reads, with what they do, for `--help`.
 pub fn variables() -> impl Iterator<Item = &'static Variable> {
     [
@@ -33,7 +47,6 @@ pub fn variables() -> impl Iterator<Item = &'static Variable> {
         Images::VARIABLES,
         VolumeSettings::VARIABLES,
         Process::VARIABLES,
-        process::OF_THE_COMMAND_LINE,
     ]
     .into_iter()
     .flatten()
@@ -54,7 +67,7 @@ pub struct Settings {
     pub process: Process,
 }
 
-/// Values that cannot be read; one sentence each.
+/// Values with which ECS' agent does not start either; one sentence each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", sentences.join(" "))]
 pub struct BadSettings {
@@ -74,21 +87,39 @@ pub struct Parsed {
 /// What the groups read from, and what was wrong.
 pub struct Reader<'a> {
     variables: &'a BTreeMap<String, String>,
+    file: file::Values,
     bad: Vec<String>,
     warnings: Vec<String>,
 }
 
 impl Settings {
-    /// Reads the `ECS_*` variables; unknown ones are left alone, empty ones count as absent.
+    /// Reads the variables; unknown ones are left alone, empty ones count as absent.
     ///
     /// # Errors
-    /// [`BadSettings`] names every variable that cannot be read.
+    /// [`BadSettings`] names what ECS' agent does not start with either.
     pub fn parse(variables: &BTreeMap<String, String>) -> Result<Parsed, BadSettings> {
+        Self::parse_with_file(variables, None)
+    }
+
+    /// Reads the variables and, for those that are not set, the text of the file at
+    /// `ECS_AGENT_CONFIG_FILE_PATH`.
+    ///
+    /// # Errors
+    /// [`BadSettings`] names what ECS' agent does not start with either.
+    pub fn parse_with_file(
+        variables: &BTreeMap<String, String>,
+        file: Option<&str>,
+    ) -> Result<Parsed, BadSettings> {
         let mut from = Reader {
             variables,
+            file: file::Values::default(),
             bad: Vec::new(),
             warnings: Vec::new(),
         };
+        match file::Values::parse(file.unwrap_or_default()) {
+            Ok(values) => from.file = values,
+            Err(sentence) => from.bad.push(sentence),
+        }
         let settings = Self {
             registration: Registration::read(&mut from),
             tasks: Tasks::read(&mut from),
@@ -96,6 +127,8 @@ impl Settings {
             volumes: VolumeSettings::read(&mut from),
             process: Process::read(&mut from),
         };
+        from.warnings.extend(left_aside(variables));
+        from.warnings.extend(from.file.left_aside());
         if from.bad.is_empty() {
             Ok(Parsed {
                 settings,
@@ -110,30 +143,65 @@ impl Settings {
 }
 
 impl Reader<'_> {
-    /// The value of a variable, or its default.
-    fn value<T>(&mut self, name: &str, default: T, read: impl Fn(&str) -> Result<T, Wrong>) -> T {
-        let Some(text) = self
-            .variables
-            .get(name)
-            .map(|value| value.trim())
-            .filter(|value| !value.is_empty())
-        else {
-            return default;
-        };
-        match read(text) {
-            Ok(value) => return value,
-            Err(Wrong::Wanted(wanted)) => self
-                .bad
-                .push(format!("{name} is `{text}`, which is not {wanted}.")),
-            Err(Wrong::OutOfRange(clause)) => self.warnings.push(format!(
+    /// The value of a variable, else that of the file, else the default.
+    fn value<T>(
+        &mut self,
+        name: &str,
+        key: &str,
+        default: T,
+        read: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> T {
+        let set = self.variables.get(name).map(|value| value.trim());
+        if let Some(text) = set.filter(|value| !value.is_empty()) {
+            match read(text) {
+                Ok(value) => return value,
+                Err(wrong) => self.note(name, text, wrong),
+            }
+        }
+        match self.file.value(key, read) {
+            None => default,
+            Some(Ok(value)) => value,
+            Some(Err((text, wrong))) => {
+                self.note(&format!("`{key}` of the configuration file"), &text, wrong);
+                default
+            }
+        }
+    }
+
+    fn note(&mut self, name: &str, text: &str, wrong: Wrong) {
+        match wrong {
+            Wrong::Wanted(wanted) => self.warnings.push(format!(
+                "{name} is `{text}`, which is not {wanted}; the default is used."
+            )),
+            Wrong::OutOfRange(clause) => self.warnings.push(format!(
                 "{name} is `{text}`, {clause}; the default is used."
             )),
-            Err(Wrong::Refused(sentences)) => self
+            Wrong::Refused(sentences) => self
                 .bad
                 .extend(sentences.iter().map(|rest| format!("{name} {rest}"))),
         }
-        default
     }
+}
+
+/// One sentence about variables of ECS' agent that are set and have no meaning here.
+fn left_aside(variables: &BTreeMap<String, String>) -> Option<String> {
+    let set: Vec<&str> = variables
+        .iter()
+        .filter(|(_, value)| !value.trim().is_empty())
+        .map(|(name, _)| name.as_str())
+        .filter(|name| {
+            !crate::settings::variables().any(|known| known.name == *name)
+                && (elsewhere::reason(name).is_some() || name.starts_with("ECS_"))
+                && *name != FILE_VARIABLE
+        })
+        .collect();
+    (!set.is_empty()).then(|| {
+        format!(
+            "{} {} no meaning here; docs/settings.md has the reasons.",
+            set.join(", "),
+            if set.len() == 1 { "has" } else { "have" }
+        )
+    })
 }
 
 #[cfg(test)]
@@ -225,28 +293,34 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_value_gets_a_sentence_that_names_it() {
-        let error = parse(&[
+    fn a_bad_value_is_the_default_and_a_sentence_that_names_variable_and_what_is_right() {
+        let parsed = parse(&[
             ("ECS_RESERVED_MEMORY", "much"),
             ("ECS_RESERVED_PORTS", "22,80"),
             ("ECS_CONTAINER_STOP_TIMEOUT", "soon"),
             ("ECS_IMAGE_PULL_BEHAVIOR", "never"),
-            ("ECS_INSTANCE_ATTRIBUTES", "{\"a b\":\"\"}"),
             ("ECS_LOGLEVEL", "loud"),
             ("ECS_DISABLE_PRIVILEGED", "maybe"),
             ("ECS_TASK_PIDS_LIMIT", "few"),
+        ])
+        .unwrap();
+        assert_eq!(parsed.settings, Settings::default());
+        assert_eq!(parsed.warnings.len(), 7, "{parsed:?}");
+        let wanted = "ECS_CONTAINER_STOP_TIMEOUT is `soon`, which is not a duration like `30s` or `1h30m`; \
+                      the default is used.";
+        assert!(parsed.warnings.iter().any(|w| w == wanted), "{parsed:?}");
+    }
+
+    #[test]
+    fn what_ecs_does_not_start_with_stops_the_agent() {
+        let error = parse(&[
+            ("ECS_INSTANCE_ATTRIBUTES", "{\"a b\":\"\"}"),
             (
                 "ECS_EFS_FILE_SYSTEMS",
                 "{\"fs-1\":\"nfs,soft:/a\",\"fs-2\":\"nfs:/a/../b\",\"fs-3\":\"/a\"}",
             ),
         ])
         .unwrap_err();
-        assert_eq!(error.sentences.len(), 12, "{error}");
-        assert!(
-            error
-                .to_string()
-                .contains("ECS_CONTAINER_STOP_TIMEOUT is `soon`"),
-            "{error}"
-        );
+        assert_eq!(error.sentences.len(), 5, "{error}");
     }
 }

@@ -62,7 +62,12 @@ fn ports(text: &str) -> Result<Vec<u16>, Wrong> {
 }
 
 fn attributes(text: &str) -> Result<BTreeMap<String, String>, Wrong> {
-    let attributes = texts("{\"stack\":\"prod\"}", text)?;
+    // ECS does not start with attributes that it cannot read, so that no task runs where it should not.
+    let attributes = texts("{\"stack\":\"prod\"}", text).map_err(|_| {
+        Wrong::Refused(vec![format!(
+            "is `{text}`, which is not JSON like `{{\"stack\":\"prod\"}}`."
+        )])
+    })?;
     let mut bad = Vec::new();
     if attributes.len() > MOST_ATTRIBUTES {
         bad.push(format!(

@@ -38,6 +38,14 @@ pub fn text(text: &str) -> Result<String, Wrong> {
     Ok(text.to_owned())
 }
 
+/// Texts as a JSON list.
+///
+/// # Errors
+/// [`Wrong::Wanted`]
+pub fn list(text: &str) -> Result<Vec<String>, Wrong> {
+    json("[\"one\",\"two\"]")(text)
+}
+
 /// Go's booleans, as ECS takes them.
 ///
 /// # Errors
@@ -73,6 +81,17 @@ pub fn at_least(seconds: u64) -> impl Fn(&str) -> Result<Duration, Wrong> {
         Some(span) if span < Duration::from_secs(seconds) => Err(Wrong::OutOfRange(format!(
             "below its minimum of {seconds} s"
         ))),
+        Some(span) => Ok(span),
+    }
+}
+
+/// A duration of Go within bounds, in milliseconds.
+pub fn between(least: u64, most: u64) -> impl Fn(&str) -> Result<Duration, Wrong> {
+    move |text| match go_duration(text) {
+        None => Err(Wrong::wanted("a duration like `100ms`")),
+        Some(span) if span < Duration::from_millis(least) || span > Duration::from_millis(most) => {
+            Err(Wrong::OutOfRange(format!("not {least} to {most} ms")))
+        }
         Some(span) => Ok(span),
     }
 }

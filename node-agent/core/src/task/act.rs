@@ -1,6 +1,8 @@
 //! Which engine verbs to call now: at most one for each container, containers in listed order and in
 //! parallel, as far as none has to wait for another one (`gates`).
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tallyman_agent_engine::{Phase, Verb};
 
@@ -16,7 +18,7 @@ use crate::task::volumes;
 use crate::task::{Action, HostContext, TaskObservation};
 
 /// No wait is longer than this, whatever a clock that jumped says.
-const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(120);
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 /// What to do, and when to look at the clock again.
 #[derive(Default)]
@@ -77,6 +79,7 @@ pub(super) fn act(
             }
         };
         let turn = match turn {
+            Turn::Prepare if host.pull_upfront => turn,
             Turn::Create if !volumes::ready(task, seen, container) => Turn::Rest,
             Turn::Prepare | Turn::Create if !ready => Turn::Rest,
             Turn::Prepare | Turn::Create | Turn::Start => {
@@ -94,7 +97,7 @@ pub(super) fn act(
             Turn::Stop if ending && !gates::may_stop(container, task, record) => Turn::Rest,
             Turn::Stop | Turn::Rest | Turn::Look | Turn::Restart | Turn::Remove => turn,
         };
-        let Some(action) = action(container, known, host, turn) else {
+        let Some(action) = action(task, container, known, host, turn) else {
             continue;
         };
         let waiting = match action.verb() {
@@ -151,6 +154,7 @@ fn winding_down(sighting: &Sighting, sweep: bool) -> Turn {
 }
 
 fn action(
+    task: &AssignedTask,
     container: &PlannedContainer,
     known: &ContainerRecord,
     host: &HostContext,
@@ -181,14 +185,17 @@ fn action(
         Turn::Create => {
             let mut spec = container.spec(known.attempt);
             container.needs.fill(&mut spec, supply).ok()?;
+            task.limits.apply(host.enforcement, &mut spec);
             Action::Create {
                 container: container_name,
                 spec: Box::new(spec),
+                group: task.limits.group(host.enforcement).map(Box::new),
             }
         }
         Turn::Start | Turn::Restart => Action::Start {
             container: container_name,
             name,
+            group: task.limits.group(host.enforcement).map(Box::new),
         },
         Turn::Stop => Action::Stop {
             container: container_name,
@@ -234,11 +241,20 @@ fn may_remove(
     if !record.end_acknowledged {
         return false;
     }
-    let from = later(stopped_at, host.cleanup_wait);
+    let from = later(stopped_at, host.cleanup_wait + jitter(task, host));
     if now < from {
         todo.wake(from);
     }
     now >= from
+}
+
+/// A share of the jitter that is the task's own, the same after a restart.
+fn jitter(task: &AssignedTask, host: &HostContext) -> Duration {
+    let share = task.uid.as_str().bytes().fold(0u32, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(byte.into())
+    });
+    host.cleanup_jitter
+        .mul_f64(f64::from(share % 1000) / 1000.0)
 }
 
 /// Nothing is left to do or to remember.

@@ -31,12 +31,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tallyman_agent_engine::{ContainerSpec, PullBehavior, RegistryCredentials, Verb, VolumeSpec};
+use tallyman_agent_engine::{
+    ContainerSpec, Group, PullBehavior, RegistryCredentials, Verb, VolumeSpec,
+};
 use tallyman_crds::TaskStatus;
 use tallyman_crds::sources::Supply;
 
 use crate::assignment::AssignedTask;
 use crate::ids::TaskUid;
+use crate::limits::Enforcement;
 use crate::registries::Registries;
 
 pub use machine::TaskMachine;
@@ -56,6 +59,12 @@ pub struct HostContext {
     pub pull_behavior: PullBehavior,
     /// `ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION`: how long containers of a stopped task are kept.
     pub cleanup_wait: Duration,
+    /// `ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER`: up to so much longer, differing from task to task.
+    pub cleanup_jitter: Duration,
+    /// `ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT`: images are pulled before what their containers depend on is there.
+    pub pull_upfront: bool,
+    /// How limits of tasks are enforced.
+    pub enforcement: Enforcement,
     /// A complete plan was read from the API in this process. Nothing is removed before.
     pub plan_is_live: bool,
     /// What the operator delivered for this host's tasks; `None` before it was read.
@@ -84,6 +93,8 @@ pub enum Action {
         container: String,
         /// What it shall be.
         spec: Box<ContainerSpec>,
+        /// The group that it is put into; made first, or given its limits again.
+        group: Option<Box<Group>>,
     },
     /// Start it: one that never ran, or one whose exit its restart policy takes for a reason to.
     Start {
@@ -91,6 +102,8 @@ pub enum Action {
         container: String,
         /// Name on the engine.
         name: String,
+        /// The group that it is in: the host may have booted since it was made.
+        group: Option<Box<Group>>,
     },
     /// Look at it.
     Inspect {

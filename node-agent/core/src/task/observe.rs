@@ -104,7 +104,13 @@ impl TaskObservation {
             | Verb::Describe
             | Verb::List
             | Verb::Watch
-            | Verb::ListVolumes => &mut self.in_flight,
+            | Verb::ListVolumes
+            | Verb::ProvideGroup
+            | Verb::RemoveGroup
+            | Verb::ListGroups
+            | Verb::ListAll
+            | Verb::ListImages
+            | Verb::RemoveImage => &mut self.in_flight,
         };
         in_flight.insert(name.to_owned(), verb);
     }

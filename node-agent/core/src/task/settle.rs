@@ -172,11 +172,19 @@ pub(super) fn pace(verb: Verb) -> Backoff {
     let (first, longest) = match verb {
         Verb::Prepare => (1_100, 5_000),
         Verb::Create | Verb::Start | Verb::CreateVolume | Verb::InspectVolume => (1_000, 10_000),
-        Verb::Inspect | Verb::Describe | Verb::List | Verb::Watch | Verb::ListVolumes => {
-            (500, 10_000)
-        }
+        Verb::Inspect
+        | Verb::Describe
+        | Verb::List
+        | Verb::Watch
+        | Verb::ListVolumes
+        | Verb::ProvideGroup
+        | Verb::ListGroups
+        | Verb::ListAll
+        | Verb::ListImages => (500, 10_000),
         Verb::Stop => (1_000, 30_000),
-        Verb::Remove | Verb::RemoveVolume => (2_000, 60_000),
+        Verb::Remove | Verb::RemoveVolume | Verb::RemoveGroup | Verb::RemoveImage => {
+            (2_000, 60_000)
+        }
     };
     Backoff {
         first: Duration::from_millis(first),
@@ -195,6 +203,12 @@ pub(super) fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
         | Verb::Describe
         | Verb::List
         | Verb::ListVolumes
+        | Verb::ProvideGroup
+        | Verb::RemoveGroup
+        | Verb::ListGroups
+        | Verb::ListAll
+        | Verb::ListImages
+        | Verb::RemoveImage
         | Verb::Watch => {
             return false;
         }
@@ -221,6 +235,7 @@ pub(super) fn reason(verb: Verb, error: &EngineError) -> String {
             "DockerTimeoutError: Could not transition to {state}; timed out after waiting {}",
             minutes(*after)
         ),
+        EngineError::CannotLimit { .. } => format!("ResourceInitializationError: {error}"),
         _ => format!("{name}: {error}"),
     })
 }

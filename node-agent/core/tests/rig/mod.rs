@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use jiff::Timestamp;
 use tallyman_agent_core::assignment::Door;
+use tallyman_agent_core::limits::Enforcement;
 use tallyman_agent_core::settings::volumes::VolumeSettings;
 use tallyman_agent_core::{
     AssignedTask, Assignment, Delivery, Due, HostContext, Outcome, Parcel, Plan, Step, TaskMachine,
@@ -46,6 +47,12 @@ pub fn host() -> HostContext {
         address: Some("10.0.0.5".to_owned()),
         pull_behavior: PullBehavior::Default,
         cleanup_wait: Duration::from_secs(3 * 3600),
+        cleanup_jitter: Duration::ZERO,
+        pull_upfront: false,
+        enforcement: Enforcement::Group {
+            period: Duration::from_millis(100),
+            propagate: false,
+        },
         plan_is_live: true,
         supply: None,
         registries: Default::default(),

@@ -10,12 +10,12 @@ use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, RestartPolicyNameEnum};
 use bollard::query_parameters::{
     CreateImageOptions, InspectContainerOptions, KillContainerOptions, RemoveContainerOptions,
-    RemoveVolumeOptions,
+    RemoveVolumeOptions, TagImageOptions,
 };
 use futures::stream::TryStreamExt;
 use tallyman_agent_docker::{DockerEngine, Settings as DockerSettings};
 use tallyman_agent_engine::conformance::{Bench, Program, Settings, Verdict};
-use tallyman_agent_engine::{Engine, EngineDescription, Ipc, Log, Network};
+use tallyman_agent_engine::{CpuQuota, Engine, EngineDescription, Ipc, Log, Network};
 
 #[path = "sights.rs"]
 mod sights;
@@ -44,6 +44,14 @@ pub fn engines() -> Vec<(String, String)> {
          20.10=unix:///run/old/docker.sock,current=unix:///run/new/docker.sock"
     );
     engines
+}
+
+fn quota(quota: Option<i64>, period: Option<i64>) -> Option<CpuQuota> {
+    let micros = |value: Option<i64>| value.filter(|v| *v > 0).map(i64::unsigned_abs);
+    Some(CpuQuota {
+        quota: Duration::from_micros(micros(quota)?),
+        period: Duration::from_micros(micros(period)?),
+    })
 }
 
 pub struct DockerBench {
@@ -184,6 +192,17 @@ impl Bench for DockerBench {
         IMAGE.to_owned()
     }
 
+    async fn spare_image(&self) -> Result<String, String> {
+        let tag = self.free_port().to_string();
+        let options = TagImageOptions {
+            repo: Some(REPOSITORY.to_owned()),
+            tag: Some(tag.clone()),
+        };
+        let tagged = self.docker.tag_image(IMAGE, Some(options)).await;
+        tagged.map_err(|error| error.to_string())?;
+        Ok(format!("{REPOSITORY}:{tag}"))
+    }
+
     fn missing_image(&self) -> String {
         "localhost:1/tallyman-nobody:1".to_owned()
     }
@@ -301,6 +320,11 @@ impl Bench for DockerBench {
             cpu_shares: host.cpu_shares.unwrap_or(0),
             memory_bytes: host.memory.unwrap_or(0),
             memory_reservation_bytes: host.memory_reservation.unwrap_or(0),
+            cpu_quota: quota(host.cpu_quota, host.cpu_period),
+            group: host
+                .cgroup_parent
+                .and_then(|path| path.strip_prefix('/').map(str::to_owned))
+                .filter(|path| !path.is_empty()),
             argv: found
                 .path
                 .into_iter()

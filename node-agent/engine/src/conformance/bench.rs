@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::conformance::sights::Sight;
 use crate::conformance::{Verdict, ensure};
 use crate::{
-    ContainerSpec, ContainerState, Engine, EngineError, Ipc, Label, Log, Network, PhaseKind,
-    PortSpec, Protocol,
+    ContainerSpec, ContainerState, CpuQuota, Engine, EngineError, Ipc, Label, Log, Network,
+    PhaseKind, PortSpec, Protocol,
 };
 
 /// What the suite needs besides the port: programs, and a hand on the engine from outside.
@@ -22,6 +22,9 @@ pub trait Bench: Send + Sync {
     /// An image that the host has and no registry does; asking its registry fails at once. Its own
     /// user is root, its own directory `/`.
     fn image(&self) -> String;
+
+    /// An image that the host has under a name of its own and no registry has; another one at each call.
+    fn spare_image(&self) -> impl Future<Output = Result<String, String>> + Send;
 
     /// An image that neither the host nor a registry has.
     fn missing_image(&self) -> String;
@@ -128,6 +131,10 @@ pub struct Settings {
     pub memory_bytes: i64,
     /// Soft limit in bytes; 0 when not set.
     pub memory_reservation_bytes: i64,
+    /// Processor time, when limited.
+    pub cpu_quota: Option<CpuQuota>,
+    /// Name of its group, when it has one.
+    pub group: Option<String>,
     /// Entry point and command in one.
     pub argv: Vec<String>,
     /// Seconds from stop signal to kill, when set.

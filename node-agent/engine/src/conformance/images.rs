@@ -94,3 +94,58 @@ pub(super) async fn many_at_once_agree<B: Bench>(ground: &Ground<'_, B>) -> Verd
     }
     Ok(())
 }
+
+pub(super) async fn images_and_whose_they_are_are_listed<B: Bench>(
+    ground: &Ground<'_, B>,
+) -> Verdict {
+    let image = ground.bench.image();
+    let spec = ground.spec("a", &Program::Runs);
+    ground.create(&spec).await?;
+    let images = ground.engine().list_images().await;
+    let images = images.map_err(told("list images"))?;
+    let Some(state) = images.iter().find(|state| state.names.contains(&image)) else {
+        return Err(format!("{image} is not in {images:?}"));
+    };
+    let all = ground.engine().list_all().await.map_err(told("list all"))?;
+    let Some(container) = all.iter().find(|one| one.name == spec.name) else {
+        return Err(format!("{} is not in {all:?}", spec.name));
+    };
+    ensure!(
+        container.image_id == state.id,
+        "{container:?} has another image than {state:?}"
+    );
+    let described = ground.state(&spec.name).await?;
+    ensure!(described.image_id == state.id, "another id: {described:?}");
+    Ok(())
+}
+
+pub(super) async fn an_image_in_use_stays_and_another_goes<B: Bench>(
+    ground: &Ground<'_, B>,
+) -> Verdict {
+    let spec = ground.spec("a", &Program::Runs);
+    ground.create(&spec).await?;
+    match ground.engine().remove_image(&spec.image).await {
+        Err(EngineError::ImageInUse { image, .. }) if image == spec.image => {}
+        answer => return Err(unexpected(&answer, "image in use")),
+    }
+    let spare = ground.bench.spare_image().await?;
+    for _ in 0..2 {
+        let removed = ground.engine().remove_image(&spare).await;
+        removed.map_err(told("remove image"))?;
+    }
+    let images = ground.engine().list_images().await;
+    let images = images.map_err(told("list images"))?;
+    ensure!(
+        !images.iter().any(|state| state.names.contains(&spare)),
+        "{spare} is still listed"
+    );
+    // What was prepared a moment ago does not count as present any more.
+    match ground
+        .engine()
+        .prepare(&spare, PullBehavior::PreferCached, None)
+        .await
+    {
+        Err(EngineError::PullFailed { .. } | EngineError::ImageNotFound { .. }) => Ok(()),
+        answer => Err(unexpected(&answer, "pull failed")),
+    }
+}

@@ -10,6 +10,7 @@
 //! [`Bench::pass`] and says what never came true. A case leaves nothing behind.
 
 mod bench;
+mod groups;
 mod health;
 mod images;
 mod lifecycle;
@@ -104,6 +105,10 @@ suite![
     images::missing_image_is_told_by_prepare,
     images::missing_image_is_told_by_create,
     images::many_at_once_agree,
+    images::images_and_whose_they_are_are_listed,
+    images::an_image_in_use_stays_and_another_goes,
+    groups::containers_share_the_limits_of_a_group,
+    groups::quota_of_one_container_is_set,
     settings::cpu_memory_and_limits_are_set,
     settings::entrypoint_and_command_are_passed,
     settings::user_directory_and_environment_are_seen_inside,

@@ -12,8 +12,8 @@ use crate::fake::calls::{Fate, Outcome};
 use crate::fake::world::World;
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Hint, Label, Prepared, PullBehavior, RegistryCredentials, Verb, VolumeSpec,
-    VolumeState,
+    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials, Verb,
+    VolumeSpec, VolumeState,
 };
 
 impl FakeEngine {
@@ -173,5 +173,39 @@ impl Engine for FakeEngine {
         ready(self.call(Verb::ListVolumes, scope.1, |world| {
             Ok(world.volumes.list(Some(scope)))
         }))
+    }
+
+    fn provide_group(&self, group: &Group) -> impl Future<Output = Result<(), EngineError>> + Send {
+        ready(self.call(Verb::ProvideGroup, &group.name, |world| {
+            world.provide_group(group);
+            Ok(())
+        }))
+    }
+
+    fn remove_group(&self, name: &str) -> impl Future<Output = Result<bool, EngineError>> + Send {
+        ready(self.call(Verb::RemoveGroup, name, |world| {
+            Ok(world.remove_group(name))
+        }))
+    }
+
+    fn list_groups(
+        &self,
+        parent: &str,
+    ) -> impl Future<Output = Result<Vec<String>, EngineError>> + Send {
+        ready(self.call(Verb::ListGroups, parent, |world| {
+            Ok(world.list_groups(parent))
+        }))
+    }
+
+    fn list_all(&self) -> impl Future<Output = Result<Vec<ContainerSummary>, EngineError>> + Send {
+        ready(self.call(Verb::ListAll, "", |world| Ok(world.list(None))))
+    }
+
+    fn list_images(&self) -> impl Future<Output = Result<Vec<ImageState>, EngineError>> + Send {
+        ready(self.call(Verb::ListImages, "", |world| Ok(world.images.list())))
+    }
+
+    fn remove_image(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send {
+        ready(self.call(Verb::RemoveImage, name, |world| world.remove_image(name)))
     }
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use crate::{EngineError, Prepared, PullBehavior, PullFault, RegistryCredentials};
+use crate::{
+    EngineError, ImageState, Moment, Prepared, PullBehavior, PullFault, RegistryCredentials,
+};
 
 /// How the registry behind the fake is disposed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +66,21 @@ impl Images {
 
     pub(super) fn pulls(&self) -> u64 {
         self.pulls
+    }
+
+    pub(super) fn list(&self) -> Vec<ImageState> {
+        let mut images: Vec<ImageState> = self
+            .cached
+            .keys()
+            .map(|name| ImageState {
+                id: image_id(name),
+                names: vec![name.clone()],
+                created_at: Some(Moment(0)),
+                bytes: 1,
+            })
+            .collect();
+        images.sort_by(|left, right| left.id.cmp(&right.id));
+        images
     }
 
     pub(super) fn prepare(

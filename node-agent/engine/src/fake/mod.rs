@@ -13,6 +13,7 @@
 
 mod calls;
 mod engine;
+mod groups;
 mod images;
 mod ports;
 mod program;

@@ -8,7 +8,7 @@ use crate::fake::calls::{Call, Crash, Mishap};
 use crate::fake::images::RegistryMood;
 use crate::fake::program::{Interpreter, Program};
 use crate::{
-    ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Health,
+    ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Group, Health,
     Moment, Phase, Protocol, PublishedPort, RegistryCredentials, Verb, VolumeSpec, VolumeState,
 };
 
@@ -63,6 +63,11 @@ impl FakeEngine {
         interpret: impl Fn(&ContainerSpec, &[PublishedPort]) -> Program + Send + Sync + 'static,
     ) {
         self.lock().interpreter = Some(Interpreter(Arc::new(interpret)));
+    }
+
+    /// The limits of a group that was made.
+    pub fn group(&self, name: &str) -> Option<Group> {
+        self.lock().groups.get(name).cloned()
     }
 
     /// How the registry answers pulls.

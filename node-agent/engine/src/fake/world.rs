@@ -15,6 +15,7 @@ use crate::{
     Health, Hint, Label, Link, Moment, Mount, Network, Phase, PhaseKind, PublishedPort,
 };
 
+use crate::fake::groups::Groups;
 use crate::fake::ports::HostPorts;
 use crate::fake::volumes::Volumes;
 
@@ -33,6 +34,7 @@ pub(super) struct World {
     pub(super) interpreter: Option<Interpreter>,
     pub(super) ports: HostPorts,
     pub(super) volumes: Volumes,
+    pub(super) groups: Groups,
     pub(super) hold_stops: bool,
     pub(super) mute: bool,
     host: u64,
@@ -93,9 +95,11 @@ impl World {
                 architecture: "x86_64".to_owned(),
                 kernel: "0.0.0".to_owned(),
                 cgroup_version: "2".to_owned(),
+                cgroup_driver: "cgroupfs".to_owned(),
                 storage_driver: "overlay2".to_owned(),
                 engine_id: format!("FAKE:{host}"),
                 logging_drivers: ["json-file", "local", "none"].map(str::to_owned).into(),
+                volume_drivers: vec!["local".to_owned()],
                 live_restore: true,
             },
             images: Images::default(),
@@ -104,6 +108,7 @@ impl World {
             interpreter: None,
             ports: HostPorts::default(),
             volumes: Volumes::default(),
+            groups: Groups::default(),
             hold_stops: false,
             mute: false,
             host: hash(&[host]),
@@ -393,6 +398,7 @@ impl World {
             .map(|(name, container)| ContainerSummary {
                 id: container.id.clone(),
                 name: name.clone(),
+                image_id: image_id(&container.spec.image),
                 labels: container.spec.labels.clone(),
                 phase: container.phase.kind(),
                 health: Some(container.health),
@@ -459,6 +465,32 @@ impl World {
             .values()
             .filter(move |container| container.mounts.iter().any(|mount| mount.shows(volume)))
             .map(|container| container.id.as_str())
+    }
+
+    /// Whether a process lives in a group.
+    pub(super) fn alive_in(&self, group: &str) -> bool {
+        self.containers.values().any(|container| {
+            container.spec.group.as_deref() == Some(group) && container.phase.kind().is_alive()
+        })
+    }
+
+    pub(super) fn remove_image(&mut self, name: &str) -> Result<(), EngineError> {
+        let holder = self
+            .containers
+            .values()
+            .find(|container| container.spec.image == name);
+        if let Some(holder) = holder {
+            return Err(EngineError::ImageInUse {
+                image: name.to_owned(),
+                message: format!(
+                    "conflict: unable to remove repository reference \"{name}\" (must force) - container {} is \
+                     using its referenced image",
+                    holder.id
+                ),
+            });
+        }
+        self.images.forget(name);
+        Ok(())
     }
 
     pub(super) fn spec(&self, name: &str) -> Option<ContainerSpec> {

@@ -6,6 +6,7 @@ mod failures;
 mod hosts;
 mod order;
 mod parameters;
+mod resources;
 mod secrets;
 mod standalone;
 mod volumes;
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Scenario> {
         hosts::SCENARIOS,
         order::SCENARIOS,
         parameters::SCENARIOS,
+        resources::SCENARIOS,
         secrets::SCENARIOS,
         volumes::SCENARIOS,
     ]

@@ -16,8 +16,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{
-    Action, AssignedTask, Delivery, Due, Host, HostContext, Outcome, Parcel, Plan, Settings,
-    TaskMachine, TaskRecord, TaskUid, assignment::Door, perform,
+    Action, AssignedTask, Delivery, Due, Enforcement, Host, HostContext, Outcome, Parcel, Plan,
+    Settings, TaskMachine, TaskRecord, TaskUid, assignment::Door, perform,
 };
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{

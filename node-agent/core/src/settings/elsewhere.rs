@@ -1,0 +1,127 @@
+//! Variables of ECS' agent that have no meaning here, and why. They are accepted, so that the environment file
+//! of an ECS host can be used as it is, and named in one line of the log.
+
+const AWS: &str = "the agent talks to no AWS service";
+const PACKAGED: &str = "the agent is updated as it was installed";
+const ROLES: &str = "there are no IAM roles";
+const ENI: &str = "there are no elastic network interfaces";
+const WINDOWS: &str = "Windows only";
+const METRICS: &str = "no metrics are published by the agent yet";
+const INIT: &str = "for the container that ECS' own agent runs in";
+
+/// Variables and reasons, sorted.
+pub const VARIABLES: &[(&str, &str)] = &[
+    ("AWS_ACCESS_KEY_ID", AWS),
+    ("AWS_DEFAULT_REGION", AWS),
+    ("AWS_SECRET_ACCESS_KEY", AWS),
+    ("AWS_SESSION_TOKEN", AWS),
+    (
+        "CREDENTIALS_FETCHER_HOST",
+        "Active Directory accounts are not supported",
+    ),
+    (
+        "CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA",
+        "Active Directory accounts are not supported",
+    ),
+    ("ECS_AGENT_APPARMOR_PROFILE", INIT),
+    ("ECS_AGENT_HEALTHCHECK_HOST", INIT),
+    ("ECS_AGENT_LABELS", INIT),
+    ("ECS_AGENT_PID_NAMESPACE_HOST", INIT),
+    ("ECS_ALTERNATE_CREDENTIAL_PROFILE", AWS),
+    ("ECS_AUDIT_LOGFILE", ROLES),
+    ("ECS_AUDIT_LOGFILE_DISABLED", ROLES),
+    ("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", ENI),
+    ("ECS_AWSVPC_BLOCK_IMDS", ENI),
+    (
+        "ECS_BACKEND_HOST",
+        "the kubeconfig says where the control plane is",
+    ),
+    (
+        "ECS_CHECKPOINT",
+        "plan and records are always kept; a host without them loses nothing, but learns anew",
+    ),
+    ("ECS_CNI_PLUGINS_PATH", ENI),
+    (
+        "ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM",
+        "there are no EC2 tags; ContainerInstances have Kubernetes labels",
+    ),
+    (
+        "ECS_CONTAINER_INSTANCE_TAGS",
+        "ContainerInstances have Kubernetes labels, which the agent may not write",
+    ),
+    ("ECS_DETAILED_OS_FAMILY", WINDOWS),
+    ("ECS_DISABLE_METRICS", METRICS),
+    (
+        "ECS_DISABLE_TASK_METADATA_AZ",
+        "the availability zone is an attribute that the administrator sets",
+    ),
+    (
+        "ECS_DOCKER_GRAPH_PATH",
+        "was dropped by ECS; the engine knows its own folder",
+    ),
+    ("ECS_EBSTA_SUPPORTED", "there are no EBS volumes"),
+    ("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", ROLES),
+    ("ECS_ENABLE_CPU_UNBOUNDED_WINDOWS_WORKAROUND", WINDOWS),
+    (
+        "ECS_ENABLE_FIRELENS_ASYNC",
+        "the log driver awsfirelens is not supported",
+    ),
+    ("ECS_ENABLE_HIGH_DENSITY_ENI", ENI),
+    ("ECS_ENABLE_INF_SUPPORT", "Inferentia is hardware of AWS"),
+    ("ECS_ENABLE_MEMORY_UNBOUNDED_WINDOWS_WORKAROUND", WINDOWS),
+    ("ECS_ENABLE_PROMETHEUS_METRICS", METRICS),
+    (
+        "ECS_ENABLE_RUNTIME_STATS",
+        "statistics of the Go runtime; /metrics has what there is",
+    ),
+    (
+        "ECS_ENABLE_SPOT_INSTANCE_DRAINING",
+        "there are no notices of EC2; set the ContainerInstance to DRAINING",
+    ),
+    ("ECS_ENABLE_TASK_IAM_ROLE", ROLES),
+    ("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", ROLES),
+    (
+        "ECS_EXTERNAL",
+        "every host is outside AWS, and none is less for it",
+    ),
+    ("ECS_FSX_WINDOWS_FILE_SERVER_SUPPORTED", WINDOWS),
+    ("ECS_GMSA_SUPPORTED", WINDOWS),
+    ("ECS_INSTANCE_IP_COMPATIBILITY", AWS),
+    ("ECS_LOG_DRIVER", INIT),
+    ("ECS_LOG_OPTS", INIT),
+    (
+        "ECS_MANIFEST_PULL_TIMEOUT",
+        "the digest comes with the pull, not before it",
+    ),
+    ("ECS_NOIID", AWS),
+    ("ECS_POLLING_METRICS_WAIT_DURATION", METRICS),
+    ("ECS_POLL_METRICS", METRICS),
+    ("ECS_RUNTIME_STATS_LOG_FILE", "statistics of the Go runtime"),
+    (
+        "ECS_SKIP_LOCALHOST_TRAFFIC_FILTER",
+        "the agent sets no such filter",
+    ),
+    ("ECS_UPDATES_ENABLED", PACKAGED),
+    ("ECS_UPDATE_DOWNLOAD_DIR", PACKAGED),
+    ("ECS_WARM_POOLS_CHECK", AWS),
+    (
+        "HTTP_PROXY",
+        "the engine pulls images through its own proxy; for the API server set `proxy-url` in the kubeconfig",
+    ),
+    (
+        "NO_PROXY",
+        "the engine pulls images through its own proxy; for the API server set `proxy-url` in the kubeconfig",
+    ),
+    (
+        "SSL_CERT_DIR",
+        "the kubeconfig names the certificate authority",
+    ),
+];
+
+/// Why a variable has no meaning here; `None` when it has one, or is nobody's.
+pub fn reason(name: &str) -> Option<&'static str> {
+    VARIABLES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, reason)| *reason)
+}
