@@ -141,11 +141,12 @@ fn plan_one(
         ulimits: _,
         log_configuration: _,
         system_controls: _,
+        // The operator's: it says in the plan which digest is meant.
+        version_consistency: _,
         // Nothing honours these yet.
         repository_credentials: _,
         environment_files: _,
         secrets: _,
-        version_consistency: _,
         resource_requirements: _,
         firelens_configuration: _,
         credential_specs: _,
@@ -228,6 +229,9 @@ fn plan_one(
         mappings.exposed,
         spec,
     );
+    if let Some(digest) = task.images.get(name) {
+        planned.pin(digest);
+    }
     planned.edges = order::edges(container);
     planned.start_timeout = seconds(*start_timeout);
     planned.restart = restart_policy.as_ref().and_then(restart);

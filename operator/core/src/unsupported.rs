@@ -113,7 +113,7 @@ const DEFINITION: &[(&str, Support)] = &[
     ("containerDefinitions[].portMappings[].protocol", Full),
     ("containerDefinitions[].portMappings[].name", Ignored),
     ("containerDefinitions[].portMappings[].appProtocol", Ignored),
-    ("containerDefinitions[].versionConsistency", Ignored),
+    ("containerDefinitions[].versionConsistency", Full),
     ("containerDefinitions[].mountPoints", Full),
     ("containerDefinitions[].volumesFrom", Full),
     ("containerDefinitions[].dockerLabels", Full),
