@@ -197,7 +197,12 @@ fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<Str
         .tasks
         .cpu_mem_limit
         .then(|| "ecs.capability.task-cpu-mem-limit".to_owned());
+    let plugins = description.volume_drivers.iter().map(|driver| {
+        let name = driver.split(':').next().unwrap_or(driver);
+        format!("ecs.capability.docker-plugin.{name}")
+    });
     apis.chain(drivers)
+        .chain(plugins)
         .chain(privileged)
         .chain(labels)
         .chain(health)
