@@ -99,6 +99,10 @@ pub struct PlannedTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::opaque")]
     pub overrides: Option<TaskOverride>,
+    /// Digests that containers are started with, by container.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 10))]
+    pub images: BTreeMap<String, String>,
     /// The Task is being deleted: once it is STOPPED, remove its containers and report `removedAt`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub remove: bool,

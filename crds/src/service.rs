@@ -249,6 +249,10 @@ pub struct DeploymentStatus {
     pub rollout_state_reason: Option<String>,
     /// When it began.
     pub created_at: Time,
+    /// Digests of its images, as its first tasks found them; its later tasks are started with these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub container_images: Vec<crate::ContainerImage>,
 }
 
 /// Whether a deployment is the wanted one (ECS `status` of a deployment).

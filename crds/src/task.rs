@@ -116,6 +116,26 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32768))]
     pub stopped_reason: Option<String>,
+    /// Digests that containers are started with in place of the tags that the task definition has. The operator
+    /// sets them for tasks of services (`versionConsistency`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub container_images: Vec<ContainerImage>,
+}
+
+/// Which image a container is started with (ECS `ContainerImage`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerImage {
+    /// Name in the task definition.
+    #[schemars(length(min = 1, max = 255))]
+    pub container_name: String,
+    /// Digest of the manifest, `sha256:...`.
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = "^[a-z0-9+._-]+:[0-9a-fA-F]{32,}$")
+    )]
+    pub image_digest: String,
 }
 
 /// Where a task is. Written by the host's agent; by the operator only while no agent has taken the

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::Condition;
+use crate::container_instance::Attribute;
 use crate::rules;
 use crate::task_definition::TaskDefinitionSpec;
 
@@ -56,6 +57,10 @@ pub struct TaskDefinitionRevisionStatus {
     /// in use.
     #[serde(default)]
     pub status: RevisionLifecycle,
+    /// Attributes that a host must have to run it (ECS `requiresAttributes`), sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub requires_attributes: Vec<Attribute>,
 }
 
 /// Whether new tasks may name a revision (ECS `status`).

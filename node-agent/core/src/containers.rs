@@ -146,8 +146,9 @@ fn plan_one(
         repository_credentials: _,
         environment_files: _,
         secrets: _,
-        // Nothing honours these yet.
+        // The operator's: it says in the plan which digest is meant.
         version_consistency: _,
+        // Nothing honours these yet.
         resource_requirements: _,
         firelens_configuration: _,
         credential_specs: _,
@@ -232,6 +233,9 @@ fn plan_one(
         mappings.exposed,
         spec,
     );
+    if let Some(digest) = task.images.get(name) {
+        planned.pin(digest);
+    }
     planned.edges = order::edges(container);
     planned.start_timeout = seconds(*start_timeout);
     planned.needs = Needs::of(container, changes.unwrap_or(&nothing))?;

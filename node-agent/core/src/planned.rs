@@ -33,6 +33,7 @@ pub struct PlannedContainer {
     spec: ContainerSpec,
     /// Name on the engine, less the attempt.
     base_name: String,
+    given_image: String,
 }
 
 /// When a container that exited is started again, by the agent and in place (ECS `restartPolicy`, enabled).
@@ -54,6 +55,7 @@ impl PlannedContainer {
         spec: ContainerSpec,
     ) -> Self {
         let base_name = spec.name.clone();
+        let given_image = spec.image.clone();
         Self {
             name,
             essential,
@@ -66,6 +68,7 @@ impl PlannedContainer {
             exposed,
             spec,
             base_name,
+            given_image,
         }
     }
 
@@ -75,6 +78,18 @@ impl PlannedContainer {
             format!("{}-{attempt}", self.base_name)
         } else {
             self.base_name.clone()
+        }
+    }
+
+    /// Image reference as the task definition has it, whatever digest it is started with.
+    pub fn given_image(&self) -> &str {
+        &self.given_image
+    }
+
+    /// The container is started with this digest.
+    pub(crate) fn pin(&mut self, digest: &str) {
+        if !self.spec.image.contains('@') {
+            self.spec.image = format!("{}@{digest}", self.given_image);
         }
     }
 

@@ -208,7 +208,12 @@ fn offered(settings: &Settings, description: &EngineDescription) -> Vec<String> 
     ];
     let by_setting = by_setting.into_iter().filter(|(on, _)| *on);
     let named = always.into_iter().chain(by_setting.map(|(_, name)| name));
+    let plugins = description.volume_drivers.iter().map(|driver| {
+        let name = driver.split(':').next().unwrap_or(driver);
+        format!("ecs.capability.docker-plugin.{name}")
+    });
     apis.chain(drivers)
+        .chain(plugins)
         .chain(privileged)
         .chain(labels)
         .chain(named.map(str::to_owned))

@@ -317,3 +317,24 @@ fn a_look_is_needed_when_nothing_was_seen() {
     assert_eq!(step.actions.len(), 1);
     assert_eq!(step.actions[0].verb(), Verb::Inspect);
 }
+
+/// `versionConsistency`: the plan says which digest the operator means.
+#[test]
+fn a_container_is_started_with_the_digest_of_the_plan_and_told_by_the_name_of_the_definition() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let mut spec = rig::plan(vec![
+        rig::container("app", true),
+        rig::container("other", false),
+    ]);
+    spec.tasks[0].images = [("app".to_owned(), digest.clone())].into();
+    let mut rig = rig::Rig::of(spec);
+    rig.settle_down();
+    let image = |name: &str| rig.engine.spec(&rig.name(name)).unwrap().image;
+    assert_eq!(image("app"), format!("app:1@{digest}"));
+    assert_eq!(image("other"), "other:1");
+    let told = rig.status().containers.iter().map(|c| c.image.clone());
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [Some("app:1".to_owned()), Some("other:1".to_owned())]
+    );
+}

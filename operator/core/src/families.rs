@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tallyman_crds::{
-    LastStatus, RevisionLifecycle, TaskDefinition, TaskDefinitionRevision,
+    Attribute, LastStatus, RevisionLifecycle, TaskDefinition, TaskDefinitionRevision,
     TaskDefinitionRevisionSpec, TaskDefinitionRevisionStatus, TaskDefinitionStatus, conditions,
     labels, names,
 };
@@ -17,6 +17,7 @@ use crate::definition::Definition;
 use crate::gather::short_task_definition;
 use crate::plan::{Action, Kind, Note, Plan, Target};
 use crate::problem;
+use crate::requirements;
 use crate::services::time;
 use crate::status::{Standing, json, statements};
 use crate::unsupported;
@@ -280,6 +281,7 @@ fn revision(r: &TaskDefinitionRevision, used: &BTreeSet<String>, now: Timestamp,
         observed_generation: conditions::UNOBSERVED,
         conditions: Vec::new(),
         status: RevisionLifecycle::Active,
+        requires_attributes: Vec::new(),
     });
     let (status, standing, reason, message) = if deleting {
         let text =
@@ -303,6 +305,10 @@ fn revision(r: &TaskDefinitionRevision, used: &BTreeSet<String>, now: Timestamp,
         observed_generation: generation,
         conditions: conditions::merge(&previous.conditions, &list, generation, &time(now)),
         status,
+        requires_attributes: requirements::of(&r.spec.definition)
+            .into_iter()
+            .map(|(name, value)| Attribute { name, value })
+            .collect(),
     };
     plan.publish(target, &json(&previous), &json(&next));
 }

@@ -184,6 +184,13 @@ fn planned(name: &TaskName, t: &TaskState, definition: String) -> PlannedTask {
         stop_code: code,
         stopped_reason: reason,
         overrides: t.object.spec.overrides.clone(),
+        images: t
+            .object
+            .spec
+            .container_images
+            .iter()
+            .map(|image| (image.container_name.clone(), image.image_digest.clone()))
+            .collect(),
         remove: to_remove(t),
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod definition;
 pub mod deployments;
+mod digests;
 pub mod families;
 pub mod invariants;
 pub mod liveness;

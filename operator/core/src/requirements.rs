@@ -27,6 +27,18 @@ pub fn of(spec: &TaskDefinitionSpec) -> Requirements {
         .flat_map(of_container)
         .map(|name| (name, None))
         .collect();
+    let plugins = spec
+        .volumes
+        .iter()
+        .filter_map(|v| v.docker_volume_configuration.as_ref())
+        .filter_map(|docker| docker.driver.as_deref())
+        .filter(|driver| !driver.is_empty());
+    for driver in plugins {
+        required.insert(
+            format!("ecs.capability.docker-plugin.{}", plugin(driver)),
+            None,
+        );
+    }
     if spec.cpu.is_some() || spec.memory.is_some() {
         required.insert(TASK_LIMITS.to_owned(), None);
     }
@@ -44,6 +56,11 @@ pub fn of(spec: &TaskDefinitionSpec) -> Requirements {
         }
     }
     required
+}
+
+/// A volume plugin without its tag, as ECS and engines name it.
+fn plugin(driver: &str) -> &str {
+    driver.split(':').next().unwrap_or(driver)
 }
 
 /// The engine API that a field needs is what the ECS API reference says of it.

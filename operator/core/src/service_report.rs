@@ -2,8 +2,8 @@
 
 use jiff::{Timestamp, Unit};
 use tallyman_crds::{
-    ConditionStatus, DeploymentLifecycle, DeploymentStatus, HealthStatus, LastStatus, RolloutState,
-    ServiceLifecycle, ServiceStatus, StopCode, conditions, labels,
+    ConditionStatus, ContainerImage, DeploymentLifecycle, DeploymentStatus, HealthStatus,
+    LastStatus, RolloutState, ServiceLifecycle, ServiceStatus, StopCode, conditions, labels,
 };
 
 use crate::deployments::{Bounds, Bucket, Member};
@@ -36,6 +36,7 @@ pub(crate) enum Outcome<'a> {
 /// A stepped deployment.
 pub(crate) struct Scheduled<'a> {
     pub deployment: DeploymentId,
+    pub images: Vec<ContainerImage>,
     pub revision: String,
     pub members: Vec<Member<'a>>,
     pub bounds: Bounds,
@@ -354,6 +355,7 @@ fn deployments(
             format!("ECS deployment {id} in progress.")
         }),
         created_at: created(&id),
+        container_images: s.images.clone(),
     }];
     let mut older: Vec<&DeploymentId> = s
         .members
@@ -382,6 +384,7 @@ fn deployments(
             rollout_state: known(&id).map_or(RolloutState::InProgress, |k| k.rollout_state),
             rollout_state_reason: known(&id).and_then(|k| k.rollout_state_reason.clone()),
             created_at: created(&id),
+            container_images: known(&id).map_or_else(Vec::new, |k| k.container_images.clone()),
             id,
         });
     }

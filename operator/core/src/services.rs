@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use tallyman_crds::ecs::SchedulingStrategy;
-use tallyman_crds::{DesiredStatus, StopCode, Task, TaskSpec, labels, names};
+use tallyman_crds::{ContainerImage, DesiredStatus, StopCode, Task, TaskSpec, labels, names};
 
 use crate::deployments::{self, Bounds, Bucket, Member, Step};
+use crate::digests;
 use crate::gather::short_task_definition;
 use crate::names::{DeploymentId, Family, InstanceName, RevisionName, ServiceName, TaskName};
 use crate::placement::{Ledger, Unplaceable};
@@ -212,11 +213,13 @@ fn reconcile(
         throttled = Some(until);
         plan.wake(until);
     }
+    let images = digests::of_deployment(world, name, &id, revision);
     let started = start(
         world,
         name,
         service,
         &id,
+        &images,
         (&revision_name, revision),
         step.start,
         ledger,
@@ -226,6 +229,7 @@ fn reconcile(
     wake_for_health(&members, world, now, plan);
     let outcome = Outcome::Scheduled(Box::new(service_report::Scheduled {
         deployment: id,
+        images,
         revision: revision.ecs_name(),
         members,
         bounds,
@@ -254,6 +258,7 @@ fn start(
     name: &ServiceName,
     service: &ServiceState,
     deployment: &DeploymentId,
+    images: &[ContainerImage],
     (revision_name, revision): (&RevisionName, &Revision),
     count: i64,
     ledger: &mut Ledger,
@@ -289,6 +294,7 @@ fn start(
                     service,
                     name,
                     deployment,
+                    images,
                     revision_name,
                     revision,
                     &instance,
@@ -344,6 +350,7 @@ fn service_task(
     service: &ServiceState,
     name: &ServiceName,
     deployment: &DeploymentId,
+    images: &[ContainerImage],
     revision_name: &RevisionName,
     revision: &Revision,
     instance: &InstanceName,
@@ -372,6 +379,7 @@ fn service_task(
             group: Some(format!("service:{name}")),
             started_by: Some(format!("ecs-svc/{deployment}")),
             desired_status: DesiredStatus::Running,
+            container_images: images.to_vec(),
             ..TaskSpec::default()
         },
         status: None,

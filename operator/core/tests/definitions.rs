@@ -346,6 +346,36 @@ fn attributes_that_a_host_must_have_follow_from_the_definition() {
     );
 }
 
+#[test]
+fn a_size_and_a_volume_plugin_must_be_offered_by_the_host() {
+    let of = |more: Value| {
+        let mut spec = self::spec(
+            json!({ "containerDefinitions": [{ "name": "a", "image": "b", "memory": 8 }] }),
+        );
+        let fields: tallyman_crds::TaskDefinitionSpec = {
+            let mut all = serde_json::to_value(&spec).unwrap();
+            all.as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            serde_json::from_value(all).unwrap()
+        };
+        spec.clone_from(&fields);
+        let demand = Definition::parse(&spec).unwrap().demand;
+        demand.attributes.into_keys().collect::<Vec<_>>()
+    };
+    let size = ["ecs.capability.task-cpu-mem-limit"];
+    assert_eq!(of(json!({ "cpu": "256" })), size);
+    assert_eq!(of(json!({ "memory": "256" })), size);
+    let volume = |driver: &str| json!({ "volumes": [{ "name": "v", "dockerVolumeConfiguration": { "driver": driver } }] });
+    for driver in ["rexray/ebs", "rexray/ebs:0.11"] {
+        assert_eq!(
+            of(volume(driver)),
+            ["ecs.capability.docker-plugin.rexray/ebs"]
+        );
+    }
+    assert_eq!(of(volume("")), [] as [&str; 0]);
+}
+
 fn refused_of(spec: Value) -> Vec<String> {
     unsupported::of_definition(&self::spec(spec)).refused
 }

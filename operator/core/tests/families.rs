@@ -275,3 +275,25 @@ fn other_services_go_on_while_one_definition_is_bad() {
         status.conditions[0].message
     );
 }
+
+#[test]
+fn a_revision_says_which_attributes_its_hosts_must_have() {
+    let mut bench = Bench::default();
+    let mut spec = definition("a");
+    spec["cpu"] = json!("1024");
+    spec["runtimePlatform"] = json!({ "cpuArchitecture": "ARM64" });
+    bench.apply_definition("web", spec);
+    bench.settle();
+    let status = bench.objects.revisions[0].status.as_ref().unwrap();
+    let required = status
+        .requires_attributes
+        .iter()
+        .map(|a| (a.name.as_str(), a.value.as_deref()));
+    assert_eq!(
+        required.collect::<Vec<_>>(),
+        [
+            ("ecs.capability.task-cpu-mem-limit", None),
+            ("ecs.cpu-architecture", Some("arm64"))
+        ]
+    );
+}

@@ -332,3 +332,78 @@ fn a_replacement_that_turns_unhealthy_is_the_one_stopped() {
     let plan = bench.pass();
     assert_eq!(moves(&plan), (vec![], vec!["web-000002".to_owned()]));
 }
+
+/// `versionConsistency`: what the first task pulled is what the later ones are started with, though the tag moves, though
+/// that task goes, and until the next deployment.
+#[test]
+fn later_tasks_of_a_deployment_are_started_with_the_digest_of_the_first() {
+    let digest = |letter: char| format!("sha256:{}", letter.to_string().repeat(64));
+    let mut bench = Bench::with_hosts(2);
+    let mut spec = definition("web:1");
+    let mut loose = spec["containerDefinitions"][0].clone();
+    loose["name"] = json!("loose");
+    loose["versionConsistency"] = json!("disabled");
+    let mut exact = spec["containerDefinitions"][0].clone();
+    exact["name"] = json!("exact");
+    exact["image"] = json!(format!("web@{}", digest('e')));
+    let name = spec["containerDefinitions"][0]["name"].clone();
+    spec["containerDefinitions"]
+        .as_array_mut()
+        .unwrap()
+        .extend([loose, exact]);
+    bench.apply_definition("web", spec);
+    bench.apply_service("web", service("web", 1, 0, 200));
+    bench.settle();
+    let pinned = |bench: &Bench, task: &str| {
+        let images = &bench.task(task).spec.container_images;
+        images
+            .iter()
+            .map(|i| (i.container_name.clone(), i.image_digest.clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(pinned(&bench, "web-000001"), []);
+    let found = |letter| {
+        let one = |name: &serde_json::Value| json!({ "name": name, "image": "web:1", "imageDigest": digest(letter), "lastStatus": "RUNNING" });
+        json!({ "containers": [one(&name), one(&json!("loose")), one(&json!("exact"))] })
+    };
+    bench.report(
+        "web-000001",
+        tallyman_crds::LastStatus::Running,
+        &found('a'),
+    );
+    bench.settle();
+    let wanted = [(name.as_str().unwrap().to_owned(), digest('a'))];
+    let kept = &bench.service_status("web").deployments[0].container_images;
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].image_digest, digest('a'));
+    bench.scale("web", 2);
+    bench.settle();
+    assert_eq!(pinned(&bench, "web-000002"), wanted);
+    let plans = ["host-a", "host-b"].map(|host| bench.host_plan(host).tasks.clone());
+    let entry = plans.iter().flatten().find(|t| t.name == "web-000002");
+    assert_eq!(
+        entry.unwrap().images,
+        wanted.clone().into_iter().collect(),
+        "the host is not told"
+    );
+    // Nobody is left who knows it but the service.
+    bench.scale("web", 0);
+    bench.settle();
+    bench.stop_all();
+    bench.settle();
+    for task in bench.tasks(|_| true) {
+        bench.delete(Kind::Task, &task);
+    }
+    bench.scale("web", 1);
+    bench.settle();
+    let name = bench.tasks(holding)[0].clone();
+    assert_eq!(pinned(&bench, &name), wanted);
+    // Another deployment asks anew.
+    bench.roll("web:2");
+    bench.settle();
+    let rolled = bench.tasks(|t| of_image(&bench, "web:2")(t));
+    assert!(!rolled.is_empty());
+    for task in rolled {
+        assert_eq!(pinned(&bench, &task), []);
+    }
+}

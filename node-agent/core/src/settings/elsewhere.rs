@@ -116,6 +116,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "SSL_CERT_DIR",
         "the kubeconfig names the certificate authority",
     ),
+    (
+        "VOLUME_PLUGIN_CAPABILITIES",
+        "of the volume plugin that mounts EFS with IAM; there is no IAM, and other plugins are the engine's to list",
+    ),
 ];
 
 /// Why a variable has no meaning here; `None` when it has one, or is nobody's.

@@ -121,7 +121,7 @@ impl TaskRecord {
         for container in task.containers() {
             let known = self.containers.entry(container.name.clone()).or_default();
             known.base_name = container.engine_name(1);
-            container.image().clone_into(&mut known.image);
+            container.given_image().clone_into(&mut known.image);
         }
         for volume in &task.volumes {
             let known = self.volumes.entry(volume.name.clone()).or_default();

@@ -51,7 +51,8 @@ pub fn settle(
             match result {
                 Ok(prepared) => {
                     known.prepared = true;
-                    known.image_digest = prepared.image_digest;
+                    // One that no registry confirmed may be known under another digest elsewhere.
+                    known.image_digest = prepared.image_digest.filter(|_| prepared.pulled);
                 }
                 Err(error) => failed = Some(error),
             }

@@ -34,6 +34,11 @@ pub(super) struct Images {
     pulls: u64,
 }
 
+/// The name without its digest: the fake's tags never move.
+pub(super) fn named(image: &str) -> &str {
+    image.split('@').next().unwrap_or(image)
+}
+
 impl Images {
     pub(super) fn set_mood(&mut self, mood: RegistryMood) {
         self.mood = mood;
@@ -61,7 +66,7 @@ impl Images {
     }
 
     pub(super) fn has(&self, image: &str) -> bool {
-        self.cached.contains_key(image)
+        self.cached.contains_key(named(image))
     }
 
     pub(super) fn pulls(&self) -> u64 {
@@ -132,24 +137,24 @@ impl Images {
                 failed(PullFault::Denied, "pull access denied")
             }
             RegistryMood::RateLimits => failed(PullFault::RateLimited, "toomanyrequests"),
-            RegistryMood::Gives if self.missing.contains(image) => {
+            RegistryMood::Gives if self.missing.contains(named(image)) => {
                 Err(EngineError::ImageNotFound {
                     image: image.to_owned(),
                     message: format!("manifest for {image} not found: manifest unknown"),
                 })
             }
             RegistryMood::Gives => {
-                self.cached.insert(image.to_owned(), true);
+                self.cached.insert(named(image).to_owned(), true);
                 Ok(())
             }
         }
     }
 
     fn prepared(&self, image: &str, pulled: bool, pull_failure: Option<EngineError>) -> Prepared {
-        let known_to_registry = self.cached.get(image).copied().unwrap_or(false);
+        let known_to_registry = self.cached.get(named(image)).copied().unwrap_or(false);
         Prepared {
             image_id: image_id(image),
-            image_digest: known_to_registry.then(|| sha("digest", image)),
+            image_digest: known_to_registry.then(|| sha("digest", named(image))),
             pulled,
             pull_failure,
         }
@@ -157,7 +162,7 @@ impl Images {
 }
 
 pub(super) fn image_id(image: &str) -> String {
-    sha("id", image)
+    sha("id", named(image))
 }
 
 /// Looks like a digest, is a function of its arguments.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::channel::mpsc::UnboundedSender;
 
 use crate::fake::calls::Calls;
-use crate::fake::images::{Images, hash, image_id};
+use crate::fake::images::{Images, hash, image_id, named};
 use crate::fake::program::{Interpreter, OnStop, Program};
 use crate::fake::refusals;
 use crate::{
@@ -539,7 +539,7 @@ impl World {
     }
 
     fn program(&self, spec: &ContainerSpec) -> Program {
-        if let Some(program) = self.programs.get(&spec.image) {
+        if let Some(program) = self.programs.get(named(&spec.image)) {
             return program.clone();
         }
         let Some(Interpreter(interpret)) = &self.interpreter else {

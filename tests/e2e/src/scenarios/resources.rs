@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tallyman_lab::{Host, wait_until};
+use tallyman_lab::{CommandSpec, LabHost as Host, Process, paths, wait_until};
 
 use crate::suite::Scenario;
 use crate::user::{PATIENCE, User, condition, service};
@@ -18,6 +18,10 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "a container that may take more than its task is named",
         run: above_the_task,
+    },
+    Scenario {
+        name: "a service goes on with the image of its first task though the tag moves",
+        run: moved_tag,
     },
 ];
 
@@ -119,4 +123,107 @@ fn above_the_task(user: &User<'_>) -> Result<()> {
         Ok(true)
     })?;
     user.delete(&["above"])
+}
+
+const PORT: u16 = 5008;
+
+/// A registry that every host reaches, without credentials.
+fn registry(host: &Host, folder: &Path) -> Result<Process> {
+    std::fs::create_dir_all(folder)?;
+    let configuration = folder.join("registry.yml");
+    let text = format!(
+        "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {}:{PORT}\n",
+        folder.join("data").display(),
+        host.address(),
+    );
+    std::fs::write(&configuration, text)?;
+    let program = paths::source_root()?.join(".tools/engines/bin/registry");
+    ensure!(
+        program.exists(),
+        "{} is missing: run dev/tools.sh engines",
+        program.display()
+    );
+    let arguments = ["serve".to_owned(), configuration.display().to_string()];
+    let command = CommandSpec::new(program).args(arguments);
+    host.process(&format!("open-registry-{}", host.name()), command)
+}
+
+/// Builds an image that is unlike all others, and pushes it.
+fn push(host: &Host, image: &str, version: &str) -> Result<()> {
+    let change = format!("LABEL version={version}");
+    host.docker_ok(["create", "--name", "draft", BUSYBOX, "true"])?;
+    host.docker_ok(["commit", "--change", &change, "draft", image])?;
+    host.docker_ok(["rm", "draft"])?;
+    wait_until("the registry to take the image", PATIENCE, || {
+        host.docker_ok(["push", image]).map(|_| true)
+    })?;
+    host.docker_ok(["rmi", image]).map(|_| ())
+}
+
+fn digest_of(task: &Value) -> String {
+    let digest = &task["status"]["containers"][0]["imageDigest"];
+    digest.as_str().unwrap_or_default().to_owned()
+}
+
+/// The tag moves; a service that grows, and loses a task, goes on with what its first task got. A task of a user's own
+/// gets what the tag means now, and so does the next deployment.
+fn moved_tag(user: &User<'_>) -> Result<()> {
+    let host = user.lab.host(0);
+    let folder = user.lab.log_path("operator")?;
+    let folder = folder
+        .parent()
+        .context("a log has a folder")?
+        .join("open-registry");
+    let process = registry(host, &folder)?;
+    let image = format!("{}:{PORT}/shop/moving:1", host.address());
+    push(host, &image, "one")?;
+    let mut app = container("app", "trap 'exit 0' TERM; while :; do sleep 1; done");
+    app["image"] = json!(image);
+    app["memory"] = json!(16);
+    let mut definition = json!({
+        "kind": "TaskDefinition", "metadata": { "name": "moving" },
+        "spec": { "containerDefinitions": [app] },
+    });
+    user.apply(&[definition.clone(), service("moving", 1)])?;
+    let first = digest_of(&user.wait_steady("moving", 1)?[0]);
+    ensure!(first.starts_with("sha256:"), "no digest: {first:?}");
+    wait_until("the service to keep the digest", PATIENCE, || {
+        let status = user.get("tsvc", "moving")?["status"].clone();
+        let kept = &status["deployments"][0]["containerImages"][0]["imageDigest"];
+        ensure!(*kept == json!(first), "{status}");
+        Ok(true)
+    })?;
+
+    push(host, &image, "two")?;
+    user.apply(&[service("moving", 3)])?;
+    for task in user.wait_steady("moving", 3)? {
+        let digest = digest_of(&task);
+        ensure!(digest == first, "{digest} runs, not {first}");
+    }
+    let own = json!({
+        "kind": "Task", "metadata": { "name": "moved" }, "spec": { "taskDefinition": "moving" },
+    });
+    user.apply(&[own])?;
+    wait_until("a task of its own to get the new image", PATIENCE, || {
+        let task = user.get("tasks", "moved")?;
+        let digest = digest_of(&task);
+        ensure!(
+            task["status"]["lastStatus"] == "RUNNING" && digest.starts_with("sha256:"),
+            "{}",
+            task["status"]
+        );
+        Ok(digest != first)
+    })?;
+    user.k(&["delete", "tasks.tallyman.dev", "moved", "--timeout=60s"])?;
+
+    definition["spec"]["containerDefinitions"][0]["environment"] =
+        json!([{ "name": "ROUND", "value": "2" }]);
+    user.apply(&[definition])?;
+    wait_until("the next deployment to get the new image", PATIENCE, || {
+        let digests: Vec<String> = user.alive("moving")?.iter().map(digest_of).collect();
+        Ok(digests.len() == 3 && !digests.contains(&first) && !digests.contains(&String::new()))
+    })?;
+    user.delete(&["moving"])?;
+    process.stop(PATIENCE)?;
+    Ok(())
 }
