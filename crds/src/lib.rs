@@ -33,6 +33,7 @@
 //! | last status | Where a task is. It has a rank and never goes back. |
 //! | stalled | A failure that will not mend itself; somebody has to change the object. |
 
+pub mod arn;
 pub mod cluster;
 pub mod conditions;
 pub mod container_instance;
@@ -43,6 +44,7 @@ pub mod lifecycle;
 pub mod names;
 pub mod order;
 pub mod patterns;
+pub mod quantity;
 pub mod rules;
 pub mod run_task;
 

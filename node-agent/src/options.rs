@@ -46,14 +46,19 @@ pub struct Options {
     )]
     pub data_dir: PathBuf,
 
-    /// Where health checks and the ECS introspection API (/v1/metadata, /v1/tasks) are served
+    /// Where health checks, metrics and the ECS introspection API (/v1/metadata, /v1/tasks) are served; the latter
+    /// only to this host [default: 127.0.0.1:51678, or 0.0.0.0:51678 with ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS]
+    #[arg(long, env = "TALLYMAN_HTTP_ADDRESS", value_name = "ADDRESS")]
+    pub http_address: Option<SocketAddr>,
+
+    /// Whether containers can ask about themselves at http://169.254.170.2 (ECS task metadata endpoint)
     #[arg(
         long,
-        env = "TALLYMAN_HTTP_ADDRESS",
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:51678"
+        env = "TALLYMAN_TASK_METADATA",
+        value_name = "SWITCH",
+        default_value = "on"
     )]
-    pub http_address: SocketAddr,
+    pub task_metadata: Switch,
 
     /// Address at which published ports of this host are reached [default: that of the route to the API
     /// server, or of the default route]
@@ -68,6 +73,15 @@ pub struct Options {
         default_value = "text"
     )]
     pub log_format: LogFormat,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// If the host lets the agent.
+    On,
+    /// Never.
+    Off,
 }
 
 /// How log lines look.
@@ -98,7 +112,7 @@ fn variables() -> String {
 pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name.starts_with("ECS_"))
+        .filter(|(name, _)| name.starts_with("ECS_") || name == "AWS_DEFAULT_REGION")
         .collect()
 }
 

@@ -11,10 +11,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tallyman_agent_engine::{ContainerSpec, ContainerSummary};
 use tallyman_crds::labels;
+use tallyman_crds::quantity;
 use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask, StopCode};
 
 use crate::containers;
 use crate::ids::{Fence, TaskUid};
+use crate::metadata::Injection;
 use crate::planned::PlannedContainer;
 use crate::settings::volumes::VolumeSettings;
 use crate::task::TaskRecord;
@@ -33,6 +35,8 @@ pub struct Door {
     pub pids_limit: Option<i64>,
     /// No container may be `privileged` (`ECS_DISABLE_PRIVILEGED`).
     pub disable_privileged: bool,
+    /// What containers are told of their agent.
+    pub injection: Injection,
 }
 
 /// A HostPlan whose head could be read; entries may still be bad.
@@ -224,6 +228,10 @@ pub struct AssignedTask {
     pub body: TaskBody,
     /// Volumes of the engine that its containers need.
     pub volumes: Vec<PlannedVolume>,
+    /// `cpu` of the task as a whole, in CPU units.
+    pub cpu_units: Option<i64>,
+    /// `memory` of the task as a whole, in MiB.
+    pub memory_mib: Option<i64>,
 }
 
 /// What a task consists of.
@@ -274,6 +282,8 @@ impl AssignedTask {
             revision: record.revision,
             body: TaskBody::Runnable(containers),
             volumes: PlannedVolume::remembered(record),
+            cpu_units: None,
+            memory_mib: None,
         }
     }
 }
@@ -406,6 +416,7 @@ impl Assignment {
             volumes: &door.volumes,
             pids_limit: door.pids_limit,
             disable_privileged: door.disable_privileged,
+            injection: &door.injection,
         };
         let planned = containers::plan(definition, task, &scope)
             .and_then(|containers| Ok((containers, volumes::plan(definition, task, &scope)?)));
@@ -413,8 +424,18 @@ impl Assignment {
             Ok((containers, volumes)) => (TaskBody::Runnable(containers), volumes),
             Err(refusal) => (TaskBody::Refused(refusal.to_string()), Vec::new()),
         };
+        let changes = task.overrides.as_ref();
+        let spec = &definition.definition;
+        let cpu = changes.and_then(|changes| changes.cpu.as_ref());
+        let memory = changes.and_then(|changes| changes.memory.as_ref());
         AssignedTask {
             volumes,
+            cpu_units: cpu
+                .or(spec.cpu.as_ref())
+                .and_then(|text| quantity::cpu_units(text)),
+            memory_mib: memory
+                .or(spec.memory.as_ref())
+                .and_then(|text| quantity::memory_mib(text)),
             ..self.head(task, definition.family.clone(), definition.revision, body)
         }
     }
@@ -445,6 +466,8 @@ impl Assignment {
             revision,
             body,
             volumes: Vec::new(),
+            cpu_units: None,
+            memory_mib: None,
         }
     }
 }

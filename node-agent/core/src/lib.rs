@@ -21,6 +21,7 @@ pub mod backoff;
 pub mod containers;
 pub mod host;
 pub mod ids;
+pub mod metadata;
 pub mod names;
 pub mod orphans;
 mod parameters;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tallyman_agent_engine::{ContainerSpec, Mount, Protocol};
+use tallyman_agent_engine::{ContainerSpec, Log, Mount, Network, Protocol};
 use tallyman_crds::labels;
 use tallyman_crds::order::Edge;
 
@@ -25,6 +25,10 @@ pub struct PlannedContainer {
     pub restart: Option<RestartPolicy>,
     /// Ports that it occupies on the host without publishing (network mode `host`).
     pub exposed: Vec<(u16, Protocol)>,
+    /// `cpu` of its definition, in CPU units; 0 is none.
+    pub cpu_units: i64,
+    /// `memory` of its definition, in MiB; 0 is none.
+    pub memory_mib: i64,
     /// What the engine is told, for the first attempt.
     spec: ContainerSpec,
     /// Name on the engine, less the attempt.
@@ -59,6 +63,8 @@ impl PlannedContainer {
             start_timeout: None,
             restart: None,
             exposed,
+            cpu_units: 0,
+            memory_mib: 0,
             spec,
             base_name,
         }
@@ -76,6 +82,16 @@ impl PlannedContainer {
     /// Image reference.
     pub fn image(&self) -> &str {
         &self.spec.image
+    }
+
+    /// Which network it lives in.
+    pub fn network(&self) -> Network {
+        self.spec.network
+    }
+
+    /// Where its output goes, unless that is left to the engine.
+    pub fn log(&self) -> Option<&Log> {
+        self.spec.parameters.log.as_ref()
     }
 
     /// What it sees of the host.

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::ecs::{ContainerDefinition, NetworkMode, TaskOverride, TransportProtocol};
 use tallyman_crds::order;
+pub use tallyman_crds::quantity::{cpu_units, memory_mib};
 
 use crate::problem::Problem;
 use crate::requirements::{self, Requirements};
@@ -34,48 +35,6 @@ pub struct Definition {
     pub demand: Demand,
     /// An essential container has a health check: the task counts as healthy when it is HEALTHY.
     pub health_checked: bool,
-}
-
-/// Parses `"256"`, `"1 vCPU"`, `".5 vcpu"` to CPU units.
-pub fn cpu_units(text: &str) -> Option<i64> {
-    quantity(text, &["vcpu", "vcpus"], 1024)
-}
-
-/// Parses `"512"`, `"1 GB"`, `"0.5GB"` to MiB.
-pub fn memory_mib(text: &str) -> Option<i64> {
-    quantity(text, &["gb"], 1024)
-}
-
-fn quantity(text: &str, units: &[&str], factor: i64) -> Option<i64> {
-    let text = text.trim().to_ascii_lowercase();
-    if let Ok(plain) = text.parse::<i64>() {
-        return (plain > 0).then_some(plain);
-    }
-    let number = units.iter().find_map(|u| text.strip_suffix(u))?.trim_end();
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole)
-        || !digits(fraction)
-        || (whole.is_empty() && fraction.is_empty())
-        || fraction.len() > 6
-    {
-        return None;
-    }
-    let whole: i64 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().ok()?
-    };
-    let scale = 10_i64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let part: i64 = if fraction.is_empty() {
-        0
-    } else {
-        fraction.parse().ok()?
-    };
-    let total = whole
-        .checked_mul(factor)?
-        .checked_add(part * factor / scale)?;
-    (total > 0).then_some(total)
 }
 
 impl Definition {

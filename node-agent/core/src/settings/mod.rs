@@ -7,6 +7,7 @@
 
 mod group;
 pub mod images;
+pub mod metadata;
 pub mod process;
 pub mod registration;
 pub mod tasks;
@@ -20,6 +21,7 @@ pub use process::LogLevel;
 pub use values::Wrong;
 
 use images::Images;
+use metadata::Metadata;
 use process::Process;
 use registration::Registration;
 use tasks::Tasks;
@@ -32,6 +34,7 @@ pub fn variables() -> impl Iterator<Item = &'static Variable> {
         Tasks::VARIABLES,
         Images::VARIABLES,
         VolumeSettings::VARIABLES,
+        Metadata::VARIABLES,
         Process::VARIABLES,
         process::OF_THE_COMMAND_LINE,
     ]
@@ -50,6 +53,8 @@ pub struct Settings {
     pub images: Images,
     /// How a host provides volumes.
     pub volumes: VolumeSettings,
+    /// What containers may ask of their agent.
+    pub metadata: Metadata,
     /// The agent as a process.
     pub process: Process,
 }
@@ -94,6 +99,7 @@ impl Settings {
             tasks: Tasks::read(&mut from),
             images: Images::read(&mut from),
             volumes: VolumeSettings::read(&mut from),
+            metadata: Metadata::read(&mut from),
             process: Process::read(&mut from),
         };
         if from.bad.is_empty() {
