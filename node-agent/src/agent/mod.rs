@@ -355,6 +355,7 @@ impl<E: Engine> Agent<E> {
                 self.names.insert(container.engine_name(1), uid.clone());
             }
             let (sender, receiver) = mpsc::unbounded_channel();
+            self.shared.desk.open(uid.clone(), sender.clone());
             self.workers.insert(uid, sender);
             self.running
                 .spawn(worker::run(machine, receiver, Arc::clone(&self.shared)));
@@ -398,6 +399,7 @@ impl<E: Engine> Agent<E> {
             }
         };
         self.workers.remove(&uid);
+        self.shared.desk.close(&uid);
         self.names.retain(|_, task| *task != uid);
         // Planned again while it was ending.
         let again = self

@@ -48,6 +48,7 @@ pub fn run(
         .operator_binary(binary("tallyman-operator")?)
         .operator_args(OPERATOR_FLAGS)
         .agent_binary(binary("tallyman-agent")?)
+        .agent_env("AWS_DEFAULT_REGION", "eu-north-1")
         .start()
         .context("the lab did not come up")?;
     println!("lab up in {:.1} s\n", started.elapsed().as_secs_f64());
