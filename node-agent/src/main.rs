@@ -46,11 +46,15 @@ use tracing::{error, info, warn};
 use crate::agent::{Agent, Parts};
 use crate::desk::Desk;
 use crate::introspection::Facts;
+use crate::metadata::files::Folder;
 use crate::options::Options;
 use crate::worker::{PATCHES, SLOTS, Shared};
 
 /// ECS: another start would not help (bad settings); the supervisor leaves it at that.
 const EXIT_TERMINAL: u8 = 5;
+
+/// Folder of containers' metadata files in the data folder.
+const FILES: &str = "metadata";
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -150,6 +154,15 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     let engine = DockerEngine::new(&docker_host, limits).context("DOCKER_HOST")?;
     let engine = Counted::new(engine);
     let counts = engine.counts();
+    let asked = settings.metadata.clone();
+    let attributes = &settings.registration.instance_attributes;
+    let place = Place {
+        namespace: namespace.clone(),
+        region: asked.region.clone(),
+        availability_zone: attributes.get("ecs.availability-zone").cloned(),
+        container_instance: name.clone(),
+        address: address.clone(),
+    };
     let shared = Arc::new(Shared {
         engine: Arc::new(engine),
         api: api.clone(),
@@ -169,16 +182,11 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         slots: Arc::new(Semaphore::new(SLOTS)),
         patches: Semaphore::new(PATCHES),
         desk: Arc::new(Desk::default()),
+        files: asked.files.then(|| Folder {
+            path: options.data_dir.join(FILES),
+            place: place.clone(),
+        }),
     });
-    let asked = settings.metadata.clone();
-    let attributes = &settings.registration.instance_attributes;
-    let place = Place {
-        namespace: namespace.clone(),
-        region: asked.region.clone(),
-        availability_zone: attributes.get("ecs.availability-zone").cloned(),
-        container_instance: name.clone(),
-        address: address.clone(),
-    };
     let facts = Arc::new(Facts {
         cluster: Mutex::new(String::new()),
         place: place.clone(),
@@ -195,6 +203,13 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         let endpoint = metadata::Endpoint::new(engine, desk, key, place, asked.rate);
         tokio::spawn(metadata::serve(listener, Arc::new(endpoint)));
     }
+    let files_of_host = match asked.host_data_dir {
+        Some(folder) => format!("{folder}/data/{FILES}"),
+        None => std::path::absolute(&options.data_dir)?
+            .join(FILES)
+            .display()
+            .to_string(),
+    };
     let door = Door {
         namespace: namespace.clone(),
         stop_timeout: settings.tasks.stop_timeout,
@@ -204,7 +219,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         injection: Injection {
             region: asked.region,
             key,
-            files: None,
+            files: asked.files.then_some(files_of_host),
         },
     };
     tokio::spawn(agent::images::run(

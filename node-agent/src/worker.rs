@@ -23,6 +23,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use crate::api::Api;
 use crate::desk::Desk;
 use crate::ledger::Ledger;
+use crate::metadata::files::{Files, Folder};
 
 /// Containers that are created and started at once, over all tasks.
 pub const SLOTS: usize = 8;
@@ -47,6 +48,8 @@ pub struct Shared<E> {
     pub patches: Semaphore,
     /// Where tasks are asked about.
     pub desk: Arc<Desk>,
+    /// Where containers get a file about themselves, if they do.
+    pub files: Option<Folder>,
 }
 
 impl<E> Shared<E> {
@@ -87,6 +90,7 @@ pub async fn run<E: Engine>(
 ) -> TaskUid {
     let uid = machine.task().uid.clone();
     let span = info_span!("task", name = machine.task().name, uid = %uid);
+    let files = shared.files.as_ref().map(Folder::of_task);
     let worker = Worker {
         machine,
         shared,
@@ -95,6 +99,7 @@ pub async fn run<E: Engine>(
         slot: None,
         queueing: None,
         told_status: LastStatus::Provisioning,
+        files,
     };
     worker.work(told).instrument(span).await;
     uid
@@ -109,6 +114,7 @@ struct Worker<E> {
     slot: Option<OwnedSemaphorePermit>,
     queueing: Option<Queueing>,
     told_status: LastStatus,
+    files: Option<Files>,
 }
 
 impl<E: Engine> Worker<E> {
@@ -127,9 +133,15 @@ impl<E: Engine> Worker<E> {
             if step.finished {
                 info!("nothing is left of the task; forgotten");
                 self.shared.ledger.forget(&step.record.uid);
+                if let Some(folder) = &self.shared.files {
+                    folder.remove(&step.record.uid);
+                }
                 return;
             }
             let mut wake_at = step.wake_at;
+            if let Some(files) = &mut self.files {
+                files.keep(&self.machine, &step.actions);
+            }
             self.hand_out(step.actions);
             match self.machine.due(now) {
                 Due::Nothing => {}

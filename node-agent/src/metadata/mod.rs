@@ -10,6 +10,7 @@
 
 mod address;
 mod answers;
+pub mod files;
 mod key;
 mod serve;
 

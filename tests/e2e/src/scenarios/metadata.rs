@@ -25,6 +25,10 @@ pub const SCENARIOS: &[Scenario] = &[
         run: uses,
     },
     Scenario {
+        name: "a container's file about itself becomes READY and goes with its task",
+        run: about_itself,
+    },
+    Scenario {
         name: "OpenTelemetry's detector finds its task",
         run: open_telemetry,
     },
@@ -336,6 +340,62 @@ fn uses(user: &User<'_>) -> Result<()> {
     let older = app.get("$ECS_CONTAINER_METADATA_URI/stats")?;
     ensure!(older.get("network_rate_stats").is_none(), "{older}");
     user.delete(&["busy"])
+}
+
+fn about_itself(user: &User<'_>) -> Result<()> {
+    let mut app = container("app");
+    app["user"] = json!("1000");
+    app["portMappings"] = json!([{ "containerPort": 80 }]);
+    user.apply(&[definition("filed", &json!([app])), service("filed", 1)])?;
+    let task = user.wait_steady("filed", 1)?.remove(0);
+    let app = Inside::find(user, "app")?;
+    let read = || -> Result<Value> {
+        let text = app.shell("cat $ECS_CONTAINER_METADATA_FILE")?;
+        Ok(serde_json::from_str(&text.map_err(anyhow::Error::msg)?)?)
+    };
+    let file = wait_until("the file to be READY", PATIENCE, || {
+        let file = read()?;
+        ensure!(file["MetadataFileStatus"] == "READY", "{file}");
+        Ok(Some(file))
+    })?;
+    let name = task["metadata"]["name"].as_str().unwrap_or_default();
+    let base = format!("arn:aws:ecs:{REGION}:{}", user.namespace());
+    let instance = app.host.name();
+    let address = app.inspect("{{.NetworkSettings.Networks.bridge.IPAddress}}")?;
+    for (field, wanted) in [
+        ("/Cluster", json!("default")),
+        ("/ContainerID", json!(app.id)),
+        ("/ContainerName", json!("app")),
+        ("/ImageName", json!(BUSYBOX)),
+        ("/TaskARN", json!(format!("{base}:task/default/{name}"))),
+        (
+            "/ContainerInstanceARN",
+            json!(format!("{base}:container-instance/default/{instance}")),
+        ),
+        ("/PortMappings/0/ContainerPort", json!(80)),
+        ("/Networks/0/IPv4Addresses/0", json!(address)),
+        (
+            "/HostPrivateIPv4Address",
+            json!(app.host.address().to_string()),
+        ),
+    ] {
+        let found = file.pointer(field).unwrap_or(&Value::Null);
+        ensure!(*found == wanted, "{field} is not {wanted}: {file}");
+    }
+    let written = app.shell("echo x > $ECS_CONTAINER_METADATA_FILE 2>&1")?;
+    ensure!(written.is_err(), "it could write its file");
+    let folder = app.host.agent_data().join("metadata");
+    let uid = task["metadata"]["uid"].as_str().unwrap_or_default();
+    ensure!(
+        folder.join(uid).is_dir(),
+        "{} has no {uid}",
+        folder.display()
+    );
+    user.delete(&["filed"])?;
+    wait_until("its file to be gone", PATIENCE, || {
+        Ok(!folder.join(uid).exists())
+    })?;
+    Ok(())
 }
 
 /// A program that nobody of this project wrote reads what it expects to read.
