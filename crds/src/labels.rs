@@ -1,5 +1,7 @@
 //! Labels, annotations and finalizers, on Kubernetes objects and on containers.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 /// On a Task: the service it belongs to.
 pub const SERVICE: &str = "tallyman.dev/service";
 /// On a Task and on a host's objects: the cluster.
@@ -12,10 +14,18 @@ pub const DEPLOYMENT: &str = "tallyman.dev/deployment";
 pub const CONTAINER_INSTANCE: &str = "tallyman.dev/container-instance";
 /// On a TaskDefinitionRevision: the object that minted it.
 pub const TASK_DEFINITION: &str = "tallyman.dev/task-definition";
+/// On a host's Secret: what it was supplied with, and as of which versions ([`crate::sources::Receipt`]).
+pub const SUPPLIED: &str = "tallyman.dev/supplied";
 /// On objects that the operator made.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY`].
 pub const MANAGER: &str = "tallyman";
+
+/// The operator made the object.
+pub fn is_ours(metadata: &ObjectMeta) -> bool {
+    let label = metadata.labels.as_ref().and_then(|l| l.get(MANAGED_BY));
+    label.is_some_and(|manager| manager == MANAGER)
+}
 
 /// Finalizer of a Task: its containers are stopped and removed first.
 pub const STOP_FINALIZER: &str = "tallyman.dev/stop";

@@ -33,6 +33,7 @@
 //! | last status | Where a task is. It has a rank and never goes back. |
 //! | stalled | A failure that will not mend itself; somebody has to change the object. |
 
+pub mod capabilities;
 pub mod cluster;
 pub mod conditions;
 pub mod container_instance;
@@ -50,6 +51,7 @@ pub mod run_task;
 pub mod scheduled_task;
 pub mod schema;
 pub mod service;
+pub mod sources;
 pub mod task;
 pub mod task_definition;
 pub mod task_definition_revision;

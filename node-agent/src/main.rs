@@ -11,7 +11,6 @@
 mod address;
 mod agent;
 mod api;
-mod assignments;
 mod files;
 mod heartbeat;
 mod instance;
@@ -19,6 +18,7 @@ mod introspection;
 mod jitter;
 mod ledger;
 mod logging;
+mod mailbox;
 mod options;
 mod token;
 mod worker;
@@ -139,6 +139,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         pull_inactivity: settings.images.pull_inactivity,
         pull_total: settings.images.pull_timeout,
         exclude_ipv6_port_bindings: settings.tasks.exclude_ipv6_port_bindings,
+        client_config: tallyman_agent_docker::client_config(),
         cgroups: settings.tasks.cgroup_path.clone().into(),
         ..tallyman_agent_docker::Settings::default()
     };
@@ -158,6 +159,8 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             pull_upfront: settings.tasks.pull_upfront,
             enforcement: Enforcement::of(&settings.tasks, saved.engine.as_ref(), true),
             plan_is_live: false,
+            supply: None,
+            registries: Arc::new(settings.images.registries()),
         }),
         slots: Arc::new(Semaphore::new(SLOTS)),
         patches: Semaphore::new(PATCHES),
@@ -204,8 +207,10 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         saved_engine: saved.engine,
     });
 
-    let (sender, news) = mpsc::channel(16);
-    tokio::spawn(assignments::run(api.clone(), sender));
+    let (sender, plans) = mpsc::channel(16);
+    tokio::spawn(mailbox::plan(api.clone(), sender));
+    let (sender, supplies) = mpsc::channel(16);
+    tokio::spawn(mailbox::supply(api.clone(), sender));
     tokio::spawn(heartbeat::run(api.clone(), holder));
     if let Some(file) = config.auth_info.token_file.clone() {
         tokio::spawn(token::run(api, file.into()));
@@ -213,7 +218,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let outcome = tokio::select! {
-        outcome = agent.run(news) => outcome,
+        outcome = agent.run(plans, supplies) => outcome,
         outcome = introspection::serve(options.http_address, facts) => outcome,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),

@@ -69,6 +69,8 @@ pub enum Told {
     Hinted(String, Hint),
     /// The two-phase check condemned it.
     Condemned,
+    /// What the operator delivers for tasks changed.
+    Supplied,
 }
 
 type Acting = FuturesUnordered<BoxFuture<'static, (Action, Outcome)>>;
@@ -161,6 +163,8 @@ impl<E: Engine> Worker<E> {
             Told::Listed(containers) => self.machine.listed(&containers),
             Told::Hinted(container, hint) => self.machine.hinted(&container, &hint),
             Told::Condemned => self.machine.condemn(),
+            // Every step reads it.
+            Told::Supplied => {}
         }
     }
 

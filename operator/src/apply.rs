@@ -1,14 +1,18 @@
 //! The only writer of what a plan decided. No choices are left here: every action names its object and carries its
 //! preconditions, a conflict is dropped (the next pass decides anew), independent writes go out concurrently.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Error, ResourceExt};
 use serde_json::{Value, json};
-use tallyman_crds::{Cluster, Task, TaskDefinitionRevision};
+use tallyman_crds::sources::{self, Contents, Source, SourceKind, SourceObject};
+use tallyman_crds::{Cluster, Task, TaskDefinitionRevision, labels};
 use tallyman_operator_core::pacing::Outcome;
 use tallyman_operator_core::{Action, Kind, Publication, Target};
 
@@ -114,6 +118,7 @@ impl Applier<'_> {
                     }
                 }
             }
+            Action::Supply { secret, sources } => self.supply(&secret, &sources).await,
             Action::WriteHostPlan {
                 plan,
                 patch,
@@ -123,6 +128,71 @@ impl Applier<'_> {
                 self.patch(&plan, body).await
             }
         }
+    }
+
+    /// Reads what the sources hold, and puts that into the host's Secret instead of what it held.
+    async fn supply(&self, secret: &Target, sources: &BTreeSet<Source>) -> Outcome {
+        let objects: BTreeSet<SourceObject> = sources.iter().map(|s| s.object.clone()).collect();
+        let read = futures::stream::iter(objects)
+            .map(|object| async move {
+                let contents = self.contents(&object).await?;
+                Ok::<_, Error>(contents.map(|c| (object, c)))
+            })
+            .buffer_unordered(CONCURRENT)
+            .try_collect::<Vec<_>>();
+        let objects = match self.timed(read).await {
+            Some(Ok(read)) => read.into_iter().flatten().collect(),
+            other => {
+                return self.failed(
+                    "get",
+                    secret.kind,
+                    &secret.name,
+                    other.and_then(Result::err),
+                );
+            }
+        };
+        let (supply, receipt) = sources::supply(sources, &objects);
+        let (data, receipt) = if sources.is_empty() {
+            (Value::Null, Value::Null)
+        } else {
+            let text = ByteString(json!(supply).to_string().into_bytes());
+            (json!(text), Value::String(json!(receipt).to_string()))
+        };
+        let mut metadata = preconditions(secret);
+        metadata["annotations"] = json!({ labels::SUPPLIED: receipt });
+        let body = json!({ "metadata": metadata, "data": { sources::DATA_KEY: data } });
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), self.namespace);
+        let result = self
+            .timed(api.patch(&secret.name, &PatchParams::default(), &Patch::Merge(body)))
+            .await;
+        self.result("patch", secret, result)
+    }
+
+    /// What a Secret or ConfigMap holds. One of ours is not handed out: it holds what other hosts are given.
+    async fn contents(&self, object: &SourceObject) -> Result<Option<Contents>, Error> {
+        let (metadata, data) = match object.kind {
+            SourceKind::Secret => {
+                let api: Api<Secret> = Api::namespaced(self.client.clone(), self.namespace);
+                let Some(found) = api.get_opt(&object.name).await? else {
+                    return Ok(None);
+                };
+                (found.metadata, found.data.unwrap_or_default())
+            }
+            SourceKind::ConfigMap => {
+                let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), self.namespace);
+                let Some(found) = api.get_opt(&object.name).await? else {
+                    return Ok(None);
+                };
+                let text = found.data.unwrap_or_default().into_iter();
+                let text = text.map(|(key, value)| (key, ByteString(value.into_bytes())));
+                let mut data = found.binary_data.unwrap_or_default();
+                data.extend(text);
+                (found.metadata, data)
+            }
+        };
+        let data = data.into_iter().map(|(key, bytes)| (key, bytes.0));
+        let version = metadata.resource_version.clone().unwrap_or_default();
+        Ok((!labels::is_ours(&metadata)).then(|| (version, data.collect())))
     }
 
     async fn create<K>(&self, kind: Kind, object: &K) -> Outcome

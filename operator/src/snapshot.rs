@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::Api;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store, reflector, store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tallyman_crds::sources::{SourceKind, SourceObject};
 use tallyman_crds::{
     Cluster, ContainerInstance, HostPlan, RunTask, ScheduledTask, Service, Task, TaskDefinition,
     TaskDefinitionRevision, labels, names,
@@ -70,6 +73,9 @@ pub struct Snapshot {
     plans: Store<HostPlan>,
     run_tasks: Store<RunTask>,
     scheduled_tasks: Store<ScheduledTask>,
+    /// Names and versions only: what Secrets and ConfigMaps hold is read when it is handed on, and not kept.
+    secrets: Store<PartialObjectMeta<Secret>>,
+    config_maps: Store<PartialObjectMeta<ConfigMap>>,
     leases: Store<Lease>,
     lease_api: Client,
     observers: BTreeMap<String, LeaseObserver>,
@@ -101,7 +107,8 @@ where
     };
     let (reader, writer) = store::<K>();
     let dirty = dirty.clone();
-    let stream = reflector(writer, watcher(api, config.timeout(WATCH_TIMEOUT_SECONDS)))
+    let events = watcher(api, config.timeout(WATCH_TIMEOUT_SECONDS)).modify(slim);
+    let stream = reflector(writer, events)
         .default_backoff()
         .touched_objects();
     tasks.spawn(async move {
@@ -116,6 +123,14 @@ where
         }
     });
     reader
+}
+
+/// Takes away what nobody here reads; of a Secret that kubectl applied, that is a copy of what it holds.
+fn slim<K: Resource>(object: &mut K) {
+    object.managed_fields_mut().clear();
+    object
+        .annotations_mut()
+        .remove("kubectl.kubernetes.io/last-applied-configuration");
 }
 
 impl Snapshot {
@@ -144,6 +159,8 @@ impl Snapshot {
             plans: cache(client, namespace, plain(), dirty, &mut tasks),
             run_tasks: cache(client, namespace, plain(), dirty, &mut tasks),
             scheduled_tasks: cache(client, namespace, plain(), dirty, &mut tasks),
+            secrets: cache(client, namespace, plain(), dirty, &mut tasks),
+            config_maps: cache(client, namespace, plain(), dirty, &mut tasks),
             leases: cache(
                 client,
                 namespace,
@@ -172,6 +189,8 @@ impl Snapshot {
         self.plans.wait_until_ready().await?;
         self.run_tasks.wait_until_ready().await?;
         self.scheduled_tasks.wait_until_ready().await?;
+        self.secrets.wait_until_ready().await?;
+        self.config_maps.wait_until_ready().await?;
         self.leases.wait_until_ready().await?;
         Ok(())
     }
@@ -247,6 +266,18 @@ impl Snapshot {
             versions.extend(live);
             observe(observer, &versions);
         }
+        let mut sources = BTreeMap::new();
+        let mut host_secrets = Vec::new();
+        for secret in of(&self.secrets, namespace) {
+            if labels::is_ours(&secret.metadata) {
+                host_secrets.push(Arc::new(secret.metadata.clone()));
+            } else {
+                sources.extend(source(SourceKind::Secret, &secret.metadata));
+            }
+        }
+        for map in of(&self.config_maps, namespace) {
+            sources.extend(source(SourceKind::ConfigMap, &map.metadata));
+        }
         Objects {
             clusters: of(&self.clusters, namespace),
             task_definitions: of(&self.task_definitions, namespace),
@@ -257,6 +288,8 @@ impl Snapshot {
             plans: of(&self.plans, namespace),
             run_tasks: of(&self.run_tasks, namespace),
             scheduled_tasks: of(&self.scheduled_tasks, namespace),
+            sources,
+            host_secrets,
             lease_age: observer.ages(now),
         }
     }
@@ -280,8 +313,15 @@ impl Snapshot {
             Kind::ScheduledTask => get(&self.scheduled_tasks, namespace, name),
             Kind::ContainerInstance => get(&self.instances, namespace, name),
             Kind::HostPlan => get(&self.plans, namespace, name),
+            Kind::Secret => get(&self.secrets, namespace, name),
         }
     }
+}
+
+fn source(kind: SourceKind, metadata: &ObjectMeta) -> Option<(SourceObject, String)> {
+    let name = metadata.name.clone()?;
+    let version = metadata.resource_version.clone()?;
+    Some((SourceObject { kind, name }, version))
 }
 
 fn version(lease: &Lease) -> Option<String> {

@@ -17,7 +17,8 @@ use crate::rules;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RepositoryCredentials {
-    /// ARN or name of the secret that holds user name and password.
+    /// Name (or ARN, read as in `secrets`) of the Secret that holds `username` and `password`, or of one of type
+    /// `kubernetes.io/dockerconfigjson`.
     #[schemars(length(min = 1, max = 2048))]
     pub credentials_parameter: String,
 }
@@ -57,16 +58,24 @@ pub struct KeyValuePair {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 pub enum EnvironmentFileType {
-    /// An object in S3-compatible storage.
+    /// ECS' way to name an object in S3. Here it is a key of a ConfigMap: `arn:aws:s3:::bucket/prod/web.env` is key
+    /// `prod.web.env` of ConfigMap `bucket`.
     #[serde(rename = "s3")]
     S3,
+    /// A key of a ConfigMap. Not in ECS' list.
+    #[serde(rename = "configMap")]
+    ConfigMap,
+    /// A key of a Secret. Not in ECS' list.
+    #[serde(rename = "secret")]
+    Secret,
 }
 
 /// A file of `NAME=value` lines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentFile {
-    /// ARN of the object; its name ends in `.env`.
+    /// ARN of the object for type `s3`; else `name:key` of a Secret or ConfigMap in the same namespace, or `name` when it
+    /// has one key.
     #[schemars(length(min = 1, max = 2048))]
     pub value: String,
     /// Where the file lives.
@@ -80,8 +89,9 @@ pub struct Secret {
     /// Name of the environment variable or of the log option.
     #[schemars(length(min = 1, max = 1024))]
     pub name: String,
-    /// Where the value comes from: ARN or name of the secret or parameter, with the ECS suffixes
-    /// for key, stage and version.
+    /// Where the value comes from: `name:key` of a Secret in the same namespace, or `name` when it has one key. An ARN
+    /// of Secrets Manager or Parameter Store names the Secret of the same name, with `-` for what Kubernetes does not
+    /// allow.
     #[schemars(length(min = 1, max = 2048))]
     pub value_from: String,
 }

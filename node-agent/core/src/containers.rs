@@ -17,6 +17,7 @@ use tallyman_crds::{PlannedDefinition, PlannedTask};
 
 use crate::ids::TaskUid;
 use crate::names;
+use crate::needs::Needs;
 use crate::parameters;
 use crate::planned::{PlannedContainer, RestartPolicy};
 use crate::ports::ports;
@@ -143,10 +144,11 @@ fn plan_one(
         system_controls: _,
         // The operator's: it says in the plan which digest is meant.
         version_consistency: _,
-        // Nothing honours these yet.
+        // Read by `Needs::of`.
         repository_credentials: _,
         environment_files: _,
         secrets: _,
+        // Nothing honours these yet.
         resource_requirements: _,
         firelens_configuration: _,
         credential_specs: _,
@@ -159,8 +161,9 @@ fn plan_one(
         cpu: other_cpu,
         memory: other_memory,
         memory_reservation: other_reservation,
-        // Nothing honours these yet.
+        // Read by `Needs::of`.
         environment_files: _,
+        // Nothing honours these yet.
         resource_requirements: _,
     } = changes.unwrap_or(&nothing);
 
@@ -192,6 +195,7 @@ fn plan_one(
         entrypoint: (!entry_point.is_empty()).then(|| entry_point.clone()),
         command: (!command.is_empty()).then(|| command.clone()),
         environment: variables(name, environment, other_environment)?,
+        secrets: Vec::new(),
         labels: our_labels(unreserved(docker_labels), name, planned, task, scope),
         cpu_shares: Some(
             i64::from(other_cpu.or(*cpu).unwrap_or(0)).clamp(CPU_SHARES.0, CPU_SHARES.1),
@@ -234,6 +238,7 @@ fn plan_one(
     }
     planned.edges = order::edges(container);
     planned.start_timeout = seconds(*start_timeout);
+    planned.needs = Needs::of(container, changes.unwrap_or(&nothing))?;
     planned.restart = restart_policy.as_ref().and_then(restart);
     Ok(planned)
 }

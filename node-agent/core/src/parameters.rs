@@ -316,5 +316,7 @@ fn log(at: &At<'_>, wanted: &LogConfiguration, task: &str) -> Result<Log, Refuse
     Ok(Log {
         driver: log_driver.as_str().to_owned(),
         options,
+        // Filled in when the container is created (`needs`).
+        secret_options: BTreeMap::new(),
     })
 }

@@ -81,8 +81,11 @@ async fn provide<E: Engine>(engine: &E, group: Option<&Group>) -> Result<(), Eng
 pub async fn perform<E: Engine>(engine: &E, action: &Action) -> Outcome {
     match action {
         Action::Prepare {
-            image, behavior, ..
-        } => Outcome::Prepared(engine.prepare(image, *behavior).await),
+            image,
+            behavior,
+            credentials,
+            ..
+        } => Outcome::Prepared(engine.prepare(image, *behavior, credentials.as_ref()).await),
         Action::Create { spec, group, .. } => {
             Outcome::Created(match provide(engine, group.as_deref()).await {
                 Ok(()) => engine.create(spec).await,

@@ -6,6 +6,8 @@ use tallyman_agent_engine::{ContainerSpec, Mount, Protocol};
 use tallyman_crds::labels;
 use tallyman_crds::order::Edge;
 
+use crate::needs::Needs;
+
 /// One container of a task, ready for the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedContainer {
@@ -23,6 +25,8 @@ pub struct PlannedContainer {
     pub start_timeout: Option<Duration>,
     /// When it is started again after an exit; `None` is never.
     pub restart: Option<RestartPolicy>,
+    /// What it takes from Secrets and ConfigMaps.
+    pub needs: Needs,
     /// Ports that it occupies on the host without publishing (network mode `host`).
     pub exposed: Vec<(u16, Protocol)>,
     /// What the engine is told, for the first attempt.
@@ -60,6 +64,7 @@ impl PlannedContainer {
             edges: Vec::new(),
             start_timeout: None,
             restart: None,
+            needs: Needs::default(),
             exposed,
             spec,
             base_name,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tallyman_agent_engine::EngineDescription;
+use tallyman_crds::capabilities;
 use tallyman_crds::{Attribute, HostReport, Resources};
 
 use crate::backoff::{Backoff, later};
@@ -144,7 +145,7 @@ fn attributes(settings: &Settings, description: Option<&EngineDescription>) -> V
             "ecs.cpu-architecture".to_owned(),
             Some(architecture(&description.architecture).to_owned()),
         );
-        for capability in capabilities(settings, description) {
+        for capability in offered(settings, description) {
             all.insert(capability, None);
         }
     }
@@ -161,7 +162,8 @@ fn architecture(engine: &str) -> &str {
     }
 }
 
-fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<String> {
+/// What this host can do, as ECS names it.
+fn offered(settings: &Settings, description: &EngineDescription) -> Vec<String> {
     const OLD: &str = "com.amazonaws.ecs.capability";
     let minor = description
         .api_version
@@ -169,17 +171,17 @@ fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<Str
         .and_then(|minor| minor.parse::<u32>().ok())
         .unwrap_or(0);
     let apis = (FIRST_API_MINOR..=minor).map(|minor| format!("{OLD}.docker-remote-api.1.{minor}"));
-    let offered = |driver: &&String| {
+    let wanted = |driver: &&String| {
         settings
             .registration
             .logging_drivers
             .as_ref()
-            .is_none_or(|wanted| wanted.contains(driver))
+            .is_none_or(|list| list.contains(driver))
     };
     let drivers = description
         .logging_drivers
         .iter()
-        .filter(offered)
+        .filter(wanted)
         .map(|driver| format!("{OLD}.logging-driver.{driver}"));
     let privileged =
         (!settings.registration.disable_privileged).then(|| format!("{OLD}.privileged-container"));
@@ -191,8 +193,8 @@ fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<Str
         .into_iter()
         .filter(|(capable, _)| *capable)
         .map(|(_, name)| format!("{OLD}.{name}"));
-    let health = (!settings.tasks.disable_health_check)
-        .then(|| "ecs.capability.container-health-check".to_owned());
+    let health =
+        (!settings.tasks.disable_health_check).then(|| capabilities::HEALTH_CHECK.to_owned());
     let limits = settings
         .tasks
         .cpu_mem_limit
@@ -201,12 +203,19 @@ fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<Str
         let name = driver.split(':').next().unwrap_or(driver);
         format!("ecs.capability.docker-plugin.{name}")
     });
+    let always = [
+        capabilities::SECRETS,
+        capabilities::LOG_SECRETS,
+        capabilities::ENVIRONMENT_FILES,
+        capabilities::PRIVATE_REGISTRY,
+    ];
     apis.chain(drivers)
         .chain(plugins)
         .chain(privileged)
         .chain(labels)
         .chain(health)
         .chain(limits)
+        .chain(always.map(str::to_owned))
         .collect()
 }
 

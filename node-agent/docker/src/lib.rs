@@ -13,6 +13,7 @@
 //! agent's log filter keeps `bollard` at `info`.
 
 mod connection;
+mod credentials;
 mod events;
 mod faults;
 mod groups;
@@ -20,7 +21,6 @@ mod images;
 mod parameters;
 mod pulls;
 mod read;
-mod reference;
 mod spell;
 mod verbs;
 mod volumes;
@@ -37,6 +37,7 @@ use groups::Groups;
 use pulls::Pulls;
 
 pub use connection::{BadEndpoint, OLDEST_API};
+pub use credentials::client_config;
 
 /// A Docker engine behind the port.
 ///
@@ -82,6 +83,8 @@ pub struct Settings {
     /// For how long a prepared image counts as prepared, so that many tasks that start together ask
     /// once.
     pub prepared_fresh: Duration,
+    /// The Docker client's configuration file, for pulls without credentials of their own.
+    pub client_config: Option<PathBuf>,
     /// Whether published ports are told for IPv4 only (`ECS_EXCLUDE_IPV6_PORTBINDING`).
     pub exclude_ipv6_port_bindings: bool,
     /// Where control groups of the host are mounted (`ECS_CGROUP_PATH`).
@@ -102,6 +105,7 @@ impl Default for Settings {
             pull_patience: Duration::from_secs(5),
             registry_away: Duration::from_secs(30),
             prepared_fresh: Duration::from_secs(5),
+            client_config: None,
             exclude_ipv6_port_bindings: true,
             cgroups: PathBuf::from("/sys/fs/cgroup"),
         }

@@ -124,10 +124,16 @@ fn device(device: &Device) -> DeviceMapping {
 }
 
 fn driver(log: &Log) -> HostConfigLogConfig {
-    let Log { driver, options } = log;
+    let Log {
+        driver,
+        options,
+        secret_options,
+    } = log;
+    let secret = secret_options.iter();
+    let secret = secret.map(|(name, value)| (name.clone(), value.expose().to_owned()));
     HostConfigLogConfig {
         typ: Some(driver.clone()),
-        config: Some(options.clone().into_iter().collect()),
+        config: Some(options.clone().into_iter().chain(secret).collect()),
     }
 }
 

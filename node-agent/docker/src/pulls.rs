@@ -5,16 +5,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::Docker;
+use bollard::auth::DockerCredentials;
 use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptions;
 use futures::future::{BoxFuture, FutureExt, Shared, WeakShared};
 use futures::stream::StreamExt;
 use tokio::time::{Instant, timeout};
 
-use tallyman_agent_engine::{EngineError, Prepared, PullBehavior, PullFault, Verb};
+use tallyman_agent_engine::{
+    EngineError, Prepared, PullBehavior, PullFault, Reference, RegistryCredentials, Verb,
+    is_plausible,
+};
 
+use crate::credentials;
 use crate::faults::{Answer, Trouble, answer, plain, pull};
-use crate::reference::{Reference, is_plausible};
 use crate::{DockerEngine, Failure, Settings};
 
 /// How often a pull is asked again whose progress could not be read to the end. Layers that came are
@@ -32,12 +36,29 @@ pub(crate) struct Pulls {
 
 #[derive(Default)]
 struct Memory {
-    /// Pulls under way, by image. Weak: when every caller has gone, so has the pull.
-    running: BTreeMap<String, WeakShared<BoxFuture<'static, Outcome>>>,
+    /// Pulls under way. Weak: when every caller has gone, so has the pull.
+    running: BTreeMap<Wanted, WeakShared<BoxFuture<'static, Outcome>>>,
     /// Registries that could not be reached, since when, and how that showed.
     away: BTreeMap<String, (Instant, EngineError)>,
     /// Images just prepared.
-    fresh: BTreeMap<(String, PullBehavior), (Instant, Prepared)>,
+    fresh: BTreeMap<(Wanted, PullBehavior), (Instant, Prepared)>,
+}
+
+/// An image, and whom the registry is to give it to: one user's pull says nothing about another's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Wanted {
+    image: String,
+    user: Option<(String, String)>,
+}
+
+impl Wanted {
+    fn new(image: &str, credentials: Option<&RegistryCredentials>) -> Self {
+        let user = |c: &RegistryCredentials| (c.username.clone(), c.password.expose().to_owned());
+        Self {
+            image: image.to_owned(),
+            user: credentials.map(user),
+        }
+    }
 }
 
 impl Pulls {
@@ -47,18 +68,20 @@ impl Pulls {
 
     /// The host turned out not to have the image: what was prepared is stale.
     pub(crate) fn forget(&self, image: &str) {
-        self.lock().fresh.retain(|(known, _), _| known != image);
+        self.lock()
+            .fresh
+            .retain(|(known, _), _| known.image != image);
     }
 
-    fn fresh(&self, image: &str, behavior: PullBehavior, span: Duration) -> Option<Prepared> {
+    fn fresh(&self, wanted: &Wanted, behavior: PullBehavior, span: Duration) -> Option<Prepared> {
         let mut memory = self.lock();
         memory.fresh.retain(|_, (at, _)| at.elapsed() < span);
-        let key = (image.to_owned(), behavior);
+        let key = (wanted.clone(), behavior);
         memory.fresh.get(&key).map(|(_, prepared)| prepared.clone())
     }
 
-    fn keep_fresh(&self, image: &str, behavior: PullBehavior, prepared: &Prepared) {
-        let key = (image.to_owned(), behavior);
+    fn keep_fresh(&self, wanted: &Wanted, behavior: PullBehavior, prepared: &Prepared) {
+        let key = (wanted.clone(), behavior);
         let value = (Instant::now(), prepared.clone());
         self.lock().fresh.insert(key, value);
     }
@@ -86,17 +109,17 @@ impl Pulls {
     }
 
     /// Joins the pull of this image that is under way, or begins one.
-    fn join(&self, image: &str, begin: impl FnOnce() -> BoxFuture<'static, Outcome>) -> Pull {
+    fn join(&self, wanted: &Wanted, begin: impl FnOnce() -> BoxFuture<'static, Outcome>) -> Pull {
         let mut memory = self.lock();
         memory
             .running
             .retain(|_, weak| weak.upgrade().is_some_and(|pull| pull.peek().is_none()));
-        if let Some(pull) = memory.running.get(image).and_then(WeakShared::upgrade) {
+        if let Some(pull) = memory.running.get(wanted).and_then(WeakShared::upgrade) {
             return pull;
         }
         let pull = begin().shared();
         if let Some(weak) = pull.downgrade() {
-            memory.running.insert(image.to_owned(), weak);
+            memory.running.insert(wanted.clone(), weak);
         }
         pull
     }
@@ -117,6 +140,7 @@ impl DockerEngine {
         &self,
         image: &str,
         behavior: PullBehavior,
+        credentials: Option<&RegistryCredentials>,
     ) -> Result<Prepared, EngineError> {
         if !is_plausible(image) {
             return Err(EngineError::InvalidSpec {
@@ -124,30 +148,39 @@ impl DockerEngine {
             });
         }
         let _together = self.preparing.read().await;
+        let wanted = &Wanted::new(image, credentials);
         let span = self.settings.prepared_fresh;
-        if let Some(prepared) = self.pulls.fresh(image, behavior, span) {
+        if let Some(prepared) = self.pulls.fresh(wanted, behavior, span) {
             return Ok(prepared);
         }
         let prepared = match behavior {
-            PullBehavior::Default => self.pull_or_cached(image).await?,
-            PullBehavior::Always => self.pull(image, None).await?,
+            PullBehavior::Default => self.pull_or_cached(wanted, credentials).await?,
+            PullBehavior::Always => self.pull(wanted, credentials, None).await?,
             PullBehavior::Once | PullBehavior::PreferCached => match self.cached(image).await? {
                 Some(found) => prepared(image, &found, false, None),
-                None => self.pull(image, None).await?,
+                None => self.pull(wanted, credentials, None).await?,
             },
         };
-        self.pulls.keep_fresh(image, behavior, &prepared);
+        self.pulls.keep_fresh(wanted, behavior, &prepared);
         Ok(prepared)
     }
 
-    async fn pull_or_cached(&self, image: &str) -> Result<Prepared, EngineError> {
+    async fn pull_or_cached(
+        &self,
+        wanted: &Wanted,
+        credentials: Option<&RegistryCredentials>,
+    ) -> Result<Prepared, EngineError> {
+        let image = wanted.image.as_str();
         let Some(found) = self.cached(image).await? else {
-            return self.pull(image, None).await;
+            return self.pull(wanted, credentials, None).await;
         };
         let registry = Reference::split(image).registry();
         let error = match self.pulls.away(registry, self.settings.registry_away) {
             Some(error) => error,
-            None => match self.pull(image, Some(self.settings.pull_patience)).await {
+            None => match self
+                .pull(wanted, credentials, Some(self.settings.pull_patience))
+                .await
+            {
                 Ok(prepared) => return Ok(prepared),
                 Err(error) => {
                     tracing::warn!(image, %error, "pull failed, using the cached image");
@@ -159,14 +192,21 @@ impl DockerEngine {
     }
 
     /// Pulls, sharing the work with whoever pulls this image already, and looks at what came.
-    async fn pull(&self, image: &str, patience: Option<Duration>) -> Result<Prepared, EngineError> {
+    async fn pull(
+        &self,
+        wanted: &Wanted,
+        credentials: Option<&RegistryCredentials>,
+        patience: Option<Duration>,
+    ) -> Result<Prepared, EngineError> {
+        let image = wanted.image.as_str();
         let client = self.connection.client().await;
         let client =
             client.map_err(|trouble| plain(Verb::Prepare, answer(Verb::Prepare, trouble)))?;
-        let pull = self.pulls.join(image, || {
+        let pull = self.pulls.join(wanted, || {
             let work = work(
                 client.clone(),
                 image.to_owned(),
+                credentials.cloned(),
                 self.settings.clone(),
                 patience,
             );
@@ -203,14 +243,16 @@ impl DockerEngine {
 async fn work(
     client: Docker,
     image: String,
+    credentials: Option<RegistryCredentials>,
     settings: Settings,
     patience: Option<Duration>,
 ) -> Outcome {
     tracing::info!(image, "pulling image");
     let mut readings = 1;
     let reading = async {
+        let user = credentials::find(&image, credentials, settings.client_config.as_deref()).await;
         loop {
-            match read(&client, &image, &settings, patience).await {
+            match read(&client, &image, user.clone(), &settings, patience).await {
                 Err(Unread) if readings < READINGS => readings += 1,
                 // It may be there all the same: the caller looks.
                 Err(Unread) => return Ok(()),
@@ -231,6 +273,7 @@ struct Unread;
 async fn read(
     client: &Docker,
     image: &str,
+    user: Option<DockerCredentials>,
     settings: &Settings,
     patience: Option<Duration>,
 ) -> Result<Outcome, Unread> {
@@ -240,7 +283,7 @@ async fn read(
         tag: Some(reference.version.to_owned()),
         ..CreateImageOptions::default()
     };
-    let mut progress = client.create_image(Some(options), None, None);
+    let mut progress = client.create_image(Some(options), None, user);
     let mut limit = patience.unwrap_or(settings.pull_inactivity);
     loop {
         let Ok(line) = timeout(limit, progress.next()).await else {
@@ -326,20 +369,21 @@ mod tests {
         let pulls = Pulls::default();
         let (done, wait) = futures::channel::oneshot::channel::<()>();
         let mut begun = 0;
-        let first = pulls.join("a", || {
+        let [a, b] = ["a", "b"].map(|image| Wanted::new(image, None));
+        let first = pulls.join(&a, || {
             begun += 1;
             wait.map(|_| Ok(())).boxed()
         });
-        let second = pulls.join("a", || {
+        let second = pulls.join(&a, || {
             begun += 1;
             futures::future::ready(Ok(())).boxed()
         });
-        let _other = pulls.join("b", || futures::future::ready(Ok(())).boxed());
+        let _other = pulls.join(&b, || futures::future::ready(Ok(())).boxed());
         done.send(()).expect("the pull waits");
         assert!(first.await.is_ok() && second.await.is_ok());
         assert_eq!(begun, 1);
         // A finished pull is not joined.
-        let third = pulls.join("a", || {
+        let third = pulls.join(&a, || {
             begun += 1;
             futures::future::ready(Ok(())).boxed()
         });

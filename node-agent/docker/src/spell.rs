@@ -22,6 +22,7 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         entrypoint,
         command,
         environment,
+        secrets,
         labels,
         cpu_shares,
         memory_bytes,
@@ -51,6 +52,8 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         env: Some(
             environment
                 .iter()
+                .map(|(name, value)| (name, value.as_str()))
+                .chain(secrets.iter().map(|(name, value)| (name, value.expose())))
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect(),
         ),

@@ -12,8 +12,8 @@ use futures::stream::BoxStream;
 
 use tallyman_agent_engine::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, Verb, VolumeSpec,
-    VolumeState,
+    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials, Verb,
+    VolumeSpec, VolumeState,
 };
 
 use crate::faults::{self, Answer, Trouble, answer, plain};
@@ -30,8 +30,13 @@ impl Engine for DockerEngine {
         Ok(read::description(version, info))
     }
 
-    async fn prepare(&self, image: &str, behavior: PullBehavior) -> Result<Prepared, EngineError> {
-        self.prepare_image(image, behavior).await
+    async fn prepare(
+        &self,
+        image: &str,
+        behavior: PullBehavior,
+        credentials: Option<&RegistryCredentials>,
+    ) -> Result<Prepared, EngineError> {
+        self.prepare_image(image, behavior, credentials).await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<Created, EngineError> {

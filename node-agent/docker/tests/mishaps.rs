@@ -265,7 +265,7 @@ async fn a_registry_that_is_away_is_asked_once_by_fifty_tasks() {
         let engine = engine(&scripted);
         let begun = Instant::now();
         for _ in 0..5 {
-            let tasks = (0..10).map(|_| engine.prepare("web", PullBehavior::Default));
+            let tasks = (0..10).map(|_| engine.prepare("web", PullBehavior::Default, None));
             for prepared in join_all(tasks).await {
                 let prepared = prepared.unwrap();
                 assert!(!prepared.pulled);
@@ -289,13 +289,16 @@ async fn many_tasks_share_one_pull() {
     let done = r#"{"status":"Status: Image is up to date"}"#.to_owned();
     let scripted = with_image(Reply::SaysAfter(Duration::from_millis(50), 200, done));
     let engine = engine(&scripted);
-    let tasks = (0..50).map(|_| engine.prepare("web", PullBehavior::Always));
+    let tasks = (0..50).map(|_| engine.prepare("web", PullBehavior::Always, None));
     for prepared in join_all(tasks).await {
         assert!(prepared.unwrap().pulled);
     }
     assert_eq!(pulls(&scripted), 1);
     // Without a span of freshness the next one asks again, as ECS does.
-    engine.prepare("web", PullBehavior::Always).await.unwrap();
+    engine
+        .prepare("web", PullBehavior::Always, None)
+        .await
+        .unwrap();
     assert_eq!(pulls(&scripted), 2);
 }
 
@@ -308,7 +311,10 @@ async fn a_prepared_image_is_fresh_for_a_while() {
     };
     let engine = DockerEngine::new(&scripted.endpoint(), settings).unwrap();
     for _ in 0..10 {
-        engine.prepare("web", PullBehavior::Default).await.unwrap();
+        engine
+            .prepare("web", PullBehavior::Default, None)
+            .await
+            .unwrap();
     }
     assert_eq!(pulls(&scripted), 1);
     // Until a create finds the image gone.
@@ -320,7 +326,10 @@ async fn a_prepared_image_is_fresh_for_a_while() {
         matches!(error, EngineError::ImageNotFound { .. }),
         "{error:?}"
     );
-    engine.prepare("web", PullBehavior::Default).await.unwrap();
+    engine
+        .prepare("web", PullBehavior::Default, None)
+        .await
+        .unwrap();
     assert_eq!(pulls(&scripted), 2);
 }
 
@@ -330,7 +339,7 @@ async fn a_pull_that_stalls_in_the_middle_fails() {
         r#"{"status":"Pulling from web"}"#.to_owned(),
     ));
     let error = engine(&scripted)
-        .prepare("web", PullBehavior::Always)
+        .prepare("web", PullBehavior::Always, None)
         .await
         .unwrap_err();
     assert!(
@@ -351,7 +360,7 @@ async fn an_error_in_the_stream_fails_the_pull() {
     let body = "{\"status\":\"Pulling\"}\r\n{\"errorDetail\":{\"message\":\"write /x: no space left on device\"},\"error\":\"write /x: no space left on device\"}\r\n";
     let scripted = with_image(says(200, body));
     let error = engine(&scripted)
-        .prepare("web", PullBehavior::Always)
+        .prepare("web", PullBehavior::Always, None)
         .await
         .unwrap_err();
     assert!(matches!(error, EngineError::NoSpace { .. }), "{error:?}");
@@ -361,7 +370,7 @@ async fn an_error_in_the_stream_fails_the_pull() {
 async fn progress_that_cannot_be_read_is_looked_up() {
     let scripted = with_image(says(200, "{\"status\":5}\n"));
     let prepared = engine(&scripted)
-        .prepare("web", PullBehavior::Always)
+        .prepare("web", PullBehavior::Always, None)
         .await
         .unwrap();
     assert!(prepared.pulled);

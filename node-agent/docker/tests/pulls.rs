@@ -15,18 +15,22 @@ mod bench;
 use std::time::Duration;
 
 use bollard::Docker;
+use bollard::auth::DockerCredentials;
 use bollard::query_parameters::{PushImageOptions, RemoveImageOptions, TagImageOptions};
 use futures::stream::TryStreamExt;
 use tallyman_agent_docker::{DockerEngine, Settings};
 use tallyman_agent_engine::conformance::Bench;
 use tallyman_agent_engine::{
     ContainerSpec, Engine, EngineError, Network, Prepared, PullBehavior, PullFault,
+    RegistryCredentials, Sensitive,
 };
 
 use bench::{DockerBench, IMAGE, Scratch, engines};
 
 const OPEN: &str = "conformance-registry-open";
 const CLOSED: &str = "conformance-registry-closed";
+/// User `anna`, password `s3cret`, as `htpasswd -B` writes them.
+const HTPASSWD: &str = "anna:$2y$05$Wm0ODqW1zmmdFz6.vaEzj.Jzx1ouvBAGJC9EICllU8MVAyVx4qxBe\n";
 
 #[tokio::test]
 async fn images_come_from_a_registry() {
@@ -38,9 +42,10 @@ async fn images_come_from_a_registry() {
         begin(&bench, OPEN, "open").await;
         begin(&bench, CLOSED, "closed").await;
         let image = format!("localhost:{open}/pulled:1");
-        push(bench.docker(), &format!("localhost:{open}/pulled")).await;
+        push(bench.docker(), &format!("localhost:{open}/pulled"), None).await;
         present(&bench, &endpoint, &image).await;
         absent(&endpoint, open, closed).await;
+        with_credentials(&bench, &endpoint, closed).await;
         away(&bench, &endpoint, &image).await;
         bench.destroy(CLOSED).await.unwrap();
         forget(bench.docker(), &image).await;
@@ -57,7 +62,7 @@ async fn prepare(
     image: &str,
     behavior: PullBehavior,
 ) -> Result<Prepared, EngineError> {
-    engine(endpoint).prepare(image, behavior).await
+    engine(endpoint).prepare(image, behavior, None).await
 }
 
 async fn present(bench: &DockerBench, endpoint: &str, image: &str) {
@@ -124,6 +129,55 @@ async fn absent(endpoint: &str, open: u16, closed: u16) {
     }
 }
 
+/// Given credentials, those of the Docker client's file, and wrong ones.
+async fn with_credentials(bench: &DockerBench, endpoint: &str, closed: u16) {
+    let anna = DockerCredentials {
+        username: Some("anna".to_owned()),
+        password: Some("s3cret".to_owned()),
+        ..DockerCredentials::default()
+    };
+    push(
+        bench.docker(),
+        &format!("localhost:{closed}/own"),
+        Some(anna),
+    )
+    .await;
+    let image = format!("localhost:{closed}/own:1");
+    let user = |password: &str| RegistryCredentials {
+        username: "anna".to_owned(),
+        password: Sensitive::new(password),
+    };
+    let always = PullBehavior::Always;
+    // One handle: what one user pulled says nothing about another's pull.
+    let shared = engine(endpoint);
+    let right = user("s3cret");
+    let pulled = shared.prepare(&image, always, Some(&right)).await.unwrap();
+    assert!(pulled.pulled && pulled.image_digest.is_some(), "{pulled:?}");
+    for wrong in [Some(user("guessed")), None] {
+        let denied = shared.prepare(&image, always, wrong.as_ref()).await;
+        let why = match denied {
+            Err(EngineError::PullFailed { why, .. }) => why,
+            other => panic!("{wrong:?}: {other:?}"),
+        };
+        assert_eq!(why, PullFault::Denied, "{wrong:?}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    let server = format!("localhost:{closed}");
+    // anna:s3cret
+    let config = format!(r#"{{"auths": {{"{server}": {{"auth": "YW5uYTpzM2NyZXQ="}}}}}}"#);
+    std::fs::write(&file, config).unwrap();
+    let settings = Settings {
+        client_config: Some(file),
+        ..Settings::default()
+    };
+    let as_client = DockerEngine::new(endpoint, settings).unwrap();
+    forget(bench.docker(), &image).await;
+    let pulled = as_client.prepare(&image, always, None).await.unwrap();
+    assert!(pulled.pulled, "{pulled:?}");
+    forget(bench.docker(), &image).await;
+}
+
 async fn away(bench: &DockerBench, endpoint: &str, image: &str) {
     bench.destroy(OPEN).await.unwrap();
     let cached = prepare(endpoint, image, PullBehavior::Default)
@@ -148,8 +202,7 @@ async fn away(bench: &DockerBench, endpoint: &str, image: &str) {
     }
 }
 
-/// An image of a registry, with one configuration that lets everybody in and
-/// one that nobody knows the password of.
+/// An image of a registry, with one configuration that lets everybody in and one that lets in who knows the password.
 async fn import_registry(docker: &Docker, [open, closed]: [u16; 2]) {
     let root = Scratch::new();
     let registry = concat!(
@@ -159,7 +212,8 @@ async fn import_registry(docker: &Docker, [open, closed]: [u16; 2]) {
     root.install(registry, "bin/registry", "run dev/tools.sh engines");
     let storage = "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /data\n";
     let http = |port: u16| format!("http:\n  addr: 127.0.0.1:{port}\n");
-    let auth = "auth:\n  htpasswd:\n    realm: closed\n    path: /data/htpasswd\n";
+    let auth = "auth:\n  htpasswd:\n    realm: closed\n    path: /htpasswd\n";
+    root.write("htpasswd", HTPASSWD);
     root.write("open", &format!("{storage}{}", http(open)));
     root.write("closed", &format!("{storage}{}{auth}", http(closed)));
     root.write("data/.keep", "");
@@ -176,7 +230,7 @@ async fn begin(bench: &DockerBench, name: &str, configuration: &str) {
     bench.engine().start(name).await.unwrap();
 }
 
-async fn push(docker: &Docker, repository: &str) {
+async fn push(docker: &Docker, repository: &str, user: Option<DockerCredentials>) {
     let options = TagImageOptions {
         repo: Some(repository.to_owned()),
         tag: Some("1".to_owned()),
@@ -187,7 +241,8 @@ async fn push(docker: &Docker, repository: &str) {
             tag: Some("1".to_owned()),
             ..PushImageOptions::default()
         };
-        let pushed = docker.push_image(repository, Some(options), Some(Default::default()));
+        let user = user.clone().unwrap_or_default();
+        let pushed = docker.push_image(repository, Some(options), Some(user));
         match pushed.try_collect::<Vec<_>>().await {
             Ok(_) => return,
             // The registry is not up yet.

@@ -8,8 +8,8 @@ use futures::stream::BoxStream;
 
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, Verb, VolumeSpec,
-    VolumeState,
+    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials, Verb,
+    VolumeSpec, VolumeState,
 };
 
 const VERBS: [Verb; 19] = [
@@ -95,8 +95,13 @@ impl<E: Engine> Engine for Counted<E> {
         result
     }
 
-    async fn prepare(&self, image: &str, behavior: PullBehavior) -> Result<Prepared, EngineError> {
-        let result = self.engine.prepare(image, behavior).await;
+    async fn prepare(
+        &self,
+        image: &str,
+        behavior: PullBehavior,
+        credentials: Option<&RegistryCredentials>,
+    ) -> Result<Prepared, EngineError> {
+        let result = self.engine.prepare(image, behavior, credentials).await;
         self.counts.note(Verb::Prepare, &result);
         result
     }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::Sensitive;
+
 /// Parameters of a container; the default of each is what the engine does by itself.
 ///
 /// Adapters destructure it without `..`, as they do [`crate::ContainerSpec`].
@@ -113,12 +115,14 @@ pub enum Ipc {
 }
 
 /// A log driver of the engine, and its options as the engine spells them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
     /// Such as `json-file`.
     pub driver: String,
     /// Such as `max-size`.
     pub options: BTreeMap<String, String>,
+    /// Options whose values nobody may see, such as `splunk-token`. They win over `options`.
+    pub secret_options: BTreeMap<String, Sensitive>,
 }
 
 /// Whether a kernel parameter belongs to the IPC namespace.

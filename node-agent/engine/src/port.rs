@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Group,
-    ImageState, Prepared, PullBehavior, VolumeSpec, VolumeState,
+    ImageState, Prepared, PullBehavior, RegistryCredentials, VolumeSpec, VolumeState,
 };
 
 /// A label's key and value; containers and volumes that carry it are in scope.
@@ -27,8 +27,8 @@ pub trait Engine: Send + Sync + 'static {
     /// [`EngineError::TooOld`] when the engine's API is older than we speak, and the common ones.
     fn describe(&self) -> impl Future<Output = Result<EngineDescription, EngineError>> + Send;
 
-    /// Makes an image present on the host as `behavior` says. Concurrent calls for one image share
-    /// one pull.
+    /// Makes an image present on the host as `behavior` says, asking the registry with `credentials`, or without
+    /// those as the engine's own client would. Concurrent calls for one image with the same credentials share one pull.
     ///
     /// # Errors
     /// [`EngineError::ImageNotFound`], [`EngineError::PullFailed`], [`EngineError::NoSpace`]: the
@@ -37,6 +37,7 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         image: &str,
         behavior: PullBehavior,
+        credentials: Option<&RegistryCredentials>,
     ) -> impl Future<Output = Result<Prepared, EngineError>> + Send;
 
     /// Creates a container, or adopts the one that has this name and all the spec's labels.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::{CpuQuota, Mount, Parameters, Protocol, VolumesFrom};
+use crate::{CpuQuota, Mount, Parameters, Protocol, Sensitive, VolumesFrom};
 
 /// All that the engine is told about a container, in our words.
 ///
@@ -24,6 +24,8 @@ pub struct ContainerSpec {
     pub command: Option<Vec<String>>,
     /// Variables in order; adds to and overrides the image's.
     pub environment: Vec<(String, String)>,
+    /// Variables whose values nobody but the container may see. None is named in `environment`.
+    pub secrets: Vec<(String, Sensitive)>,
     /// Labels; also what an existing container of the name must carry to be adopted.
     pub labels: BTreeMap<String, String>,
     /// Relative weight, 2 to 262144 (ECS `cpu`); `None` is the engine's 1024.
@@ -71,6 +73,7 @@ impl ContainerSpec {
             entrypoint: None,
             command: None,
             environment: Vec::new(),
+            secrets: Vec::new(),
             labels: BTreeMap::new(),
             cpu_shares: None,
             memory_bytes: None,

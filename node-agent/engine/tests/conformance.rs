@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use tallyman_agent_engine::conformance::{self, Bench, Settings, Sight, Verdict};
 use tallyman_agent_engine::fake::{FakeEngine, Program};
-use tallyman_agent_engine::{ContainerSpec, Health, MountSource, PublishedPort};
+use tallyman_agent_engine::{ContainerSpec, Health, Log, MountSource, PublishedPort};
 
 const IMAGE: &str = "localhost/conformance:1";
 
@@ -57,6 +57,17 @@ impl FakeBench {
     }
 }
 
+/// A container's log as engines tell it: nothing is hidden there.
+fn told(log: &Log) -> Log {
+    let secret = log.secret_options.iter();
+    let secret = secret.map(|(key, value)| (key.clone(), value.expose().to_owned()));
+    Log {
+        driver: log.driver.clone(),
+        options: log.options.clone().into_iter().chain(secret).collect(),
+        ..Log::default()
+    }
+}
+
 /// Plays the words that [`FakeBench::command`] writes, and the health checks of the suite.
 fn interpret(spec: &ContainerSpec, published: &[PublishedPort], files: &Files) -> Program {
     let argv = argv(spec);
@@ -70,7 +81,9 @@ fn interpret(spec: &ContainerSpec, published: &[PublishedPort], files: &Files) -
                 && spec
                     .environment
                     .iter()
-                    .any(|(has, is)| has == name && is == value);
+                    .map(|(has, is)| (has, is.as_str()))
+                    .chain(spec.secrets.iter().map(|(has, is)| (has, is.expose())))
+                    .any(|(has, is)| has == name && is == *value);
             Program::exits(i64::from(!found), Duration::ZERO)
         }
         ["fetches", port] => {
@@ -259,7 +272,7 @@ impl Bench for FakeBench {
             privileged: spec.parameters.privileged,
             ipc: spec.parameters.ipc,
             swap: spec.parameters.swap.map(|swap| swap.bytes),
-            log: spec.parameters.log.clone(),
+            log: spec.parameters.log.as_ref().map(told),
             engine_restarts: false,
             engine_removes: false,
         })

@@ -34,7 +34,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn launch(fake: &FakeEngine, spec: &ContainerSpec) {
-    now(fake.prepare(&spec.image, PullBehavior::Default)).unwrap();
+    now(fake.prepare(&spec.image, PullBehavior::Default, None)).unwrap();
     now(fake.create(spec)).unwrap();
     now(fake.start(&spec.name)).unwrap();
 }
@@ -212,7 +212,7 @@ fn an_agent_can_be_killed_at_every_call() {
 
 /// A small agent.
 fn life(fake: &FakeEngine) -> Result<(), EngineError> {
-    now(fake.prepare("web:1", PullBehavior::Default))?;
+    now(fake.prepare("web:1", PullBehavior::Default, None))?;
     now(fake.create(&spec("aa")))?;
     now(fake.start("aa"))?;
     now(fake.inspect("aa")).map(drop)
@@ -236,7 +236,7 @@ fn an_engine_that_is_away_answers_nothing_and_its_containers_run_on() {
 #[test]
 fn pulls_follow_the_behaviour_and_the_registrys_mood() {
     let fake = fake();
-    let prepare = |behavior| now(fake.prepare("web:1", behavior));
+    let prepare = |behavior| now(fake.prepare("web:1", behavior, None));
     assert!(prepare(PullBehavior::Default).unwrap().pulled);
     fake.set_registry(RegistryMood::Unreachable);
     let cached = prepare(PullBehavior::Default).unwrap();
@@ -280,7 +280,7 @@ fn ports_collide_by_protocol_and_address_while_their_container_runs() {
         spec
     };
     let begin = |spec: ContainerSpec| {
-        now(fake.prepare(&spec.image, PullBehavior::Default)).unwrap();
+        now(fake.prepare(&spec.image, PullBehavior::Default, None)).unwrap();
         now(fake.create(&spec)).unwrap();
         now(fake.start(&spec.name))
     };

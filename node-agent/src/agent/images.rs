@@ -90,7 +90,10 @@ mod tests {
         let engine = FakeEngine::new("host");
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         for image in ["idle:1", "used:1", "runs:1"] {
-            let prepared = engine.prepare(image, PullBehavior::Always).await.unwrap();
+            let prepared = engine
+                .prepare(image, PullBehavior::Always, None)
+                .await
+                .unwrap();
             ledger.note_image(&prepared.image_id, prepared.pulled, now);
         }
         engine.import_image("foreign:1");

@@ -23,14 +23,15 @@ use tallyman_agent_core::{AssignedTask, Host, Plan, Settings, TaskMachine, TaskR
 use tallyman_agent_engine::{
     ContainerSummary, Engine, EngineDescription, EngineError, Hint, VolumeState,
 };
+use tallyman_crds::sources::Supply;
 use tallyman_crds::{HostReport, labels};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use crate::assignments::News;
 use crate::introspection::Facts;
+use crate::mailbox::News;
 use crate::worker::{self, Shared, Told};
 
 /// How long the plan from the API is waited for before the one from disk is worked on.
@@ -147,7 +148,11 @@ impl<E: Engine> Agent<E> {
     ///
     /// # Errors
     /// The host cannot register with its settings; another start would not help.
-    pub async fn run(mut self, mut news: mpsc::Receiver<News>) -> anyhow::Result<()> {
+    pub async fn run(
+        mut self,
+        mut plans: mpsc::Receiver<News<Arc<Value>>>,
+        mut supplies: mpsc::Receiver<News<Arc<Supply>>>,
+    ) -> anyhow::Result<()> {
         loop {
             let report = register::report(
                 &self.settings,
@@ -159,9 +164,13 @@ impl<E: Engine> Agent<E> {
             self.ask_engine();
             let engine_at = self.next_engine_call();
             tokio::select! {
-                told = news.recv() => match told {
+                told = plans.recv() => match told {
                     None => return Ok(()),
                     Some(told) => self.hear(told),
+                },
+                told = supplies.recv() => match told {
+                    None => return Ok(()),
+                    Some(told) => self.take_supply(told),
                 },
                 () = at(self.disk_plan_at) => self.take_saved_plan("the API does not answer yet"),
                 list = poll(&mut self.listing) => self.take_list(list),
@@ -181,9 +190,9 @@ impl<E: Engine> Agent<E> {
 
     // --- the plan ---
 
-    fn hear(&mut self, news: News) {
+    fn hear(&mut self, news: News<Arc<Value>>) {
         match news {
-            News::Plan(spec) => {
+            News::Is(spec) => {
                 self.disk_plan_at = None;
                 match Plan::from_json(&spec) {
                     Ok(plan) => {
@@ -199,6 +208,26 @@ impl<E: Engine> Agent<E> {
                 self.host.plan_gone();
             }
             News::Away => self.take_saved_plan("the API is away"),
+        }
+    }
+
+    /// What was supplied stays while the API is away.
+    fn take_supply(&mut self, news: News<Arc<Supply>>) {
+        let supply = match news {
+            News::Is(supply) => supply,
+            News::None => Arc::default(),
+            News::Away => return,
+        };
+        let shared = &self.shared;
+        let mut host = shared.host.write().unwrap_or_else(PoisonError::into_inner);
+        if host.supply.as_ref() == Some(&supply) {
+            return;
+        }
+        host.supply = Some(supply);
+        drop(host);
+        for worker in self.workers.values() {
+            // A worker that just ended has nothing left to do.
+            let _ = worker.send(Told::Supplied);
         }
     }
 

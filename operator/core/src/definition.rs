@@ -9,6 +9,7 @@ use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::ecs::{ContainerDefinition, NetworkMode, TaskOverride, TransportProtocol};
 use tallyman_crds::order;
 pub use tallyman_crds::quantity::{cpu_units, memory_mib};
+use tallyman_crds::sources::Source;
 
 use crate::problem::Problem;
 use crate::requirements::{self, Requirements};
@@ -201,6 +202,7 @@ fn check_container(
             format!("must not be above `spec.memory` of the task ({limit} MiB), but is {own}"),
         ));
     }
+    check_sources(c, problems);
     if !c.links.is_empty() && !matches!(mode, None | Some(NetworkMode::Bridge)) {
         problems.push(Problem::new(
             at("links"),
@@ -254,6 +256,44 @@ fn check_container(
                 ));
             }
             _ => {}
+        }
+    }
+}
+
+/// References to Secrets and ConfigMaps, and the names that their values get (ECS: a name is set once, by `environment` or by
+/// `secrets`).
+fn check_sources(c: &ContainerDefinition, problems: &mut Vec<Problem>) {
+    let at = |field: &str| format!("spec.containerDefinitions[{}].{field}", c.name);
+    let secrets = c.secrets.iter().map(|s| ("secrets.valueFrom", s));
+    let options = c.log_configuration.iter().flat_map(|l| &l.secret_options);
+    let options = options.map(|s| ("logConfiguration.secretOptions.valueFrom", s));
+    let read = secrets
+        .chain(options)
+        .map(|(field, s)| (field, Source::of_value_from(&s.value_from).err()));
+    let files = c.environment_files.iter();
+    let files = files.map(|f| ("environmentFiles.value", Source::of_file(f).err()));
+    let credentials = c.repository_credentials.iter();
+    let credentials = credentials.map(|r| {
+        let field = "repositoryCredentials.credentialsParameter";
+        (field, Source::of_registry(r).err())
+    });
+    for (field, wrong) in read.chain(files).chain(credentials) {
+        problems.extend(wrong.map(|wrong| Problem::new(at(field), wrong)));
+    }
+    let mut named: BTreeSet<&str> = c
+        .environment
+        .iter()
+        .filter_map(|e| e.name.as_deref())
+        .collect();
+    for secret in &c.secrets {
+        if !named.insert(&secret.name) {
+            problems.push(Problem::new(
+                at("secrets.name"),
+                format!(
+                    "`{}` must be set once, by `secrets` or by `environment`",
+                    secret.name
+                ),
+            ));
         }
     }
 }

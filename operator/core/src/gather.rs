@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as k8s_meta;
 use tallyman_crds::ecs::TaskOverride;
-use tallyman_crds::{ContainerInstance, Service, Task, labels, names};
+use tallyman_crds::{
+    ContainerInstance, DesiredStatus, LastStatus, Service, Task, labels, names, sources,
+};
 
 use crate::definition::{Definition, Demand};
 use crate::names::{DeploymentId, Family, InstanceName, RevisionName, ServiceName, TaskName};
@@ -15,8 +16,8 @@ use crate::problem::Problem;
 use crate::settings::Settings;
 use crate::unsupported;
 use crate::world::{
-    FamilyState, Identity, InstanceState, Objects, PlanState, Revision, ServiceState, TaskState,
-    World,
+    FamilyState, Identity, InstanceState, Objects, PlanState, Revision, SecretState, ServiceState,
+    TaskState, World,
 };
 
 fn identity(meta: &k8s_meta::ObjectMeta) -> Identity {
@@ -116,7 +117,7 @@ impl World {
             .map(|i| {
                 (
                     InstanceName::from(object_name(&i.metadata)),
-                    instance(i, &objects.lease_age),
+                    instance(i, objects),
                 )
             })
             .collect();
@@ -163,6 +164,7 @@ impl World {
             plans,
             by_service,
             by_host,
+            sources: objects.sources.clone(),
             settings: settings.clone(),
             leader_epoch,
         };
@@ -299,6 +301,14 @@ fn task(
         .as_ref()
         .and_then(|r| revisions.get(r))
         .map(|r| demand_of(r, t.spec.overrides.as_ref()));
+    let wanted = t.spec.desired_status == DesiredStatus::Running
+        && t.metadata.deletion_timestamp.is_none()
+        && status.last_status != LastStatus::Stopped;
+    let sources = revision
+        .as_ref()
+        .filter(|_| wanted)
+        .and_then(|r| revisions.get(r))
+        .map(|r| sources::of_task(&r.object.spec.definition, t.spec.overrides.as_ref()));
     let service = label(&t.metadata, labels::SERVICE).map(ServiceName::from);
     // A user's own task that names a host holds nothing there before it is admitted.
     let placed = match &service {
@@ -326,7 +336,25 @@ fn task(
         removed: status.removed_at.is_some(),
         stop_code: status.stop_code,
         demand: demand.unwrap_or_default(),
+        sources: sources.unwrap_or_default(),
     }
+}
+
+/// The Secret of a host. A receipt that cannot be read is none: all is supplied anew.
+fn secret(host: &str, objects: &Objects) -> Option<SecretState> {
+    let name = names::host_identity(host);
+    let meta = objects
+        .host_secrets
+        .iter()
+        .find(|m| m.name.as_deref() == Some(&name))?;
+    let receipt = meta.annotations.as_ref();
+    let receipt = receipt.and_then(|a| a.get(labels::SUPPLIED));
+    Some(SecretState {
+        identity: identity(meta),
+        receipt: receipt
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default(),
+    })
 }
 
 /// Demand of a task of `revision`; nothing for a revision that does not parse (no such task is ever placed).
@@ -342,7 +370,7 @@ pub fn short_task_definition(given: &str) -> &str {
     given.rsplit('/').next().unwrap_or(given)
 }
 
-fn instance(i: &Arc<ContainerInstance>, lease_age: &BTreeMap<String, Duration>) -> InstanceState {
+fn instance(i: &Arc<ContainerInstance>, objects: &Objects) -> InstanceState {
     let name = object_name(&i.metadata);
     let host = i.status.as_ref().and_then(|s| s.host.clone());
     let reported = host.iter().flat_map(|h| &h.attributes);
@@ -354,7 +382,8 @@ fn instance(i: &Arc<ContainerInstance>, lease_age: &BTreeMap<String, Duration>) 
         identity: identity(&i.metadata),
         object: i.clone(),
         wanted: i.spec.status,
-        lease_age: lease_age.get(&name).copied(),
+        lease_age: objects.lease_age.get(&name).copied(),
+        secret: secret(&name, objects),
         host,
         attributes,
     }

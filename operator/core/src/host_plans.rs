@@ -9,6 +9,7 @@ use tallyman_crds::{
 use crate::names::{InstanceName, TaskName};
 use crate::plan::{Action, Kind, Plan, Target, merge_patch};
 use crate::status::json;
+use crate::supplies;
 use crate::world::{InstanceState, TaskState, World};
 
 /// Makes missing mailboxes, and writes every plan that is not what the tasks say.
@@ -118,7 +119,15 @@ fn derive(world: &World, name: &InstanceName, instance: &InstanceState) -> HostP
         definitions: BTreeMap::new(),
         tasks: Vec::new(),
     };
+    let known = |t: &TaskState| {
+        let current = world.plans.get(name);
+        current.is_some_and(|p| p.spec.tasks.iter().any(|e| e.uid == t.identity.uid))
+    };
     for (task_name, t) in world.tasks_on(name).filter(|(_, t)| belongs(t)) {
+        // What an agent was told of it is told on, whatever became of the values since.
+        if !supplies::supplied(world, instance, t) && !known(t) {
+            continue;
+        }
         let Some((revision_name, revision)) = t
             .revision
             .as_ref()

@@ -28,6 +28,7 @@ mod not_yet;
 mod service_report;
 mod services;
 mod status;
+mod supplies;
 mod tasks;
 
 use jiff::Timestamp;
@@ -45,6 +46,7 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     tasks::plan_all(world, &lost, &mut ledger, now, &mut plan);
     services::plan_all(world, &mut ledger, now, &mut plan);
     instances::plan_all(world, &ledger, now, &mut plan);
+    supplies::plan_all(world, &mut plan);
     host_plans::plan_all(world, &mut plan);
     plan
 }

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use tallyman_crds::conditions::UNOBSERVED;
+use tallyman_crds::sources::Source;
 use tallyman_crds::{Cluster, HostPlanSpec, StopCode, Task, TaskDefinitionRevision};
 
 use crate::world::Identity;
@@ -29,6 +31,8 @@ pub enum Kind {
     ContainerInstance,
     /// HostPlan.
     HostPlan,
+    /// Secret of a host.
+    Secret,
 }
 
 impl Kind {
@@ -44,6 +48,7 @@ impl Kind {
             Kind::ScheduledTask => "ScheduledTask",
             Kind::ContainerInstance => "ContainerInstance",
             Kind::HostPlan => "HostPlan",
+            Kind::Secret => "Secret",
         }
     }
 
@@ -59,6 +64,7 @@ impl Kind {
             Kind::ScheduledTask => "scheduledtasks",
             Kind::ContainerInstance => "containerinstances",
             Kind::HostPlan => "hostplans",
+            Kind::Secret => "secrets",
         }
     }
 }
@@ -160,6 +166,13 @@ pub enum Action {
         /// The first, empty plan.
         plan: Box<HostPlanSpec>,
     },
+    /// Copy what `sources` hold into the host's Secret, instead of all that it holds.
+    Supply {
+        /// The Secret.
+        secret: Target,
+        /// What its tasks take; nothing empties it.
+        sources: BTreeSet<Source>,
+    },
     /// Replace the plan of a host.
     WriteHostPlan {
         /// The HostPlan.
@@ -186,6 +199,7 @@ impl Action {
             | Action::CreateRevision(_)
             | Action::AddFinalizer { .. }
             | Action::PrepareHost { .. }
+            | Action::Supply { .. }
             | Action::WriteHostPlan { .. } => false,
         }
     }

@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 
 use tallyman_crds::TaskDefinitionSpec;
+use tallyman_crds::capabilities::{
+    ENVIRONMENT_FILES, HEALTH_CHECK, LOG_SECRETS, PRIVATE_REGISTRY, SECRETS,
+};
 use tallyman_crds::ecs::{CPUArchitecture, ContainerDefinition, OSFamily};
 
 use crate::definition::checked;
@@ -85,8 +88,25 @@ fn of_container(c: &ContainerDefinition) -> Vec<String> {
             names.push(format!("{CAPABILITY}.{capability}"));
         }
     }
+    let kept_elsewhere = [
+        (!c.secrets.is_empty(), SECRETS),
+        (!c.environment_files.is_empty(), ENVIRONMENT_FILES),
+        (c.repository_credentials.is_some(), PRIVATE_REGISTRY),
+        (
+            c.log_configuration
+                .as_ref()
+                .is_some_and(|l| !l.secret_options.is_empty()),
+            LOG_SECRETS,
+        ),
+    ];
+    names.extend(
+        kept_elsewhere
+            .into_iter()
+            .filter(|(used, _)| *used)
+            .map(|(_, name)| name.to_owned()),
+    );
     if checked(c) {
-        names.push("ecs.capability.container-health-check".to_owned());
+        names.push(HEALTH_CHECK.to_owned());
     }
     names
 }

@@ -108,6 +108,9 @@ const DEFINITION: &[(&str, Support)] = &[
     ("containerDefinitions[].entryPoint", Full),
     ("containerDefinitions[].command", Full),
     ("containerDefinitions[].environment", Full),
+    ("containerDefinitions[].environmentFiles", Full),
+    ("containerDefinitions[].secrets", Full),
+    ("containerDefinitions[].repositoryCredentials", Full),
     ("containerDefinitions[].portMappings[].containerPort", Full),
     ("containerDefinitions[].portMappings[].hostPort", Full),
     ("containerDefinitions[].portMappings[].protocol", Full),
@@ -143,6 +146,10 @@ const DEFINITION: &[(&str, Support)] = &[
         Values(LOG_DRIVERS),
     ),
     ("containerDefinitions[].logConfiguration.options", Full),
+    (
+        "containerDefinitions[].logConfiguration.secretOptions",
+        Full,
+    ),
 ];
 
 const SERVICE: &[(&str, Support)] = &[
@@ -184,6 +191,7 @@ const TASK: &[(&str, Support)] = &[
     ("overrides.containerOverrides[].name", Full),
     ("overrides.containerOverrides[].command", Full),
     ("overrides.containerOverrides[].environment", Full),
+    ("overrides.containerOverrides[].environmentFiles", Full),
     ("overrides.containerOverrides[].cpu", Full),
     ("overrides.containerOverrides[].memory", Full),
     ("overrides.containerOverrides[].memoryReservation", Full),

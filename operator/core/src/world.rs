@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tallyman_crds::sources::{Receipt, Source, SourceObject};
 use tallyman_crds::{
     Cluster, ContainerInstance, DesiredInstanceStatus, DesiredStatus, HealthStatus, HostPlan,
     HostPlanSpec, HostReport, LastStatus, RunTask, ScheduledTask, Service, ServiceStatus, StopCode,
@@ -42,6 +44,10 @@ pub struct Objects {
     pub run_tasks: Vec<Arc<RunTask>>,
     /// All ScheduledTasks of the namespace.
     pub scheduled_tasks: Vec<Arc<ScheduledTask>>,
+    /// Secrets and ConfigMaps of the namespace that are not ours, with the resourceVersion of each. No values.
+    pub sources: BTreeMap<SourceObject, String>,
+    /// Metadata of the Secrets of hosts.
+    pub host_secrets: Vec<Arc<ObjectMeta>>,
     /// For how long each host's Lease has not been seen to change, on the operator's own clock.
     /// A host whose Lease was never seen to change is absent.
     pub lease_age: BTreeMap<String, Duration>,
@@ -85,6 +91,8 @@ pub struct World {
     pub instances: BTreeMap<InstanceName, InstanceState>,
     /// Host plans by host.
     pub plans: BTreeMap<InstanceName, PlanState>,
+    /// Secrets and ConfigMaps that tasks may take values from, with the resourceVersion of each.
+    pub sources: BTreeMap<SourceObject, String>,
     /// Names of the tasks of each service.
     pub(crate) by_service: BTreeMap<ServiceName, Vec<TaskName>>,
     /// Names of the tasks on each host.
@@ -206,6 +214,8 @@ pub struct TaskState {
     pub stop_code: Option<StopCode>,
     /// What it takes from its host until it is STOPPED.
     pub demand: Demand,
+    /// What it takes from Secrets and ConfigMaps, while it is wanted.
+    pub sources: BTreeSet<Source>,
 }
 
 impl TaskState {
@@ -249,6 +259,17 @@ pub struct InstanceState {
     pub lease_age: Option<Duration>,
     /// Its attributes: reported and custom.
     pub attributes: BTreeMap<String, Option<String>>,
+    /// Its Secret; `None` before the operator made it, and once somebody deleted it to lock the host out.
+    pub secret: Option<SecretState>,
+}
+
+/// The Secret of a host.
+#[derive(Clone, Debug)]
+pub struct SecretState {
+    /// Identity.
+    pub identity: Identity,
+    /// What it was supplied with.
+    pub receipt: Receipt,
 }
 
 /// A host plan.

@@ -389,11 +389,11 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
         spec
     };
     let mut inner = with("tags", json!([]));
-    inner["containerDefinitions"][0]["secrets"] = json!([{ "name": "A", "valueFrom": "b" }]);
+    inner["containerDefinitions"][0]["credentialSpecs"] = json!(["credentialspec:file://x.json"]);
     inner["containerDefinitions"][0]["privileged"] = json!(false);
     assert_eq!(
         refused_of(inner),
-        ["spec.containerDefinitions[app].secrets"]
+        ["spec.containerDefinitions[app].credentialSpecs"]
     );
     assert_eq!(
         refused_of(with("networkMode", json!("awsvpc"))),

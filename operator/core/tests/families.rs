@@ -151,7 +151,7 @@ fn fields_that_are_left_out_are_told_and_others_refuse() {
         status.conditions[1].message,
         "Not supported yet and left out: `spec.tags`."
     );
-    spec["containerDefinitions"][0]["secrets"] = json!([{ "name": "A", "valueFrom": "b" }]);
+    spec["containerDefinitions"][0]["credentialSpecs"] = json!(["credentialspec:file://x.json"]);
     bench.apply_definition("web", spec);
     bench.settle();
     let status = bench.definition_status("web");
@@ -159,7 +159,7 @@ fn fields_that_are_left_out_are_told_and_others_refuse() {
     assert!(
         status.conditions[0]
             .message
-            .starts_with("Not supported yet: `spec.containerDefinitions[app].secrets`."),
+            .starts_with("Not supported yet: `spec.containerDefinitions[app].credentialSpecs`."),
         "{}",
         status.conditions[0].message
     );

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tallyman_crds::HostPlan;
+use tallyman_crds::{HostPlan, labels, names, sources};
 use tallyman_operator_core::liveness::LeaseObserver;
 use tallyman_operator_core::pacing::{Outcome, Pace, Turn};
 use tallyman_operator_core::{
@@ -369,12 +369,39 @@ impl Operator {
             }
             Action::PrepareHost { instance, plan } => {
                 shared.server.make_lease(&instance.name);
-                let mut value = json!(HostPlan::new(&instance.name, *plan));
-                value["metadata"]["ownerReferences"] = json!([{
+                let owner = json!([{
                     "apiVersion": "tallyman.dev/v1alpha1", "kind": "ContainerInstance",
                     "name": instance.name, "uid": instance.uid, "controller": true
                 }]);
+                let secret = json!({ "metadata": {
+                    "name": names::host_identity(&instance.name), "ownerReferences": owner,
+                    "labels": { labels::MANAGED_BY: labels::MANAGER },
+                }});
+                let _there_already = create(shared, Kind::Secret, secret);
+                let mut value = json!(HostPlan::new(&instance.name, *plan));
+                value["metadata"]["ownerReferences"] = owner;
                 create(shared, Kind::HostPlan, value)
+            }
+            Action::Supply { secret, sources } => {
+                let (uid, version) = exact(&secret);
+                let must = Preconditions {
+                    uid: Some(&uid),
+                    resource_version: Some(&version),
+                };
+                let contents = shared.server.contents();
+                let (supply, receipt) = sources::supply(&sources, &contents);
+                let text = |value: Value| match sources.is_empty() {
+                    true => Value::Null,
+                    false => json!(value.to_string()),
+                };
+                let patch = json!({
+                    "metadata": { "annotations": { labels::SUPPLIED: text(json!(receipt)) } },
+                    "data": { sources::DATA_KEY: text(json!(supply)) },
+                });
+                let result = shared
+                    .server
+                    .patch(secret.kind, &secret.name, &patch, &must);
+                (secret.kind, secret.name, result.map(Some))
             }
             Action::WriteHostPlan {
                 plan,
@@ -443,6 +470,9 @@ fn label(write: &Write) -> String {
                 format!("releases {} {}", target.kind.as_str(), target.name)
             }
             Action::PrepareHost { instance, .. } => format!("prepares host {}", instance.name),
+            Action::Supply { secret, sources } => {
+                format!("supplies {} with {} values", secret.name, sources.len())
+            }
             Action::WriteHostPlan { plan, spec, .. } => {
                 let tasks: Vec<String> = spec
                     .tasks

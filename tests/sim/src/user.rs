@@ -43,6 +43,14 @@ pub fn with_volumes(image: &str) -> Value {
     spec
 }
 
+/// The same as [`definition`], with a password out of Secret `db`.
+pub fn with_secret(image: &str) -> Value {
+    let mut spec = definition(image);
+    spec["containerDefinitions"][0]["secrets"] =
+        json!([{ "name": "PASSWORD", "valueFrom": "db:password" }]);
+    spec
+}
+
 /// Two containers, one of them not essential.
 pub fn with_sidecar(image: &str) -> Value {
     let mut spec = definition(image);
@@ -100,6 +108,24 @@ impl Sim {
             let mut value = json!({ "metadata": { "name": name }, "spec": {} });
             crate::api::merge(&mut value["spec"], spec);
             self.shared.server.create(kind, value, now)
+        };
+        if let Err(refusal) = written {
+            self.fail(&format!("the user cannot apply {name}: {refusal:?}"));
+        }
+    }
+
+    /// Applies Secret `name` with one value.
+    pub fn secret(&mut self, name: &str, key: &str, value: &str) {
+        let now = self.shared.now;
+        self.shared.note("user", &format!("applies Secret {name}"));
+        let data = json!({ key: value });
+        let server = &mut self.shared.server;
+        let written = if server.get(Kind::Secret, name).is_some() {
+            let patch = json!({ "data": data });
+            server.patch(Kind::Secret, name, &patch, &Preconditions::default())
+        } else {
+            let object = json!({ "metadata": { "name": name }, "data": data });
+            server.create(Kind::Secret, object, now)
         };
         if let Err(refusal) = written {
             self.fail(&format!("the user cannot apply {name}: {refusal:?}"));

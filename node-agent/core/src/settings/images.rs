@@ -6,6 +6,7 @@ use tallyman_agent_engine::PullBehavior;
 
 use super::group::settings;
 use super::values::{Wrong, at_least, flag, list, number};
+use crate::registries::Registries;
 
 settings! {
     /// How images come and go.
@@ -51,7 +52,47 @@ settings! {
             ["ECS_EXCLUDE_UNTRACKED_IMAGE", "ImageCleanupExclusionList",
              "images that are never cleaned up, separated by commas (default none)"],
             excluded;
+        auth_type: Option<AuthType> = None,
+            ["ECS_ENGINE_AUTH_TYPE", "EngineAuthType",
+             "form of ECS_ENGINE_AUTH_DATA: dockercfg or docker (default: none, and no credentials)"],
+            auth_type;
+        auth_data: Registries = Registries::default(),
+            ["ECS_ENGINE_AUTH_DATA", "EngineAuthData",
+             "credentials of the host for private registries, a JSON object"],
+            auth_data;
     }
+}
+
+/// How `ECS_ENGINE_AUTH_DATA` is written. Each entry is read in either form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthType {
+    /// `{"<url>": {"auth": "<base64 of user:password>"}}`
+    Dockercfg,
+    /// `{"<url>": {"username": "..", "password": ".."}}`
+    Docker,
+}
+
+impl Images {
+    /// The host's own credentials for registries; none without a type (ECS).
+    pub fn registries(&self) -> Registries {
+        match self.auth_type {
+            Some(AuthType::Dockercfg | AuthType::Docker) => self.auth_data.clone(),
+            None => Registries::default(),
+        }
+    }
+}
+
+fn auth_type(text: &str) -> Result<Option<AuthType>, Wrong> {
+    match text {
+        "dockercfg" => Ok(Some(AuthType::Dockercfg)),
+        "docker" => Ok(Some(AuthType::Docker)),
+        _ => Err(Wrong::wanted("one of dockercfg and docker")),
+    }
+}
+
+/// What is wrong is told without the value: it holds passwords.
+fn auth_data(text: &str) -> Result<Registries, Wrong> {
+    Registries::read(text).map_err(|wanted| Wrong::Secret(wanted.to_owned()))
 }
 
 /// The variable has them separated by commas, the file as a JSON list.

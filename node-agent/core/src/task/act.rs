@@ -10,6 +10,7 @@ use crate::assignment::AssignedTask;
 use crate::backoff::later;
 use crate::planned::PlannedContainer;
 use crate::task::gates::{self, Gate};
+use crate::task::needs::{Readiness, readiness};
 use crate::task::observe::Sighting;
 use crate::task::record::{ContainerRecord, Retrying, TaskRecord};
 use crate::task::restart;
@@ -56,6 +57,7 @@ pub(super) fn act(
     let mut todo = Todo::default();
     let sweep = may_remove(task, record, host, now, &mut todo);
     let ending = record.stop.is_some();
+    let ready = matches!(readiness(task, record, seen, host), Readiness::Ready);
     let mut pulls = false;
     for container in task.containers() {
         let Some(known) = record.containers.get(&container.name) else {
@@ -79,6 +81,7 @@ pub(super) fn act(
         let turn = match turn {
             Turn::Prepare if host.pull_upfront => turn,
             Turn::Create if !volumes::ready(task, seen, container) => Turn::Rest,
+            Turn::Prepare | Turn::Create if !ready => Turn::Rest,
             Turn::Prepare | Turn::Create | Turn::Start => {
                 match gates::gate(container, task, record, seen, now) {
                     Gate::Open => turn,
@@ -159,6 +162,7 @@ fn action(
 ) -> Option<Action> {
     let name = container.engine_name(known.attempt);
     let container_name = container.name.clone();
+    let supply = host.supply.as_deref();
     Some(match turn {
         Turn::Rest => return None,
         Turn::Look => Action::Inspect {
@@ -169,10 +173,19 @@ fn action(
             container: container_name,
             image: container.image().to_owned(),
             behavior: host.pull_behavior,
+            credentials: match container
+                .needs
+                .credentials(supply, container.image())
+                .ok()?
+            {
+                Some(own) => Some(own),
+                None => host.registries.of(container.image()).cloned(),
+            },
         },
         Turn::Create => {
             let mut spec = container.spec(known.attempt);
             task.limits.apply(host.enforcement, &mut spec);
+            container.needs.fill(&mut spec, supply).ok()?;
             Action::Create {
                 container: container_name,
                 spec: Box::new(spec),

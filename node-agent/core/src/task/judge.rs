@@ -6,6 +6,8 @@ use tallyman_crds::StopCode;
 
 use crate::assignment::{AssignedTask, Desired, TaskBody};
 use crate::task::act::all_gone;
+use crate::task::learn::trim;
+use crate::task::needs::{Readiness, readiness};
 use crate::task::record::{Stop, TaskRecord};
 use crate::task::{HostContext, TaskObservation};
 
@@ -59,6 +61,12 @@ fn cause(
     }
     if let Some(why) = record.volumes.values().find_map(|v| v.failure.as_ref()) {
         return Some((Some(StopCode::TaskFailedToStart), Some(why.clone())));
+    }
+    if task.planned
+        && !task.remove
+        && let Readiness::Never(why) = readiness(task, record, seen, host)
+    {
+        return Some((Some(StopCode::TaskFailedToStart), Some(trim(why))));
     }
     let pairs = || {
         task.containers()

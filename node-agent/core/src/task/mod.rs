@@ -19,6 +19,7 @@ mod gates;
 mod judge;
 mod learn;
 mod machine;
+mod needs;
 mod observe;
 mod record;
 mod restart;
@@ -26,15 +27,20 @@ mod settle;
 mod tell;
 mod volumes;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tallyman_agent_engine::{ContainerSpec, Group, PullBehavior, Verb, VolumeSpec};
+use tallyman_agent_engine::{
+    ContainerSpec, Group, PullBehavior, RegistryCredentials, Verb, VolumeSpec,
+};
 use tallyman_crds::TaskStatus;
+use tallyman_crds::sources::Supply;
 
 use crate::assignment::AssignedTask;
 use crate::ids::TaskUid;
 use crate::limits::Enforcement;
+use crate::registries::Registries;
 
 pub use machine::TaskMachine;
 pub use observe::{Sighting, TaskObservation};
@@ -61,6 +67,10 @@ pub struct HostContext {
     pub enforcement: Enforcement,
     /// A complete plan was read from the API in this process. Nothing is removed before.
     pub plan_is_live: bool,
+    /// What the operator delivered for this host's tasks; `None` before it was read.
+    pub supply: Option<Arc<Supply>>,
+    /// The host's own credentials for registries (`ECS_ENGINE_AUTH_DATA`).
+    pub registries: Arc<Registries>,
 }
 
 /// An engine verb for one container or volume of a task. Each may be done twice without harm.
@@ -74,6 +84,8 @@ pub enum Action {
         image: String,
         /// When to ask the registry.
         behavior: PullBehavior,
+        /// Whom to be there; `None` is whoever the engine's own client would be.
+        credentials: Option<RegistryCredentials>,
     },
     /// Create the container, or adopt the one that is there.
     Create {

@@ -14,6 +14,7 @@ use crate::assignment::AssignedTask;
 use crate::planned::PlannedContainer;
 use crate::task::act::all_gone;
 use crate::task::gates::{self, Gate};
+use crate::task::needs::{Readiness, readiness};
 use crate::task::record::{ContainerRecord, TaskRecord};
 use crate::task::volumes;
 use crate::task::{HostContext, TaskObservation};
@@ -37,7 +38,7 @@ pub(super) fn tell(
         record.removed_at = Some(now);
     }
     let health = task_health(task, record);
-    let statements = statements(task, record, seen, health, now);
+    let statements = statements(task, record, seen, host, health, now);
     record.conditions = merge(
         &record.conditions,
         &statements,
@@ -190,6 +191,7 @@ fn statements(
     task: &AssignedTask,
     record: &TaskRecord,
     seen: &TaskObservation,
+    host: &HostContext,
     health: HealthStatus,
     now: Timestamp,
 ) -> Vec<Statement> {
@@ -208,7 +210,7 @@ fn statements(
     };
     match record.last_status {
         LastStatus::Provisioning | LastStatus::Pending | LastStatus::Activating => {
-            let message = waiting_for(task, record, seen, now);
+            let message = waiting_for(task, record, seen, host, now);
             vec![
                 say(READY, ConditionStatus::False, "Pending", message.clone()),
                 say(RECONCILING, ConditionStatus::True, "Pending", message),
@@ -301,8 +303,12 @@ fn waiting_for(
     task: &AssignedTask,
     record: &TaskRecord,
     seen: &TaskObservation,
+    host: &HostContext,
     now: Timestamp,
 ) -> String {
+    if let Readiness::Waiting(source) = readiness(task, record, seen, host) {
+        return format!("The task waits for {source}, which the operator delivers to this host.");
+    }
     for (name, known) in &record.volumes {
         if let Some(retrying) = &known.retrying {
             return format!(

@@ -54,6 +54,8 @@ pub fn host() -> HostContext {
             propagate: false,
         },
         plan_is_live: true,
+        supply: None,
+        registries: Default::default(),
     }
 }
 

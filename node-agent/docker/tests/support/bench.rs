@@ -312,6 +312,7 @@ impl Bench for DockerBench {
         let log = Log {
             driver: log.typ.unwrap_or_default(),
             options: log.config.unwrap_or_default().into_iter().collect(),
+            ..Log::default()
         };
         let own = log.driver == "json-file" && log.options.is_empty();
         let restarts = host.restart_policy.and_then(|policy| policy.name);

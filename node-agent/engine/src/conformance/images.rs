@@ -10,7 +10,10 @@ pub(super) async fn cached_image_is_used_when_the_pull_fails<B: Bench>(
     ground: &Ground<'_, B>,
 ) -> Verdict {
     let image = ground.bench.image();
-    let prepared = ground.engine().prepare(&image, PullBehavior::Default).await;
+    let prepared = ground
+        .engine()
+        .prepare(&image, PullBehavior::Default, None)
+        .await;
     let prepared = prepared.map_err(told("prepare"))?;
     ensure!(!prepared.pulled, "it was pulled: {prepared:?}");
     ensure!(
@@ -29,7 +32,7 @@ pub(super) async fn once_and_prefer_cached_do_not_pull_what_is_there<B: Bench>(
 ) -> Verdict {
     let image = ground.bench.image();
     for behavior in [PullBehavior::Once, PullBehavior::PreferCached] {
-        let prepared = ground.engine().prepare(&image, behavior).await;
+        let prepared = ground.engine().prepare(&image, behavior, None).await;
         let prepared = prepared.map_err(told("prepare"))?;
         ensure!(!prepared.pulled, "{behavior:?} pulled: {prepared:?}");
         ensure!(
@@ -42,7 +45,11 @@ pub(super) async fn once_and_prefer_cached_do_not_pull_what_is_there<B: Bench>(
 
 pub(super) async fn always_fails_when_the_pull_fails<B: Bench>(ground: &Ground<'_, B>) -> Verdict {
     let image = ground.bench.image();
-    match ground.engine().prepare(&image, PullBehavior::Always).await {
+    match ground
+        .engine()
+        .prepare(&image, PullBehavior::Always, None)
+        .await
+    {
         Err(EngineError::PullFailed { .. } | EngineError::ImageNotFound { .. }) => Ok(()),
         answer => Err(unexpected(&answer, "pull failed")),
     }
@@ -56,7 +63,7 @@ pub(super) async fn missing_image_is_told_by_prepare<B: Bench>(ground: &Ground<'
         PullBehavior::Once,
         PullBehavior::PreferCached,
     ] {
-        match ground.engine().prepare(&image, behavior).await {
+        match ground.engine().prepare(&image, behavior, None).await {
             Err(
                 EngineError::PullFailed { image: told, .. }
                 | EngineError::ImageNotFound { image: told, .. },
@@ -80,7 +87,7 @@ pub(super) async fn missing_image_is_told_by_create<B: Bench>(ground: &Ground<'_
 
 pub(super) async fn many_at_once_agree<B: Bench>(ground: &Ground<'_, B>) -> Verdict {
     let image = ground.bench.image();
-    let calls = (0..20).map(|_| ground.engine().prepare(&image, PullBehavior::Default));
+    let calls = (0..20).map(|_| ground.engine().prepare(&image, PullBehavior::Default, None));
     for prepared in join_all(calls).await {
         let prepared = prepared.map_err(told("prepare"))?;
         ensure!(!prepared.pulled, "it was pulled: {prepared:?}");
@@ -135,7 +142,7 @@ pub(super) async fn an_image_in_use_stays_and_another_goes<B: Bench>(
     // What was prepared a moment ago does not count as present any more.
     match ground
         .engine()
-        .prepare(&spare, PullBehavior::PreferCached)
+        .prepare(&spare, PullBehavior::PreferCached, None)
         .await
     {
         Err(EngineError::PullFailed { .. } | EngineError::ImageNotFound { .. }) => Ok(()),

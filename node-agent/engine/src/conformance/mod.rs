@@ -112,6 +112,7 @@ suite![
     settings::cpu_memory_and_limits_are_set,
     settings::entrypoint_and_command_are_passed,
     settings::user_directory_and_environment_are_seen_inside,
+    settings::secrets_reach_the_container_and_its_log_driver,
     settings::labels_are_kept_verbatim,
     settings::engine_restarts_and_removes_nothing,
     settings::too_little_memory_is_invalid,

@@ -247,6 +247,7 @@ pub(super) async fn log_driver_and_options_are_set<B: Bench>(ground: &Ground<'_,
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
+            ..Log::default()
         };
         spec.parameters.log = Some(log.clone());
         ground.launch(&spec).await?;
@@ -261,6 +262,7 @@ pub(super) async fn unknown_names_are_invalid<B: Bench>(ground: &Ground<'_, B>) 
         Some(Log {
             driver: driver.to_owned(),
             options: [(option.to_owned(), "1".to_owned())].into(),
+            ..Log::default()
         })
     };
     let cases = [

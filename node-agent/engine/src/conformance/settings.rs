@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::conformance::bench::{Bench, Ground, Program, unexpected};
 use crate::conformance::{Verdict, ensure};
-use crate::{Engine, EngineError, Network, Phase};
+use crate::{Engine, EngineError, Log, Network, Phase, Sensitive};
 
 const MIB: i64 = 1024 * 1024;
 
@@ -83,6 +83,45 @@ pub(super) async fn user_directory_and_environment_are_seen_inside<B: Bench>(
         matches!(state.phase, Phase::Exited { exit_code: 0, .. }),
         "it found something else: {state:?}"
     );
+    Ok(())
+}
+
+pub(super) async fn secrets_reach_the_container_and_its_log_driver<B: Bench>(
+    ground: &Ground<'_, B>,
+) -> Verdict {
+    let (name, value) = ("PASSWORD", "a=b \"c\" $HOME");
+    let mut spec = ground.spec(
+        "a",
+        &Program::Finds {
+            uid: 0,
+            gid: 0,
+            directory: "/".to_owned(),
+            variable: (name.to_owned(), value.to_owned()),
+        },
+    );
+    spec.user = Some("0:0".to_owned());
+    spec.working_directory = Some("/".to_owned());
+    spec.secrets = vec![(name.to_owned(), Sensitive::new(value))];
+    spec.parameters.log = Some(Log {
+        driver: "json-file".to_owned(),
+        options: [("max-file".to_owned(), "2".to_owned())].into(),
+        secret_options: [("max-size".to_owned(), Sensitive::new("1m"))].into(),
+    });
+    ground.launch(&spec).await?;
+    let state = ground.until_exited(&spec.name).await?;
+    ensure!(
+        matches!(state.phase, Phase::Exited { exit_code: 0, .. }),
+        "it found something else: {state:?}"
+    );
+    let settings = ground.bench.settings(&spec.name).await?;
+    let all = Log {
+        options: [("max-file", "2"), ("max-size", "1m")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+        driver: "json-file".to_owned(),
+        ..Log::default()
+    };
+    ensure!(settings.log == Some(all), "log: {settings:?}");
     Ok(())
 }
 

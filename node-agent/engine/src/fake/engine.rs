@@ -12,8 +12,8 @@ use crate::fake::calls::{Fate, Outcome};
 use crate::fake::world::World;
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, Verb, VolumeSpec,
-    VolumeState,
+    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials, Verb,
+    VolumeSpec, VolumeState,
 };
 
 impl FakeEngine {
@@ -78,9 +78,10 @@ impl Engine for FakeEngine {
         &self,
         image: &str,
         behavior: PullBehavior,
+        credentials: Option<&RegistryCredentials>,
     ) -> impl Future<Output = Result<Prepared, EngineError>> + Send {
         ready(self.call(Verb::Prepare, image, |world| {
-            world.images.prepare(image, behavior)
+            world.images.prepare(image, behavior, credentials)
         }))
     }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use crate::{EngineError, ImageState, Moment, Prepared, PullBehavior, PullFault};
+use crate::{
+    EngineError, ImageState, Moment, Prepared, PullBehavior, PullFault, RegistryCredentials,
+};
 
 /// How the registry behind the fake is disposed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub(super) struct Images {
     cached: BTreeMap<String, bool>,
     /// In no registry.
     missing: BTreeSet<String>,
+    /// Given only to these users.
+    private: BTreeMap<String, RegistryCredentials>,
     mood: RegistryMood,
     pulls: u64,
 }
@@ -42,6 +46,10 @@ impl Images {
 
     pub(super) fn declare_missing(&mut self, image: &str) {
         self.missing.insert(image.to_owned());
+    }
+
+    pub(super) fn keep_private(&mut self, image: &str, credentials: RegistryCredentials) {
+        self.private.insert(image.to_owned(), credentials);
     }
 
     pub(super) fn publish(&mut self, image: &str) {
@@ -84,16 +92,17 @@ impl Images {
         &mut self,
         image: &str,
         behavior: PullBehavior,
+        credentials: Option<&RegistryCredentials>,
     ) -> Result<Prepared, EngineError> {
         match behavior {
             PullBehavior::Once | PullBehavior::PreferCached if self.has(image) => {
                 Ok(self.prepared(image, false, None))
             }
             PullBehavior::Once | PullBehavior::PreferCached | PullBehavior::Always => {
-                self.pull(image)?;
+                self.pull(image, credentials)?;
                 Ok(self.prepared(image, true, None))
             }
-            PullBehavior::Default => match self.pull(image) {
+            PullBehavior::Default => match self.pull(image, credentials) {
                 Ok(()) => Ok(self.prepared(image, true, None)),
                 Err(error) if self.has(image) => Ok(self.prepared(image, false, Some(error))),
                 Err(error) => Err(error),
@@ -101,7 +110,11 @@ impl Images {
         }
     }
 
-    fn pull(&mut self, image: &str) -> Result<(), EngineError> {
+    fn pull(
+        &mut self,
+        image: &str,
+        credentials: Option<&RegistryCredentials>,
+    ) -> Result<(), EngineError> {
         self.pulls += 1;
         let failed = |why, words: &str| {
             Err(EngineError::PullFailed {
@@ -115,6 +128,14 @@ impl Images {
                 failed(PullFault::RegistryUnreachable, "dial tcp: no route to host")
             }
             RegistryMood::Denies => failed(PullFault::Denied, "pull access denied"),
+            RegistryMood::Gives
+                if self
+                    .private
+                    .get(image)
+                    .is_some_and(|of| credentials != Some(of)) =>
+            {
+                failed(PullFault::Denied, "pull access denied")
+            }
             RegistryMood::RateLimits => failed(PullFault::RateLimited, "toomanyrequests"),
             RegistryMood::Gives if self.missing.contains(named(image)) => {
                 Err(EngineError::ImageNotFound {

@@ -139,7 +139,12 @@ pub(super) fn at_create(parameters: &Parameters, drivers: &[String]) -> Option<S
             tmpfs.path
         ));
     }
-    let Some(Log { driver, options }) = &parameters.log else {
+    let Some(Log {
+        driver,
+        options,
+        secret_options,
+    }) = &parameters.log
+    else {
         return None;
     };
     if driver != "none" && !drivers.contains(driver) {
@@ -149,7 +154,8 @@ pub(super) fn at_create(parameters: &Parameters, drivers: &[String]) -> Option<S
     }
     let checked = ["json-file", "local"].contains(&driver.as_str());
     let unknown = |key: &&String| checked && !FILE_LOG_OPTIONS.contains(&key.as_str());
-    if let Some(option) = options.keys().find(unknown) {
+    let mut given = options.keys().chain(secret_options.keys());
+    if let Some(option) = given.find(unknown) {
         return Some(format!(
             "unknown log opt '{option}' for {driver} log driver"
         ));

@@ -9,7 +9,7 @@ use crate::fake::images::RegistryMood;
 use crate::fake::program::{Interpreter, Program};
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Group, Health,
-    Moment, Phase, Protocol, PublishedPort, Verb, VolumeSpec, VolumeState,
+    Moment, Phase, Protocol, PublishedPort, RegistryCredentials, Verb, VolumeSpec, VolumeState,
 };
 
 /// Time.
@@ -78,6 +78,11 @@ impl FakeEngine {
     /// The registry does not have this image.
     pub fn set_missing(&self, image: &str) {
         self.lock().images.declare_missing(image);
+    }
+
+    /// The registry gives this image only to these credentials.
+    pub fn keep_private(&self, image: &str, credentials: RegistryCredentials) {
+        self.lock().images.keep_private(image, credentials);
     }
 
     /// The registry has this image (again).

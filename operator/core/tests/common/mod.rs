@@ -11,7 +11,9 @@
 
 pub mod build;
 pub mod moves;
+pub mod supplies;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tallyman_crds::sources::{Contents, SourceObject, Supply};
 use tallyman_crds::{
     ContainerInstance, DesiredStatus, HealthStatus, HostPlan, HostPlanSpec, LastStatus,
     ServiceStatus, StopCode, Task, TaskDefinition, TaskDefinitionStatus,
@@ -44,6 +47,10 @@ pub struct Bench {
     pub now: Timestamp,
     /// Epoch of the leader that plans.
     pub epoch: i64,
+    /// What Secrets and ConfigMaps hold.
+    pub contents: BTreeMap<SourceObject, Contents>,
+    /// What each host's Secret holds.
+    pub supplies: BTreeMap<String, Supply>,
     version: u64,
 }
 
@@ -54,6 +61,8 @@ impl Default for Bench {
             settings: Settings::default(),
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
             epoch: 1,
+            contents: BTreeMap::new(),
+            supplies: BTreeMap::new(),
             version: 100,
         }
     }
@@ -184,8 +193,10 @@ impl Bench {
                 self.sweep(target.kind);
             }
             Action::PrepareHost { instance, plan } => {
+                self.create_host_secret(&instance.name);
                 self.create(Kind::HostPlan, HostPlan::new(&instance.name, *plan))
             }
+            Action::Supply { secret, sources } => self.supply(&secret.name, &sources),
             Action::WriteHostPlan { plan, spec, patch } => {
                 self.edit(Kind::HostPlan, &plan.name, &|v| {
                     merge(&mut v["spec"], &patch);
@@ -227,6 +238,7 @@ impl Bench {
             Kind::ContainerInstance => push(&mut self.objects.instances, value),
             Kind::HostPlan => push(&mut self.objects.plans, value),
             Kind::RunTask | Kind::ScheduledTask => panic!("not here yet"),
+            Kind::Secret => panic!("see `supplies`"),
         }
     }
 
@@ -245,6 +257,7 @@ impl Bench {
             Kind::ContainerInstance => edit(&mut self.objects.instances, name, version, change),
             Kind::HostPlan => edit(&mut self.objects.plans, name, version, change),
             Kind::RunTask | Kind::ScheduledTask => panic!("not here yet"),
+            Kind::Secret => panic!("see `supplies`"),
         }
     }
 
@@ -273,7 +286,7 @@ impl Bench {
             Kind::Task => self.objects.tasks.retain(|o| !gone(&o.metadata)),
             Kind::ContainerInstance => self.objects.instances.retain(|o| !gone(&o.metadata)),
             Kind::HostPlan => self.objects.plans.retain(|o| !gone(&o.metadata)),
-            Kind::RunTask | Kind::ScheduledTask => {}
+            Kind::RunTask | Kind::ScheduledTask | Kind::Secret => {}
         }
     }
 
@@ -300,7 +313,7 @@ impl Bench {
             Kind::Task => all(&self.objects.tasks),
             Kind::ContainerInstance => all(&self.objects.instances),
             Kind::HostPlan => all(&self.objects.plans),
-            Kind::RunTask | Kind::ScheduledTask => Vec::new(),
+            Kind::RunTask | Kind::ScheduledTask | Kind::Secret => Vec::new(),
         }
     }
 

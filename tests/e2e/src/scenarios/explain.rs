@@ -106,20 +106,21 @@ fn bad_definition(user: &User<'_>) -> Result<()> {
 
 fn unsupported(user: &User<'_>) -> Result<()> {
     let mut t = hello("ahead", "x");
-    t["spec"]["containerDefinitions"][0]["secrets"] = json!([{ "name": "A", "valueFrom": "b" }]);
+    t["spec"]["containerDefinitions"][0]["credentialSpecs"] =
+        json!(["credentialspec:file://x.json"]);
     user.apply(&[t, service("ahead", 1)])?;
     wait_until("the task definition to name the field", PATIENCE, || {
         let (status, _, message) =
             condition(&user.get("taskdefinitions", "ahead")?, "UnsupportedFields");
         ensure!(
-            status == "True" && message.contains("spec.containerDefinitions[web].secrets"),
+            status == "True" && message.contains("spec.containerDefinitions[web].credentialSpecs"),
             "{message}"
         );
         Ok(true)
     })?;
     wait_until("the service to pass it on", PATIENCE, || {
         let (_, _, message) = condition(&user.get("services", "ahead")?, "Ready");
-        ensure!(message.contains("secrets"), "{message}");
+        ensure!(message.contains("credentialSpecs"), "{message}");
         Ok(true)
     })?;
     ensure!(

@@ -7,6 +7,7 @@ mod hosts;
 mod order;
 mod parameters;
 mod resources;
+mod secrets;
 mod standalone;
 mod volumes;
 
@@ -23,6 +24,7 @@ pub fn all() -> Vec<Scenario> {
         order::SCENARIOS,
         parameters::SCENARIOS,
         resources::SCENARIOS,
+        secrets::SCENARIOS,
         volumes::SCENARIOS,
     ]
     .into_iter()

@@ -7,6 +7,7 @@ mod plan;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::executor::block_on;
@@ -22,7 +23,8 @@ use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{
     ContainerSummary, Engine, EngineDescription, EngineError, Hint, Moment, Verb, VolumeState,
 };
-use tallyman_crds::{HostReport, labels};
+use tallyman_crds::sources::Supply;
+use tallyman_crds::{HostReport, labels, names};
 use tallyman_operator_core::Kind;
 
 use crate::api::{Cache, Object, Preconditions, Refusal};
@@ -95,6 +97,7 @@ struct Process {
     saved_plan: Option<Value>,
     disk_plan_at: Option<Timestamp>,
     heard: Option<u64>,
+    supply: Option<Arc<Supply>>,
     records: BTreeMap<TaskUid, TaskRecord>,
     plan: Option<Value>,
     dirty: bool,
@@ -138,6 +141,16 @@ impl Agent {
             process: None,
             start_at: now,
         })
+    }
+
+    /// Everything on its disk, as text.
+    pub fn disk(&self) -> String {
+        let Disk {
+            plan,
+            records,
+            engine: _,
+        } = &self.disk;
+        json!([plan, records]).to_string()
     }
 
     /// Kills the agent; its containers go on.
@@ -222,7 +235,7 @@ impl Agent {
 
     fn begin(&mut self, shared: &mut Shared) {
         let now = shared.now;
-        let mut cache = Cache::of(&[Kind::HostPlan]);
+        let mut cache = Cache::of(&[Kind::HostPlan, Kind::Secret]);
         if self.reachable(shared) {
             cache.relist(&shared.server);
         }
@@ -242,6 +255,7 @@ impl Agent {
             saved_plan: self.disk.plan.clone(),
             disk_plan_at: self.disk.plan.is_some().then(|| now + PLAN_PATIENCE),
             heard: None,
+            supply: None,
             records: self.disk.records.clone(),
             plan: self.disk.plan.clone(),
             dirty: false,

@@ -6,6 +6,13 @@ impl Agent {
     pub(super) fn hear(&mut self, p: &mut Process, shared: &mut Shared) -> Result<(), Dead> {
         if self.reachable(shared) {
             p.cache.receive(&shared.server, shared.lag, &mut shared.rng);
+            let secret = p.cache.get(Kind::Secret, &names::host_identity(&self.name));
+            if let Some(Object::Secret(secret)) = secret
+                && p.supply.as_deref() != Some(&secret.supply())
+            {
+                p.supply = Some(Arc::new(secret.supply()));
+                p.news = true;
+            }
             let version = p.cache.version(Kind::HostPlan, &self.name);
             if version != p.heard {
                 p.heard = version;

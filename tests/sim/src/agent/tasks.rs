@@ -13,6 +13,8 @@ impl Agent {
             pull_upfront: self.settings.tasks.pull_upfront,
             enforcement: Enforcement::of(&self.settings.tasks, p.facts.description.as_ref(), true),
             plan_is_live: p.host.is_live(),
+            supply: p.supply.clone(),
+            registries: Default::default(),
         };
         p.news = false;
         p.work_at = shared.now + SignedDuration::from_secs(600);

@@ -1,7 +1,10 @@
 //! What one client has seen: a cache per kind, each behind the server by a number of events of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use tallyman_crds::labels;
+use tallyman_crds::sources::{SourceKind, SourceObject};
 use tallyman_operator_core::{Kind, Objects};
 
 use super::object::Object;
@@ -9,7 +12,7 @@ use super::server::Server;
 use crate::rng::Rng;
 
 /// Every kind that the simulator has.
-pub const KINDS: [Kind; 7] = [
+pub const KINDS: [Kind; 8] = [
     Kind::Cluster,
     Kind::TaskDefinition,
     Kind::TaskDefinitionRevision,
@@ -17,6 +20,7 @@ pub const KINDS: [Kind; 7] = [
     Kind::Task,
     Kind::ContainerInstance,
     Kind::HostPlan,
+    Kind::Secret,
 ];
 
 /// The caches of one client.
@@ -127,6 +131,14 @@ impl Cache {
     }
 }
 
+/// A Secret that values are taken from.
+pub(crate) fn secret(name: &str) -> SourceObject {
+    SourceObject {
+        kind: SourceKind::Secret,
+        name: name.to_owned(),
+    }
+}
+
 /// Objects of any kinds, as the operator's core takes them.
 pub(crate) fn collect<'a>(objects: impl Iterator<Item = &'a Object>) -> Objects {
     let mut all = Objects::default();
@@ -139,6 +151,14 @@ pub(crate) fn collect<'a>(objects: impl Iterator<Item = &'a Object>) -> Objects 
             Object::Task(o) => all.tasks.push(o.clone()),
             Object::Instance(o) => all.instances.push(o.clone()),
             Object::Plan(o) => all.plans.push(o.clone()),
+            Object::Secret(o) if labels::is_ours(&o.metadata) => {
+                all.host_secrets.push(Arc::new(o.metadata.clone()));
+            }
+            Object::Secret(o) => {
+                let name = o.metadata.name.clone().unwrap_or_default();
+                let version = o.metadata.resource_version.clone().unwrap_or_default();
+                all.sources.insert(secret(&name), version);
+            }
         }
     }
     all

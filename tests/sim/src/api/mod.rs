@@ -8,7 +8,8 @@ mod object;
 mod rules;
 mod server;
 
+pub(crate) use cache::secret;
 pub use cache::{Cache, KINDS};
-pub use object::Object;
+pub use object::{Object, Secret};
 pub(crate) use server::merge;
 pub use server::{Preconditions, Refusal, Server};

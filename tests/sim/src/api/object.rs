@@ -1,8 +1,12 @@
 //! Objects: JSON in the store, typed for those who read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
 use serde_json::Value;
+use tallyman_crds::sources::{self, Supply};
 use tallyman_crds::{
     Cluster, ContainerInstance, HostPlan, Service, Task, TaskDefinition, TaskDefinitionRevision,
 };
@@ -25,6 +29,27 @@ pub enum Object {
     Instance(Arc<ContainerInstance>),
     /// A HostPlan.
     Plan(Arc<HostPlan>),
+    /// A Secret, of a user or of a host.
+    Secret(Arc<Secret>),
+}
+
+/// A Secret; its values are plain text here.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Secret {
+    /// Metadata.
+    pub metadata: ObjectMeta,
+    /// Values by key.
+    #[serde(default)]
+    pub data: BTreeMap<String, String>,
+}
+
+impl Secret {
+    /// What the operator put into the Secret of a host.
+    pub fn supply(&self) -> Supply {
+        let text = self.data.get(sources::DATA_KEY);
+        text.and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default()
+    }
 }
 
 impl Object {
@@ -46,6 +71,7 @@ impl Object {
             Kind::Task => Object::Task(read(value)?),
             Kind::ContainerInstance => Object::Instance(read(value)?),
             Kind::HostPlan => Object::Plan(read(value)?),
+            Kind::Secret => Object::Secret(read(value)?),
             Kind::RunTask | Kind::ScheduledTask => {
                 return Err("the simulator has no such kind yet".to_owned());
             }

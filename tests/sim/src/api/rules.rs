@@ -56,7 +56,8 @@ pub(super) fn check(kind: Kind, old: &Value, new: &Value) -> Result<(), String> 
         Kind::TaskDefinitionRevision if old["spec"] != new["spec"] => {
             return Err("a revision must not change".to_owned());
         }
-        Kind::Cluster
+        Kind::Secret
+        | Kind::Cluster
         | Kind::TaskDefinition
         | Kind::TaskDefinitionRevision
         | Kind::Service

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tallyman_crds::labels;
+use tallyman_crds::sources::{Contents, SourceObject};
 use tallyman_operator_core::Kind;
 
 use super::object::Object;
@@ -94,6 +96,27 @@ impl Server {
             .iter()
             .filter(|((k, _), _)| *k == kind)
             .map(|(_, s)| s.object.clone())
+            .collect()
+    }
+
+    /// What the Secrets of users hold.
+    pub fn contents(&self) -> BTreeMap<SourceObject, Contents> {
+        let secrets = self
+            .typed(Kind::Secret)
+            .into_iter()
+            .filter_map(|object| match object {
+                Object::Secret(secret) if !labels::is_ours(&secret.metadata) => Some(secret),
+                _ => None,
+            });
+        secrets
+            .map(|secret| {
+                let version = secret.metadata.resource_version.clone();
+                let name = secret.metadata.name.clone().unwrap_or_default();
+                let data = secret.data.iter();
+                let data = data.map(|(k, v)| (k.clone(), v.clone().into_bytes()));
+                let contents = (version.unwrap_or_default(), data.collect());
+                (super::secret(&name), contents)
+            })
             .collect()
     }
 

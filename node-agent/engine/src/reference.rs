@@ -1,16 +1,17 @@
-//! Image references, as far as the pull call needs them taken apart.
+//! Image references, as far as pulling needs them taken apart.
 
-/// A reference split as Docker's pull call wants it.
+/// A reference split into what is pulled and which version of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Reference<'a> {
+pub struct Reference<'a> {
     /// Registry and repository.
-    pub(crate) repository: &'a str,
-    /// Tag or digest. Never empty: without one, Docker would pull every tag.
-    pub(crate) version: &'a str,
+    pub repository: &'a str,
+    /// Tag or digest, `latest` without either. Never empty: without one, Docker would pull every tag.
+    pub version: &'a str,
 }
 
 impl<'a> Reference<'a> {
-    pub(crate) fn split(image: &'a str) -> Self {
+    /// Splits an image reference.
+    pub fn split(image: &'a str) -> Self {
         if let Some((named, digest)) = image.split_once('@') {
             let repository = split_tag(named).map_or(named, |(repository, _)| repository);
             return Self {
@@ -26,7 +27,7 @@ impl<'a> Reference<'a> {
     }
 
     /// The registry that is asked: what stands before the first slash, when it looks like a host.
-    pub(crate) fn registry(&self) -> &'a str {
+    pub fn registry(&self) -> &'a str {
         match self.repository.split_once('/') {
             Some((host, _)) if host == "localhost" || host.contains(['.', ':']) => host,
             _ => "docker.io",
@@ -36,7 +37,7 @@ impl<'a> Reference<'a> {
 
 /// Whether it may stand in a path of the Engine API. Docker's own grammar is narrower and has the last
 /// word; this keeps a reference from naming another resource than an image.
-pub(crate) fn is_plausible(image: &str) -> bool {
+pub fn is_plausible(image: &str) -> bool {
     let fine = |letter: char| letter.is_ascii_alphanumeric() || "._-/:@+".contains(letter);
     !image.is_empty() && image.chars().all(fine) && !image.contains("..")
 }

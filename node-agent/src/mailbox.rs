@@ -1,4 +1,5 @@
-//! The HostPlan, as it is now and as it changes: one object, listed and watched by its name.
+//! What the operator sends, as it is now and as it changes: the HostPlan, and the Secret of this host with what its tasks
+//! take from Secrets and ConfigMaps. Each is one object, listed and watched by its name.
 //!
 //! A list first (consistent, not from a watch cache), then a watch from there. The watch asks for
 //! bookmarks, which the API server sends about once a minute: a connection on which nothing came for
@@ -9,9 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
 use kube::Api as KubeApi;
 use kube::api::{ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams};
 use serde_json::Value;
+use tallyman_crds::sources::{DATA_KEY, Supply};
+use tallyman_crds::{HostPlan, names};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -26,12 +31,12 @@ const LIST_PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
-/// News of the plan.
+/// News of one object.
 #[derive(Debug)]
-pub enum News {
-    /// The plan's `spec` as the API has it now.
-    Plan(Arc<Value>),
-    /// There is no plan, now or any more.
+pub enum News<T> {
+    /// What the object holds now.
+    Is(T),
+    /// There is no such object, now or any more.
     None,
     /// The API cannot be asked. Said once until it can again.
     Away,
@@ -45,14 +50,39 @@ enum End {
     Relist,
 }
 
-/// Tells all news of the plan until the receiver is gone.
-pub async fn run(api: Api, news: mpsc::Sender<News>) {
-    let kind = ApiResource::erase::<tallyman_crds::HostPlan>(&());
-    let plans: KubeApi<DynamicObject> =
-        KubeApi::namespaced_with(api.client.clone(), &api.namespace, &kind);
+/// Tells the plan's `spec`, until the receiver is gone.
+pub async fn plan(api: Api, news: mpsc::Sender<News<Arc<Value>>>) {
+    let kind = ApiResource::erase::<HostPlan>(&());
+    let name = api.name.clone();
+    run(
+        &api,
+        &kind,
+        name,
+        |plan| Arc::new(field(plan, "spec")),
+        news,
+    )
+    .await;
+}
+
+/// Tells what the host's Secret holds for its tasks, until the receiver is gone.
+pub async fn supply(api: Api, news: mpsc::Sender<News<Arc<Supply>>>) {
+    let kind = ApiResource::erase::<Secret>(&());
+    let name = names::host_identity(&api.name);
+    run(&api, &kind, name, |secret| Arc::new(supplied(secret)), news).await;
+}
+
+async fn run<T>(
+    api: &Api,
+    kind: &ApiResource,
+    name: String,
+    read: fn(DynamicObject) -> T,
+    news: mpsc::Sender<News<T>>,
+) {
     let mut source = Source {
-        plans,
-        name: api.name.clone(),
+        objects: KubeApi::namespaced_with(api.client.clone(), &api.namespace, kind),
+        what: kind.kind.clone(),
+        name,
+        read,
         news,
         version: None,
         failures: 0,
@@ -63,7 +93,8 @@ pub async fn run(api: Api, news: mpsc::Sender<News>) {
             Err(error) => {
                 source.failures = source.failures.saturating_add(1);
                 if source.failures == 1 {
-                    warn!(error, "cannot read the plan; the last one stays");
+                    let what = &source.what;
+                    warn!(what, error, "cannot be read; what was read last stays");
                     source.tell(News::Away).await;
                 }
                 let wait =
@@ -74,17 +105,19 @@ pub async fn run(api: Api, news: mpsc::Sender<News>) {
     }
 }
 
-struct Source {
-    plans: KubeApi<DynamicObject>,
+struct Source<T> {
+    objects: KubeApi<DynamicObject>,
+    what: String,
     name: String,
-    news: mpsc::Sender<News>,
+    read: fn(DynamicObject) -> T,
+    news: mpsc::Sender<News<T>>,
     /// Where a watch goes on; `None`: list first.
     version: Option<String>,
     failures: u32,
 }
 
-impl Source {
-    async fn tell(&self, news: News) {
+impl<T> Source<T> {
+    async fn tell(&self, news: News<T>) {
         // Nobody listens any more: the agent ends.
         let _ = self.news.send(news).await;
     }
@@ -103,7 +136,7 @@ impl Source {
 
     async fn list(&mut self) -> Result<String, String> {
         let params = ListParams::default().fields(&format!("metadata.name={}", self.name));
-        let list = tokio::time::timeout(LIST_PATIENCE, self.plans.list(&params))
+        let list = tokio::time::timeout(LIST_PATIENCE, self.objects.list(&params))
             .await
             .map_err(|_| "the API server does not answer".to_owned())?
             .map_err(|error| words(&error))?;
@@ -113,7 +146,7 @@ impl Source {
             self.failures = 0;
         }
         match list.items.into_iter().next() {
-            Some(plan) => self.tell(News::Plan(spec(plan))).await,
+            Some(object) => self.tell(News::Is((self.read)(object))).await,
             None => self.tell(News::None).await,
         }
         self.version = Some(version.clone());
@@ -124,7 +157,7 @@ impl Source {
         let params = WatchParams::default()
             .fields(&format!("metadata.name={}", self.name))
             .timeout(WATCH_SECONDS);
-        let stream = tokio::time::timeout(LIST_PATIENCE, self.plans.watch(&params, version))
+        let stream = tokio::time::timeout(LIST_PATIENCE, self.objects.watch(&params, version))
             .await
             .map_err(|_| "the API server does not answer".to_owned())?;
         let stream = match stream {
@@ -149,12 +182,12 @@ impl Source {
                 self.failures = 0;
             }
             match event {
-                WatchEvent::Added(plan) | WatchEvent::Modified(plan) => {
-                    self.version.clone_from(&plan.metadata.resource_version);
-                    self.tell(News::Plan(spec(plan))).await;
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    self.version.clone_from(&object.metadata.resource_version);
+                    self.tell(News::Is((self.read)(object))).await;
                 }
-                WatchEvent::Deleted(plan) => {
-                    self.version.clone_from(&plan.metadata.resource_version);
+                WatchEvent::Deleted(object) => {
+                    self.version.clone_from(&object.metadata.resource_version);
                     self.tell(News::None).await;
                 }
                 WatchEvent::Bookmark(bookmark) => {
@@ -170,12 +203,25 @@ impl Source {
     }
 }
 
-/// The `spec`, and nothing else of the object.
-fn spec(mut plan: DynamicObject) -> Arc<Value> {
-    Arc::new(
-        plan.data
-            .get_mut("spec")
-            .map(Value::take)
-            .unwrap_or_default(),
-    )
+/// One field, and nothing else of the object.
+fn field(mut object: DynamicObject, name: &str) -> Value {
+    object
+        .data
+        .get_mut(name)
+        .map(Value::take)
+        .unwrap_or_default()
+}
+
+/// What cannot be read is nothing, and tasks that need it wait; the values are in no message.
+fn supplied(secret: DynamicObject) -> Supply {
+    let Some(text) = field(secret, "data").get_mut(DATA_KEY).map(Value::take) else {
+        return Supply::default();
+    };
+    let read = serde_json::from_value::<ByteString>(text)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes.0).ok());
+    read.unwrap_or_else(|| {
+        warn!("the supply in the host's Secret cannot be read");
+        Supply::default()
+    })
 }

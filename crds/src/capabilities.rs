@@ -1,0 +1,12 @@
+//! Attributes by which a host says what its agent can do, named as ECS names them: operator and agent must use one word.
+
+/// Environment variables from secrets.
+pub const SECRETS: &str = "ecs.capability.secrets.asm.environment-variables";
+/// Options of log drivers from secrets.
+pub const LOG_SECRETS: &str = "ecs.capability.secrets.asm.bootstrap.log-driver";
+/// Files of environment variables.
+pub const ENVIRONMENT_FILES: &str = "ecs.capability.env-files.s3";
+/// Credentials of a task for its registry.
+pub const PRIVATE_REGISTRY: &str = "ecs.capability.private-registry-authentication.secretsmanager";
+/// Health checks of containers.
+pub const HEALTH_CHECK: &str = "ecs.capability.container-health-check";

@@ -1,0 +1,352 @@
+//! What must not be written into a task definition: secrets, files of variables, and credentials for a registry.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tallyman_crds::names::host_identity;
+use tallyman_lab::process::CommandSpec;
+use tallyman_lab::{LabHost, paths, wait_until};
+
+use crate::suite::Scenario;
+use crate::user::{Container, PATIENCE, User, condition, hello, service};
+
+/// Scenarios of this file.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "secrets and files of variables reach the container that names them, and nobody else",
+        run: reach,
+    },
+    Scenario {
+        name: "a secret that is missing fails the task with its name, and starts it once it is there",
+        run: missing,
+    },
+    Scenario {
+        name: "an image of a private registry is pulled with the task's credentials",
+        run: private_registry,
+    },
+];
+
+/// In no object but Secrets, in no event, log or file of ours.
+const CANARY: &str = "canary-4711";
+
+fn definition(container: Value) -> Value {
+    let mut t = hello("vault", "x");
+    if let (Some(fields), Value::Object(more)) = (
+        t["spec"]["containerDefinitions"][0].as_object_mut(),
+        container,
+    ) {
+        fields.extend(more);
+    }
+    t
+}
+
+fn kept(user: &User<'_>, kind: &str, name: &str, data: Value) -> Result<()> {
+    let mut object = json!({
+        "apiVersion": "v1", "kind": kind, "metadata": { "name": name, "namespace": user.namespace() },
+    });
+    let field = if kind == "Secret" {
+        "stringData"
+    } else {
+        "data"
+    };
+    object[field] = data;
+    user.kubectl().apply(&object.to_string())?;
+    Ok(())
+}
+
+fn running(user: &User<'_>) -> Result<Vec<Container>> {
+    let all = user.containers()?.into_iter();
+    Ok(all.filter(|c| c.state == "running").collect())
+}
+
+fn inside(user: &User<'_>, container: &Container, variable: &str) -> Result<String> {
+    let host = user.lab.host_named(&container.host)?;
+    let line = format!("echo \"${variable}\"");
+    let text = host.docker_ok(["exec", &container.id, "sh", "-c", &line])?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// What a host's Secret holds for its tasks.
+fn supplied(user: &User<'_>, host: &str) -> Result<String> {
+    let name = host_identity(host);
+    user.k(&["get", "secret", &name, "-o", "jsonpath={.data}"])
+}
+
+fn reach(user: &User<'_>) -> Result<()> {
+    kept(
+        user,
+        "Secret",
+        "prod-db",
+        json!({ "password": CANARY, "user": "anna" }),
+    )?;
+    kept(user, "Secret", "log", json!({ "size": "1m" }))?;
+    let file = "# of the shop\nREGION=north\nTEXT=from-file\n";
+    kept(
+        user,
+        "ConfigMap",
+        "acme-config",
+        json!({ "prod.web.env": file }),
+    )?;
+    let t = definition(json!({
+        "secrets": [
+            { "name": "PASSWORD", "valueFrom": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbCdEf:password::" },
+            { "name": "DB_USER", "valueFrom": "prod-db:user" },
+        ],
+        "environmentFiles": [{ "type": "s3", "value": "arn:aws:s3:::acme-config/prod/web.env" }],
+        "logConfiguration": {
+            "logDriver": "json-file", "options": { "max-file": "2" },
+            "secretOptions": [{ "name": "max-size", "valueFrom": "/log" }],
+        },
+    }));
+    user.apply(&[t, service("vault", 1)])?;
+    user.wait_steady("vault", 1)?;
+    let first = running(user)?.pop().context("no container runs")?;
+    for (variable, wanted) in [
+        ("PASSWORD", CANARY),
+        ("DB_USER", "anna"),
+        ("REGION", "north"),
+        ("TEXT", "x"),
+    ] {
+        let value = inside(user, &first, variable)?;
+        ensure!(value == wanted, "{variable} is {value}");
+    }
+    let host = user.lab.host_named(&first.host)?;
+    let format = "{{json .HostConfig.LogConfig.Config}}";
+    let log = host.docker_ok(["inspect", "--format", format, &first.id])?;
+    ensure!(log.contains("\"max-size\":\"1m\""), "its log: {log}");
+    for host in user.lab.hosts() {
+        let holds = supplied(user, host.name())?.contains("supply.json");
+        ensure!(
+            holds == (host.name() == first.host),
+            "{} holds values: {holds}",
+            host.name()
+        );
+    }
+
+    // Read once, when a container is created.
+    kept(user, "Secret", "prod-db", json!({ "password": "changed" }))?;
+    user.apply(&[service("vault", 2)])?;
+    user.wait_steady("vault", 2)?;
+    for container in running(user)? {
+        let wanted = if container.id == first.id {
+            CANARY
+        } else {
+            "changed"
+        };
+        let value = inside(user, &container, "PASSWORD")?;
+        ensure!(value == wanted, "{container:?} has {value}");
+    }
+    seen_nowhere(user)?;
+
+    user.apply(&[service("vault", 0)])?;
+    wait_until("hosts to hold no values any more", PATIENCE, || {
+        for host in user.lab.hosts() {
+            let held = supplied(user, host.name())?;
+            ensure!(!held.contains("supply.json"), "{}: {held}", host.name());
+        }
+        Ok(true)
+    })?;
+    user.k(&[
+        "delete",
+        "secret/prod-db",
+        "secret/log",
+        "configmap/acme-config",
+    ])?;
+    user.delete(&["vault"])
+}
+
+fn seen_nowhere(user: &User<'_>) -> Result<()> {
+    let kinds = "clusters.tallyman.dev,taskdefinitions.tallyman.dev,taskdefinitionrevisions.tallyman.dev,\
+                 services.tallyman.dev,tasks.tallyman.dev,containerinstances.tallyman.dev,hostplans.tallyman.dev,\
+                 events,configmaps,leases";
+    let objects = user.k(&["get", kinds, "-o", "yaml"])?;
+    ensure!(objects.contains("vault"), "nothing to look at: {objects}");
+    ensure!(!objects.contains(CANARY), "an object shows the password");
+    let annotations = user.k(&["get", "secrets", "-o", "jsonpath={.items[*].metadata}"])?;
+    let receipts = annotations.replace("kubectl.kubernetes.io/last-applied-configuration", "");
+    ensure!(receipts.contains("tallyman.dev/supplied"), "{receipts}");
+    for host in user.lab.hosts() {
+        let ids = host.docker_ok(["ps", "-aq"])?;
+        for id in ids.split_whitespace() {
+            let labels = host.docker_ok(["inspect", "--format", "{{json .Config.Labels}}", id])?;
+            ensure!(!labels.contains(CANARY), "a label shows it: {labels}");
+        }
+        for file in fs::read_dir(host.agent_data())?.flatten() {
+            if file.file_type()?.is_file() {
+                let text = fs::read(file.path())?;
+                let text = String::from_utf8_lossy(&text);
+                ensure!(!text.contains(CANARY), "{:?} shows it", file.path());
+            }
+        }
+        let log = log_of(user, &format!("agent-{}", host.name()))?;
+        ensure!(!log.contains(CANARY), "the agent's log shows it");
+    }
+    let log = log_of(user, "operator")?;
+    ensure!(!log.contains(CANARY), "the operator's log shows it");
+    Ok(())
+}
+
+fn log_of(user: &User<'_>, process: &str) -> Result<String> {
+    let path = user.lab.log_path(process)?;
+    let text = fs::read(&path).with_context(|| format!("{}", path.display()))?;
+    ensure!(!text.is_empty(), "{} is empty", path.display());
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn missing(user: &User<'_>) -> Result<()> {
+    let t =
+        definition(json!({ "secrets": [{ "name": "PASSWORD", "valueFrom": "late:password" }] }));
+    user.apply(&[t, service("vault", 1)])?;
+    let wanted = "ResourceInitializationError: unable to pull secrets or registry auth: container `web`: Secret `late` does not exist";
+    wait_until("a task to say what is missing", PATIENCE, || {
+        let found = user.tasks("vault")?.into_iter().any(|t| {
+            t["status"]["stoppedReason"] == wanted && t["status"]["stopCode"] == "TaskFailedToStart"
+        });
+        ensure!(found, "{:?}", user.tasks("vault")?);
+        Ok(true)
+    })?;
+    wait_until("the service to say so", PATIENCE, || {
+        let (_, _, message) = condition(&user.get("services", "vault")?, "Ready");
+        ensure!(
+            message.contains("Secret `late` does not exist"),
+            "{message}"
+        );
+        Ok(true)
+    })?;
+    ensure!(running(user)?.is_empty(), "a container runs");
+    kept(user, "Secret", "late", json!({ "password": "here" }))?;
+    user.wait_steady("vault", 1)?;
+    let container = running(user)?.pop().context("no container runs")?;
+    let value = inside(user, &container, "PASSWORD")?;
+    ensure!(value == "here", "PASSWORD is {value}");
+    user.k(&["delete", "secret/late"])?;
+    user.delete(&["vault"])
+}
+
+/// User `anna`, password `s3cret`, as `htpasswd -B` writes them.
+const HTPASSWD: &str = "anna:$2y$05$Wm0ODqW1zmmdFz6.vaEzj.Jzx1ouvBAGJC9EICllU8MVAyVx4qxBe\n";
+/// The same as a Docker client keeps them.
+const AUTH: &str = "YW5uYTpzM2NyZXQ=";
+const PORT: u16 = 5007;
+
+/// A registry in the host's own network, where plain HTTP is allowed.
+fn registry(host: &LabHost, folder: &std::path::Path) -> Result<tallyman_lab::Process> {
+    fs::create_dir_all(folder)?;
+    let path = |name: &str| folder.join(name).display().to_string();
+    fs::write(path("htpasswd"), HTPASSWD)?;
+    let configuration = format!(
+        "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{PORT}\n\
+         auth:\n  htpasswd:\n    realm: shop\n    path: {}\n",
+        path("data"),
+        path("htpasswd")
+    );
+    fs::write(path("registry.yml"), configuration)?;
+    let client = json!({ "auths": { format!("localhost:{PORT}"): { "auth": AUTH } } });
+    fs::write(path("config.json"), client.to_string())?;
+    let program = paths::source_root()?.join(".tools/engines/bin/registry");
+    ensure!(
+        program.exists(),
+        "{} is missing: run dev/tools.sh engines",
+        program.display()
+    );
+    let command = CommandSpec::new(program).args(["serve".to_owned(), path("registry.yml")]);
+    let process = host.process(&format!("registry-{}", host.name()), command)?;
+    process.start()?;
+    Ok(process)
+}
+
+fn private_registry(user: &User<'_>) -> Result<()> {
+    let host = &user.lab.hosts()[0];
+    let image = format!("localhost:{PORT}/shop/web:1");
+    let folder = user.lab.log_path("operator")?;
+    let folder = folder
+        .parent()
+        .context("a log has a folder")?
+        .join("registry");
+    let process = registry(host, &folder)?;
+    let config = folder.display().to_string();
+    host.docker_ok(["tag", "localhost/tallyman/hello:1", &image])?;
+    wait_until("the registry to take the image", PATIENCE, || {
+        host.docker_ok(["--config", &config, "push", &image])
+            .map(|_| true)
+    })?;
+    host.docker_ok(["rmi", &image])?;
+
+    let mut container = json!({
+        "image": image, "repositoryCredentials": { "credentialsParameter": "shop-registry" },
+    });
+    let mut once = json!({
+        "kind": "Task", "metadata": { "name": "wrong" },
+        "spec": { "taskDefinition": "vault", "containerInstance": host.name() },
+    });
+    kept(
+        user,
+        "Secret",
+        "shop-registry",
+        json!({ "username": "anna", "password": "guessed" }),
+    )?;
+    user.apply(&[definition(container.clone())])?;
+    user.apply(&[once.clone()])?;
+    wait_until("a wrong password to be told", PATIENCE, || {
+        let status = user.get("tasks", "wrong")?["status"].clone();
+        let reason = status["stoppedReason"].as_str().unwrap_or_default();
+        ensure!(reason.starts_with("CannotPullContainerError"), "{status}");
+        Ok(true)
+    })?;
+
+    kept(
+        user,
+        "Secret",
+        "shop-registry",
+        json!({ "username": "anna", "password": "s3cret" }),
+    )?;
+    once["metadata"]["name"] = json!("right");
+    user.apply(&[once])?;
+    user.k(&[
+        "wait",
+        "--for=condition=Ready",
+        "tasks.tallyman.dev/right",
+        "--timeout=90s",
+    ])?;
+    let status = user.get("tasks", "right")?["status"].clone();
+    let digest = &status["containers"][0]["imageDigest"];
+    ensure!(
+        digest.as_str().is_some_and(|d| d.starts_with("sha256:")),
+        "{status}"
+    );
+
+    // The same, as `kubectl create secret docker-registry` keeps it.
+    container["repositoryCredentials"]["credentialsParameter"] = json!("shop-config");
+    let client = fs::read_to_string(folder.join("config.json"))?;
+    let config = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": { "name": "shop-config", "namespace": user.namespace() },
+        "stringData": { ".dockerconfigjson": client },
+    });
+    user.kubectl().apply(&config.to_string())?;
+    user.k(&[
+        "delete",
+        "tasks.tallyman.dev",
+        "wrong",
+        "right",
+        "--timeout=60s",
+    ])?;
+    host.docker_ok(["rmi", &image])?;
+    user.apply(&[definition(container)])?;
+    let mut again = json!({ "kind": "Task", "metadata": { "name": "again" } });
+    again["spec"] = json!({ "taskDefinition": "vault", "containerInstance": host.name() });
+    user.apply(&[again])?;
+    user.k(&[
+        "wait",
+        "--for=condition=Ready",
+        "tasks.tallyman.dev/again",
+        "--timeout=90s",
+    ])?;
+
+    user.k(&["delete", "tasks.tallyman.dev", "again", "--timeout=60s"])?;
+    host.docker_ok(["rmi", &image])?;
+    process.stop(PATIENCE)?;
+    user.k(&["delete", "secret/shop-registry", "secret/shop-config"])?;
+    user.delete(&["vault"])
+}

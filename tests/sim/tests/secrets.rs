@@ -1,0 +1,141 @@
+//! Secrets on their way from a user to a container: there when the container is created, nowhere else, and not for longer
+//! than they are needed.
+
+use tallyman_crds::{labels, names};
+use tallyman_operator_core::Kind;
+use tallyman_sim::api::Object;
+use tallyman_sim::user::{definition, with_secret};
+use tallyman_sim::{CrashPoint, Sim, story};
+
+/// In no log, no status and on no disk.
+const CANARY: &str = "canary-4711";
+
+/// Passwords that the running containers were given, sorted.
+fn given(sim: &Sim) -> Vec<String> {
+    let mut found: Vec<String> = sim
+        .agents
+        .iter()
+        .flat_map(|agent| {
+            let all = agent.engine.containers().into_iter();
+            let running = all.filter(|c| c.labels.contains_key(labels::CONTAINER_TASK_UID));
+            running
+                .filter_map(|c| agent.engine.spec(&c.name))
+                .flat_map(|spec| spec.secrets)
+                .map(|(_, value)| value.expose().to_owned())
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// Hosts whose Secret holds something.
+fn supplied(sim: &Sim) -> usize {
+    let holds = |agent: &&tallyman_sim::agent::Agent| {
+        let name = names::host_identity(&agent.name);
+        let secrets = sim.shared.server.typed(Kind::Secret);
+        secrets.into_iter().any(|o| match o {
+            Object::Secret(s) => {
+                s.metadata.name.as_deref() == Some(name.as_str()) && !s.data.is_empty()
+            }
+            _ => false,
+        })
+    };
+    sim.agents.iter().filter(holds).count()
+}
+
+/// Objects and disks that show the password, beside Secrets.
+fn leaks(sim: &Sim) -> Vec<String> {
+    let mut found: Vec<String> = tallyman_sim::api::KINDS
+        .iter()
+        .filter(|kind| **kind != Kind::Secret)
+        .flat_map(|kind| sim.shared.server.all(*kind))
+        .filter(|(_, value)| value.to_string().contains(CANARY))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let disks = sim.agents.iter().filter(|a| a.disk().contains(CANARY));
+    found.extend(disks.map(|a| a.name.clone()));
+    found
+}
+
+#[test]
+fn a_secret_reaches_the_containers_that_name_it() {
+    story(
+        "a_secret_reaches_the_containers_that_name_it",
+        6,
+        2,
+        |sim| {
+            sim.shared.lag = 40;
+            sim.define("web", &with_secret("web:1"));
+            sim.serve("web", 3, 100, 200);
+            sim.run(120);
+            let failed = sim.tasks(|t| {
+                let why = t.status.as_ref().and_then(|s| s.stopped_reason.clone());
+                why.is_some_and(|w| w.contains("Secret `db` does not exist"))
+            });
+            assert!(!failed.is_empty() && given(sim).is_empty());
+
+            sim.secret("db", "password", CANARY);
+            sim.until("the service is ready", 1800, Sim::all_ready);
+            assert_eq!(given(sim), [CANARY; 3]);
+            assert_eq!(supplied(sim), 2);
+
+            // A running container keeps what it was given; the next one is given what there is then.
+            sim.secret("db", "password", "other");
+            sim.scale("web", 4);
+            sim.come_to_rest();
+            assert_eq!(given(sim), [CANARY, CANARY, CANARY, "other"]);
+            assert_eq!(leaks(sim), Vec::<String>::new());
+
+            sim.define("web", &definition("web:2"));
+            sim.come_to_rest();
+            assert_eq!(supplied(sim), 0, "nobody needs it any more");
+        },
+    );
+}
+
+fn life(sim: &mut Sim) {
+    sim.shared.lag = 20;
+    sim.secret("db", "password", CANARY);
+    sim.define("web", &with_secret("web:1"));
+    sim.serve("web", 2, 100, 200);
+    sim.until("the service is ready", 600, Sim::all_ready);
+    assert_eq!(given(sim), [CANARY; 2]);
+    assert_eq!(leaks(sim), Vec::<String>::new());
+    sim.delete(Kind::Service, "web");
+    sim.until("nothing is left", 900, Sim::nothing_left);
+    sim.come_to_rest();
+    assert_eq!(supplied(sim), 0);
+}
+
+#[test]
+fn an_agent_dies_at_every_deed_on_the_way() {
+    let name = "an_agent_dies_at_every_deed_on_the_way";
+    let mut sim = Sim::new(name, 1, 1);
+    life(&mut sim);
+    let deeds = sim.agents[0].deeds;
+    assert!(deeds > 20, "only {deeds} deeds: the story is too short");
+    for at in 1..=deeds {
+        for carried_out in [false, true] {
+            let mut sim = Sim::new(name, 2_000_000 + at * 2 + u64::from(carried_out), 1);
+            sim.agents[0].crash = Some(CrashPoint { at, carried_out });
+            sim.agents[0].loses_disk = at % 2 == 0;
+            life(&mut sim);
+        }
+    }
+}
+
+#[test]
+fn an_operator_dies_at_every_write_on_the_way() {
+    let name = "an_operator_dies_at_every_write_on_the_way";
+    let mut sim = Sim::new(name, 1, 1);
+    life(&mut sim);
+    let writes: u64 = sim.operators.iter().map(|o| o.writes).sum();
+    assert!(writes > 10, "only {writes} writes: the story is too short");
+    for at in 1..=writes {
+        for carried_out in [false, true] {
+            let mut sim = Sim::new(name, 3_000_000 + at * 2 + u64::from(carried_out), 1);
+            sim.operator_crash = Some(CrashPoint { at, carried_out });
+            life(&mut sim);
+        }
+    }
+}
