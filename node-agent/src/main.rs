@@ -183,7 +183,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         patches: Semaphore::new(PATCHES),
         desk: Arc::new(Desk::default()),
         files: asked.files.then(|| Folder {
-            path: options.data_dir.join(FILES),
+            path: data_dir.join(FILES),
             place: place.clone(),
         }),
     });
@@ -205,7 +205,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     }
     let files_of_host = match asked.host_data_dir {
         Some(folder) => format!("{folder}/data/{FILES}"),
-        None => std::path::absolute(&options.data_dir)?
+        None => std::path::absolute(&data_dir)?
             .join(FILES)
             .display()
             .to_string(),

@@ -1,6 +1,7 @@
 //! `make bench`: a Service from 0 to 50 tasks and back on one host, against the same engine driven directly by eight
 //! workers, interleaved, so that both meet the same machine. Prints and writes ratios and counts, not absolute times.
 
+mod footprint;
 mod measure;
 mod raw;
 mod table;
@@ -44,7 +45,8 @@ fn main() -> Result<()> {
             .context("the lab did not come up")?;
         let mut rounds = Vec::new();
         let result = (0..=args.rounds).try_for_each(|i| {
-            let round = measure::round(&lab, args.tasks)?;
+            // The last round takes its time: the agent is watched at rest in it.
+            let round = measure::round(&lab, args.tasks, i == args.rounds)?;
             println!(
                 "  {}: {round}",
                 if i == 0 {

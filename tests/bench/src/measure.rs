@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::{Lab, wait_until};
 
+use crate::footprint::{self, Rest};
+
 /// Image of every container.
 pub const IMAGE: &str = tallyman_lab::image::BUSYBOX;
 /// Runs until it is told to stop.
@@ -39,6 +41,8 @@ pub struct Round {
     pub writes_down: BTreeMap<String, u64>,
     /// Engine requests while scaling up, by verb.
     pub calls: BTreeMap<String, u64>,
+    /// The agent at rest without a task and with all of them, where it was watched.
+    pub rest: Option<(Rest, Rest)>,
 }
 
 impl fmt::Display for Round {
@@ -57,8 +61,8 @@ impl fmt::Display for Round {
     }
 }
 
-/// Measures one round of `n` tasks.
-pub fn round(lab: &Lab, n: usize) -> Result<Round> {
+/// Measures one round of `n` tasks. `watch`: the agent at rest, too.
+pub fn round(lab: &Lab, n: usize, watch: bool) -> Result<Round> {
     let host = lab.host(0);
     let raw = crate::raw::up_and_down(lab, n).context("the raw engine")?;
 
@@ -66,9 +70,12 @@ pub fn round(lab: &Lab, n: usize) -> Result<Round> {
     wait_until("the service to be accepted", PATIENCE, || {
         Ok(service(lab)?["status"]["conditions"][0]["status"] == "True")
     })?;
+    let rest = || watch.then(|| footprint::at_rest(lab)).transpose();
+    let idle = rest()?;
     let calls = crate::measure::calls(lab)?;
     let (up, _, writes_up) = scale(lab, n)?;
     let calls = difference(&crate::measure::calls(lab)?, &calls);
+    let full = rest()?;
     let (ended, down, writes_down) = scale(lab, 0)?;
     let delete = |kind: &str| {
         lab.kubectl().ok([
@@ -91,6 +98,7 @@ pub fn round(lab: &Lab, n: usize) -> Result<Round> {
         writes_up,
         writes_down,
         calls,
+        rest: idle.zip(full),
     })
 }
 

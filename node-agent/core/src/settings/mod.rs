@@ -179,6 +179,9 @@ impl Reader<'_> {
             Wrong::Wanted(wanted) => self.warnings.push(format!(
                 "{name} is `{text}`, which is not {wanted}; the default is used."
             )),
+            Wrong::Secret(wanted) => self
+                .warnings
+                .push(format!("{name} is not {wanted}; the default is used.")),
             Wrong::OutOfRange(clause) => self.warnings.push(format!(
                 "{name} is `{text}`, {clause}; the default is used."
             )),

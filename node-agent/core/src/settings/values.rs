@@ -12,7 +12,9 @@ pub enum Wrong {
     Wanted(String),
     /// Readable, but out of range; the default is used. A clause: `below its minimum of 1 s`.
     OutOfRange(String),
-    /// Readable, but no good, in whole sentences.
+    /// Not what is wanted, of a value that must not be told.
+    Secret(String),
+    /// Readable, but no good: ECS' agent does not start with it. In whole sentences.
     Refused(Vec<String>),
 }
 
