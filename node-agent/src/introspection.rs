@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::desk::Desk;
+use crate::metadata;
 
 /// Port of the introspection API (ECS).
 pub const PORT: u16 = 51678;
@@ -153,7 +154,7 @@ async fn guard(
     next: Next,
 ) -> Response {
     let peer = peer.ip().to_canonical();
-    if facts.offhost || peer.is_loopback() {
+    if facts.offhost || peer.is_loopback() || metadata::is_own_address(peer).await {
         return next.run(request).await;
     }
     let words =

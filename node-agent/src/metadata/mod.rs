@@ -20,6 +20,7 @@ use tallyman_agent_core::metadata::MetadataKey;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
+pub use address::is_own as is_own_address;
 pub use answers::Endpoint;
 pub use serve::serve;
 

@@ -86,7 +86,7 @@ pub fn of(sight: &TaskSight, place: &Place, container: &str) -> Option<MetadataF
         container_name: planned.name.clone(),
         docker_container_name: planned.engine_name(known.attempt),
         image_id: state.map(|state| state.image_id.clone()),
-        image_name: planned.image().to_owned(),
+        image_name: known.image.clone(),
         port_mappings: bindings
             .map(|binding| PortMapping {
                 container_port: binding.container_port,

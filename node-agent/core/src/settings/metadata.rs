@@ -27,7 +27,7 @@ settings! {
              "region that containers are told to be in, and that ARNs name (default none)"],
             some(text);
         rate: Rate = Rate::ECS,
-            ["ECS_TASK_METADATA_RPS_LIMIT", "TaskMetadataSteadyStateRate",
+            ["ECS_TASK_METADATA_RPS_LIMIT", "",
              "requests a second and at once that each container may make (default 40,60)"],
             rate;
         files: bool = false,
@@ -39,7 +39,7 @@ settings! {
              "where the host has the folder above ECS_DATADIR, when the agent runs in a container (default: ECS_DATADIR is of the host)"],
             some(absolute);
         offhost_introspection: bool = false,
-            ["ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", "AllowOffhostIntrospectionAccess",
+            ["ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", "",
              "true: serve introspection on every address of the host (default false: loopback only)"],
             flag;
     }

@@ -17,6 +17,10 @@ pub const SCENARIOS: &[Scenario] = &[
         run: who_am_i,
     },
     Scenario {
+        name: "a host tells itself, and nobody else, what its tasks are",
+        run: introspected,
+    },
+    Scenario {
         name: "nobody but the container itself is told about it",
         run: closed,
     },
@@ -253,6 +257,75 @@ fn check_container(app: &Inside<'_>, told: &Value, task: &str) -> Result<()> {
         ensure!(told[field].is_string(), "{field}: {told}");
     }
     Ok(())
+}
+
+fn introspected(user: &User<'_>) -> Result<()> {
+    user.apply(&[
+        definition("seen", &json!([container("app")])),
+        service("seen", 1),
+    ])?;
+    let task = user.wait_steady("seen", 1)?.remove(0);
+    let app = Inside::find(user, "app")?;
+    let http = app.host.agent_http();
+    let ask = |path: &str| -> Result<(u16, Value)> {
+        let line = format!(
+            "printf 'GET {path} HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n' \\
+             | busybox nc -w 5 {} {}",
+            http.ip(),
+            http.port()
+        );
+        let said = app.host.inside("sh").args(["-c", &line]).check()?;
+        let (status, body) = parse(&said).with_context(|| format!("{path}: {said}"))?;
+        Ok((status, serde_json::from_str(&body).unwrap_or_default()))
+    };
+    let name = task["metadata"]["name"].as_str().unwrap_or_default();
+    let base = format!("arn:aws:ecs:{REGION}:{}", user.namespace());
+    let arn = format!("{base}:task/default/{name}");
+    let (status, host) = ask("/v1/metadata")?;
+    let instance = format!("{base}:container-instance/default/{}", app.host.name());
+    ensure!(
+        status == 200 && host["Cluster"] == "default",
+        "{status} {host}"
+    );
+    ensure!(host["ContainerInstanceArn"] == instance, "{host}");
+    let (status, all) = ask("/v1/tasks")?;
+    ensure!(
+        status == 200 && all["Tasks"][0]["Arn"] == arn,
+        "{status} {all}"
+    );
+    for query in [
+        format!("taskarn={arn}"),
+        format!("dockerid={}", &app.id[..12]),
+        format!("dockerid={}", app.id),
+    ] {
+        let (status, one) = ask(&format!("/v1/tasks?{query}"))?;
+        ensure!(
+            status == 200 && one["Arn"] == arn,
+            "{query}: {status} {one}"
+        );
+        let container = &one["Containers"][0];
+        ensure!(container["DockerId"] == app.id.as_str(), "{query}: {one}");
+        ensure!(
+            container["Networks"][0]["NetworkMode"] == "bridge",
+            "{query}: {one}"
+        );
+    }
+    for (query, wanted) in [
+        ("taskarn=unknown", 404),
+        ("dockerid=ffffffffffff", 404),
+        ("taskarn=a&dockerid=b", 400),
+    ] {
+        let (status, body) = ask(&format!("/v1/tasks?{query}"))?;
+        ensure!(
+            status == wanted && body["Arn"] == "",
+            "{query}: {status} {body}"
+        );
+    }
+    for path in ["/v1/metadata", "/v1/tasks", "/license"] {
+        let outside = tallyman_lab::http::get(http, path, PATIENCE)?;
+        ensure!(outside.status == 403, "{path} from outside: {outside:?}");
+    }
+    user.delete(&["seen"])
 }
 
 fn closed(user: &User<'_>) -> Result<()> {
