@@ -231,12 +231,22 @@ pub struct NetworkBinding {
     #[serde(rename = "bindIP")]
     #[schemars(length(max = 64))]
     pub bind_ip: String,
-    /// Port in the container.
+    /// Port in the container; absent for a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 65535))]
-    pub container_port: i32,
-    /// Port on the host.
+    pub container_port: Option<i32>,
+    /// Port on the host; absent for a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 65535))]
-    pub host_port: i32,
+    pub host_port: Option<i32>,
     /// Protocol.
     pub protocol: TransportProtocol,
+    /// Ports in the container, `first-last`, of a mapping with `containerPortRange`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 11))]
+    pub container_port_range: Option<String>,
+    /// As many ports on the host, `first-last`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 11))]
+    pub host_port_range: Option<String>,
 }

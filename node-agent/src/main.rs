@@ -20,6 +20,7 @@ mod jitter;
 mod ledger;
 mod logging;
 mod options;
+mod ports;
 mod token;
 mod worker;
 
@@ -138,6 +139,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             cleanup_wait: settings.tasks.cleanup_wait,
             plan_is_live: false,
         }),
+        ports: ports::HostPorts::new(&settings),
         slots: Arc::new(Semaphore::new(SLOTS)),
         patches: Semaphore::new(PATCHES),
         views: Mutex::new(BTreeMap::new()),

@@ -23,6 +23,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use crate::api::Api;
 use crate::introspection::{TaskView, view};
 use crate::ledger::Ledger;
+use crate::ports::HostPorts;
 
 /// Containers that are created and started at once, over all tasks.
 pub const SLOTS: usize = 8;
@@ -45,6 +46,8 @@ pub struct Shared<E> {
     pub slots: Arc<Semaphore>,
     /// Patches under way.
     pub patches: Semaphore,
+    /// Free ports of the host.
+    pub ports: HostPorts,
     /// For the introspection API.
     pub views: Mutex<BTreeMap<TaskUid, TaskView>>,
 }
@@ -120,7 +123,7 @@ impl<E: Engine> Worker<E> {
                 return;
             }
             let mut wake_at = step.wake_at;
-            self.hand_out(step.actions);
+            self.hand_out(step.actions, version);
             match self.machine.due(now) {
                 Due::Nothing => {}
                 Due::At(at) => wake_at = Some(wake_at.map_or(at, |known| known.min(at))),
@@ -158,7 +161,7 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Calls the engine for every action that may go now; those that need a slot queue for one.
-    fn hand_out(&mut self, actions: Vec<Action>) {
+    fn hand_out(&mut self, actions: Vec<Action>, version: u64) {
         let mut waiting: u32 = 0;
         for action in actions {
             if action.needs_slot() {
@@ -173,9 +176,12 @@ impl<E: Engine> Worker<E> {
             }
             self.machine.started(&action);
             debug!(verb = %action.verb(), container = action.container(), "asking the engine");
-            let engine = Arc::clone(&self.shared.engine);
+            let shared = Arc::clone(&self.shared);
             self.acting.push(Box::pin(async move {
-                let outcome = perform(&*engine, &action).await;
+                if action.must_be_remembered() {
+                    shared.ledger.written(version).await;
+                }
+                let outcome = perform(&*shared.engine, &shared.ports, &action).await;
                 (action, outcome)
             }));
         }

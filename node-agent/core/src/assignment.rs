@@ -256,7 +256,6 @@ impl AssignedTask {
                     false,
                     false,
                     door.stop_timeout,
-                    Vec::new(),
                     ContainerSpec::new(known.base_name.clone(), known.image.clone()),
                 )
             })
@@ -304,7 +303,6 @@ impl AssignedTask {
                     true,
                     false,
                     SALVAGE_GRACE,
-                    Vec::new(),
                     ContainerSpec::new(summary.name.clone(), ""),
                 )
             })

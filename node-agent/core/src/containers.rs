@@ -174,7 +174,7 @@ fn plan_one(
     };
     let memory_bytes =
         mebibytes(other_memory.or(*memory)).map(|mib| mib.max(MEMORY_MINIMUM_MIB) * MIB);
-    let mappings = ports(name, port_mappings, network)?;
+    let mappings = ports(name, port_mappings, &network)?;
     let grace = seconds(*stop_timeout).unwrap_or(scope.stop_timeout);
     let command = if other_command.is_empty() {
         command
@@ -198,7 +198,7 @@ fn plan_one(
         memory_bytes,
         memory_reservation_bytes: mebibytes(other_reservation.or(*memory_reservation))
             .map(|mib| mib * MIB),
-        ports: mappings.published,
+        ports: mappings.fixed,
         network,
         links: linked(name, links, network, planned, &uid)?,
         user: user.clone().filter(|user| !user.is_empty()),
@@ -221,9 +221,10 @@ fn plan_one(
         essential.unwrap_or(true),
         health_checked,
         grace,
-        mappings.exposed,
         spec,
     );
+    planned.exposed = mappings.exposed;
+    planned.dynamic = mappings.dynamic;
     planned.edges = order::edges(container);
     planned.start_timeout = seconds(*start_timeout);
     planned.restart = restart_policy.as_ref().and_then(restart);

@@ -5,6 +5,7 @@ use tallyman_agent_engine::{
 };
 use tallyman_crds::labels;
 
+use crate::dynamic_ports::PortSource;
 use crate::task::Action;
 
 /// What a verb came to.
@@ -70,19 +71,33 @@ impl Outcome {
     }
 }
 
-/// Calls the engine once. Retries are [`crate::task::step`]'s.
-pub async fn perform<E: Engine>(engine: &E, action: &Action) -> Outcome {
+/// Calls the engine once. Retries are [`crate::task::step`]'s. Ports of the host are chosen here, at the last moment.
+pub async fn perform<E: Engine>(engine: &E, ports: &dyn PortSource, action: &Action) -> Outcome {
     match action {
         Action::Prepare {
             image, behavior, ..
         } => Outcome::Prepared(engine.prepare(image, *behavior).await),
+        Action::Create {
+            spec,
+            ports: wishes,
+            ..
+        } if !wishes.is_empty() => match ports.choose(wishes) {
+            Ok(chosen) => {
+                let mut spec = spec.clone();
+                spec.ports.extend(chosen);
+                Outcome::Created(engine.create(&spec).await)
+            }
+            Err(none_left) => Outcome::Created(Err(none_left)),
+        },
         Action::Create { spec, .. } => Outcome::Created(engine.create(spec).await),
         Action::Start { name, .. } => Outcome::Started(engine.start(name).await),
         Action::Inspect { name, .. } => {
             Outcome::Inspected(engine.inspect(name).await.map(|state| state.map(Box::new)))
         }
         Action::Stop { name, grace, .. } => Outcome::Stopped(engine.stop(name, *grace).await),
-        Action::Remove { name, .. } => Outcome::Removed(engine.remove(name).await),
+        Action::Remove { name, .. } | Action::Discard { name, .. } => {
+            Outcome::Removed(engine.remove(name).await)
+        }
         Action::CreateVolume { spec, .. } => {
             Outcome::Volume(VolumeOutcome::Created(engine.create_volume(spec).await))
         }

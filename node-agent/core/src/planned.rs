@@ -6,6 +6,8 @@ use tallyman_agent_engine::{ContainerSpec, Mount, Protocol};
 use tallyman_crds::labels;
 use tallyman_crds::order::Edge;
 
+use crate::ports::PortSpan;
+
 /// One container of a task, ready for the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedContainer {
@@ -23,8 +25,10 @@ pub struct PlannedContainer {
     pub start_timeout: Option<Duration>,
     /// When it is started again after an exit; `None` is never.
     pub restart: Option<RestartPolicy>,
-    /// Ports that it occupies on the host without publishing (network mode `host`).
-    pub exposed: Vec<(u16, Protocol)>,
+    /// Ports that are reached without publishing: on the host itself (network mode `host`).
+    pub exposed: Vec<PortSpan>,
+    /// Ports that are published on ports of the host that are chosen when it is created.
+    pub dynamic: Vec<PortSpan>,
     /// What the engine is told, for the first attempt.
     spec: ContainerSpec,
     /// Name on the engine, less the attempt.
@@ -46,7 +50,6 @@ impl PlannedContainer {
         essential: bool,
         health_checked: bool,
         grace: Duration,
-        exposed: Vec<(u16, Protocol)>,
         spec: ContainerSpec,
     ) -> Self {
         let base_name = spec.name.clone();
@@ -58,7 +61,8 @@ impl PlannedContainer {
             edges: Vec::new(),
             start_timeout: None,
             restart: None,
-            exposed,
+            exposed: Vec::new(),
+            dynamic: Vec::new(),
             spec,
             base_name,
         }
@@ -71,6 +75,14 @@ impl PlannedContainer {
         } else {
             self.base_name.clone()
         }
+    }
+
+    /// Ports of the host that the definition names: published there, or the host's own.
+    pub fn fixed_ports(&self) -> impl Iterator<Item = (u16, Protocol)> {
+        let published = self.spec.ports.iter();
+        let published = published.filter_map(|port| Some((port.host_port?, port.protocol)));
+        let own = self.exposed.iter();
+        published.chain(own.flat_map(|span| span.ports().map(|port| (port, span.protocol))))
     }
 
     /// Image reference.

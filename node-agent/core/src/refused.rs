@@ -27,6 +27,17 @@ pub enum Refused {
         /// What it says.
         port: i32,
     },
+    /// A range that is none.
+    #[error(
+        "Container `{container}`: `portMappings.containerPortRange` `{text}` is not `first-last` with \
+         1 <= first <= last <= 65535."
+    )]
+    PortRange {
+        /// Which container.
+        container: String,
+        /// What it says.
+        text: String,
+    },
     /// An environment entry without a name.
     #[error("Container `{0}`: an entry of `environment` has no name.")]
     NamelessVariable(String),

@@ -191,11 +191,14 @@ fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<Str
         .into_iter()
         .filter(|(capable, _)| *capable)
         .map(|(_, name)| format!("{OLD}.{name}"));
-    let health = ["ecs.capability.container-health-check".to_owned()];
+    let always = [
+        "ecs.capability.container-health-check",
+        "ecs.capability.network.container-port-range",
+    ];
     apis.chain(drivers)
         .chain(privileged)
         .chain(labels)
-        .chain(health)
+        .chain(always.map(str::to_owned))
         .collect()
 }
 

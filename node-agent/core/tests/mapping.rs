@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rig::{container, plan};
 use serde_json::json;
-use tallyman_agent_core::TaskBody;
+use tallyman_agent_core::{PortSpan, TaskBody};
 use tallyman_agent_engine::{ContainerSpec, Network, Protocol};
 use tallyman_crds::ecs::{ContainerOverride, KeyValuePair, TaskOverride};
 
@@ -99,11 +99,17 @@ fn ports_are_published_on_the_bridge_only() {
     assert_eq!(
         told,
         [
-            (80, None, Protocol::Tcp),
-            (81, None, Protocol::Tcp),
             (443, Some(8443), Protocol::Tcp),
             (53, Some(53), Protocol::Udp)
         ]
+    );
+    let TaskBody::Runnable(containers) = body(json!("bridge"), ports.clone()) else {
+        panic!("refused")
+    };
+    let dynamic = &containers[0].dynamic;
+    assert_eq!(
+        *dynamic,
+        [80, 81].map(|port| PortSpan::single(port, Protocol::Tcp))
     );
     for (mode, network) in [("host", Network::Host), ("none", Network::None)] {
         let spec = spec_in(json!(mode), ports.clone());
@@ -278,6 +284,10 @@ fn what_no_engine_can_be_told_is_refused_with_the_field() {
         (
             json!({ "portMappings": [{ "containerPort": 70000 }] }),
             "`portMappings.containerPort` 70000",
+        ),
+        (
+            json!({ "portMappings": [{ "containerPortRange": "90-80" }] }),
+            "`portMappings.containerPortRange` `90-80`",
         ),
         (
             json!({ "portMappings": [{ "containerPort": 0 }] }),

@@ -65,6 +65,12 @@ fn of_container(c: &ContainerDefinition) -> Vec<String> {
             names.push(format!("{CAPABILITY}.{capability}"));
         }
     }
+    if c.port_mappings
+        .iter()
+        .any(|m| m.container_port_range.is_some())
+    {
+        names.push("ecs.capability.network.container-port-range".to_owned());
+    }
     if checked(c) {
         names.push("ecs.capability.container-health-check".to_owned());
     }

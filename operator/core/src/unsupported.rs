@@ -110,6 +110,10 @@ const DEFINITION: &[(&str, Support)] = &[
     ("containerDefinitions[].environment", Full),
     ("containerDefinitions[].portMappings[].containerPort", Full),
     ("containerDefinitions[].portMappings[].hostPort", Full),
+    (
+        "containerDefinitions[].portMappings[].containerPortRange",
+        Full,
+    ),
     ("containerDefinitions[].portMappings[].protocol", Full),
     ("containerDefinitions[].portMappings[].name", Ignored),
     ("containerDefinitions[].portMappings[].appProtocol", Ignored),

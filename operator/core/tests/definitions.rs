@@ -206,6 +206,34 @@ fn each_problem_names_its_field() {
             ]})),
             at("portMappings.hostPort"),
         ),
+        (
+            spec(json!({ "networkMode": "awsvpc", "containerDefinitions": [
+                { "name": "app", "image": "a", "memory": 6, "portMappings": [{ "containerPort": 80, "hostPort": 81 }] }
+            ]})),
+            at("portMappings.hostPort"),
+        ),
+        (
+            spec(json!({ "networkMode": "host", "containerDefinitions": [
+                { "name": "app", "image": "a", "memory": 6, "portMappings": [{ "containerPortRange": "80-81" }] }
+            ]})),
+            at("portMappings.containerPortRange"),
+        ),
+        (
+            one(json!({ "portMappings": [{ "containerPortRange": "82-81" }] })),
+            at("portMappings.containerPortRange"),
+        ),
+        (
+            one(
+                json!({ "portMappings": [{ "containerPortRange": "80-90" }, { "containerPort": 85 }] }),
+            ),
+            at("portMappings.containerPortRange"),
+        ),
+        (
+            one(
+                json!({ "portMappings": [{ "containerPortRange": "80-90" }, { "containerPortRange": "90-99" }] }),
+            ),
+            at("portMappings.containerPortRange"),
+        ),
     ];
     for (spec, expected) in rows {
         let found = problems(&spec);
@@ -222,6 +250,7 @@ fn what_ecs_takes_is_taken() {
     for ports in [
         json!([{ "containerPort": 53, "protocol": "tcp" }, { "containerPort": 53, "protocol": "udp" }]),
         json!([{ "containerPort": 80, "hostPort": 8080 }, { "containerPort": 80, "hostPort": 8081 }]),
+        json!([{ "containerPortRange": "80-90" }, { "containerPortRange": "80-90", "protocol": "udp" }, { "containerPort": 91 }]),
     ] {
         let d = Definition::parse(&one(json!({ "portMappings": ports })));
         assert!(d.is_ok(), "{ports}: {d:?}");
@@ -309,6 +338,10 @@ fn attributes_that_a_host_must_have_follow_from_the_definition() {
             vec![format!("{C}.privileged-container")],
         ),
         (json!({ "privileged": false }), nothing),
+        (
+            json!({ "portMappings": [{ "containerPortRange": "80-90" }] }),
+            vec!["ecs.capability.network.container-port-range".to_owned()],
+        ),
         (driver("json-file"), logs("json-file")),
         (driver("none"), logs("none")),
         (driver("splunk"), logs("splunk")),

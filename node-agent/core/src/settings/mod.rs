@@ -7,6 +7,7 @@
 
 mod group;
 pub mod images;
+pub mod network;
 pub mod process;
 pub mod registration;
 pub mod tasks;
@@ -20,6 +21,7 @@ pub use process::LogLevel;
 pub use values::Wrong;
 
 use images::Images;
+use network::Networking;
 use process::Process;
 use registration::Registration;
 use tasks::Tasks;
@@ -32,6 +34,7 @@ pub fn variables() -> impl Iterator<Item = &'static Variable> {
         Tasks::VARIABLES,
         Images::VARIABLES,
         VolumeSettings::VARIABLES,
+        Networking::VARIABLES,
         Process::VARIABLES,
         process::OF_THE_COMMAND_LINE,
     ]
@@ -50,6 +53,8 @@ pub struct Settings {
     pub images: Images,
     /// How a host provides volumes.
     pub volumes: VolumeSettings,
+    /// How tasks reach the network.
+    pub network: Networking,
     /// The agent as a process.
     pub process: Process,
 }
@@ -94,6 +99,7 @@ impl Settings {
             tasks: Tasks::read(&mut from),
             images: Images::read(&mut from),
             volumes: VolumeSettings::read(&mut from),
+            network: Networking::read(&mut from),
             process: Process::read(&mut from),
         };
         if from.bad.is_empty() {
@@ -179,6 +185,7 @@ mod tests {
                 "[\"json-file\",\"syslog\"]",
             ),
             ("ECS_LOGLEVEL", "crit"),
+            ("ECS_DYNAMIC_HOST_PORT_RANGE", "40000-40010"),
             ("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", "true"),
             (
                 "ECS_EFS_FILE_SYSTEMS",
@@ -200,6 +207,8 @@ mod tests {
         assert_eq!(settings.tasks.pids_limit, Some(100));
         assert_eq!(settings.registration.logging_drivers.unwrap().len(), 2);
         assert_eq!(settings.process.log_level, LogLevel::Error);
+        let range = settings.network.dynamic_ports.unwrap();
+        assert_eq!((range.first, range.last), (40_000, 40_010));
         assert!(settings.volumes.match_full_config);
         let exports = &settings.volumes.file_systems;
         let export = |id: &str| (exports[id].server.as_str(), exports[id].path.as_str());
@@ -235,13 +244,14 @@ mod tests {
             ("ECS_LOGLEVEL", "loud"),
             ("ECS_DISABLE_PRIVILEGED", "maybe"),
             ("ECS_TASK_PIDS_LIMIT", "few"),
+            ("ECS_DYNAMIC_HOST_PORT_RANGE", "40000"),
             (
                 "ECS_EFS_FILE_SYSTEMS",
                 "{\"fs-1\":\"nfs,soft:/a\",\"fs-2\":\"nfs:/a/../b\",\"fs-3\":\"/a\"}",
             ),
         ])
         .unwrap_err();
-        assert_eq!(error.sentences.len(), 12, "{error}");
+        assert_eq!(error.sentences.len(), 13, "{error}");
         assert!(
             error
                 .to_string()

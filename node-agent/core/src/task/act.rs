@@ -42,6 +42,8 @@ enum Turn {
     Restart,
     Stop,
     Remove,
+    /// Remove what never ran, to make it anew with other ports.
+    Discard,
 }
 
 pub(super) fn act(
@@ -89,7 +91,9 @@ pub(super) fn act(
                 }
             }
             Turn::Stop if ending && !gates::may_stop(container, task, record) => Turn::Rest,
-            Turn::Stop | Turn::Rest | Turn::Look | Turn::Restart | Turn::Remove => turn,
+            Turn::Stop | Turn::Rest | Turn::Look | Turn::Restart | Turn::Remove | Turn::Discard => {
+                turn
+            }
         };
         let Some(action) = action(container, known, host, turn) else {
             continue;
@@ -118,8 +122,10 @@ fn bringing_up(container: &PlannedContainer, known: &ContainerRecord, sighting: 
         Sighting::Stale => Turn::Look,
         Sighting::Absent if known.prepared => Turn::Create,
         Sighting::Absent => Turn::Prepare,
+        Sighting::Made { .. } if known.ports_lost => Turn::Discard,
         Sighting::Made { .. } => Turn::Start,
         Sighting::Present(state) => match state.phase {
+            Phase::Created if known.ports_lost => Turn::Discard,
             Phase::Created => Turn::Start,
             // Paused is somebody's wish; restarting and removing pass, and the next list sees it.
             Phase::Running { .. } | Phase::Paused | Phase::Restarting | Phase::Removing => {
@@ -169,6 +175,7 @@ fn action(
         Turn::Create => Action::Create {
             container: container_name,
             spec: Box::new(container.spec(known.attempt)),
+            ports: container.dynamic.clone(),
         },
         Turn::Start | Turn::Restart => Action::Start {
             container: container_name,
@@ -180,6 +187,10 @@ fn action(
             grace: container.grace,
         },
         Turn::Remove => Action::Remove {
+            container: container_name,
+            name,
+        },
+        Turn::Discard => Action::Discard {
             container: container_name,
             name,
         },

@@ -1,12 +1,12 @@
 //! What the sightings prove. Facts only; nothing is chosen here.
 
 use jiff::Timestamp;
-use tallyman_agent_engine::{ContainerState, Health, Moment, Phase, Protocol, Verb};
-use tallyman_crds::ecs::TransportProtocol;
+use tallyman_agent_engine::{ContainerState, Health, Moment, Phase, Verb};
 use tallyman_crds::{HealthStatus, NetworkBinding};
 
 use crate::assignment::AssignedTask;
 use crate::planned::PlannedContainer;
+use crate::ports;
 use crate::task::TaskObservation;
 use crate::task::gates;
 use crate::task::observe::Sighting;
@@ -31,6 +31,11 @@ pub(super) fn learn(
         let known = record.containers.entry(container.name.clone()).or_default();
         match seen.sighting(&container.name) {
             Sighting::Stale => {}
+            Sighting::Absent if known.ports_lost => {
+                known.ports_lost = false;
+                known.created = false;
+                known.runtime_id = None;
+            }
             Sighting::Absent => {
                 if known.created && known.end.is_none() {
                     known.end = Some(vanished(container, known, now));
@@ -152,6 +157,7 @@ fn started(
     now: Timestamp,
 ) {
     known.started = true;
+    known.ports_lost = false;
     let began = state.started_at.and_then(timestamp);
     if container.restart.is_some() && known.run_began.is_some() && known.run_began < began {
         known.restarts = known.restarts.saturating_add(1);
@@ -248,26 +254,9 @@ fn health(container: &PlannedContainer, health: Health) -> HealthStatus {
 
 /// What the engine published; in network mode `host`, the container's own ports.
 fn bindings(container: &PlannedContainer, state: &ContainerState) -> Vec<NetworkBinding> {
-    let published = state.ports.iter().map(|port| NetworkBinding {
-        bind_ip: port.host_ip.to_string(),
-        container_port: i32::from(port.container_port),
-        host_port: i32::from(port.host_port),
-        protocol: protocol(port.protocol),
-    });
-    let exposed = container.exposed.iter().map(|(port, kind)| NetworkBinding {
-        bind_ip: "0.0.0.0".to_owned(),
-        container_port: i32::from(*port),
-        host_port: i32::from(*port),
-        protocol: protocol(*kind),
-    });
-    published.chain(exposed).collect()
-}
-
-fn protocol(protocol: Protocol) -> TransportProtocol {
-    match protocol {
-        Protocol::Tcp => TransportProtocol::Tcp,
-        Protocol::Udp => TransportProtocol::Udp,
-    }
+    let published = ports::published(&container.dynamic, &state.ports);
+    let exposed = container.exposed.iter().map(|span| ports::exposed(*span));
+    published.into_iter().chain(exposed).collect()
 }
 
 fn timestamp(moment: Moment) -> Option<Timestamp> {

@@ -34,6 +34,7 @@ use tallyman_crds::TaskStatus;
 
 use crate::assignment::AssignedTask;
 use crate::ids::TaskUid;
+use crate::ports::PortSpan;
 
 pub use machine::TaskMachine;
 pub use observe::{Sighting, TaskObservation};
@@ -74,6 +75,8 @@ pub enum Action {
         container: String,
         /// What it shall be.
         spec: Box<ContainerSpec>,
+        /// What it wants on ports of the host that are chosen when this is carried out.
+        ports: Vec<PortSpan>,
     },
     /// Start it: one that never ran, or one whose exit its restart policy takes for a reason to.
     Start {
@@ -100,6 +103,14 @@ pub enum Action {
     },
     /// Remove it.
     Remove {
+        /// Container name in the task definition.
+        container: String,
+        /// Name on the engine.
+        name: String,
+    },
+    /// Remove it to make it anew: it never ran, and cannot with the ports that were chosen for it. The record must
+    /// be on disk before ([`Action::must_be_remembered`]).
+    Discard {
         /// Container name in the task definition.
         container: String,
         /// Name on the engine.
@@ -139,7 +150,8 @@ impl Action {
             | Self::Start { container, .. }
             | Self::Inspect { container, .. }
             | Self::Stop { container, .. }
-            | Self::Remove { container, .. } => container,
+            | Self::Remove { container, .. }
+            | Self::Discard { container, .. } => container,
             Self::CreateVolume { volume, .. }
             | Self::InspectVolume { volume, .. }
             | Self::RemoveVolume { volume, .. } => volume,
@@ -154,11 +166,17 @@ impl Action {
             Self::Start { .. } => Verb::Start,
             Self::Inspect { .. } => Verb::Inspect,
             Self::Stop { .. } => Verb::Stop,
-            Self::Remove { .. } => Verb::Remove,
+            Self::Remove { .. } | Self::Discard { .. } => Verb::Remove,
             Self::CreateVolume { .. } => Verb::CreateVolume,
             Self::InspectVolume { .. } => Verb::InspectVolume,
             Self::RemoveVolume { .. } => Verb::RemoveVolume,
         }
+    }
+
+    /// Whether the record of this step must be on disk before it is carried out: a later agent would take what is gone
+    /// for lost.
+    pub fn must_be_remembered(&self) -> bool {
+        matches!(self, Self::Discard { .. })
     }
 
     /// Whether it counts against the number of containers that are brought up at once.

@@ -122,6 +122,7 @@ impl TaskRecord {
             let known = self.containers.entry(container.name.clone()).or_default();
             known.base_name = container.engine_name(1);
             container.image().clone_into(&mut known.image);
+            known.chooses_ports = !container.dynamic.is_empty();
         }
         for volume in &task.volumes {
             let known = self.volumes.entry(volume.name.clone()).or_default();
@@ -193,6 +194,12 @@ pub struct ContainerRecord {
     /// Its ports on the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bindings: Vec<NetworkBinding>,
+    /// Its ports on the host are chosen by the agent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chooses_ports: bool,
+    /// Somebody else has a port that was chosen for it: it never ran, is removed, and made anew with others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ports_lost: bool,
     /// Its health.
     #[serde(default)]
     pub health: HealthStatus,
@@ -225,6 +232,8 @@ impl Default for ContainerRecord {
             run_began: None,
             restarts: 0,
             bindings: Vec::new(),
+            chooses_ports: false,
+            ports_lost: false,
             health: HealthStatus::Unknown,
             failure: None,
             end: None,

@@ -21,6 +21,9 @@ use crate::task::volumes;
 /// Failures in a row after which a container is not brought up any more (ECS agent stop order).
 pub(super) const MOST_ATTEMPTS: u32 = 5;
 
+/// Choices of ports in a row that somebody else was quicker to take, after which the container is given up.
+const MOST_CHOICES: u32 = 20;
+
 /// Takes the outcome of the verb in flight for `container`, or the volume of that name, into record and
 /// observation.
 pub fn settle(
@@ -127,13 +130,26 @@ pub fn settle(
                 .as_ref()
                 .filter(|retrying| retrying.verb == verb)
                 .map_or(0, |retrying| retrying.attempts);
+            let ran = matches!(&before, Sighting::Present(state) if state.phase.kind() == PhaseKind::Exited);
+            let others = known.chooses_ports
+                && !ran
+                && attempts < MOST_CHOICES
+                && verb == Verb::Start
+                && matches!(error, EngineError::PortTaken { .. });
+            let not_before = if others {
+                now
+            } else {
+                pace(verb).next(attempts, salt, now)
+            };
             *slot = Some(Retrying {
                 verb,
                 attempts,
-                not_before: pace(verb).next(attempts, salt, now),
+                not_before,
                 message: trim(error.to_string()),
             });
-            if gives_up(verb, &error, attempts) {
+            if others {
+                known.ports_lost = true;
+            } else if gives_up(verb, &error, attempts) {
                 let reason = reason(verb, &error);
                 match &before {
                     // It ran, exited, and cannot be started again: that is its end, not a failure to start.

@@ -171,18 +171,27 @@ fn ports(containers: &[ContainerStatus], host: &HostContext) -> Option<String> {
                 TransportProtocol::Tcp => "",
                 TransportProtocol::Udp => "/udp",
             };
-            let colon = if address.contains(':') {
-                format!("[{address}]")
-            } else {
-                address.clone()
+            let address = bracketed(address);
+            let text = |port: Option<i32>, range: &Option<String>| {
+                port.map(|port| port.to_string())
+                    .or_else(|| range.clone())
+                    .unwrap_or_default()
             };
-            format!(
-                "{colon}:{}->{}{suffix}",
-                binding.host_port, binding.container_port
-            )
+            let outer = text(binding.host_port, &binding.host_port_range);
+            let inner = text(binding.container_port, &binding.container_port_range);
+            format!("{address}:{outer}->{inner}{suffix}")
         })
         .collect();
     (!ports.is_empty()).then(|| ports.join(","))
+}
+
+/// An address before a port.
+fn bracketed(address: &str) -> String {
+    if address.contains(':') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    }
 }
 
 /// Ready always; Reconciling while on its way up; Stalled when it could not be started.

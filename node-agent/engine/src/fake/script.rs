@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::fake::FakeEngine;
 use crate::fake::calls::{Call, Crash, Mishap};
 use crate::fake::images::RegistryMood;
+use crate::fake::ports::ANY;
 use crate::fake::program::{Interpreter, Program};
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Health,
@@ -98,6 +99,11 @@ impl FakeEngine {
     /// A process of the host, no container, listens on this port.
     pub fn occupy_port(&self, port: u16, protocol: Protocol) {
         self.lock().ports.occupy(port, protocol);
+    }
+
+    /// Whether nobody listens on this port of the host: what an agent sees that tries to.
+    pub fn is_port_free(&self, port: u16, protocol: Protocol) -> bool {
+        self.lock().ports.is_free(port, protocol, ANY)
     }
 
     /// The process of [`FakeEngine::occupy_port`] is gone.

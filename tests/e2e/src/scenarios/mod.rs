@@ -4,6 +4,7 @@ mod deploy;
 mod explain;
 mod failures;
 mod hosts;
+mod network;
 mod order;
 mod parameters;
 mod standalone;
@@ -19,6 +20,7 @@ pub fn all() -> Vec<Scenario> {
         explain::SCENARIOS,
         standalone::SCENARIOS,
         hosts::SCENARIOS,
+        network::SCENARIOS,
         order::SCENARIOS,
         parameters::SCENARIOS,
         volumes::SCENARIOS,

@@ -4,6 +4,7 @@
 mod engine;
 mod host;
 mod plan;
+mod ports;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,7 @@ use crate::operator::CrashPoint;
 use crate::sim::Shared;
 
 use plan::{begin_waiting, of_task};
+use ports::Ports;
 
 const LIST_PERIOD: SignedDuration = SignedDuration::from_secs(10);
 const VOLUME_LIST_PERIOD: SignedDuration = SignedDuration::from_secs(5 * 60);
@@ -56,6 +58,7 @@ pub struct Agent {
     pub name: String,
     /// Its engine.
     pub engine: FakeEngine,
+    ports: Ports,
     /// No way to the API server.
     pub cut_off: bool,
     /// No power: no process, no containers.
@@ -125,9 +128,11 @@ impl Agent {
             .map_err(|bad| format!("{bad:?}"))?
             .settings;
         settings.tasks.cleanup_wait = CLEANUP_WAIT;
+        let engine = FakeEngine::new(name);
         Ok(Agent {
             name: name.to_owned(),
-            engine: FakeEngine::new(name),
+            ports: Ports::new(&engine),
+            engine,
             cut_off: false,
             off: false,
             deeds: 0,
@@ -149,7 +154,7 @@ impl Agent {
         // What was asked of the engine may be done all the same.
         for flight in process.in_flight {
             if matches!(flight.flight, Flight::Asked) && shared.rng.chance(50) {
-                let _nobody_hears = block_on(perform(&self.engine, &flight.action));
+                let _nobody_hears = block_on(perform(&self.engine, &self.ports, &flight.action));
             }
         }
         self.engine.break_watches();
