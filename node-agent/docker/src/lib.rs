@@ -19,6 +19,7 @@ mod parameters;
 mod pulls;
 mod read;
 mod reference;
+mod sight;
 mod spell;
 mod verbs;
 mod volumes;

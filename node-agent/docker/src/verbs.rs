@@ -6,13 +6,13 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
-    StartContainerOptions, StopContainerOptions,
+    StartContainerOptions, StatsOptions, StopContainerOptions,
 };
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt};
 
 use tallyman_agent_engine::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Hint, Label, Prepared, PullBehavior, Verb, VolumeSpec, VolumeState,
+    EngineError, Hint, Label, Prepared, PullBehavior, Stats, Verb, VolumeSpec, VolumeState,
 };
 
 use crate::faults::{self, Answer, Trouble, answer, plain};
@@ -153,6 +153,27 @@ impl Engine for DockerEngine {
             .ok_or_else(|| incomprehensible(Verb::List))?;
         listed.sort_by(|left, right| left.name.cmp(&right.name));
         Ok(listed)
+    }
+
+    async fn stats(&self, name: &str) -> Result<Option<Stats>, EngineError> {
+        // Anything but one shot makes Docker wait for a second sample; who wants a rate asks twice.
+        let options = StatsOptions {
+            stream: false,
+            one_shot: true,
+        };
+        let call = async {
+            let client = self.connection.client().await?;
+            let mut samples = std::pin::pin!(client.stats(name, Some(options)));
+            Ok(samples.next().await.transpose()?)
+        };
+        match self.within(Verb::Stats, self.settings.look, call).await {
+            Ok(sample) => Ok(sample.and_then(read::stats)),
+            Err(Failure::Overdue(error)) => Err(error),
+            Err(Failure::Answered(trouble)) => match answer(Verb::Stats, trouble) {
+                Answer::Status(404, _) => Ok(None),
+                other => Err(plain(Verb::Stats, other)),
+            },
+        }
     }
 
     fn watch(&self, scope: Label<'_>) -> BoxStream<'static, Hint> {

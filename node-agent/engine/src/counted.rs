@@ -8,10 +8,10 @@ use futures::stream::BoxStream;
 
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Hint, Label, Prepared, PullBehavior, Verb, VolumeSpec, VolumeState,
+    EngineError, Hint, Label, Prepared, PullBehavior, Stats, Verb, VolumeSpec, VolumeState,
 };
 
-const VERBS: [Verb; 13] = [
+const VERBS: [Verb; 14] = [
     Verb::Describe,
     Verb::Prepare,
     Verb::Create,
@@ -25,6 +25,7 @@ const VERBS: [Verb; 13] = [
     Verb::InspectVolume,
     Verb::RemoveVolume,
     Verb::ListVolumes,
+    Verb::Stats,
 ];
 
 /// Calls and failed calls of each verb.
@@ -127,6 +128,12 @@ impl<E: Engine> Engine for Counted<E> {
     async fn list(&self, scope: Label<'_>) -> Result<Vec<ContainerSummary>, EngineError> {
         let result = self.engine.list(scope).await;
         self.counts.note(Verb::List, &result);
+        result
+    }
+
+    async fn stats(&self, name: &str) -> Result<Option<Stats>, EngineError> {
+        let result = self.engine.stats(name).await;
+        self.counts.note(Verb::Stats, &result);
         result
     }
 

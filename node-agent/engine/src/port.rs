@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Prepared,
-    PullBehavior, VolumeSpec, VolumeState,
+    PullBehavior, Stats, VolumeSpec, VolumeState,
 };
 
 /// A label's key and value; containers and volumes that carry it are in scope.
@@ -90,6 +90,13 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         scope: Label<'_>,
     ) -> impl Future<Output = Result<Vec<ContainerSummary>, EngineError>> + Send;
+
+    /// What a container uses at the moment. `None` when it does not run, or when the engine itself says that
+    /// there is none.
+    ///
+    /// # Errors
+    /// The common ones.
+    fn stats(&self, name: &str) -> impl Future<Output = Result<Option<Stats>, EngineError>> + Send;
 
     /// What happens to containers that carry `scope`, from now on. Best effort: hints may be lost,
     /// late or doubled, so a full list is needed after subscribing and now and then. The stream ends
@@ -202,6 +209,8 @@ pub enum Verb {
     RemoveVolume,
     /// [`Engine::list_volumes`]
     ListVolumes,
+    /// [`Engine::stats`]
+    Stats,
 }
 
 impl Verb {
@@ -221,6 +230,7 @@ impl Verb {
             Self::InspectVolume => "inspect_volume",
             Self::RemoveVolume => "remove_volume",
             Self::ListVolumes => "list_volumes",
+            Self::Stats => "stats",
         }
     }
 }

@@ -104,7 +104,8 @@ impl TaskObservation {
             | Verb::Describe
             | Verb::List
             | Verb::Watch
-            | Verb::ListVolumes => &mut self.in_flight,
+            | Verb::ListVolumes
+            | Verb::Stats => &mut self.in_flight,
         };
         in_flight.insert(name.to_owned(), verb);
     }

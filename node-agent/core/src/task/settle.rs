@@ -188,9 +188,12 @@ pub(super) fn pace(verb: Verb) -> Backoff {
     let (first, longest) = match verb {
         Verb::Prepare => (1_100, 5_000),
         Verb::Create | Verb::Start | Verb::CreateVolume | Verb::InspectVolume => (1_000, 10_000),
-        Verb::Inspect | Verb::Describe | Verb::List | Verb::Watch | Verb::ListVolumes => {
-            (500, 10_000)
-        }
+        Verb::Inspect
+        | Verb::Describe
+        | Verb::List
+        | Verb::Watch
+        | Verb::ListVolumes
+        | Verb::Stats => (500, 10_000),
         Verb::Stop => (1_000, 30_000),
         Verb::Remove | Verb::RemoveVolume => (2_000, 60_000),
     };
@@ -211,6 +214,7 @@ pub(super) fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
         | Verb::Describe
         | Verb::List
         | Verb::ListVolumes
+        | Verb::Stats
         | Verb::Watch => {
             return false;
         }

@@ -18,6 +18,7 @@ mod ports;
 mod program;
 mod refusals;
 mod script;
+mod sight;
 mod volumes;
 mod world;
 
