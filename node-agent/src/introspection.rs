@@ -53,8 +53,7 @@ pub fn view(task: &AssignedTask, record: &TaskRecord, namespace: &str) -> TaskVi
         family: record.family.clone(),
         version: record.revision.to_string(),
         containers: task
-            .containers()
-            .iter()
+            .defined()
             .filter_map(|container| {
                 let known = record.containers.get(&container.name)?;
                 Some(ContainerView {

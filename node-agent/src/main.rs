@@ -162,6 +162,8 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         namespace: namespace.clone(),
         stop_timeout: settings.tasks.stop_timeout,
         volumes: settings.volumes.clone(),
+        networking: settings.network.clone(),
+        pause_image: tallyman_agent_pause::image(),
         pids_limit: settings.tasks.pids_limit,
         disable_privileged: settings.registration.disable_privileged,
     };

@@ -25,6 +25,7 @@ pub mod ids;
 pub mod names;
 pub mod orphans;
 mod parameters;
+pub mod pause;
 pub mod perform;
 mod planned;
 pub mod ports;

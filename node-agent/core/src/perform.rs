@@ -13,6 +13,10 @@ use crate::task::Action;
 pub enum Outcome {
     /// Of [`Action::Prepare`].
     Prepared(Result<Prepared, EngineError>),
+    /// Of [`Action::EnsureImage`].
+    ImageEnsured(Result<(), EngineError>),
+    /// Of [`Action::EnsureNetwork`].
+    NetworkEnsured(Result<(), EngineError>),
     /// Of [`Action::Create`].
     Created(Result<Created, EngineError>),
     /// Of [`Action::Start`].
@@ -43,6 +47,8 @@ impl Outcome {
     pub fn verb(&self) -> Verb {
         match self {
             Self::Prepared(_) => Verb::Prepare,
+            Self::ImageEnsured(_) => Verb::EnsureImage,
+            Self::NetworkEnsured(_) => Verb::EnsureNetwork,
             Self::Created(_) => Verb::Create,
             Self::Started(_) => Verb::Start,
             Self::Inspected(_) => Verb::Inspect,
@@ -60,9 +66,11 @@ impl Outcome {
             Self::Prepared(result) => result.as_ref().err(),
             Self::Created(result) => result.as_ref().err(),
             Self::Inspected(result) => result.as_ref().err(),
-            Self::Started(result) | Self::Stopped(result) | Self::Removed(result) => {
-                result.as_ref().err()
-            }
+            Self::ImageEnsured(result)
+            | Self::NetworkEnsured(result)
+            | Self::Started(result)
+            | Self::Stopped(result)
+            | Self::Removed(result) => result.as_ref().err(),
             Self::Volume(VolumeOutcome::Inspected(result)) => result.as_ref().err(),
             Self::Volume(VolumeOutcome::Created(result) | VolumeOutcome::Removed(result)) => {
                 result.as_ref().err()
@@ -77,6 +85,12 @@ pub async fn perform<E: Engine>(engine: &E, ports: &dyn PortSource, action: &Act
         Action::Prepare {
             image, behavior, ..
         } => Outcome::Prepared(engine.prepare(image, *behavior).await),
+        Action::EnsureImage { image, .. } => {
+            Outcome::ImageEnsured(engine.ensure_image(image).await)
+        }
+        Action::EnsureNetwork { network, .. } => {
+            Outcome::NetworkEnsured(engine.ensure_network(network).await)
+        }
         Action::Create {
             spec,
             ports: wishes,

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tallyman_agent_engine::{ContainerSpec, Mount, Protocol};
+use tallyman_agent_engine::{ContainerSpec, Mount, Network, NetworkSpec, Protocol};
 use tallyman_crds::labels;
 use tallyman_crds::order::Edge;
 
+use crate::pause::{self, Needs};
 use crate::ports::PortSpan;
 
 /// One container of a task, ready for the engine.
@@ -25,10 +26,13 @@ pub struct PlannedContainer {
     pub start_timeout: Option<Duration>,
     /// When it is started again after an exit; `None` is never.
     pub restart: Option<RestartPolicy>,
-    /// Ports that are reached without publishing: on the host itself (network mode `host`).
+    /// Ports that are reached without publishing: on the host itself (network mode `host`), or at the task's own
+    /// address (`awsvpc`).
     pub exposed: Vec<PortSpan>,
     /// Ports that are published on ports of the host that are chosen when it is created.
     pub dynamic: Vec<PortSpan>,
+    /// What must be on the engine before it is made; of a pause container only.
+    pub needs: Option<Box<Needs>>,
     /// What the engine is told, for the first attempt.
     spec: ContainerSpec,
     /// Name on the engine, less the attempt.
@@ -63,9 +67,25 @@ impl PlannedContainer {
             restart: None,
             exposed: Vec::new(),
             dynamic: Vec::new(),
+            needs: None,
             spec,
             base_name,
         }
+    }
+
+    /// Whether it is the pause container of its task.
+    pub fn is_pause(&self) -> bool {
+        self.name == pause::NAME
+    }
+
+    /// The network that the agent must make before it is made.
+    pub(crate) fn network(&self) -> Option<&NetworkSpec> {
+        self.needs.as_ref()?.network.as_ref()
+    }
+
+    /// Whether it is reached at the task's own address.
+    pub fn has_task_address(&self) -> bool {
+        matches!(self.spec.network, Network::Container(_))
     }
 
     /// Name of its `attempt`th container on the engine.
@@ -81,7 +101,7 @@ impl PlannedContainer {
     pub fn fixed_ports(&self) -> impl Iterator<Item = (u16, Protocol)> {
         let published = self.spec.ports.iter();
         let published = published.filter_map(|port| Some((port.host_port?, port.protocol)));
-        let own = self.exposed.iter();
+        let own = self.exposed.iter().filter(|_| !self.has_task_address());
         published.chain(own.flat_map(|span| span.ports().map(|port| (port, span.protocol))))
     }
 

@@ -100,7 +100,7 @@ pub(crate) fn ports(
                 host_ip: None,
             }),
             Network::Bridge => ports.dynamic.push(span),
-            Network::Host => ports.exposed.push(span),
+            Network::Host | Network::Named(_) | Network::Container(_) => ports.exposed.push(span),
             Network::None => {}
         }
     }

@@ -194,11 +194,15 @@ fn capabilities(settings: &Settings, description: &EngineDescription) -> Vec<Str
     let always = [
         "ecs.capability.container-health-check",
         "ecs.capability.network.container-port-range",
+        "ecs.capability.pid-ipc-namespace-sharing",
     ];
+    let task_eni = settings.network.task_eni;
+    let task_eni = task_eni.then(|| "ecs.capability.task-eni".to_owned());
     apis.chain(drivers)
         .chain(privileged)
         .chain(labels)
         .chain(always.map(str::to_owned))
+        .chain(task_eni)
         .collect()
 }
 
@@ -347,7 +351,12 @@ mod tests {
         assert_eq!(value("ecs.os-type"), Some(Some("linux")));
         assert_eq!(value("ecs.os-family"), Some(Some("LINUX")));
         assert_eq!(value("ecs.cpu-architecture"), Some(Some("arm64")));
-        assert_eq!(value("ecs.capability.task-eni"), None);
+        // A custom attribute may not be called so: it has no value.
+        assert_eq!(value("ecs.capability.task-eni"), Some(None));
+        assert_eq!(
+            value("ecs.capability.pid-ipc-namespace-sharing"),
+            Some(None)
+        );
         assert_eq!(
             value("com.amazonaws.ecs.capability.docker-remote-api.1.17"),
             Some(None)

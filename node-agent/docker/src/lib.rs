@@ -15,6 +15,7 @@
 mod connection;
 mod events;
 mod faults;
+mod local;
 mod parameters;
 mod pulls;
 mod read;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tallyman_agent_engine::{EngineError, Verb};
+use tokio::sync::Mutex;
 
 use connection::Connection;
 use faults::Trouble;
@@ -42,6 +44,8 @@ pub use connection::{BadEndpoint, OLDEST_API};
 pub struct DockerEngine {
     connection: Arc<Connection>,
     pulls: Pulls,
+    /// One network or image of ours is made at a time.
+    making: Mutex<()>,
     settings: Settings,
 }
 
@@ -108,6 +112,7 @@ impl DockerEngine {
         Ok(Self {
             connection: Arc::new(Connection::new(endpoint)?),
             pulls: Pulls::default(),
+            making: Mutex::new(()),
             settings,
         })
     }

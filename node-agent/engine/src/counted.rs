@@ -8,10 +8,11 @@ use futures::stream::BoxStream;
 
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Hint, Label, Prepared, PullBehavior, Stats, Verb, VolumeSpec, VolumeState,
+    EngineError, Hint, Label, LocalImage, NetworkSpec, Prepared, PullBehavior, Stats, Verb,
+    VolumeSpec, VolumeState,
 };
 
-const VERBS: [Verb; 14] = [
+const VERBS: [Verb; 16] = [
     Verb::Describe,
     Verb::Prepare,
     Verb::Create,
@@ -26,6 +27,8 @@ const VERBS: [Verb; 14] = [
     Verb::RemoveVolume,
     Verb::ListVolumes,
     Verb::Stats,
+    Verb::EnsureImage,
+    Verb::EnsureNetwork,
 ];
 
 /// Calls and failed calls of each verb.
@@ -163,6 +166,18 @@ impl<E: Engine> Engine for Counted<E> {
     async fn list_volumes(&self, scope: Label<'_>) -> Result<Vec<VolumeState>, EngineError> {
         let result = self.engine.list_volumes(scope).await;
         self.counts.note(Verb::ListVolumes, &result);
+        result
+    }
+
+    async fn ensure_image(&self, image: &LocalImage) -> Result<(), EngineError> {
+        let result = self.engine.ensure_image(image).await;
+        self.counts.note(Verb::EnsureImage, &result);
+        result
+    }
+
+    async fn ensure_network(&self, network: &NetworkSpec) -> Result<(), EngineError> {
+        let result = self.engine.ensure_network(network).await;
+        self.counts.note(Verb::EnsureNetwork, &result);
         result
     }
 }

@@ -57,6 +57,12 @@ pub enum EngineError {
         /// The engine's words.
         message: String,
     },
+    /// The host has no network of the name that the container is to be on.
+    #[error("{message}")]
+    NetworkNotFound {
+        /// The engine's words.
+        message: String,
+    },
     /// A published port of the container is in use on the host.
     #[error("{message}")]
     PortTaken {
@@ -188,6 +194,7 @@ impl EngineError {
             | Self::PortTaken { .. }
             | Self::NoSpace { .. }
             | Self::VolumeInUse { .. }
+            | Self::NetworkNotFound { .. }
             | Self::Unreachable { .. } => Retry::Later,
             Self::NameTaken { .. }
             | Self::VolumeTaken { .. }
@@ -214,6 +221,7 @@ impl EngineError {
             Self::NameTaken { .. }
             | Self::VolumeTaken { .. }
             | Self::VolumeInUse { .. }
+            | Self::NetworkNotFound { .. }
             | Self::PortTaken { .. }
             | Self::NoSpace { .. }
             | Self::NotFound { .. }

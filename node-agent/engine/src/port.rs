@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 
 use crate::{
-    ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Prepared,
-    PullBehavior, Stats, VolumeSpec, VolumeState,
+    ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, LocalImage,
+    NetworkSpec, Prepared, PullBehavior, Stats, VolumeSpec, VolumeState,
 };
 
 /// A label's key and value; containers and volumes that carry it are in scope.
@@ -39,6 +39,15 @@ pub trait Engine: Send + Sync + 'static {
         behavior: PullBehavior,
     ) -> impl Future<Output = Result<Prepared, EngineError>> + Send;
 
+    /// Makes an image present that the agent brings with itself; one that is there is fine.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSpace`], and the common ones.
+    fn ensure_image(
+        &self,
+        image: &LocalImage,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
     /// Creates a container, or adopts the one that has this name and all the spec's labels.
     ///
     /// # Errors
@@ -53,7 +62,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Starts a container; one that runs already is fine. One that exited runs again.
     ///
     /// # Errors
-    /// [`EngineError::NotFound`], [`EngineError::PortTaken`], [`EngineError::CannotStart`].
+    /// [`EngineError::NotFound`], [`EngineError::PortTaken`], [`EngineError::NetworkNotFound`],
+    /// [`EngineError::CannotStart`].
     fn start(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Stops a container: its stop signal (SIGTERM), and SIGKILL when it still runs after `grace`.
@@ -141,6 +151,16 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         scope: Label<'_>,
     ) -> impl Future<Output = Result<Vec<VolumeState>, EngineError>> + Send;
+
+    /// Makes sure that there is a network of this name. One that is there is fine, whoever made it and whatever it is:
+    /// the operator of a host may want another one.
+    ///
+    /// # Errors
+    /// The common ones; [`EngineError::Engine`] also when the host has no addresses left for it.
+    fn ensure_network(
+        &self,
+        network: &NetworkSpec,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
 }
 
 /// The container that a create ended with.
@@ -211,6 +231,10 @@ pub enum Verb {
     ListVolumes,
     /// [`Engine::stats`]
     Stats,
+    /// [`Engine::ensure_image`]
+    EnsureImage,
+    /// [`Engine::ensure_network`]
+    EnsureNetwork,
 }
 
 impl Verb {
@@ -231,6 +255,8 @@ impl Verb {
             Self::RemoveVolume => "remove_volume",
             Self::ListVolumes => "list_volumes",
             Self::Stats => "stats",
+            Self::EnsureImage => "ensure_image",
+            Self::EnsureNetwork => "ensure_network",
         }
     }
 }

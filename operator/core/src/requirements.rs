@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use tallyman_crds::TaskDefinitionSpec;
-use tallyman_crds::ecs::{CPUArchitecture, ContainerDefinition, OSFamily};
+use tallyman_crds::ecs::{CPUArchitecture, ContainerDefinition, NetworkMode, OSFamily};
 
 use crate::definition::checked;
 
@@ -24,6 +24,12 @@ pub fn of(spec: &TaskDefinitionSpec) -> Requirements {
         .flat_map(of_container)
         .map(|name| (name, None))
         .collect();
+    if spec.network_mode == Some(NetworkMode::Awsvpc) {
+        required.insert("ecs.capability.task-eni".to_owned(), None);
+    }
+    if spec.pid_mode.is_some() || spec.ipc_mode.is_some() {
+        required.insert("ecs.capability.pid-ipc-namespace-sharing".to_owned(), None);
+    }
     if let Some(platform) = &spec.runtime_platform {
         if let Some(architecture) = platform.cpu_architecture {
             let value = match architecture {

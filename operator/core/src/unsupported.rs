@@ -74,10 +74,10 @@ const LOG_DRIVERS: &[&str] = &[
 
 const DEFINITION: &[(&str, Support)] = &[
     ("family", Full),
-    ("networkMode", Values(&["bridge", "host", "none"])),
+    ("networkMode", Full),
     ("requiresCompatibilities[]", Values(&["EC2", "EXTERNAL"])),
-    ("pidMode", Values(&["host"])),
-    ("ipcMode", Values(&["host", "none"])),
+    ("pidMode", Full),
+    ("ipcMode", Full),
     ("runtimePlatform.cpuArchitecture", Full),
     // No agent of ours runs on Windows.
     ("runtimePlatform.operatingSystemFamily", Values(&["LINUX"])),
@@ -171,6 +171,7 @@ const SERVICE: &[(&str, Support)] = &[
     ("enableECSManagedTags", Ignored),
     ("enableExecuteCommand", Ignored),
     ("monitoring", Ignored),
+    ("networkConfiguration", Ignored),
     ("platformVersion", Ignored),
     ("role", Ignored),
 ];
@@ -199,6 +200,8 @@ const TASK: &[(&str, Support)] = &[
     ("enableECSManagedTags", Ignored),
     ("enableExecuteCommand", Ignored),
     ("platformVersion", Ignored),
+    // Subnets and security groups are those of the host's network.
+    ("networkConfiguration", Ignored),
 ];
 
 /// Fields of a task definition that are not supported yet.

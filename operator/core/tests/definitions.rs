@@ -398,10 +398,13 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
         refused_of(inner),
         ["spec.containerDefinitions[app].secrets"]
     );
-    assert_eq!(
-        refused_of(with("networkMode", json!("awsvpc"))),
-        ["spec.networkMode: awsvpc"]
-    );
+    for (field, value) in [
+        ("networkMode", "awsvpc"),
+        ("pidMode", "task"),
+        ("ipcMode", "task"),
+    ] {
+        assert_eq!(refused_of(with(field, json!(value))), Vec::<String>::new());
+    }
     let volumes = json!([
         { "name": "v" },
         { "name": "shared", "dockerVolumeConfiguration": { "scope": "shared", "autoprovision": true } },
@@ -417,14 +420,6 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
         { "name": "ebs", "configuredAtLaunch": true },
         { "name": "s3", "s3filesVolumeConfiguration": { "fileSystemArn": "arn:x" } },
     ]);
-    assert_eq!(
-        refused_of(with("pidMode", json!("task"))),
-        ["spec.pidMode: task"]
-    );
-    assert_eq!(
-        refused_of(with("ipcMode", json!("task"))),
-        ["spec.ipcMode: task"]
-    );
     let platform =
         json!({ "cpuArchitecture": "ARM64", "operatingSystemFamily": "WINDOWS_SERVER_2022_CORE" });
     assert_eq!(
@@ -474,7 +469,8 @@ fn services_and_tasks_say_what_is_not_supported() {
         "taskDefinition": "web", "schedulingStrategy": "DAEMON",
         "loadBalancers": [{ "targetGroupArn": "x", "containerName": "app", "containerPort": 80 }],
         "deploymentConfiguration": { "deploymentCircuitBreaker": { "enable": true, "rollback": true } },
-        "placementStrategy": [{ "type": "random" }]
+        "placementStrategy": [{ "type": "random" }],
+        "networkConfiguration": { "awsvpcConfiguration": { "subnets": ["subnet-1"], "assignPublicIp": "ENABLED" } }
     })));
     assert_eq!(
         found.refused,
@@ -484,6 +480,7 @@ fn services_and_tasks_say_what_is_not_supported() {
         found.ignored,
         [
             "spec.deploymentConfiguration.deploymentCircuitBreaker",
+            "spec.networkConfiguration",
             "spec.placementStrategy"
         ]
     );

@@ -186,6 +186,8 @@ mod tests {
             ),
             ("ECS_LOGLEVEL", "crit"),
             ("ECS_DYNAMIC_HOST_PORT_RANGE", "40000-40010"),
+            ("ECS_ENABLE_TASK_ENI", "false"),
+            ("ECS_AWSVPC_NETWORK", "lan"),
             ("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", "true"),
             (
                 "ECS_EFS_FILE_SYSTEMS",
@@ -207,6 +209,8 @@ mod tests {
         assert_eq!(settings.tasks.pids_limit, Some(100));
         assert_eq!(settings.registration.logging_drivers.unwrap().len(), 2);
         assert_eq!(settings.process.log_level, LogLevel::Error);
+        assert!(!settings.network.task_eni);
+        assert_eq!(settings.network.awsvpc_network.as_deref(), Some("lan"));
         let range = settings.network.dynamic_ports.unwrap();
         assert_eq!((range.first, range.last), (40_000, 40_010));
         assert!(settings.volumes.match_full_config);
@@ -245,13 +249,14 @@ mod tests {
             ("ECS_DISABLE_PRIVILEGED", "maybe"),
             ("ECS_TASK_PIDS_LIMIT", "few"),
             ("ECS_DYNAMIC_HOST_PORT_RANGE", "40000"),
+            ("ECS_AWSVPC_NETWORK", "none"),
             (
                 "ECS_EFS_FILE_SYSTEMS",
                 "{\"fs-1\":\"nfs,soft:/a\",\"fs-2\":\"nfs:/a/../b\",\"fs-3\":\"/a\"}",
             ),
         ])
         .unwrap_err();
-        assert_eq!(error.sentences.len(), 13, "{error}");
+        assert_eq!(error.sentences.len(), 14, "{error}");
         assert!(
             error
                 .to_string()

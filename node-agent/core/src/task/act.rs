@@ -6,6 +6,7 @@ use tallyman_agent_engine::{Phase, Verb};
 
 use crate::assignment::AssignedTask;
 use crate::backoff::later;
+use crate::pause;
 use crate::planned::PlannedContainer;
 use crate::task::gates::{self, Gate};
 use crate::task::observe::Sighting;
@@ -36,6 +37,8 @@ enum Turn {
     Rest,
     Look,
     Prepare,
+    /// Make the network that it is on.
+    Network,
     Create,
     Start,
     /// Start again what exited; nothing is waited for then.
@@ -78,10 +81,17 @@ pub(super) fn act(
         };
         let turn = match turn {
             Turn::Create if !volumes::ready(task, seen, container) => Turn::Rest,
-            Turn::Prepare | Turn::Create | Turn::Start => {
+            Turn::Create if container.is_pause() && !is_first(container, task, seen) => Turn::Rest,
+            Turn::Prepare | Turn::Network | Turn::Create | Turn::Start => {
                 match gates::gate(container, task, record, seen, now) {
                     Gate::Open => turn,
                     Gate::Never(_) => Turn::Rest,
+                    // Its own edges are met; the image needs nothing that a pause container holds.
+                    Gate::Shut { edge, .. }
+                        if edge.on == pause::NAME && matches!(turn, Turn::Prepare) =>
+                    {
+                        turn
+                    }
                     Gate::Shut { look_at, .. } => {
                         if let Some(at) = look_at {
                             todo.wake(at);
@@ -116,16 +126,28 @@ pub(super) fn act(
     todo
 }
 
+/// Whether no other container of the task is there: what it held would be gone with the one that they joined.
+fn is_first(pause: &PlannedContainer, task: &AssignedTask, seen: &TaskObservation) -> bool {
+    task.containers()
+        .iter()
+        .filter(|other| other.name != pause.name)
+        .all(|other| matches!(seen.sighting(&other.name), Sighting::Absent))
+}
+
 /// A container that is wanted and has not ended.
 fn bringing_up(container: &PlannedContainer, known: &ContainerRecord, sighting: &Sighting) -> Turn {
+    let network = container.network().is_some() && !known.networked;
     match sighting {
         Sighting::Stale => Turn::Look,
-        Sighting::Absent if known.prepared => Turn::Create,
-        Sighting::Absent => Turn::Prepare,
+        Sighting::Absent if !known.prepared => Turn::Prepare,
+        Sighting::Absent if network => Turn::Network,
+        Sighting::Absent => Turn::Create,
         Sighting::Made { .. } if known.ports_lost => Turn::Discard,
+        Sighting::Made { .. } if network => Turn::Network,
         Sighting::Made { .. } => Turn::Start,
         Sighting::Present(state) => match state.phase {
             Phase::Created if known.ports_lost => Turn::Discard,
+            Phase::Created if network => Turn::Network,
             Phase::Created => Turn::Start,
             // Paused is somebody's wish; restarting and removing pass, and the next list sees it.
             Phase::Running { .. } | Phase::Paused | Phase::Restarting | Phase::Removing => {
@@ -167,10 +189,20 @@ fn action(
             container: container_name,
             name,
         },
-        Turn::Prepare => Action::Prepare {
+        Turn::Prepare => match &container.needs {
+            None => Action::Prepare {
+                container: container_name,
+                image: container.image().to_owned(),
+                behavior: host.pull_behavior,
+            },
+            Some(needs) => Action::EnsureImage {
+                container: container_name,
+                image: Box::new(needs.image.clone()),
+            },
+        },
+        Turn::Network => Action::EnsureNetwork {
             container: container_name,
-            image: container.image().to_owned(),
-            behavior: host.pull_behavior,
+            network: Box::new(container.network()?.clone()),
         },
         Turn::Create => Action::Create {
             container: container_name,

@@ -10,7 +10,7 @@ use crate::ports;
 use crate::task::TaskObservation;
 use crate::task::gates;
 use crate::task::observe::Sighting;
-use crate::task::record::{ContainerRecord, End, TaskRecord};
+use crate::task::record::{ContainerRecord, End, Interface, TaskRecord};
 use crate::task::restart;
 use crate::task::volumes;
 
@@ -27,8 +27,11 @@ pub(super) fn learn(
     record.accepted_at.get_or_insert(now);
     record.adopt_names(task);
     let ending = record.stop.is_some();
+    let joined = joined(task, record, seen);
     for container in task.containers() {
         let known = record.containers.entry(container.name.clone()).or_default();
+        // They joined what it held, so it was there, though nobody remembers it.
+        known.created |= container.is_pause() && joined;
         match seen.sighting(&container.name) {
             Sighting::Stale => {}
             Sighting::Absent if known.ports_lost => {
@@ -52,6 +55,18 @@ pub(super) fn learn(
     volumes::learn(task, record, seen);
     note_start(task, record, now);
     conclude(task, record, seen, now);
+}
+
+/// Whether a container is there that shares what a pause container holds.
+fn joined(task: &AssignedTask, record: &TaskRecord, seen: &TaskObservation) -> bool {
+    task.defined().any(|container| {
+        let known = record.containers.get(&container.name);
+        known.is_some_and(|known| known.started)
+            || match seen.sighting(&container.name) {
+                Sighting::Stale | Sighting::Absent => false,
+                Sighting::Made { .. } | Sighting::Present(_) => true,
+            }
+    })
 }
 
 fn vanished(container: &PlannedContainer, known: &ContainerRecord, now: Timestamp) -> End {
@@ -93,6 +108,9 @@ fn present(
                 known.retrying = None;
             }
             known.bindings = bindings(container, state);
+            if container.is_pause() {
+                known.interface = interface(state).or_else(|| known.interface.take());
+            }
             known.health = health(container, state.health);
         }
         Phase::Exited { .. } => {
@@ -255,8 +273,23 @@ fn health(container: &PlannedContainer, health: Health) -> HealthStatus {
 /// What the engine published; in network mode `host`, the container's own ports.
 fn bindings(container: &PlannedContainer, state: &ContainerState) -> Vec<NetworkBinding> {
     let published = ports::published(&container.dynamic, &state.ports);
-    let exposed = container.exposed.iter().map(|span| ports::exposed(*span));
+    // Ports at the task's own address are no bindings (ECS networkInterfaces).
+    let exposed = container
+        .exposed
+        .iter()
+        .filter(|_| !container.has_task_address())
+        .map(|span| ports::exposed(*span));
     published.into_iter().chain(exposed).collect()
+}
+
+fn interface(state: &ContainerState) -> Option<Interface> {
+    let attachment = state.attachments.first()?;
+    Some(Interface {
+        ipv4: attachment.ipv4.map(|(address, _)| address),
+        ipv6: attachment.ipv6.map(|(address, _)| address),
+        mac: attachment.mac.clone(),
+        network: attachment.network.clone(),
+    })
 }
 
 fn timestamp(moment: Moment) -> Option<Timestamp> {

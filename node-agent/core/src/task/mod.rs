@@ -16,6 +16,7 @@
 
 mod act;
 mod gates;
+mod interface;
 mod judge;
 mod learn;
 mod machine;
@@ -29,7 +30,9 @@ mod volumes;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tallyman_agent_engine::{ContainerSpec, PullBehavior, Verb, VolumeSpec};
+use tallyman_agent_engine::{
+    ContainerSpec, LocalImage, NetworkSpec, PullBehavior, Verb, VolumeSpec,
+};
 use tallyman_crds::TaskStatus;
 
 use crate::assignment::AssignedTask;
@@ -38,7 +41,9 @@ use crate::ports::PortSpan;
 
 pub use machine::TaskMachine;
 pub use observe::{Sighting, TaskObservation};
-pub use record::{ContainerRecord, End, Failure, Retrying, Stop, TaskRecord, VolumeRecord};
+pub use record::{
+    ContainerRecord, End, Failure, Interface, Retrying, Stop, TaskRecord, VolumeRecord,
+};
 pub use settle::settle;
 pub use volumes::VolumeSighting;
 
@@ -68,6 +73,20 @@ pub enum Action {
         image: String,
         /// When to ask the registry.
         behavior: PullBehavior,
+    },
+    /// Make the image present that the agent brings (of a pause container).
+    EnsureImage {
+        /// Container name in the task definition.
+        container: String,
+        /// The image.
+        image: Box<LocalImage>,
+    },
+    /// Make sure that there is the network that a pause container is on.
+    EnsureNetwork {
+        /// Container name in the task definition.
+        container: String,
+        /// The network.
+        network: Box<NetworkSpec>,
     },
     /// Create the container, or adopt the one that is there.
     Create {
@@ -146,6 +165,8 @@ impl Action {
     pub fn container(&self) -> &str {
         match self {
             Self::Prepare { container, .. }
+            | Self::EnsureImage { container, .. }
+            | Self::EnsureNetwork { container, .. }
             | Self::Create { container, .. }
             | Self::Start { container, .. }
             | Self::Inspect { container, .. }
@@ -162,6 +183,8 @@ impl Action {
     pub fn verb(&self) -> Verb {
         match self {
             Self::Prepare { .. } => Verb::Prepare,
+            Self::EnsureImage { .. } => Verb::EnsureImage,
+            Self::EnsureNetwork { .. } => Verb::EnsureNetwork,
             Self::Create { .. } => Verb::Create,
             Self::Start { .. } => Verb::Start,
             Self::Inspect { .. } => Verb::Inspect,

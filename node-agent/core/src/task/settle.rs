@@ -60,6 +60,16 @@ pub fn settle(
             }
             before.clone()
         }
+        Outcome::ImageEnsured(result) => {
+            known.prepared = result.is_ok();
+            failed = result.err();
+            before.clone()
+        }
+        Outcome::NetworkEnsured(result) => {
+            known.networked = result.is_ok();
+            failed = result.err();
+            before.clone()
+        }
         Outcome::Created(Ok(created)) => {
             known.created = true;
             known.runtime_id = Some(created.container_id.clone());
@@ -119,6 +129,9 @@ pub fn settle(
     } else {
         &mut known.retrying
     };
+    if matches!(failed, Some(EngineError::NetworkNotFound { .. })) {
+        known.networked = false;
+    }
     match failed {
         None => {
             if slot.as_ref().is_some_and(|retrying| retrying.verb == verb) {
@@ -187,7 +200,12 @@ pub fn settle(
 pub(super) fn pace(verb: Verb) -> Backoff {
     let (first, longest) = match verb {
         Verb::Prepare => (1_100, 5_000),
-        Verb::Create | Verb::Start | Verb::CreateVolume | Verb::InspectVolume => (1_000, 10_000),
+        Verb::Create
+        | Verb::Start
+        | Verb::CreateVolume
+        | Verb::InspectVolume
+        | Verb::EnsureImage
+        | Verb::EnsureNetwork => (1_000, 10_000),
         Verb::Inspect
         | Verb::Describe
         | Verb::List
@@ -206,7 +224,13 @@ pub(super) fn pace(verb: Verb) -> Backoff {
 /// Whether a container is not brought up, or a volume not provided, any more after this failure.
 pub(super) fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
     match verb {
-        Verb::Prepare | Verb::Create | Verb::Start | Verb::CreateVolume | Verb::InspectVolume => {}
+        Verb::Prepare
+        | Verb::Create
+        | Verb::Start
+        | Verb::CreateVolume
+        | Verb::InspectVolume
+        | Verb::EnsureImage
+        | Verb::EnsureNetwork => {}
         Verb::Inspect
         | Verb::Stop
         | Verb::Remove
@@ -234,12 +258,18 @@ pub(super) fn reason(verb: Verb, error: &EngineError) -> String {
         Verb::Create => ("CannotCreateContainerError", "created"),
         Verb::CreateVolume => ("CannotCreateVolumeError", "created"),
         Verb::InspectVolume => ("CannotInspectVolumeError", "created"),
+        Verb::EnsureImage => ("ResourceInitializationError", "created"),
+        Verb::EnsureNetwork => ("ContainerNetworkingError", "created"),
         _ => ("CannotStartContainerError", "started"),
     };
     trim(match error {
         EngineError::Timeout { after, .. } => format!(
             "DockerTimeoutError: Could not transition to {state}; timed out after waiting {}",
             minutes(*after)
+        ),
+        EngineError::NetworkNotFound { .. } => format!(
+            "ContainerNetworkingError: {error}; make it with `docker network create`, or name another one in \
+             ECS_AWSVPC_NETWORK"
         ),
         _ => format!("{name}: {error}"),
     })

@@ -14,6 +14,7 @@ use crate::assignment::AssignedTask;
 use crate::planned::PlannedContainer;
 use crate::task::act::all_gone;
 use crate::task::gates::{self, Gate};
+use crate::task::interface;
 use crate::task::record::{ContainerRecord, TaskRecord};
 use crate::task::volumes;
 use crate::task::{HostContext, TaskObservation};
@@ -44,9 +45,9 @@ pub(super) fn tell(
         record.generation,
         &Time(now),
     );
+    let interface = interface::of(task, record);
     let containers: Vec<ContainerStatus> = task
-        .containers()
-        .iter()
+        .defined()
         .filter_map(|container| {
             let known = record.containers.get(&container.name)?;
             Some(container_status(container, known, record))
@@ -68,7 +69,12 @@ pub(super) fn tell(
         execution_stopped_at: time(record.execution_stopped_at),
         stopped_at: time(record.stopped_at),
         removed_at: time(record.removed_at),
-        ports: ports(&containers, host),
+        ports: match interface {
+            Some(_) if record.is_stopped() => None,
+            Some(interface) => Some(interface::reached(task, interface)),
+            None => ports(&containers, host),
+        },
+        attachments: interface::attachments(record, interface),
         containers,
     }
 }
@@ -152,6 +158,7 @@ fn container_status(
             HealthStatus::Unknown
         },
         network_bindings: known.bindings.clone(),
+        network_interfaces: interface::of_container(container, record),
     }
 }
 
@@ -186,7 +193,7 @@ fn ports(containers: &[ContainerStatus], host: &HostContext) -> Option<String> {
 }
 
 /// An address before a port.
-fn bracketed(address: &str) -> String {
+pub(super) fn bracketed(address: &str) -> String {
     if address.contains(':') {
         format!("[{address}]")
     } else {
@@ -224,7 +231,7 @@ fn statements(
             ]
         }
         LastStatus::Running => {
-            let count = task.containers().len();
+            let count = task.defined().count();
             vec![match health {
                 HealthStatus::Unhealthy => say(
                     READY,
@@ -339,7 +346,9 @@ fn waiting_for(
             });
             continue;
         }
-        let what = if !known.prepared && !known.created {
+        let what = if container.is_pause() {
+            "The pause container of the task is being started".to_owned()
+        } else if !known.prepared && !known.created {
             format!(
                 "The image `{}` of container `{}` is being pulled",
                 known.image, container.name

@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use jiff::Timestamp;
 use tallyman_agent_core::assignment::Door;
+use tallyman_agent_core::settings::network::Networking;
 use tallyman_agent_core::settings::volumes::VolumeSettings;
 use tallyman_agent_core::{
     AssignedTask, Assignment, Delivery, Due, DynamicPorts, HostContext, Outcome, Parcel, Plan,
@@ -20,7 +21,8 @@ use tallyman_agent_core::{
 };
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{
-    ContainerSummary, Engine, EngineError, Moment, PortSpec, PullBehavior, Verb,
+    Archive, ContainerSummary, Engine, EngineError, LocalImage, Moment, PortSpec, PullBehavior,
+    Verb,
 };
 use tallyman_crds::ecs::{ContainerDefinition, PortMapping};
 use tallyman_crds::{
@@ -38,8 +40,20 @@ pub fn door() -> Door {
         namespace: "shop".to_owned(),
         stop_timeout: Duration::from_secs(30),
         volumes: VolumeSettings::default(),
+        networking: Networking::default(),
+        pause_image: pause_image(),
         pids_limit: None,
         disable_privileged: false,
+    }
+}
+
+/// An image that is there without a registry.
+pub fn pause_image() -> LocalImage {
+    LocalImage {
+        reference: "localhost/pause:1".to_owned(),
+        archive: Archive(b""),
+        entrypoint: vec!["/pause".to_owned()],
+        labels: [(labels::PAUSE_IMAGE.to_owned(), "true".to_owned())].into(),
     }
 }
 

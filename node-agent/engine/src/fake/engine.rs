@@ -12,7 +12,8 @@ use crate::fake::calls::{Fate, Outcome};
 use crate::fake::world::World;
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Hint, Label, Prepared, PullBehavior, Stats, Verb, VolumeSpec, VolumeState,
+    EngineError, Hint, Label, LocalImage, NetworkSpec, Prepared, PullBehavior, Stats, Verb,
+    VolumeSpec, VolumeState,
 };
 
 impl FakeEngine {
@@ -174,6 +175,30 @@ impl Engine for FakeEngine {
     ) -> impl Future<Output = Result<Vec<VolumeState>, EngineError>> + Send {
         ready(self.call(Verb::ListVolumes, scope.1, |world| {
             Ok(world.volumes.list(Some(scope)))
+        }))
+    }
+
+    fn ensure_image(
+        &self,
+        image: &LocalImage,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send {
+        ready(self.call(Verb::EnsureImage, &image.reference, |world| {
+            world.images.import(&image.reference);
+            Ok(())
+        }))
+    }
+
+    fn ensure_network(
+        &self,
+        network: &NetworkSpec,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send {
+        ready(self.call(Verb::EnsureNetwork, &network.name, |world| {
+            let labels = || network.labels.clone();
+            world
+                .networks
+                .entry(network.name.clone())
+                .or_insert_with(labels);
+            Ok(())
         }))
     }
 }

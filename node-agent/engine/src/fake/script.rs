@@ -1,5 +1,6 @@
 //! What a test may do to the fake and ask of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -224,6 +225,11 @@ impl FakeEngine {
         self.lock().destroy_volume(name)
     }
 
+    /// `docker network rm`, of one that nobody is on. Says whether it was there.
+    pub fn destroy_network(&self, name: &str) -> bool {
+        self.lock().networks.remove(name).is_some()
+    }
+
     /// The engine restarts: watches break; without live restore every container exits with 255, the
     /// code for "lost sight of".
     pub fn restart_engine(&self, live_restore: bool) {
@@ -250,6 +256,11 @@ impl FakeEngine {
     /// All volumes, in and out of any scope, sorted by name.
     pub fn volumes(&self) -> Vec<VolumeState> {
         self.lock().volumes.list(None)
+    }
+
+    /// Labels of a network; `None` when there is none of the name.
+    pub fn network_labels(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        self.lock().networks.get(name).cloned()
     }
 
     /// Whether the engine made this directory of the host.

@@ -21,7 +21,8 @@ use tallyman_agent_core::{
 };
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{
-    ContainerSummary, Engine, EngineDescription, EngineError, Hint, Moment, Verb, VolumeState,
+    Archive, ContainerSummary, Engine, EngineDescription, EngineError, Hint, LocalImage, Moment,
+    Verb, VolumeState,
 };
 use tallyman_crds::{HostReport, labels};
 use tallyman_operator_core::Kind;
@@ -235,6 +236,13 @@ impl Agent {
             namespace: "sim".to_owned(),
             stop_timeout: self.settings.tasks.stop_timeout,
             volumes: self.settings.volumes.clone(),
+            networking: self.settings.network.clone(),
+            pause_image: LocalImage {
+                reference: "localhost/pause:1".to_owned(),
+                archive: Archive(b""),
+                entrypoint: vec!["/pause".to_owned()],
+                labels: BTreeMap::new(),
+            },
             pids_limit: self.settings.tasks.pids_limit,
             disable_privileged: self.settings.registration.disable_privileged,
         };
