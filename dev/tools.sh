@@ -6,7 +6,8 @@
 #   dev/tools.sh packages        Debian packages for the lab: Docker 20.10, busybox, iptables, iproute2
 #   dev/tools.sh control-plane   etcd, kube-apiserver, kube-controller-manager, kubectl  -> .tools/bin
 #   dev/tools.sh engines         current Docker, containerd and runc                     -> .tools/engines/current/bin
-#                                and an image registry, for tests of pulls               -> .tools/engines/bin
+#                                and for tests an image registry, and a program that     -> .tools/engines/bin
+#                                reads task metadata
 #   dev/tools.sh all             all of the above (the default)
 #
 # It may be run any number of times: what is there and unchanged costs nothing. With KUBEBUILDER_ASSETS pointing at a
@@ -158,8 +159,20 @@ registry() {
   printf '%s\n' "$sum" >"$stamps/registry"
 }
 
+# OpenTelemetry's resource detector for ECS, as a program.
+metadata_reader() {
+  local bin="$tools/engines/bin" sum
+  mkdir -p "$bin" "$stamps"
+  sum="$(digest "$here/metadata-reader/go.mod" "$here/metadata-reader/go.sum" "$here/metadata-reader/main.go")"
+  current "$stamps/metadata-reader" "$sum" "$bin/metadata-reader" && return 0
+  need_go "The metadata reader"
+  go_build metadata-reader 0 "$bin/metadata-reader" . -ldflags "-s -w"
+  printf '%s\n' "$sum" >"$stamps/metadata-reader"
+}
+
 engines() {
   registry
+  metadata_reader
   mkdir -p "$engines_bin" "$stamps"
   local sum; sum="$(digest "$here/engines/go.mod" "$here/engines/go.sum")"
   local parts=(dockerd docker-proxy containerd containerd-shim-runc-v2 runc)
@@ -207,7 +220,7 @@ for what in "$@"; do
     control-plane) control_plane ;;
     engines) engines ;;
     all) build; packages; control_plane; engines ;;
-    -h | --help | help) sed -n '2,13p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' ;;
+    -h | --help | help) sed -n '2,14p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' ;;
     *) die "unknown: $what (build, packages, control-plane, engines, all)" ;;
   esac
 done

@@ -10,3 +10,5 @@ pub const ENVIRONMENT_FILES: &str = "ecs.capability.env-files.s3";
 pub const PRIVATE_REGISTRY: &str = "ecs.capability.private-registry-authentication.secretsmanager";
 /// Health checks of containers.
 pub const HEALTH_CHECK: &str = "ecs.capability.container-health-check";
+/// Limits of a task as a whole.
+pub const TASK_LIMITS: &str = "ecs.capability.task-cpu-mem-limit";

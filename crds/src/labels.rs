@@ -47,7 +47,7 @@ pub const CONTAINER_ATTEMPT: &str = "tallyman.dev/attempt";
 
 /// Engine labels as ECS sets them (ECS agent introspection).
 pub mod ecs {
-    /// Task identity; here `<namespace>/<task>`.
+    /// The task, as [`crate::arn`] names it.
     pub const TASK_ARN: &str = "com.amazonaws.ecs.task-arn";
     /// Container name in the task definition.
     pub const CONTAINER_NAME: &str = "com.amazonaws.ecs.container-name";

@@ -33,6 +33,7 @@
 //! | last status | Where a task is. It has a rank and never goes back. |
 //! | stalled | A failure that will not mend itself; somebody has to change the object. |
 
+pub mod arn;
 pub mod capabilities;
 pub mod cluster;
 pub mod conditions;

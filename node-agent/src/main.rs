@@ -11,6 +11,7 @@
 mod address;
 mod agent;
 mod api;
+mod desk;
 mod files;
 mod heartbeat;
 mod instance;
@@ -19,18 +20,20 @@ mod jitter;
 mod ledger;
 mod logging;
 mod mailbox;
+mod metadata;
 mod options;
 mod token;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use anyhow::Context;
 use clap::Parser;
 use tallyman_agent_core::assignment::Door;
+use tallyman_agent_core::metadata::{Injection, Place};
 use tallyman_agent_core::register::{CannotRegister, HostFacts};
 use tallyman_agent_core::settings::Parsed;
 use tallyman_agent_core::{Enforcement, Host, HostContext};
@@ -41,12 +44,17 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::{error, info, warn};
 
 use crate::agent::{Agent, Parts};
+use crate::desk::Desk;
 use crate::introspection::Facts;
+use crate::metadata::files::Folder;
 use crate::options::Options;
 use crate::worker::{PATCHES, SLOTS, Shared};
 
 /// ECS: another start would not help (bad settings); the supervisor leaves it at that.
 const EXIT_TERMINAL: u8 = 5;
+
+/// Folder of containers' metadata files in the data folder.
+const FILES: &str = "metadata";
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -146,6 +154,15 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     let engine = DockerEngine::new(&docker_host, limits).context("DOCKER_HOST")?;
     let engine = Counted::new(engine);
     let counts = engine.counts();
+    let asked = settings.metadata.clone();
+    let attributes = &settings.registration.instance_attributes;
+    let place = Place {
+        namespace: namespace.clone(),
+        region: asked.region.clone(),
+        availability_zone: attributes.get("ecs.availability-zone").cloned(),
+        container_instance: name.clone(),
+        address: address.clone(),
+    };
     let shared = Arc::new(Shared {
         engine: Arc::new(engine),
         api: api.clone(),
@@ -164,28 +181,46 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         }),
         slots: Arc::new(Semaphore::new(SLOTS)),
         patches: Semaphore::new(PATCHES),
-        views: Mutex::new(BTreeMap::new()),
-    });
-    let shown = Arc::clone(&shared);
-    let facts = Arc::new(Facts {
-        cluster: Mutex::new(String::new()),
-        container_instance: format!("{namespace}/{name}"),
-        ready: AtomicBool::new(false),
-        counts,
-        tasks: Box::new(move || {
-            shown
-                .views
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
+        desk: Arc::new(Desk::default()),
+        files: asked.files.then(|| Folder {
+            path: data_dir.join(FILES),
+            place: place.clone(),
         }),
     });
+    let facts = Arc::new(Facts {
+        cluster: Mutex::new(String::new()),
+        place: place.clone(),
+        ready: AtomicBool::new(false),
+        counts,
+        desk: Arc::clone(&shared.desk),
+        offhost: asked.offhost_introspection,
+    });
+    let opened = metadata::open(options.task_metadata, &data_dir).await;
+    let key = opened.as_ref().map(|(_, key)| key.clone());
+    if let Some((listener, key)) = opened {
+        let engine = Arc::clone(&shared.engine);
+        let desk = Arc::clone(&shared.desk);
+        let endpoint = metadata::Endpoint::new(engine, desk, key, place, asked.rate);
+        tokio::spawn(metadata::serve(listener, Arc::new(endpoint)));
+    }
+    let files_of_host = match asked.host_data_dir {
+        Some(folder) => format!("{folder}/data/{FILES}"),
+        None => std::path::absolute(&data_dir)?
+            .join(FILES)
+            .display()
+            .to_string(),
+    };
     let door = Door {
         namespace: namespace.clone(),
         stop_timeout: settings.tasks.stop_timeout,
         volumes: settings.volumes.clone(),
         pids_limit: settings.tasks.pids_limit,
         disable_privileged: settings.registration.disable_privileged,
+        injection: Injection {
+            region: asked.region,
+            key,
+            files: asked.files.then_some(files_of_host),
+        },
     };
     tokio::spawn(agent::images::run(
         Arc::clone(&shared.engine),
@@ -215,11 +250,19 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     if let Some(file) = config.auth_info.token_file.clone() {
         tokio::spawn(token::run(api, file.into()));
     }
+    let everywhere = IpAddr::from(if asked.offhost_introspection {
+        Ipv4Addr::UNSPECIFIED
+    } else {
+        Ipv4Addr::LOCALHOST
+    });
+    let http_address = options
+        .http_address
+        .unwrap_or_else(|| SocketAddr::new(everywhere, introspection::PORT));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let outcome = tokio::select! {
         outcome = agent.run(plans, supplies) => outcome,
-        outcome = introspection::serve(options.http_address, facts) => outcome,
+        outcome = introspection::serve(http_address, facts) => outcome,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };

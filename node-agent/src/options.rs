@@ -38,14 +38,19 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// Where health checks and the ECS introspection API (/v1/metadata, /v1/tasks) are served
+    /// Where health checks, metrics and the ECS introspection API (/v1/metadata, /v1/tasks) are served; the latter
+    /// only to this host [default: 127.0.0.1:51678, or 0.0.0.0:51678 with ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS]
+    #[arg(long, env = "TALLYMAN_HTTP_ADDRESS", value_name = "ADDRESS")]
+    pub http_address: Option<SocketAddr>,
+
+    /// Whether containers can ask about themselves at http://169.254.170.2 (ECS task metadata endpoint)
     #[arg(
         long,
-        env = "TALLYMAN_HTTP_ADDRESS",
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:51678"
+        env = "TALLYMAN_TASK_METADATA",
+        value_name = "SWITCH",
+        default_value = "on"
     )]
-    pub http_address: SocketAddr,
+    pub task_metadata: Switch,
 
     /// Address at which published ports of this host are reached [default: that of the route to the API
     /// server, or of the default route]
@@ -55,6 +60,15 @@ pub struct Options {
     /// How log lines look [default: as ECS_LOG_OUTPUT_FORMAT says, else text]
     #[arg(long, env = "TALLYMAN_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// If the host lets the agent.
+    On,
+    /// Never.
+    Off,
 }
 
 /// How log lines look.

@@ -3,26 +3,27 @@
 //! It steps the machine, hands actions to the engine, sends reports, and waits for whatever comes first.
 //! It decides nothing; what it adds is order and patience.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
+use tallyman_agent_core::metadata::TaskSight;
 use tallyman_agent_core::{
     Action, AssignedTask, Delivery, Due, HostContext, Outcome, Parcel, TaskMachine, TaskUid,
     perform,
 };
 use tallyman_agent_engine::{ContainerSummary, Engine, Hint, Verb};
 use tallyman_crds::LastStatus;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::api::Api;
-use crate::introspection::{TaskView, view};
+use crate::desk::Desk;
 use crate::ledger::Ledger;
+use crate::metadata::files::{Files, Folder};
 
 /// Containers that are created and started at once, over all tasks.
 pub const SLOTS: usize = 8;
@@ -45,8 +46,10 @@ pub struct Shared<E> {
     pub slots: Arc<Semaphore>,
     /// Patches under way.
     pub patches: Semaphore,
-    /// For the introspection API.
-    pub views: Mutex<BTreeMap<TaskUid, TaskView>>,
+    /// Where tasks are asked about.
+    pub desk: Arc<Desk>,
+    /// Where containers get a file about themselves, if they do.
+    pub files: Option<Folder>,
 }
 
 impl<E> Shared<E> {
@@ -71,6 +74,8 @@ pub enum Told {
     Condemned,
     /// What the operator delivers for tasks changed.
     Supplied,
+    /// Somebody wants to know what it is at this moment.
+    Asked(oneshot::Sender<Box<TaskSight>>),
 }
 
 type Acting = FuturesUnordered<BoxFuture<'static, (Action, Outcome)>>;
@@ -85,6 +90,7 @@ pub async fn run<E: Engine>(
 ) -> TaskUid {
     let uid = machine.task().uid.clone();
     let span = info_span!("task", name = machine.task().name, uid = %uid);
+    let files = shared.files.as_ref().map(Folder::of_task);
     let worker = Worker {
         machine,
         shared,
@@ -93,6 +99,7 @@ pub async fn run<E: Engine>(
         slot: None,
         queueing: None,
         told_status: LastStatus::Provisioning,
+        files,
     };
     worker.work(told).instrument(span).await;
     uid
@@ -107,6 +114,7 @@ struct Worker<E> {
     slot: Option<OwnedSemaphorePermit>,
     queueing: Option<Queueing>,
     told_status: LastStatus,
+    files: Option<Files>,
 }
 
 impl<E: Engine> Worker<E> {
@@ -125,10 +133,15 @@ impl<E: Engine> Worker<E> {
             if step.finished {
                 info!("nothing is left of the task; forgotten");
                 self.shared.ledger.forget(&step.record.uid);
-                self.views().remove(&step.record.uid);
+                if let Some(folder) = &self.shared.files {
+                    folder.remove(&step.record.uid);
+                }
                 return;
             }
             let mut wake_at = step.wake_at;
+            if let Some(files) = &mut self.files {
+                files.keep(&self.machine, &step.actions);
+            }
             self.hand_out(step.actions);
             match self.machine.due(now) {
                 Due::Nothing => {}
@@ -165,6 +178,8 @@ impl<E: Engine> Worker<E> {
             Told::Condemned => self.machine.condemn(),
             // Every step reads it.
             Told::Supplied => {}
+            // Who asked may have gone.
+            Told::Asked(reply) => drop(reply.send(Box::new(self.machine.sight()))),
         }
     }
 
@@ -252,7 +267,7 @@ impl<E: Engine> Worker<E> {
         self.machine.delivered(parcel, delivery, Timestamp::now());
     }
 
-    /// A line in the log for each status, and what the introspection API shows.
+    /// A line in the log for each status.
     fn show(&mut self, status: LastStatus) {
         if self.told_status != status {
             self.told_status = status;
@@ -264,16 +279,6 @@ impl<E: Engine> Worker<E> {
                 "task"
             );
         }
-        let task = self.machine.task();
-        let view = view(task, self.machine.record(), &self.shared.api.namespace);
-        self.views().insert(task.uid.clone(), view);
-    }
-
-    fn views(&self) -> std::sync::MutexGuard<'_, BTreeMap<TaskUid, TaskView>> {
-        self.shared
-            .views
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

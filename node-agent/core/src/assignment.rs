@@ -16,6 +16,7 @@ use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask,
 use crate::containers;
 use crate::ids::{Fence, TaskUid};
 use crate::limits::TaskLimits;
+use crate::metadata::Injection;
 use crate::planned::PlannedContainer;
 use crate::settings::volumes::VolumeSettings;
 use crate::task::TaskRecord;
@@ -34,6 +35,8 @@ pub struct Door {
     pub pids_limit: Option<i64>,
     /// No container may be `privileged` (`ECS_DISABLE_PRIVILEGED`).
     pub disable_privileged: bool,
+    /// What containers are told of their agent.
+    pub injection: Injection,
 }
 
 /// A HostPlan whose head could be read; entries may still be bad.
@@ -410,6 +413,7 @@ impl Assignment {
             volumes: &door.volumes,
             pids_limit: door.pids_limit,
             disable_privileged: door.disable_privileged,
+            injection: &door.injection,
         };
         let planned = containers::plan(definition, task, &scope).and_then(|containers| {
             let volumes = volumes::plan(definition, task, &scope)?;

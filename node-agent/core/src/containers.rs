@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tallyman_agent_engine::{ContainerSpec, HealthCheck, Link, Network};
+use tallyman_agent_engine::{ContainerSpec, HealthCheck, Link, Mount, MountSource, Network};
+use tallyman_crds::arn::Arns;
 use tallyman_crds::ecs::{
     ContainerDefinition, ContainerOverride, ContainerRestartPolicy, KeyValuePair, NetworkMode,
 };
@@ -16,6 +17,7 @@ use tallyman_crds::order;
 use tallyman_crds::{PlannedDefinition, PlannedTask};
 
 use crate::ids::TaskUid;
+use crate::metadata::Injection;
 use crate::names;
 use crate::needs::Needs;
 use crate::parameters;
@@ -54,6 +56,8 @@ pub struct Scope<'a> {
     pub pids_limit: Option<i64>,
     /// No container may be `privileged` (`ECS_DISABLE_PRIVILEGED`).
     pub disable_privileged: bool,
+    /// What containers are told of their agent.
+    pub injection: &'a Injection,
 }
 
 /// The containers of one task, in the order of its definition.
@@ -142,12 +146,12 @@ fn plan_one(
         ulimits: _,
         log_configuration: _,
         system_controls: _,
-        // The operator's: it says in the plan which digest is meant.
-        version_consistency: _,
         // Read by `Needs::of`.
         repository_credentials: _,
         environment_files: _,
         secrets: _,
+        // The operator's: it says in the plan which digest is meant.
+        version_consistency: _,
         // Nothing honours these yet.
         resource_requirements: _,
         firelens_configuration: _,
@@ -189,12 +193,22 @@ fn plan_one(
         .as_ref()
         .map(|check| health(name, check))
         .transpose()?;
+    let mut environment = variables(name, environment, other_environment)?;
+    scope.injection.add(&uid, name, &mut environment);
+    let mut mounts = volumes::mounts(name, mount_points, planned, task, scope)?;
+    if let Some((folder, path)) = scope.injection.file_folder(&uid, name) {
+        mounts.push(Mount {
+            source: MountSource::HostPath(folder),
+            path,
+            read_only: true,
+        });
+    }
     let spec = ContainerSpec {
         name: names::container(&planned.family, planned.revision, name, &uid, 1),
         image: image.trim().to_owned(),
         entrypoint: (!entry_point.is_empty()).then(|| entry_point.clone()),
         command: (!command.is_empty()).then(|| command.clone()),
-        environment: variables(name, environment, other_environment)?,
+        environment,
         secrets: Vec::new(),
         labels: our_labels(unreserved(docker_labels), name, planned, task, scope),
         cpu_shares: Some(
@@ -212,7 +226,7 @@ fn plan_one(
         links: linked(name, links, network, planned, &uid)?,
         user: user.clone().filter(|user| !user.is_empty()),
         working_directory: working_directory.clone().filter(|path| !path.is_empty()),
-        mounts: volumes::mounts(name, mount_points, planned, task, scope)?,
+        mounts,
         volumes_from: volumes::sources(volumes_from, planned, task),
         stop_timeout: Some(grace),
         health_check: health_check.clone(),
@@ -236,6 +250,8 @@ fn plan_one(
     if let Some(digest) = task.images.get(name) {
         planned.pin(digest);
     }
+    planned.cpu_units = i64::from(other_cpu.or(*cpu).unwrap_or(0));
+    planned.memory_mib = i64::from(other_memory.or(*memory).unwrap_or(0));
     planned.edges = order::edges(container);
     planned.start_timeout = seconds(*start_timeout);
     planned.needs = Needs::of(container, changes.unwrap_or(&nothing))?;
@@ -336,7 +352,11 @@ fn our_labels(
     let ours = [
         (
             labels::ecs::TASK_ARN,
-            format!("{}/{}", scope.namespace, task.name),
+            Arns {
+                region: scope.injection.region(),
+                namespace: scope.namespace,
+            }
+            .task(scope.cluster, &task.name),
         ),
         (labels::ecs::CONTAINER_NAME, container.to_owned()),
         (labels::ecs::TASK_DEFINITION_FAMILY, planned.family.clone()),

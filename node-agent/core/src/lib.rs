@@ -23,6 +23,7 @@ pub mod host;
 pub mod ids;
 pub mod images;
 pub mod limits;
+pub mod metadata;
 pub mod names;
 pub mod needs;
 pub mod orphans;

@@ -1,7 +1,7 @@
 //! What a container takes from Secrets and ConfigMaps, put in when it is created and kept nowhere (ECS: read once, before
 //! the container is created).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tallyman_agent_engine::{ContainerSpec, RegistryCredentials, Sensitive};
 use tallyman_crds::ecs::{ContainerDefinition, ContainerOverride, Secret};
@@ -16,6 +16,8 @@ pub struct Needs {
     secrets: Vec<(String, Source)>,
     log_options: Vec<(String, Source)>,
     files: Vec<Source>,
+    /// Variables that definition or run set, which no file changes.
+    set: BTreeSet<String>,
     credentials: Option<SourceObject>,
 }
 
@@ -55,6 +57,7 @@ impl Needs {
             &changes.environment_files
         };
         let options = container.log_configuration.iter();
+        let variables = container.environment.iter().chain(&changes.environment);
         let credentials = container.repository_credentials.as_ref();
         Ok(Self {
             secrets: container
@@ -70,6 +73,7 @@ impl Needs {
                 .iter()
                 .map(|f| Source::of_file(f).map_err(refuse("environmentFiles.value")))
                 .collect::<Result<_, _>>()?,
+            set: variables.filter_map(|v| v.name.clone()).collect(),
             credentials: credentials
                 .map(Source::of_registry)
                 .transpose()
@@ -141,16 +145,17 @@ impl Needs {
         let mut hidden: BTreeMap<String, Sensitive> = BTreeMap::new();
         for file in &self.files {
             for (name, value) in variables(take(supply, file)?) {
-                if !spec.environment.iter().any(|(known, _)| known == name) {
+                if !self.set.contains(name) {
                     let value = || Sensitive::new(value);
                     hidden.entry(name.to_owned()).or_insert_with(value);
                 }
             }
         }
         for (name, source) in &self.secrets {
-            spec.environment.retain(|(known, _)| known != name);
             hidden.insert(name.clone(), Sensitive::new(take(supply, source)?));
         }
+        spec.environment
+            .retain(|(name, _)| !hidden.contains_key(name));
         spec.secrets = hidden.into_iter().collect();
         if let Some(log) = &mut spec.parameters.log {
             for (name, source) in &self.log_options {

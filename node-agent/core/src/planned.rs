@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tallyman_agent_engine::{ContainerSpec, Mount, Protocol};
+use tallyman_agent_engine::{ContainerSpec, Log, Mount, Network, Protocol};
 use tallyman_crds::labels;
 use tallyman_crds::order::Edge;
 
@@ -29,6 +29,10 @@ pub struct PlannedContainer {
     pub needs: Needs,
     /// Ports that it occupies on the host without publishing (network mode `host`).
     pub exposed: Vec<(u16, Protocol)>,
+    /// `cpu` of its definition, in CPU units; 0 is none.
+    pub cpu_units: i64,
+    /// `memory` of its definition, in MiB; 0 is none.
+    pub memory_mib: i64,
     /// What the engine is told, for the first attempt.
     spec: ContainerSpec,
     /// Name on the engine, less the attempt.
@@ -66,6 +70,8 @@ impl PlannedContainer {
             restart: None,
             needs: Needs::default(),
             exposed,
+            cpu_units: 0,
+            memory_mib: 0,
             spec,
             base_name,
             given_image,
@@ -106,6 +112,16 @@ impl PlannedContainer {
     /// Its weight; what the engine has for one that asks for nothing is the least.
     pub fn cpu_shares(&self) -> i64 {
         self.spec.cpu_shares.unwrap_or_default()
+    }
+
+    /// Which network it lives in.
+    pub fn network(&self) -> Network {
+        self.spec.network
+    }
+
+    /// Where its output goes, unless that is left to the engine.
+    pub fn log(&self) -> Option<&Log> {
+        self.spec.parameters.log.as_ref()
     }
 
     /// What it sees of the host.

@@ -193,29 +193,30 @@ fn offered(settings: &Settings, description: &EngineDescription) -> Vec<String> 
         .into_iter()
         .filter(|(capable, _)| *capable)
         .map(|(_, name)| format!("{OLD}.{name}"));
-    let health =
-        (!settings.tasks.disable_health_check).then(|| capabilities::HEALTH_CHECK.to_owned());
-    let limits = settings
-        .tasks
-        .cpu_mem_limit
-        .then(|| "ecs.capability.task-cpu-mem-limit".to_owned());
-    let plugins = description.volume_drivers.iter().map(|driver| {
-        let name = driver.split(':').next().unwrap_or(driver);
-        format!("ecs.capability.docker-plugin.{name}")
-    });
     let always = [
         capabilities::SECRETS,
         capabilities::LOG_SECRETS,
         capabilities::ENVIRONMENT_FILES,
         capabilities::PRIVATE_REGISTRY,
     ];
+    let by_setting = [
+        (
+            !settings.tasks.disable_health_check,
+            capabilities::HEALTH_CHECK,
+        ),
+        (settings.tasks.cpu_mem_limit, capabilities::TASK_LIMITS),
+    ];
+    let by_setting = by_setting.into_iter().filter(|(on, _)| *on);
+    let named = always.into_iter().chain(by_setting.map(|(_, name)| name));
+    let plugins = description.volume_drivers.iter().map(|driver| {
+        let name = driver.split(':').next().unwrap_or(driver);
+        format!("ecs.capability.docker-plugin.{name}")
+    });
     apis.chain(drivers)
         .chain(plugins)
         .chain(privileged)
         .chain(labels)
-        .chain(health)
-        .chain(limits)
-        .chain(always.map(str::to_owned))
+        .chain(named.map(str::to_owned))
         .collect()
 }
 

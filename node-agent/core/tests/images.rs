@@ -152,6 +152,9 @@ fn containers_of_nobody_go_when_they_are_over_for_long_enough() {
         ports: Vec::new(),
         created_at: Some(Moment(at(0).as_millisecond())),
         started_at: None,
+        attachments: Vec::new(),
+        last_check: None,
+        mounts: Vec::new(),
     };
     let exited = |seconds| Phase::Exited {
         exit_code: 0,

@@ -63,7 +63,9 @@ fn environment(rig: &Rig) -> BTreeMap<String, String> {
     let spec = rig.engine.spec(name).unwrap();
     let plain = spec.environment.into_iter();
     let hidden = spec.secrets.into_iter();
+    let injected = |(name, _): &(String, String)| name == "AWS_EXECUTION_ENV";
     plain
+        .filter(|one| !injected(one))
         .chain(hidden.map(|(k, v)| (k, v.expose().to_owned())))
         .collect()
 }

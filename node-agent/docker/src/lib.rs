@@ -21,6 +21,7 @@ mod images;
 mod parameters;
 mod pulls;
 mod read;
+mod sight;
 mod spell;
 mod verbs;
 mod volumes;

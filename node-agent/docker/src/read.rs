@@ -14,6 +14,9 @@ use tallyman_agent_engine::{
     Protocol, PublishedPort,
 };
 
+pub(crate) use crate::sight::stats;
+use crate::sight::{attachments, last_check, mounted};
+
 const MIB: i64 = 1024 * 1024;
 
 pub(crate) fn description(version: SystemVersion, info: SystemInfo) -> EngineDescription {
@@ -65,7 +68,12 @@ pub(crate) fn state(answer: ContainerInspectResponse, only_ipv4: bool) -> Option
             HealthStatusEnum::NONE | HealthStatusEnum::EMPTY => Health::None,
         }),
     );
-    let ports = answer.network_settings.and_then(|network| network.ports);
+    let network = answer.network_settings.unwrap_or_default();
+    let alive = phase.kind().is_alive();
+    let last_check = docker
+        .health
+        .filter(|_| alive)
+        .and_then(|health| last_check(health.log));
     Some(ContainerState {
         id: answer.id?,
         name: unslashed(&answer.name?),
@@ -74,9 +82,16 @@ pub(crate) fn state(answer: ContainerInspectResponse, only_ipv4: bool) -> Option
         labels: labels(config.labels),
         phase,
         health,
-        ports: bound(ports.unwrap_or_default(), only_ipv4),
+        ports: bound(network.ports.unwrap_or_default(), only_ipv4),
         created_at: moment(answer.created.as_deref()),
         started_at: moment(docker.started_at.as_deref()),
+        attachments: if alive {
+            attachments(network.networks.unwrap_or_default())
+        } else {
+            Vec::new()
+        },
+        mounts: mounted(answer.mounts.unwrap_or_default()),
+        last_check,
     })
 }
 
@@ -167,7 +182,7 @@ fn labels(labels: Option<HashMap<String, String>>) -> BTreeMap<String, String> {
 }
 
 /// Docker's "never" is the year 1.
-fn moment(text: Option<&str>) -> Option<Moment> {
+pub(crate) fn moment(text: Option<&str>) -> Option<Moment> {
     let time: jiff::Timestamp = text?.parse().ok()?;
     Some(Moment(time.as_millisecond())).filter(|moment| moment.millis() > 0)
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
-    StartContainerOptions, StopContainerOptions,
+    StartContainerOptions, StatsOptions, StopContainerOptions,
 };
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt};
 
 use tallyman_agent_engine::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials, Verb,
-    VolumeSpec, VolumeState,
+    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials,
+    Stats, Verb, VolumeSpec, VolumeState,
 };
 
 use crate::faults::{self, Answer, Trouble, answer, plain};
@@ -139,6 +139,27 @@ impl Engine for DockerEngine {
 
     async fn list(&self, scope: Label<'_>) -> Result<Vec<ContainerSummary>, EngineError> {
         self.containers(Verb::List, Some(scope)).await
+    }
+
+    async fn stats(&self, name: &str) -> Result<Option<Stats>, EngineError> {
+        // Anything but one shot makes Docker wait for a second sample; who wants a rate asks twice.
+        let options = StatsOptions {
+            stream: false,
+            one_shot: true,
+        };
+        let call = async {
+            let client = self.connection.client().await?;
+            let mut samples = std::pin::pin!(client.stats(name, Some(options)));
+            Ok(samples.next().await.transpose()?)
+        };
+        match self.within(Verb::Stats, self.settings.look, call).await {
+            Ok(sample) => Ok(sample.and_then(read::stats)),
+            Err(Failure::Overdue(error)) => Err(error),
+            Err(Failure::Answered(trouble)) => match answer(Verb::Stats, trouble) {
+                Answer::Status(404, _) => Ok(None),
+                other => Err(plain(Verb::Stats, other)),
+            },
+        }
     }
 
     fn watch(&self, scope: Label<'_>) -> BoxStream<'static, Hint> {

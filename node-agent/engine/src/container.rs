@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::Moment;
+use crate::{Attachment, Check, Moment, Mounted};
 
 /// All the engine says about one container ([`crate::Engine::inspect`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,12 @@ pub struct ContainerState {
     pub created_at: Option<Moment>,
     /// When it was last started; `None` if never.
     pub started_at: Option<Moment>,
+    /// Networks of its own that it is attached to; empty unless it runs, and on the host's network. Sorted.
+    pub attachments: Vec<Attachment>,
+    /// Volumes and paths of the host that it sees. Sorted.
+    pub mounts: Vec<Mounted>,
+    /// The last run of its health check, while it runs.
+    pub last_check: Option<Check>,
 }
 
 /// One line of [`crate::Engine::list`]: enough to see that something changed, cheap for the engine.

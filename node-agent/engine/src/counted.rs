@@ -8,11 +8,11 @@ use futures::stream::BoxStream;
 
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials, Verb,
-    VolumeSpec, VolumeState,
+    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials,
+    Stats, Verb, VolumeSpec, VolumeState,
 };
 
-const VERBS: [Verb; 19] = [
+const VERBS: [Verb; 20] = [
     Verb::Describe,
     Verb::Prepare,
     Verb::Create,
@@ -32,6 +32,7 @@ const VERBS: [Verb; 19] = [
     Verb::ListAll,
     Verb::ListImages,
     Verb::RemoveImage,
+    Verb::Stats,
 ];
 
 /// Calls and failed calls of each verb.
@@ -139,6 +140,12 @@ impl<E: Engine> Engine for Counted<E> {
     async fn list(&self, scope: Label<'_>) -> Result<Vec<ContainerSummary>, EngineError> {
         let result = self.engine.list(scope).await;
         self.counts.note(Verb::List, &result);
+        result
+    }
+
+    async fn stats(&self, name: &str) -> Result<Option<Stats>, EngineError> {
+        let result = self.engine.stats(name).await;
+        self.counts.note(Verb::Stats, &result);
         result
     }
 

@@ -23,6 +23,7 @@ mod parameters;
 mod port;
 mod reference;
 mod sensitive;
+mod sight;
 mod spec;
 mod time;
 mod volume;
@@ -39,6 +40,7 @@ pub use parameters::{Device, Ipc, Log, Parameters, Swap, Tmpfs, Ulimit, is_ipc_s
 pub use port::{Created, Engine, Hint, Label, Verb};
 pub use reference::{Reference, is_plausible};
 pub use sensitive::{RegistryCredentials, Sensitive};
+pub use sight::{Attachment, Check, Mounted, Stats};
 pub use spec::{ContainerSpec, HealthCheck, Link, Network, PortSpec};
 pub use time::Moment;
 pub use volume::{Mount, MountSource, VolumeSpec, VolumeState, VolumesFrom};

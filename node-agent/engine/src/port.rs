@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Group,
-    ImageState, Prepared, PullBehavior, RegistryCredentials, VolumeSpec, VolumeState,
+    ImageState, Prepared, PullBehavior, RegistryCredentials, Stats, VolumeSpec, VolumeState,
 };
 
 /// A label's key and value; containers and volumes that carry it are in scope.
@@ -91,6 +91,13 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         scope: Label<'_>,
     ) -> impl Future<Output = Result<Vec<ContainerSummary>, EngineError>> + Send;
+
+    /// What a container uses at the moment. `None` when it does not run, or when the engine itself says that
+    /// there is none.
+    ///
+    /// # Errors
+    /// The common ones.
+    fn stats(&self, name: &str) -> impl Future<Output = Result<Option<Stats>, EngineError>> + Send;
 
     /// What happens to containers that carry `scope`, from now on. Best effort: hints may be lost,
     /// late or doubled, so a full list is needed after subscribing and now and then. The stream ends
@@ -255,6 +262,8 @@ pub enum Verb {
     ListImages,
     /// [`Engine::remove_image`]
     RemoveImage,
+    /// [`Engine::stats`]
+    Stats,
 }
 
 impl Verb {
@@ -280,6 +289,7 @@ impl Verb {
             Self::ListAll => "list_all",
             Self::ListImages => "list_images",
             Self::RemoveImage => "remove_image",
+            Self::Stats => "stats",
         }
     }
 }

@@ -100,6 +100,7 @@ pub struct Agent<E> {
     describe_at: Option<Instant>,
     outbox: HostOutbox,
     reporting: Option<Reporting>,
+    files_swept: bool,
     /// Until when the plan from disk waits for that from the API.
     disk_plan_at: Option<Instant>,
 }
@@ -141,6 +142,7 @@ impl<E: Engine> Agent<E> {
             describe_at: Some(now),
             outbox: HostOutbox::default(),
             reporting: None,
+            files_swept: false,
         }
     }
 
@@ -345,6 +347,7 @@ impl<E: Engine> Agent<E> {
             begin.push((self.host.remembered(&record), Some(record)));
         }
         let by_task = by_task(listed);
+        self.sweep_files(&begin, &by_task);
         for (task, record) in begin {
             let none = Vec::new();
             let listed = by_task.get(task.uid.as_str()).unwrap_or(&none);
@@ -355,9 +358,28 @@ impl<E: Engine> Agent<E> {
                 self.names.insert(container.engine_name(1), uid.clone());
             }
             let (sender, receiver) = mpsc::unbounded_channel();
+            self.shared.desk.open(uid.clone(), sender.clone());
             self.workers.insert(uid, sender);
             self.running
                 .spawn(worker::run(machine, receiver, Arc::clone(&self.shared)));
+        }
+    }
+
+    /// Once, as soon as all tasks of this host are known: removes metadata files that an earlier agent left.
+    fn sweep_files(
+        &mut self,
+        beginning: &[(AssignedTask, Option<TaskRecord>)],
+        listed: &BTreeMap<String, Vec<ContainerSummary>>,
+    ) {
+        if self.files_swept || !self.host.is_live() {
+            return;
+        }
+        self.files_swept = true;
+        if let Some(folder) = &self.shared.files {
+            let known = self.workers.keys().cloned();
+            let beginning = beginning.iter().map(|(task, _)| task.uid.clone());
+            let listed = listed.keys().map(|uid| TaskUid::new(uid.clone()));
+            folder.sweep(&known.chain(beginning).chain(listed).collect());
         }
     }
 
@@ -398,6 +420,7 @@ impl<E: Engine> Agent<E> {
             }
         };
         self.workers.remove(&uid);
+        self.shared.desk.close(&uid);
         self.names.retain(|_, task| *task != uid);
         // Planned again while it was ending.
         let again = self

@@ -194,6 +194,7 @@ fn check_container(
         )),
         _ => {}
     }
+    check_sources(c, problems);
     if let (Some(own), Some(limit)) = (c.memory.map(i64::from), task_memory)
         && own > limit
     {
@@ -202,7 +203,6 @@ fn check_container(
             format!("must not be above `spec.memory` of the task ({limit} MiB), but is {own}"),
         ));
     }
-    check_sources(c, problems);
     if !c.links.is_empty() && !matches!(mode, None | Some(NetworkMode::Bridge)) {
         problems.push(Problem::new(
             at("links"),

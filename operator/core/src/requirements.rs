@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::capabilities::{
-    ENVIRONMENT_FILES, HEALTH_CHECK, LOG_SECRETS, PRIVATE_REGISTRY, SECRETS,
+    ENVIRONMENT_FILES, HEALTH_CHECK, LOG_SECRETS, PRIVATE_REGISTRY, SECRETS, TASK_LIMITS,
 };
 use tallyman_crds::ecs::{CPUArchitecture, ContainerDefinition, OSFamily};
 
@@ -40,7 +40,7 @@ pub fn of(spec: &TaskDefinitionSpec) -> Requirements {
         );
     }
     if spec.cpu.is_some() || spec.memory.is_some() {
-        required.insert("ecs.capability.task-cpu-mem-limit".to_owned(), None);
+        required.insert(TASK_LIMITS.to_owned(), None);
     }
     if let Some(platform) = &spec.runtime_platform {
         if let Some(architecture) = platform.cpu_architecture {

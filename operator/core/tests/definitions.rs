@@ -429,14 +429,10 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
         ["spec.runtimePlatform.operatingSystemFamily: WINDOWS_SERVER_2022_CORE"]
     );
     let mut logs = with("tags", json!([]));
-    logs["containerDefinitions"][0]["logConfiguration"] =
-        json!({ "logDriver": "awsfirelens", "secretOptions": [{ "name": "a", "valueFrom": "b" }] });
+    logs["containerDefinitions"][0]["logConfiguration"] = json!({ "logDriver": "awsfirelens" });
     assert_eq!(
         refused_of(logs),
-        [
-            "spec.containerDefinitions[app].logConfiguration.logDriver: awsfirelens",
-            "spec.containerDefinitions[app].logConfiguration.secretOptions",
-        ]
+        ["spec.containerDefinitions[app].logConfiguration.logDriver: awsfirelens"]
     );
     assert_eq!(
         refused_of(with("volumes", volumes)),

@@ -48,6 +48,8 @@ pub fn run(
         .operator_binary(binary("tallyman-operator")?)
         .operator_args(OPERATOR_FLAGS)
         .agent_binary(binary("tallyman-agent")?)
+        .agent_env("AWS_DEFAULT_REGION", "eu-north-1")
+        .agent_env("ECS_ENABLE_CONTAINER_METADATA", "true")
         .start()
         .context("the lab did not come up")?;
     println!("lab up in {:.1} s\n", started.elapsed().as_secs_f64());

@@ -12,7 +12,6 @@ const INIT: &str = "for the container that ECS' own agent runs in";
 /// Variables and reasons, sorted.
 pub const VARIABLES: &[(&str, &str)] = &[
     ("AWS_ACCESS_KEY_ID", AWS),
-    ("AWS_DEFAULT_REGION", AWS),
     ("AWS_SECRET_ACCESS_KEY", AWS),
     ("AWS_SESSION_TOKEN", AWS),
     (

@@ -14,6 +14,14 @@ settings! {
         pull_behavior: PullBehavior = PullBehavior::Default,
             ["ECS_IMAGE_PULL_BEHAVIOR", "ImagePullBehavior", "default, always, once or prefer-cached"],
             pull_behavior;
+        auth_type: Option<AuthType> = None,
+            ["ECS_ENGINE_AUTH_TYPE", "EngineAuthType",
+             "form of ECS_ENGINE_AUTH_DATA: dockercfg or docker (default: none, and no credentials)"],
+            auth_type;
+        auth_data: Registries = Registries::default(),
+            ["ECS_ENGINE_AUTH_DATA", "EngineAuthData",
+             "credentials of the host for private registries, a JSON object"],
+            auth_data;
         pull_timeout: Duration = Duration::from_secs(2 * 60 * 60),
             ["ECS_IMAGE_PULL_TIMEOUT", "ImagePullTimeout", "what a pull may take in all (default 2h)"],
             at_least(1);
@@ -52,14 +60,6 @@ settings! {
             ["ECS_EXCLUDE_UNTRACKED_IMAGE", "ImageCleanupExclusionList",
              "images that are never cleaned up, separated by commas (default none)"],
             excluded;
-        auth_type: Option<AuthType> = None,
-            ["ECS_ENGINE_AUTH_TYPE", "EngineAuthType",
-             "form of ECS_ENGINE_AUTH_DATA: dockercfg or docker (default: none, and no credentials)"],
-            auth_type;
-        auth_data: Registries = Registries::default(),
-            ["ECS_ENGINE_AUTH_DATA", "EngineAuthData",
-             "credentials of the host for private registries, a JSON object"],
-            auth_data;
     }
 }
 
@@ -92,7 +92,7 @@ fn auth_type(text: &str) -> Result<Option<AuthType>, Wrong> {
 
 /// What is wrong is told without the value: it holds passwords.
 fn auth_data(text: &str) -> Result<Registries, Wrong> {
-    Registries::read(text).map_err(|wanted| Wrong::Secret(wanted.to_owned()))
+    Registries::read(text).map_err(|wanted| Wrong::Refused(vec![format!("is not {wanted}.")]))
 }
 
 /// The variable has them separated by commas, the file as a JSON list.

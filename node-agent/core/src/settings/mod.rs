@@ -9,6 +9,7 @@ pub mod elsewhere;
 mod file;
 mod group;
 pub mod images;
+pub mod metadata;
 pub mod process;
 pub mod registration;
 pub mod tasks;
@@ -22,6 +23,7 @@ pub use process::LogLevel;
 pub use values::Wrong;
 
 use images::Images;
+use metadata::Metadata;
 use process::Process;
 use registration::Registration;
 use tasks::Tasks;
@@ -46,6 +48,7 @@ pub fn variables() -> impl Iterator<Item = &'static Variable> {
         Tasks::VARIABLES,
         Images::VARIABLES,
         VolumeSettings::VARIABLES,
+        Metadata::VARIABLES,
         Process::VARIABLES,
     ]
     .into_iter()
@@ -63,6 +66,8 @@ pub struct Settings {
     pub images: Images,
     /// How a host provides volumes.
     pub volumes: VolumeSettings,
+    /// What containers may ask of their agent.
+    pub metadata: Metadata,
     /// The agent as a process.
     pub process: Process,
 }
@@ -125,6 +130,7 @@ impl Settings {
             tasks: Tasks::read(&mut from),
             images: Images::read(&mut from),
             volumes: VolumeSettings::read(&mut from),
+            metadata: Metadata::read(&mut from),
             process: Process::read(&mut from),
         };
         from.warnings.extend(left_aside(variables));

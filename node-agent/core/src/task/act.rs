@@ -184,8 +184,8 @@ fn action(
         },
         Turn::Create => {
             let mut spec = container.spec(known.attempt);
-            task.limits.apply(host.enforcement, &mut spec);
             container.needs.fill(&mut spec, supply).ok()?;
+            task.limits.apply(host.enforcement, &mut spec);
             Action::Create {
                 container: container_name,
                 spec: Box::new(spec),

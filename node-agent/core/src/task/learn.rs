@@ -88,7 +88,8 @@ fn present(
                 known.retrying = None;
             }
             known.bindings = bindings(container, state);
-            known.health = health(container, state.health);
+            known.health_since.get_or_insert(now);
+            note_health(known, health(container, state.health), now);
         }
         Phase::Exited { .. } => {
             if !failed {
@@ -98,7 +99,7 @@ fn present(
                 if ending || failed || !restart::wanted(container, state) {
                     known.end = exit(known, &state.phase, now);
                 } else {
-                    known.health = HealthStatus::Unknown;
+                    note_health(known, HealthStatus::Unknown, now);
                 }
             }
         }
@@ -114,7 +115,14 @@ fn present(
         }
     }
     if known.end.is_some() {
-        known.health = HealthStatus::Unknown;
+        note_health(known, HealthStatus::Unknown, now);
+    }
+}
+
+fn note_health(known: &mut ContainerRecord, health: HealthStatus, now: Timestamp) {
+    if known.health != health {
+        known.health = health;
+        known.health_since = Some(now);
     }
 }
 

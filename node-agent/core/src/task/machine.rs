@@ -2,13 +2,14 @@
 //! simulator hold for each task.
 
 use jiff::Timestamp;
-use tallyman_agent_engine::{ContainerSummary, Hint};
+use tallyman_agent_engine::{ContainerState, ContainerSummary, Hint};
 use tallyman_crds::TaskStatus;
 
 use crate::assignment::{AssignedTask, Desired, TaskBody};
+use crate::metadata::TaskSight;
 use crate::perform::Outcome;
 use crate::report::{Delivery, Due, Outbox, Parcel};
-use crate::task::observe::TaskObservation;
+use crate::task::observe::{Sighting, TaskObservation};
 use crate::task::record::TaskRecord;
 use crate::task::{Action, HostContext, Step, settle, step};
 use crate::volumes::PlannedVolume;
@@ -70,6 +71,7 @@ impl TaskMachine {
             next.volumes.clone_from(&self.task.volumes);
             next.family.clone_from(&self.task.family);
             next.revision = self.task.revision;
+            next.limits.clone_from(&self.task.limits);
         }
         self.task = next;
     }
@@ -139,6 +141,19 @@ impl TaskMachine {
     pub fn delivered(&mut self, parcel: &Parcel, delivery: &Delivery, now: Timestamp) {
         self.outbox
             .settle(&self.task, &mut self.record, parcel, delivery, now);
+    }
+
+    /// The task at this moment, for those who ask about it.
+    pub fn sight(&self) -> TaskSight {
+        let present = |(name, sighting): (&String, &Sighting)| match sighting {
+            Sighting::Present(state) => Some((name.clone(), ContainerState::clone(state))),
+            Sighting::Stale | Sighting::Absent | Sighting::Made { .. } => None,
+        };
+        TaskSight {
+            task: self.task.clone(),
+            record: self.record.clone(),
+            seen: self.seen.containers.iter().filter_map(present).collect(),
+        }
     }
 
     /// What is wanted.

@@ -110,7 +110,8 @@ impl TaskObservation {
             | Verb::ListGroups
             | Verb::ListAll
             | Verb::ListImages
-            | Verb::RemoveImage => &mut self.in_flight,
+            | Verb::RemoveImage
+            | Verb::Stats => &mut self.in_flight,
         };
         in_flight.insert(name.to_owned(), verb);
     }

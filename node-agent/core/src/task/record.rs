@@ -196,6 +196,9 @@ pub struct ContainerRecord {
     /// Its health.
     #[serde(default)]
     pub health: HealthStatus,
+    /// Since when it has that health.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_since: Option<Timestamp>,
     /// It will not be brought up any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -226,6 +229,7 @@ impl Default for ContainerRecord {
             restarts: 0,
             bindings: Vec::new(),
             health: HealthStatus::Unknown,
+            health_since: None,
             failure: None,
             end: None,
             retrying: None,

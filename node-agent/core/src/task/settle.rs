@@ -181,7 +181,8 @@ pub(super) fn pace(verb: Verb) -> Backoff {
         | Verb::ProvideGroup
         | Verb::ListGroups
         | Verb::ListAll
-        | Verb::ListImages => (500, 10_000),
+        | Verb::ListImages
+        | Verb::Stats => (500, 10_000),
         Verb::Stop => (1_000, 30_000),
         Verb::Remove | Verb::RemoveVolume | Verb::RemoveGroup | Verb::RemoveImage => {
             (2_000, 60_000)
@@ -210,6 +211,7 @@ pub(super) fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
         | Verb::ListAll
         | Verb::ListImages
         | Verb::RemoveImage
+        | Verb::Stats
         | Verb::Watch => {
             return false;
         }

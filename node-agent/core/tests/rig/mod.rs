@@ -13,6 +13,7 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::limits::Enforcement;
+use tallyman_agent_core::metadata::Injection;
 use tallyman_agent_core::settings::volumes::VolumeSettings;
 use tallyman_agent_core::{
     AssignedTask, Assignment, Delivery, Due, HostContext, Outcome, Parcel, Plan, Step, TaskMachine,
@@ -38,6 +39,7 @@ pub fn door() -> Door {
         volumes: VolumeSettings::default(),
         pids_limit: None,
         disable_privileged: false,
+        injection: Injection::default(),
     }
 }
 

@@ -20,6 +20,7 @@ mod networks;
 mod parameters;
 mod settings;
 mod sights;
+mod telling;
 mod volumes;
 mod watching;
 
@@ -81,6 +82,12 @@ macro_rules! suite {
 }
 
 suite![
+    telling::address_on_the_bridge_is_told_while_it_runs,
+    telling::host_network_has_no_address_of_its_own,
+    telling::mounts_are_told,
+    telling::the_last_health_check_is_told,
+    telling::use_is_told_while_it_runs,
+    telling::use_of_a_container_without_network_is_told,
     lifecycle::describes_engine_and_host,
     lifecycle::runs_from_create_to_remove,
     lifecycle::every_verb_twice_is_fine,

@@ -12,14 +12,14 @@ const WORD: &str = "hello";
 
 impl<B: Bench> Ground<'_, B> {
     /// A volume of this case, not yet created.
-    fn volume(&self, role: &str) -> VolumeSpec {
+    pub(super) fn volume(&self, role: &str) -> VolumeSpec {
         let mut volume = VolumeSpec::new(self.name(role));
         let (key, value) = self.scope();
         volume.labels.insert(key.to_owned(), value.to_owned());
         volume
     }
 
-    async fn create_volume(&self, volume: &VolumeSpec) -> Verdict {
+    pub(super) async fn create_volume(&self, volume: &VolumeSpec) -> Verdict {
         let created = self.engine().create_volume(volume).await;
         created.map_err(told("create volume"))
     }

@@ -12,8 +12,8 @@ use crate::fake::calls::{Fate, Outcome};
 use crate::fake::world::World;
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials, Verb,
-    VolumeSpec, VolumeState,
+    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials,
+    Stats, Verb, VolumeSpec, VolumeState,
 };
 
 impl FakeEngine {
@@ -123,6 +123,10 @@ impl Engine for FakeEngine {
         scope: Label<'_>,
     ) -> impl Future<Output = Result<Vec<ContainerSummary>, EngineError>> + Send {
         ready(self.call(Verb::List, scope.1, |world| Ok(world.list(Some(scope)))))
+    }
+
+    fn stats(&self, name: &str) -> impl Future<Output = Result<Option<Stats>, EngineError>> + Send {
+        ready(self.call(Verb::Stats, name, |world| Ok(world.stats(name))))
     }
 
     fn watch(&self, scope: Label<'_>) -> BoxStream<'static, Hint> {

@@ -19,6 +19,7 @@ mod ports;
 mod program;
 mod refusals;
 mod script;
+mod sight;
 mod volumes;
 mod world;
 

@@ -9,10 +9,11 @@ use futures::channel::mpsc::UnboundedSender;
 use crate::fake::calls::Calls;
 use crate::fake::images::{Images, hash, image_id, named};
 use crate::fake::program::{Interpreter, OnStop, Program};
-use crate::fake::refusals;
+use crate::fake::{refusals, sight};
 use crate::{
-    ContainerSpec, ContainerState, ContainerSummary, Created, EngineDescription, EngineError,
-    Health, Hint, Label, Link, Moment, Mount, Network, Phase, PhaseKind, PublishedPort,
+    Check, ContainerSpec, ContainerState, ContainerSummary, Created, EngineDescription,
+    EngineError, Health, Hint, Label, Link, Moment, Mount, Network, Phase, PhaseKind,
+    PublishedPort, Stats,
 };
 
 use crate::fake::groups::Groups;
@@ -56,6 +57,8 @@ struct Container {
     spec: ContainerSpec,
     /// Its own and those of others that it sees.
     mounts: Vec<Mount>,
+    /// Counts from 1 over all containers of the engine.
+    number: u64,
     created_at: Moment,
     started_at: Option<Moment>,
     phase: Phase,
@@ -64,6 +67,8 @@ struct Container {
     on_stop: OnStop,
     ending: Option<Ending>,
     verdicts: Vec<(Moment, Health)>,
+    /// The last run of its health check.
+    check: Option<Check>,
 }
 
 /// How and when the running process will end.
@@ -157,6 +162,7 @@ impl World {
     fn judge(&mut self, name: &str, health: Health) {
         if let Some(container) = self.containers.get_mut(name) {
             container.verdicts.remove(0);
+            container.check = sight::check(health, self.now);
             if container.health != health {
                 container.health = health;
                 self.hint(name, Hint::HealthChanged);
@@ -234,6 +240,7 @@ impl World {
             id: id.clone(),
             spec: spec.clone(),
             mounts,
+            number: self.created,
             created_at: self.now,
             started_at: None,
             phase: Phase::Created,
@@ -242,6 +249,7 @@ impl World {
             on_stop: OnStop::Ignores,
             ending: None,
             verdicts: Vec::new(),
+            check: None,
         };
         self.containers.insert(spec.name.clone(), container);
         Ok(Created {
@@ -311,6 +319,7 @@ impl World {
             oom_killed: program.oom_killed,
         });
         container.health = Health::None;
+        container.check = None;
         container.verdicts.clear();
         if checked {
             container.health = Health::Starting;
@@ -385,7 +394,35 @@ impl World {
             ports: container.ports.clone(),
             created_at: Some(container.created_at),
             started_at: container.started_at,
+            attachments: sight::attachments(
+                container.spec.network,
+                container.phase.kind(),
+                container.number,
+            ),
+            mounts: container.mounts.iter().map(sight::mounted).collect(),
+            last_check: container
+                .check
+                .clone()
+                .filter(|_| container.phase.kind().is_alive()),
         })
+    }
+
+    /// What a running container uses.
+    pub(super) fn stats(&self, name: &str) -> Option<Stats> {
+        let container = self.containers.get(name)?;
+        if !container.phase.kind().is_alive() {
+            return None;
+        }
+        let ran = container
+            .started_at
+            .map_or(0, |at| self.now.millis().saturating_sub(at.millis()));
+        Some(sight::stats(
+            name,
+            &container.id,
+            &container.spec,
+            self.now,
+            ran,
+        ))
     }
 
     pub(super) fn list(&self, scope: Option<Label<'_>>) -> Vec<ContainerSummary> {

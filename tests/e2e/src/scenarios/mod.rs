@@ -4,6 +4,7 @@ mod deploy;
 mod explain;
 mod failures;
 mod hosts;
+mod metadata;
 mod order;
 mod parameters;
 mod resources;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Scenario> {
         explain::SCENARIOS,
         standalone::SCENARIOS,
         hosts::SCENARIOS,
+        metadata::SCENARIOS,
         order::SCENARIOS,
         parameters::SCENARIOS,
         resources::SCENARIOS,

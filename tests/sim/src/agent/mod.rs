@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{
     Action, AssignedTask, Delivery, Due, Enforcement, Host, HostContext, Outcome, Parcel, Plan,
-    Settings, TaskMachine, TaskRecord, TaskUid, assignment::Door, perform,
+    Settings, TaskMachine, TaskRecord, TaskUid, assignment::Door, metadata::Injection, perform,
 };
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{
@@ -245,6 +245,7 @@ impl Agent {
             volumes: self.settings.volumes.clone(),
             pids_limit: self.settings.tasks.pids_limit,
             disable_privileged: self.settings.registration.disable_privileged,
+            injection: Injection::default(),
         };
         self.process = Some(Process {
             host: Host::new(door),

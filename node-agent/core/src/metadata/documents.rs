@@ -1,0 +1,235 @@
+//! The documents of a task and of a container (ECS task metadata v2, v3 and v4).
+
+use tallyman_agent_engine::{ContainerState, Network as EngineNetwork, Phase};
+use tallyman_crds::ecs::TransportProtocol;
+use tallyman_crds::{HealthStatus, LastStatus, NetworkBinding};
+
+use crate::containers::MIB;
+use crate::metadata::sight::{Facts, Place, TaskSight, timestamp};
+use crate::metadata::wire::{
+    Container, ContainerLimits, Health, Network, Port, Task, TaskLimits, Volume,
+};
+use crate::planned::PlannedContainer;
+use crate::task::ContainerRecord;
+
+/// Of containers that are of the task definition.
+const NORMAL: &str = "NORMAL";
+const RUNNING: &str = "RUNNING";
+const STOPPED: &str = "STOPPED";
+const UNITS_PER_CPU: f64 = 1024.0;
+
+/// Version of a document. Two and three differ in their paths only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// v2 and v3.
+    Three,
+    /// v4.
+    Four,
+}
+
+/// A container, if the engine has it.
+pub fn container(
+    sight: &TaskSight,
+    place: &Place,
+    name: &str,
+    version: Version,
+) -> Option<Container> {
+    let facts = sight.facts().find(|facts| facts.planned.name == name)?;
+    Some(of_container(sight, place, facts, version))
+}
+
+/// The task with the containers that the engine has.
+pub fn task(sight: &TaskSight, place: &Place, version: Version) -> Task {
+    let TaskSight { task, record, .. } = sight;
+    let four = version == Version::Four;
+    let of_four = |text: &Option<String>| text.clone().filter(|_| four);
+    let service = task
+        .group
+        .as_ref()
+        .and_then(|group| group.strip_prefix("service:"));
+    Task {
+        cluster: task.cluster.clone(),
+        task_arn: place.arns().task(&task.cluster, &task.name),
+        family: task.family.clone(),
+        revision: task.revision.to_string(),
+        desired_status: if sight.ends() { STOPPED } else { RUNNING },
+        known_status: match record.last_status {
+            LastStatus::Provisioning | LastStatus::Pending | LastStatus::Activating => {
+                let created = |one: &PlannedContainer| {
+                    record
+                        .containers
+                        .get(&one.name)
+                        .is_some_and(|known| known.created)
+                };
+                if task.containers().iter().all(created) {
+                    "CREATED"
+                } else {
+                    "NONE"
+                }
+            }
+            LastStatus::Running
+            | LastStatus::Deactivating
+            | LastStatus::Stopping
+            | LastStatus::Deprovisioning => RUNNING,
+            LastStatus::Stopped => STOPPED,
+        },
+        limits: limits(
+            task.limits.cpu,
+            task.limits.memory_bytes.map(|bytes| bytes / MIB),
+        ),
+        pull_started_at: record.pull_started_at,
+        pull_stopped_at: record.pull_stopped_at,
+        execution_stopped_at: record.execution_stopped_at,
+        availability_zone: place.availability_zone.clone(),
+        launch_type: four.then_some("EC2"),
+        service_name: service.map(str::to_owned).filter(|_| four),
+        group: of_four(&task.group),
+        containers: sight
+            .facts()
+            .map(|facts| of_container(sight, place, facts, version))
+            .collect(),
+        fault_injection_enabled: four.then_some(false),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "CPU units are few")]
+fn limits(cpu_units: Option<i64>, memory: Option<i64>) -> Option<TaskLimits> {
+    (cpu_units.is_some() || memory.is_some()).then(|| TaskLimits {
+        cpu: cpu_units.map(|units| units as f64 / UNITS_PER_CPU),
+        memory,
+    })
+}
+
+fn of_container(sight: &TaskSight, place: &Place, facts: Facts<'_>, version: Version) -> Container {
+    let Facts {
+        planned,
+        known,
+        state,
+        id,
+    } = facts;
+    let four = version == Version::Four;
+    let log = planned.log().filter(|_| four);
+    let started = state.and_then(|state| timestamp(state.started_at));
+    Container {
+        docker_id: id.to_owned(),
+        name: planned.name.clone(),
+        docker_name: planned.engine_name(known.attempt),
+        image: known.image.clone(),
+        image_id: state
+            .map(|state| state.image_id.clone())
+            .unwrap_or_default(),
+        ports: known.bindings.iter().map(port).collect(),
+        labels: state.map(|state| state.labels.clone()).unwrap_or_default(),
+        desired_status: if sight.ends() || known.end.is_some() {
+            STOPPED
+        } else {
+            RUNNING
+        },
+        known_status: status(known, state),
+        exit_code: known.end.as_ref().and_then(|end| end.exit_code),
+        limits: ContainerLimits {
+            cpu: planned.cpu_units,
+            memory: planned.memory_mib,
+        },
+        created_at: state.and_then(|state| timestamp(state.created_at)),
+        started_at: started.or(known.run_began).or(known.started_at),
+        finished_at: known.end.as_ref().map(|end| end.at),
+        kind: NORMAL,
+        networks: networks(planned, state),
+        health: planned.health_checked.then(|| health(known, state)),
+        volumes: state.map(volumes).unwrap_or_default(),
+        log_driver: log.map(|log| log.driver.clone()),
+        log_options: log.map(|log| log.options.clone()).unwrap_or_default(),
+        container_arn: four.then(|| {
+            let arns = place.arns();
+            arns.container(&sight.task.cluster, &sight.task.name, &planned.name)
+        }),
+        restart_count: planned
+            .restart
+            .as_ref()
+            .filter(|_| four)
+            .map(|_| known.restarts),
+    }
+}
+
+/// What the engine said last goes before what was concluded from it: a container that asks runs, even if
+/// nobody has drawn the conclusion yet.
+fn status(known: &ContainerRecord, state: Option<&ContainerState>) -> &'static str {
+    let runs = state.map(|state| match state.phase {
+        Phase::Running { .. } | Phase::Paused | Phase::Restarting => true,
+        Phase::Created | Phase::Removing | Phase::Exited { .. } | Phase::Dead => false,
+    });
+    if known.end.is_some() {
+        STOPPED
+    } else if known.started || runs == Some(true) {
+        RUNNING
+    } else if known.created {
+        "CREATED"
+    } else if known.prepared {
+        "PULLED"
+    } else {
+        "NONE"
+    }
+}
+
+pub(crate) fn port(binding: &NetworkBinding) -> Port {
+    Port {
+        container_port: binding.container_port,
+        protocol: protocol(binding.protocol),
+        host_port: binding.host_port,
+        host_ip: binding.bind_ip.clone(),
+    }
+}
+
+pub(crate) fn protocol(protocol: TransportProtocol) -> &'static str {
+    match protocol {
+        TransportProtocol::Tcp => "tcp",
+        TransportProtocol::Udp => "udp",
+    }
+}
+
+pub(crate) fn networks(planned: &PlannedContainer, state: Option<&ContainerState>) -> Vec<Network> {
+    let attachments = state
+        .map(|state| state.attachments.as_slice())
+        .unwrap_or_default();
+    let network_mode = match planned.network() {
+        EngineNetwork::Bridge => "bridge",
+        EngineNetwork::Host => "host",
+        EngineNetwork::None => "none",
+    };
+    if attachments.is_empty() {
+        return vec![Network {
+            network_mode,
+            ..Network::default()
+        }];
+    }
+    let network = |one: &tallyman_agent_engine::Attachment| Network {
+        network_mode,
+        ipv4_addresses: one.ipv4.iter().map(|(ip, _)| ip.to_string()).collect(),
+        ipv6_addresses: one.ipv6.iter().map(|(ip, _)| ip.to_string()).collect(),
+    };
+    attachments.iter().map(network).collect()
+}
+
+fn health(known: &ContainerRecord, state: Option<&ContainerState>) -> Health {
+    let check = state.and_then(|state| state.last_check.as_ref());
+    Health {
+        status: match known.health {
+            HealthStatus::Unknown => "UNKNOWN",
+            HealthStatus::Healthy => "HEALTHY",
+            HealthStatus::Unhealthy => "UNHEALTHY",
+        },
+        status_since: known.health_since,
+        exit_code: check.map(|check| check.exit_code),
+        output: check.map(|check| check.output.clone()).unwrap_or_default(),
+    }
+}
+
+pub(crate) fn volumes(state: &ContainerState) -> Vec<Volume> {
+    let volume = |one: &tallyman_agent_engine::Mounted| Volume {
+        docker_name: one.volume.clone(),
+        source: one.source.clone(),
+        destination: one.destination.clone(),
+    };
+    state.mounts.iter().map(volume).collect()
+}

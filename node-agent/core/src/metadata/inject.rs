@@ -1,0 +1,150 @@
+//! Variables that every container gets from its agent (ECS agent, `AWS_EXECUTION_ENV` and the metadata URIs).
+
+use crate::ids::TaskUid;
+use crate::metadata::key::MetadataKey;
+
+/// Where containers reach the metadata endpoint; SDKs have the address built in.
+pub const ENDPOINT: &str = "http://169.254.170.2";
+/// Folder inside a container under which its metadata file is.
+const FILE_FOLDER: &str = "/opt/ecs/metadata";
+/// Name of the metadata file.
+pub const FILE_NAME: &str = "ecs-container-metadata.json";
+
+/// What containers are told of their agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Injection {
+    /// Region that the host is in.
+    pub region: Option<String>,
+    /// Makes the ids of containers; `None` when the metadata endpoint is not served.
+    pub key: Option<MetadataKey>,
+    /// Folder of the host with a folder for each task's metadata files; `None` when there are none.
+    pub files: Option<String>,
+}
+
+impl Injection {
+    /// Region in ARNs.
+    pub fn region(&self) -> &str {
+        self.region.as_deref().unwrap_or_default()
+    }
+
+    /// Adds the variables of a container to those of its definition. What says where the agent is goes
+    /// before the definition; what says where the host is does not.
+    pub(crate) fn add(
+        &self,
+        uid: &TaskUid,
+        container: &str,
+        variables: &mut Vec<(String, String)>,
+    ) {
+        if let Some(key) = &self.key {
+            let id = key.id(uid, container);
+            set(
+                variables,
+                "ECS_CONTAINER_METADATA_URI",
+                format!("{ENDPOINT}/v3/{id}"),
+            );
+            set(
+                variables,
+                "ECS_CONTAINER_METADATA_URI_V4",
+                format!("{ENDPOINT}/v4/{id}"),
+            );
+            set(variables, "ECS_AGENT_URI", format!("{ENDPOINT}/api/{id}"));
+        }
+        if self.files.is_some() {
+            let path = format!("{}/{FILE_NAME}", self.inner_folder(uid, container));
+            set(variables, "ECS_CONTAINER_METADATA_FILE", path);
+        }
+        offer(variables, "AWS_EXECUTION_ENV", "AWS_ECS_EC2");
+        if let Some(region) = &self.region {
+            offer(variables, "AWS_REGION", region);
+            offer(variables, "AWS_DEFAULT_REGION", region);
+        }
+    }
+
+    /// Folder of the host for the metadata file of a container, and where it is inside.
+    pub(crate) fn file_folder(&self, uid: &TaskUid, container: &str) -> Option<(String, String)> {
+        let files = self.files.as_ref()?;
+        let folder = format!("{files}/{uid}/{container}");
+        Some((folder, self.inner_folder(uid, container)))
+    }
+
+    /// Its own for each container, so that `volumesFrom` brings no second mount to one path.
+    fn inner_folder(&self, uid: &TaskUid, container: &str) -> String {
+        format!("{FILE_FOLDER}/{uid}/{container}")
+    }
+}
+
+fn set(variables: &mut Vec<(String, String)>, name: &str, value: String) {
+    match variables.iter_mut().find(|(known, _)| known == name) {
+        Some(known) => known.1 = value,
+        None => variables.push((name.to_owned(), value)),
+    }
+}
+
+fn offer(variables: &mut Vec<(String, String)>, name: &str, value: &str) {
+    if !variables.iter().any(|(known, _)| known == name) {
+        variables.push((name.to_owned(), value.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(variables: &[(&str, &str)]) -> Vec<(String, String)> {
+        let pairs = variables.iter();
+        pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    fn added(injection: &Injection, defined: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut variables = pairs(defined);
+        injection.add(&TaskUid::new("uid"), "app", &mut variables);
+        variables
+    }
+
+    #[test]
+    fn a_host_that_knows_nothing_tells_where_it_runs() {
+        let variables = added(&Injection::default(), &[("A", "1")]);
+        assert_eq!(
+            variables,
+            pairs(&[("A", "1"), ("AWS_EXECUTION_ENV", "AWS_ECS_EC2")])
+        );
+    }
+
+    #[test]
+    fn the_agents_uris_go_before_the_definition_and_its_region_after() {
+        let injection = Injection {
+            region: Some("eu-north-1".to_owned()),
+            key: Some(MetadataKey::new([1; 32])),
+            files: Some("/var/lib/tallyman/metadata".to_owned()),
+        };
+        let variables = added(
+            &injection,
+            &[
+                ("ECS_CONTAINER_METADATA_URI_V4", "http://elsewhere"),
+                ("AWS_REGION", "mars-1"),
+            ],
+        );
+        let value = |name: &str| {
+            let found: Vec<_> = variables.iter().filter(|(has, _)| has == name).collect();
+            assert_eq!(found.len(), 1, "{name}: {variables:?}");
+            found[0].1.as_str()
+        };
+        let id = value("ECS_AGENT_URI")
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .to_owned();
+        let uri = |version: &str| format!("http://169.254.170.2/{version}/{id}");
+        assert_eq!(value("ECS_AGENT_URI"), uri("api"));
+        assert_eq!(value("ECS_CONTAINER_METADATA_URI"), uri("v3"));
+        assert_eq!(value("ECS_CONTAINER_METADATA_URI_V4"), uri("v4"));
+        assert_eq!(value("AWS_REGION"), "mars-1");
+        assert_eq!(value("AWS_DEFAULT_REGION"), "eu-north-1");
+        assert_eq!(
+            value("ECS_CONTAINER_METADATA_FILE"),
+            "/opt/ecs/metadata/uid/app/ecs-container-metadata.json"
+        );
+    }
+}

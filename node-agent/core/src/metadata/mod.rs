@@ -1,0 +1,25 @@
+//! What a container can ask of its agent (ECS task metadata, introspection, container metadata file).
+//!
+//! Why: programs in containers, and collectors beside them, find out where they are by URIs in their
+//! environment. Every answer is composed here, from what is planned, remembered and seen of a task.
+//!
+//! Where: [`inject`] adds the variables when a container is planned; the shell (`node-agent/src/metadata`) listens,
+//! finds the task with [`key`], asks [`access`] and answers with [`documents`] and [`stats`].
+//!
+//! Never: nothing here reveals a value of a container's environment, or anything of another task.
+
+pub mod access;
+pub mod documents;
+pub mod file;
+pub mod inject;
+pub mod introspection;
+pub mod key;
+pub mod limiter;
+pub mod route;
+pub mod sight;
+pub mod stats;
+pub mod wire;
+
+pub use inject::Injection;
+pub use key::MetadataKey;
+pub use sight::{Place, TaskSight};

@@ -1,0 +1,102 @@
+//! What answers are composed from: a task as planned, remembered and seen, and the place it is at.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use tallyman_agent_engine::{ContainerState, Moment};
+use tallyman_crds::arn::Arns;
+
+use crate::assignment::{AssignedTask, Desired};
+use crate::planned::PlannedContainer;
+use crate::task::{ContainerRecord, TaskRecord};
+
+/// Where the host is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Namespace of its tasks.
+    pub namespace: String,
+    /// Region, when it knows one.
+    pub region: Option<String>,
+    /// Availability zone, when it has one.
+    pub availability_zone: Option<String>,
+    /// Name of the ContainerInstance.
+    pub container_instance: String,
+    /// Address at which published ports are reached.
+    pub address: Option<String>,
+}
+
+impl Place {
+    /// What names things here.
+    pub fn arns(&self) -> Arns<'_> {
+        Arns {
+            region: self.region.as_deref().unwrap_or_default(),
+            namespace: &self.namespace,
+        }
+    }
+}
+
+/// A task at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskSight {
+    /// What is wanted.
+    pub task: AssignedTask,
+    /// What is remembered.
+    pub record: TaskRecord,
+    /// Containers as the engine described them last; those that are absent or changed since are missing.
+    pub seen: BTreeMap<String, ContainerState>,
+}
+
+/// A container of it, as far as the engine has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) planned: &'a PlannedContainer,
+    pub(crate) known: &'a ContainerRecord,
+    pub(crate) state: Option<&'a ContainerState>,
+    /// The engine's id.
+    pub(crate) id: &'a str,
+}
+
+impl TaskSight {
+    /// A container by its name in the task definition.
+    pub fn planned(&self, container: &str) -> Option<&PlannedContainer> {
+        let mut all = self.task.containers().iter();
+        all.find(|planned| planned.name == container)
+    }
+
+    /// Name on the engine of a container.
+    pub fn engine_name(&self, container: &str) -> Option<String> {
+        let planned = self.planned(container)?;
+        let known = self.record.containers.get(container);
+        Some(planned.engine_name(known.map_or(1, |known| known.attempt)))
+    }
+
+    /// The container with an id of the engine's.
+    pub fn with_id(&self, id: &str) -> Option<&PlannedContainer> {
+        let mut all = self.facts();
+        all.find(|facts| facts.id == id).map(|facts| facts.planned)
+    }
+
+    /// Whether all of it is to stop, or has.
+    pub(crate) fn ends(&self) -> bool {
+        matches!(self.task.desired, Desired::Stop { .. }) || self.record.stop.is_some()
+    }
+
+    /// Containers that the engine has or had, in the order of the task definition.
+    pub(crate) fn facts(&self) -> impl Iterator<Item = Facts<'_>> {
+        self.task.containers().iter().filter_map(|planned| {
+            let known = self.record.containers.get(&planned.name)?;
+            let state = self.seen.get(&planned.name);
+            let id = state.map(|state| state.id.as_str());
+            Some(Facts {
+                planned,
+                known,
+                state,
+                id: id.or(known.runtime_id.as_deref())?,
+            })
+        })
+    }
+}
+
+pub(crate) fn timestamp(moment: Option<Moment>) -> Option<Timestamp> {
+    Timestamp::from_millisecond(moment?.millis()).ok()
+}

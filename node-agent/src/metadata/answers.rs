@@ -1,0 +1,319 @@
+//! What is asked, looked up.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use hyper::{Method, StatusCode};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use tallyman_agent_core::metadata::documents::{self, Version};
+use tallyman_agent_core::metadata::limiter::Limiter;
+use tallyman_agent_core::metadata::route::{self, Route, What};
+use tallyman_agent_core::metadata::stats::{Next, SPAN, Samples};
+use tallyman_agent_core::metadata::{MetadataKey, Place, TaskSight, access, key};
+use tallyman_agent_core::settings::metadata::Rate;
+use tallyman_agent_engine::{Engine, Stats};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::desk::Desk;
+use crate::metadata::address;
+
+/// All that answers are made from.
+pub struct Endpoint<E> {
+    engine: Arc<E>,
+    desk: Arc<Desk>,
+    key: MetadataKey,
+    place: Place,
+    limiter: Mutex<Limiter>,
+    samples: Mutex<Samples>,
+    since: Instant,
+}
+
+/// A request, read.
+pub struct Question {
+    /// Method.
+    pub method: Method,
+    /// Path, without a query: the endpoint has none.
+    pub path: String,
+    /// Who asks.
+    pub peer: IpAddr,
+}
+
+/// What it is answered.
+pub struct Answer {
+    /// Status.
+    pub status: StatusCode,
+    /// Body.
+    pub body: Value,
+}
+
+impl Answer {
+    /// A sentence, as ECS sends them: a JSON text.
+    pub fn said(status: StatusCode, words: &str) -> Self {
+        Self {
+            status,
+            body: Value::String(words.to_owned()),
+        }
+    }
+
+    fn document(document: &impl Serialize) -> Self {
+        match serde_json::to_value(document) {
+            Ok(body) => Self {
+                status: StatusCode::OK,
+                body,
+            },
+            Err(error) => Self::said(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        }
+    }
+
+    fn unknown() -> Self {
+        let words = "No container of this host has this id, or there is nothing at this path.";
+        Self::said(StatusCode::NOT_FOUND, words)
+    }
+}
+
+/// A task, and the container of it that asks.
+struct Asker {
+    sight: TaskSight,
+    container: String,
+}
+
+impl<E: Engine> Endpoint<E> {
+    /// An endpoint of this host.
+    pub fn new(
+        engine: Arc<E>,
+        desk: Arc<Desk>,
+        key: MetadataKey,
+        place: Place,
+        rate: Rate,
+    ) -> Self {
+        Self {
+            engine,
+            desk,
+            key,
+            place,
+            limiter: Mutex::new(Limiter::new(rate)),
+            samples: Mutex::default(),
+            since: Instant::now(),
+        }
+    }
+
+    /// Whether `peer` may ask now.
+    pub fn admits(&self, peer: IpAddr) -> bool {
+        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        limiter.admits(peer, self.since.elapsed())
+    }
+
+    /// Whether `peer` is this host, or a container of one of its tasks.
+    pub async fn knows(&self, peer: IpAddr) -> bool {
+        address::is_own(peer).await || self.at(peer).await.is_some()
+    }
+
+    /// Answers a question.
+    pub async fn answer(&self, question: Question) -> Answer {
+        let Question { method, path, peer } = question;
+        let Some(route) = route::read(&path) else {
+            return Answer::unknown();
+        };
+        if method != Method::GET {
+            let words = "Only GET is answered here.";
+            return Answer::said(StatusCode::METHOD_NOT_ALLOWED, words);
+        }
+        match route {
+            Route::OfId { version, id, what } => match self.with_id(id, peer).await {
+                Ok(asker) => self.tell(asker, what, version).await,
+                Err(refusal) => refusal,
+            },
+            Route::OfPeer { docker_id, stats } => {
+                let Some(mut asker) = self.at(peer).await else {
+                    return Answer::unknown();
+                };
+                if let Some(id) = docker_id {
+                    let Some(other) = asker.sight.with_id(id) else {
+                        return Answer::unknown();
+                    };
+                    asker.container = other.name.clone();
+                }
+                let what = match (docker_id, stats) {
+                    (None, false) => What::Task,
+                    (None, true) => What::TaskStats,
+                    (Some(_), false) => What::Container,
+                    (Some(_), true) => What::Stats,
+                };
+                self.tell(asker, what, Version::Three).await
+            }
+        }
+    }
+
+    async fn tell(&self, asker: Asker, what: What, version: Version) -> Answer {
+        let Asker {
+            mut sight,
+            container,
+        } = asker;
+        let rates = version == Version::Four;
+        match what {
+            What::Container => {
+                match documents::container(&sight, &self.place, &container, version) {
+                    Some(document) => Answer::document(&document),
+                    None => Answer::unknown(),
+                }
+            }
+            What::Task => {
+                self.look_at_all(&mut sight).await;
+                Answer::document(&documents::task(&sight, &self.place, version))
+            }
+            What::Stats => match self.stats(&sight, &container, rates).await {
+                Some((_, Some(stats))) => Answer::document(&stats),
+                Some((_, None)) | None => {
+                    let words = "The engine does not say what the container uses.";
+                    Answer::said(StatusCode::INTERNAL_SERVER_ERROR, words)
+                }
+            },
+            What::TaskStats => {
+                let containers = sight.task.containers().iter();
+                let asked = containers.map(|one| self.stats(&sight, &one.name, rates));
+                let known = join_all(asked).await.into_iter().flatten();
+                let all: serde_json::Map<String, Value> = known
+                    .map(|(id, stats)| (id, stats.map_or(Value::Null, Value::Object)))
+                    .collect();
+                Answer::document(&all)
+            }
+        }
+    }
+
+    /// The container that an id is for, if it is the one that asks.
+    async fn with_id(&self, id: &str, peer: IpAddr) -> Result<Asker, Answer> {
+        let (uid, tag) = key::read(id).ok_or_else(Answer::unknown)?;
+        let mut sight = self.desk.ask(&uid).await.ok_or_else(Answer::unknown)?;
+        let names = sight.task.containers().iter().map(|one| one.name.as_str());
+        let holder = self.key.holder(&uid, &tag, names).map(str::to_owned);
+        let container = holder.ok_or_else(Answer::unknown)?;
+        let peer_is_host = address::is_own(peer).await;
+        let own = |sight: &TaskSight| {
+            let seen = sight.seen.get(&container);
+            let attachments = seen.map(|state| state.attachments.as_slice());
+            sight.planned(&container).is_some_and(|planned| {
+                let attachments = attachments.unwrap_or_default();
+                access::is_own(planned.network(), attachments, peer, peer_is_host)
+            })
+        };
+        // It may have been started a moment ago, or again.
+        if !own(&sight) || !sight.seen.contains_key(&container) {
+            self.look(&mut sight, &container).await;
+        }
+        if own(&sight) {
+            Ok(Asker { sight, container })
+        } else {
+            let words = "This URI is for another container than the one that asks.";
+            Err(Answer::said(StatusCode::FORBIDDEN, words))
+        }
+    }
+
+    /// The container that has this address.
+    async fn at(&self, peer: IpAddr) -> Option<Asker> {
+        let mut fresh = Vec::new();
+        for mut sight in self.desk.ask_all().await {
+            let holder = |sight: &TaskSight| {
+                let mut seen = sight.seen.iter();
+                seen.find(|(_, state)| access::has_address(&state.attachments, peer))
+                    .map(|(name, _)| name.clone())
+            };
+            if let Some(container) = holder(&sight) {
+                return Some(Asker { sight, container });
+            }
+            // Something happened to a container of it that nobody has looked at yet.
+            self.look_at_all(&mut sight).await;
+            if let Some(container) = holder(&sight) {
+                fresh.push(Asker { sight, container });
+            }
+        }
+        fresh.pop()
+    }
+
+    /// Looks at every container that the task has and nobody has looked at since something happened to it.
+    async fn look_at_all(&self, sight: &mut TaskSight) {
+        let known = sight.record.containers.iter();
+        let stale: Vec<String> = known
+            .filter(|(name, known)| {
+                known.created && known.end.is_none() && !sight.seen.contains_key(*name)
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for container in stale {
+            self.look(sight, &container).await;
+        }
+    }
+
+    async fn look(&self, sight: &mut TaskSight, container: &str) {
+        let Some(name) = sight.engine_name(container) else {
+            return;
+        };
+        match self.engine.inspect(&name).await {
+            Ok(Some(state)) => {
+                sight.seen.insert(container.to_owned(), state);
+            }
+            Ok(None) => {
+                sight.seen.remove(container);
+            }
+            Err(error) => warn!(container = name, %error, "the engine does not say what it is"),
+        }
+    }
+
+    /// What a container uses, and its id; nothing of one that the engine never had.
+    async fn stats(
+        &self,
+        sight: &TaskSight,
+        container: &str,
+        rates: bool,
+    ) -> Option<(String, Option<Stats>)> {
+        let name = sight.engine_name(container)?;
+        let known = sight.record.containers.get(container);
+        let seen = sight.seen.get(container).map(|state| state.id.clone());
+        let id = seen.or_else(|| known?.runtime_id.clone())?;
+        if !self.ready(&id, &name).await {
+            return Some((id, None));
+        }
+        let document = self.sample(&name).await.map(|sample| {
+            let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+            samples.document(&id, sample, rates)
+        });
+        Some((id, document))
+    }
+
+    /// Sees to it that there is something to compare a sample with. False: the container does not run.
+    async fn ready(&self, id: &str, name: &str) -> bool {
+        let wait = match self.next(id) {
+            Next::Now => Duration::ZERO,
+            Next::After(span) => span,
+            Next::First => {
+                let Some(first) = self.sample(name).await else {
+                    return false;
+                };
+                let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+                samples.take(id, &first);
+                SPAN
+            }
+        };
+        tokio::time::sleep(wait).await;
+        true
+    }
+
+    fn next(&self, id: &str) -> Next {
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.next(id, Timestamp::now())
+    }
+
+    async fn sample(&self, name: &str) -> Option<Stats> {
+        match self.engine.stats(name).await {
+            Ok(sample) => sample,
+            Err(error) => {
+                warn!(container = name, %error, "the engine does not say what it uses");
+                None
+            }
+        }
+    }
+}
