@@ -101,7 +101,7 @@ pub struct PlannedTask {
     pub overrides: Option<TaskOverride>,
     /// Digests that containers are started with, by container.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 10))]
+    #[schemars(extend("maxProperties" = 10, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 255})))]
     pub images: BTreeMap<String, String>,
     /// The Task is being deleted: once it is STOPPED, remove its containers and report `removedAt`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

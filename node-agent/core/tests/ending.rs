@@ -340,3 +340,30 @@ fn nothing_is_removed_before_a_live_plan() {
     rig.run(SECOND * 60);
     assert!(rig.engine.containers().is_empty());
 }
+
+/// ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER: containers of a task are kept a little longer, and always as much.
+#[test]
+fn the_cleanup_wait_differs_from_task_to_task_and_not_from_start_to_start() {
+    let removed_after = |uid: &str| {
+        let mut spec = rig::plan(vec![rig::container("app", true)]);
+        spec.tasks[0].uid = uid.to_owned();
+        let mut rig = rig::Rig::of(spec);
+        rig.host.cleanup_wait = Duration::from_secs(60);
+        rig.host.cleanup_jitter = Duration::from_secs(600);
+        rig.settle_down();
+        rig.want_stop(tallyman_crds::StopCode::UserInitiated, "enough");
+        rig.run(Duration::from_secs(60));
+        rig.machine.unplanned();
+        let mut waited = 60;
+        while !rig::list_all(&rig.engine).is_empty() {
+            assert!(waited < 700, "the containers never went");
+            rig.run(Duration::from_secs(10));
+            waited += 10;
+        }
+        waited
+    };
+    let (one, other) = (removed_after("one"), removed_after("another"));
+    assert_eq!(one, removed_after("one"));
+    assert!(one >= 60 && other >= 60, "{one} {other}");
+    assert_ne!(one, other);
+}

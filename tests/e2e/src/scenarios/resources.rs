@@ -175,6 +175,7 @@ fn moved_tag(user: &User<'_>) -> Result<()> {
         .context("a log has a folder")?
         .join("open-registry");
     let process = registry(host, &folder)?;
+    process.start()?;
     let image = format!("{}:{PORT}/shop/moving:1", host.address());
     push(host, &image, "one")?;
     let mut app = container("app", "trap 'exit 0' TERM; while :; do sleep 1; done");
