@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
+use tallyman_crds::labels;
 
 use crate::command::Tool;
 use crate::network::NAMESPACES;
@@ -234,11 +235,36 @@ fn remove_guests(guest: &GuestContainers) -> Result<()> {
                 .check()?;
         }
     }
+    // What the agent brought there; whoever else runs one gets it again.
+    remove_brought(
+        &docker,
+        &["network", "ls"],
+        labels::TASK_NETWORK,
+        &["network", "rm"],
+    );
+    remove_brought(
+        &docker,
+        &["image", "ls"],
+        labels::PAUSE_IMAGE,
+        &["image", "rm"],
+    );
     for image in &guest.images {
         // Somebody else may use it by now.
         docker().args(["image", "rm", image]).run()?;
     }
     Ok(())
+}
+
+/// Removes what carries a label and nobody uses; what somebody uses stays.
+fn remove_brought(docker: &dyn Fn() -> Tool, list: &[&str], label: &str, remove: &[&str]) {
+    let filter = format!("label={label}");
+    let listed = docker()
+        .args(list)
+        .args(["--quiet", "--filter", &filter])
+        .check();
+    for id in listed.unwrap_or_default().split_whitespace() {
+        let _in_use = docker().args(remove).arg(id).run();
+    }
 }
 
 fn remove_namespace(name: &str) -> Result<()> {

@@ -61,6 +61,23 @@ pub fn with_sidecar(image: &str) -> Value {
     spec
 }
 
+/// Two containers with an address and processes of their own: a task with a pause container.
+pub fn sharing(image: &str) -> Value {
+    let mut spec = with_sidecar(image);
+    spec["networkMode"] = json!("awsvpc");
+    spec["pidMode"] = json!("task");
+    spec["containerDefinitions"][0]["portMappings"] = json!([{ "containerPort": 80 }]);
+    spec
+}
+
+/// One container on four ports of the host that the agent chooses, three of them in a row.
+pub fn on_chosen_ports(image: &str) -> Value {
+    let mut spec = definition(image);
+    spec["containerDefinitions"][0]["portMappings"] =
+        json!([{ "containerPort": 80 }, { "containerPortRange": "8000-8002" }]);
+    spec
+}
+
 /// Four containers that wait for each other, listed in no order: a job, a database, what serves, and what ships its logs.
 pub fn ordered(image: &str) -> Value {
     let mut spec = definition(image);
