@@ -12,3 +12,9 @@ pub const PRIVATE_REGISTRY: &str = "ecs.capability.private-registry-authenticati
 pub const HEALTH_CHECK: &str = "ecs.capability.container-health-check";
 /// Limits of a task as a whole.
 pub const TASK_LIMITS: &str = "ecs.capability.task-cpu-mem-limit";
+/// An address of its own for a task (`awsvpc`).
+pub const TASK_ADDRESS: &str = "ecs.capability.task-eni";
+/// Processes and memory segments shared by the containers of a task, or with the host.
+pub const SHARED_NAMESPACES: &str = "ecs.capability.pid-ipc-namespace-sharing";
+/// Ranges of ports in port mappings.
+pub const PORT_RANGES: &str = "ecs.capability.network.container-port-range";

@@ -45,6 +45,11 @@ pub const CONTAINER_INSTANCE_UID: &str = "tallyman.dev/container-instance-uid";
 /// On a container: which attempt of the container it is, from 1.
 pub const CONTAINER_ATTEMPT: &str = "tallyman.dev/attempt";
 
+/// On an image: it is the agent's own, for pause containers; image clean-up leaves it alone.
+pub const PAUSE_IMAGE: &str = "tallyman.dev/pause-image";
+/// On a network: the agent made it, for tasks with an address of their own.
+pub const TASK_NETWORK: &str = "tallyman.dev/task-network";
+
 /// Engine labels as ECS sets them (ECS agent introspection).
 pub mod ecs {
     /// The task, as [`crate::arn`] names it.

@@ -198,6 +198,10 @@ pub struct TaskStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub ports: Option<String>,
+    /// The network interface of a task with an address of its own (network mode `awsvpc`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub attachments: Vec<Attachment>,
     /// The task's containers as the host sees them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -241,6 +245,47 @@ pub struct ContainerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub network_bindings: Vec<NetworkBinding>,
+    /// Addresses of its task, with network mode `awsvpc`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub network_interfaces: Vec<NetworkInterface>,
+}
+
+/// Something that was attached to a task (ECS `Attachment`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// Identity of the attachment.
+    #[schemars(length(max = 255))]
+    pub id: String,
+    /// `ElasticNetworkInterface`.
+    #[schemars(length(max = 255))]
+    pub r#type: String,
+    /// `ATTACHED`, and `DELETED` once the task has stopped.
+    #[schemars(length(max = 64))]
+    pub status: String,
+    /// What is known of it: `privateIPv4Address`, `ipv6Address`, `macAddress`, `networkInterfaceId`, and the engine's
+    /// network as `networkName`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub details: Vec<KeyValuePair>,
+}
+
+/// An address that a container shares with its task (ECS `NetworkInterface`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkInterface {
+    /// `id` of the attachment.
+    #[schemars(length(max = 255))]
+    pub attachment_id: String,
+    /// IPv4 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub private_ipv4_address: Option<String>,
+    /// IPv6 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub ipv6_address: Option<String>,
 }
 
 /// A published port (ECS `NetworkBinding`).
@@ -251,12 +296,22 @@ pub struct NetworkBinding {
     #[serde(rename = "bindIP")]
     #[schemars(length(max = 64))]
     pub bind_ip: String,
-    /// Port in the container.
+    /// Port in the container; absent for a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 65535))]
-    pub container_port: i32,
-    /// Port on the host.
+    pub container_port: Option<i32>,
+    /// Port on the host; absent for a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 65535))]
-    pub host_port: i32,
+    pub host_port: Option<i32>,
     /// Protocol.
     pub protocol: TransportProtocol,
+    /// Ports in the container, `first-last`, of a mapping with `containerPortRange`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 11))]
+    pub container_port_range: Option<String>,
+    /// As many ports on the host, `first-last`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 11))]
+    pub host_port_range: Option<String>,
 }

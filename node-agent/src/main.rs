@@ -22,6 +22,7 @@ mod logging;
 mod mailbox;
 mod metadata;
 mod options;
+mod ports;
 mod token;
 mod worker;
 
@@ -179,6 +180,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             supply: None,
             registries: Arc::new(settings.images.registries()),
         }),
+        ports: ports::HostPorts::new(&settings),
         slots: Arc::new(Semaphore::new(SLOTS)),
         patches: Semaphore::new(PATCHES),
         desk: Arc::new(Desk::default()),
@@ -214,6 +216,8 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         namespace: namespace.clone(),
         stop_timeout: settings.tasks.stop_timeout,
         volumes: settings.volumes.clone(),
+        networking: settings.network.clone(),
+        pause_image: tallyman_agent_pause::image(),
         pids_limit: settings.tasks.pids_limit,
         disable_privileged: settings.registration.disable_privileged,
         injection: Injection {

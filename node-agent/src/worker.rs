@@ -24,6 +24,7 @@ use crate::api::Api;
 use crate::desk::Desk;
 use crate::ledger::Ledger;
 use crate::metadata::files::{Files, Folder};
+use crate::ports::HostPorts;
 
 /// Containers that are created and started at once, over all tasks.
 pub const SLOTS: usize = 8;
@@ -50,6 +51,8 @@ pub struct Shared<E> {
     pub desk: Arc<Desk>,
     /// Where containers get a file about themselves, if they do.
     pub files: Option<Folder>,
+    /// Free ports of the host.
+    pub ports: HostPorts,
 }
 
 impl<E> Shared<E> {
@@ -142,7 +145,7 @@ impl<E: Engine> Worker<E> {
             if let Some(files) = &mut self.files {
                 files.keep(&self.machine, &step.actions);
             }
-            self.hand_out(step.actions);
+            self.hand_out(step.actions, version);
             match self.machine.due(now) {
                 Due::Nothing => {}
                 Due::At(at) => wake_at = Some(wake_at.map_or(at, |known| known.min(at))),
@@ -184,7 +187,7 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Calls the engine for every action that may go now; those that need a slot queue for one.
-    fn hand_out(&mut self, actions: Vec<Action>) {
+    fn hand_out(&mut self, actions: Vec<Action>, version: u64) {
         let mut waiting: u32 = 0;
         for action in actions {
             if action.needs_slot() {
@@ -199,9 +202,12 @@ impl<E: Engine> Worker<E> {
             }
             self.machine.started(&action);
             debug!(verb = %action.verb(), container = action.container(), "asking the engine");
-            let engine = Arc::clone(&self.shared.engine);
+            let shared = Arc::clone(&self.shared);
             self.acting.push(Box::pin(async move {
-                let outcome = perform(&*engine, &action).await;
+                if action.must_be_remembered() {
+                    shared.ledger.written(version).await;
+                }
+                let outcome = perform(&*shared.engine, &shared.ports, &action).await;
                 (action, outcome)
             }));
         }

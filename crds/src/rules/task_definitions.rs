@@ -101,6 +101,15 @@ pub(super) const RULES: &[Row] = &[
         "`hostPort` must be absent, 0 or equal to `containerPort` with `networkMode` `host` or `awsvpc`",
     ),
     (
+        "definition-host-port-ranges",
+        "TaskDefinitionSpec",
+        ".networkMode",
+        "!has(self.networkMode) || self.networkMode != 'host'
+         || self.containerDefinitions.all(c, !has(c.portMappings)
+           || c.portMappings.all(p, !has(p.containerPortRange)))",
+        "`containerPortRange` must be absent with `networkMode: host`",
+    ),
+    (
         "definition-none-ports",
         "TaskDefinitionSpec",
         ".networkMode",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tallyman_agent_engine::{ContainerSpec, ContainerSummary};
+use tallyman_agent_engine::{ContainerSpec, ContainerSummary, LocalImage};
 use tallyman_crds::labels;
 use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask, StopCode};
 
@@ -17,7 +17,9 @@ use crate::containers;
 use crate::ids::{Fence, TaskUid};
 use crate::limits::TaskLimits;
 use crate::metadata::Injection;
+use crate::pause;
 use crate::planned::PlannedContainer;
+use crate::settings::network::Networking;
 use crate::settings::volumes::VolumeSettings;
 use crate::task::TaskRecord;
 use crate::volumes::{self, PlannedVolume};
@@ -31,6 +33,10 @@ pub struct Door {
     pub stop_timeout: Duration,
     /// How the host provides volumes.
     pub volumes: VolumeSettings,
+    /// How tasks reach the network.
+    pub networking: Networking,
+    /// Image of pause containers.
+    pub pause_image: LocalImage,
     /// Most processes of each container (`ECS_TASK_PIDS_LIMIT`).
     pub pids_limit: Option<i64>,
     /// No container may be `privileged` (`ECS_DISABLE_PRIVILEGED`).
@@ -250,10 +256,15 @@ impl AssignedTask {
         }
     }
 
+    /// Its containers that the task definition has: all but the pause container.
+    pub fn defined(&self) -> impl Iterator<Item = &PlannedContainer> {
+        self.containers().iter().filter(|c| !c.is_pause())
+    }
+
     /// A task that only the record knows: the plan has no entry (any more). Enough to watch its
     /// containers and to clean up after it; nothing of it is ever started.
     pub fn remembered(record: &TaskRecord, door: &Door) -> Self {
-        let containers = record
+        let mut containers: Vec<PlannedContainer> = record
             .containers
             .iter()
             .map(|(name, known)| {
@@ -262,11 +273,11 @@ impl AssignedTask {
                     false,
                     false,
                     door.stop_timeout,
-                    Vec::new(),
                     ContainerSpec::new(known.base_name.clone(), known.image.clone()),
                 )
             })
             .collect();
+        pause::hold(&mut containers);
         Self {
             uid: record.uid.clone(),
             name: record.name.clone(),
@@ -298,7 +309,7 @@ impl AssignedTask {
                 .map(String::as_str)
                 == Some(record.uid.as_str())
         };
-        listed
+        let mut containers: Vec<PlannedContainer> = listed
             .iter()
             .filter(ours)
             .map(|summary| {
@@ -311,11 +322,12 @@ impl AssignedTask {
                     true,
                     false,
                     SALVAGE_GRACE,
-                    Vec::new(),
                     ContainerSpec::new(summary.name.clone(), ""),
                 )
             })
-            .collect()
+            .collect();
+        pause::hold(&mut containers);
+        containers
     }
 }
 
@@ -411,6 +423,8 @@ impl Assignment {
             container_instance_uid: &self.container_instance_uid,
             stop_timeout: door.stop_timeout,
             volumes: &door.volumes,
+            networking: &door.networking,
+            pause_image: &door.pause_image,
             pids_limit: door.pids_limit,
             disable_privileged: door.disable_privileged,
             injection: &door.injection,

@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tallyman_agent_engine::{ContainerSpec, HealthCheck, Link, Mount, MountSource, Network};
+use tallyman_agent_engine::{
+    ContainerSpec, HealthCheck, Link, LocalImage, Mount, MountSource, Network,
+};
 use tallyman_crds::arn::Arns;
 use tallyman_crds::ecs::{
-    ContainerDefinition, ContainerOverride, ContainerRestartPolicy, KeyValuePair, NetworkMode,
+    ContainerDefinition, ContainerOverride, ContainerRestartPolicy, KeyValuePair,
 };
 use tallyman_crds::labels;
 use tallyman_crds::order;
@@ -21,9 +23,11 @@ use crate::metadata::Injection;
 use crate::names;
 use crate::needs::Needs;
 use crate::parameters;
+use crate::pause;
 use crate::planned::{PlannedContainer, RestartPolicy};
 use crate::ports::ports;
 use crate::refused::Refused;
+use crate::settings::network::Networking;
 use crate::settings::volumes::VolumeSettings;
 use crate::volumes;
 
@@ -52,6 +56,10 @@ pub struct Scope<'a> {
     pub stop_timeout: Duration,
     /// How the host provides volumes.
     pub volumes: &'a VolumeSettings,
+    /// How tasks reach the network.
+    pub networking: &'a Networking,
+    /// Image of pause containers.
+    pub pause_image: &'a LocalImage,
     /// Most processes of each container (`ECS_TASK_PIDS_LIMIT`).
     pub pids_limit: Option<i64>,
     /// No container may be `privileged` (`ECS_DISABLE_PRIVILEGED`).
@@ -70,16 +78,12 @@ pub fn plan(
     scope: &Scope<'_>,
 ) -> Result<Vec<PlannedContainer>, Refused> {
     let definition = &planned.definition;
-    let network = match definition.network_mode {
-        None | Some(NetworkMode::Bridge) => Network::Bridge,
-        Some(NetworkMode::Host) => Network::Host,
-        Some(NetworkMode::None) => Network::None,
-        Some(NetworkMode::Awsvpc) => return Err(Refused::Awsvpc),
-    };
+    let network = pause::network(planned, task, scope)?;
     if definition.container_definitions.is_empty() {
         return Err(Refused::Empty);
     }
     let mut containers: Vec<PlannedContainer> = Vec::new();
+    containers.extend(pause::plan(planned, task, scope));
     for container in &definition.container_definitions {
         if containers.iter().any(|other| other.name == container.name) {
             return Err(Refused::TwiceNamed(container.name.clone()));
@@ -90,7 +94,9 @@ pub fn plan(
                 .iter()
                 .find(|o| o.name.as_deref() == Some(container.name.as_str()))
         });
-        containers.push(plan_one(container, changes, planned, task, network, scope)?);
+        containers.push(plan_one(
+            container, changes, planned, task, &network, scope,
+        )?);
     }
     if let Some(tangle) = order::tangles(&definition.container_definitions)
         .into_iter()
@@ -98,6 +104,7 @@ pub fn plan(
     {
         return Err(Refused::Order(tangle));
     }
+    pause::hold(&mut containers);
     Ok(containers)
 }
 
@@ -106,7 +113,7 @@ fn plan_one(
     changes: Option<&ContainerOverride>,
     planned: &PlannedDefinition,
     task: &PlannedTask,
-    network: Network,
+    network: &Network,
     scope: &Scope<'_>,
 ) -> Result<PlannedContainer, Refused> {
     let ContainerDefinition {
@@ -178,11 +185,11 @@ fn plan_one(
     // ECS `disableNetworking`: loopback only, whatever the task's network mode.
     let network = match disable_networking {
         Some(true) => Network::None,
-        Some(false) | None => network,
+        Some(false) | None => network.clone(),
     };
     let memory_bytes =
         mebibytes(other_memory.or(*memory)).map(|mib| mib.max(MEMORY_MINIMUM_MIB) * MIB);
-    let mappings = ports(name, port_mappings, network)?;
+    let mappings = ports(name, port_mappings, &network)?;
     let grace = seconds(*stop_timeout).unwrap_or(scope.stop_timeout);
     let command = if other_command.is_empty() {
         command
@@ -221,9 +228,9 @@ fn plan_one(
         cpu_quota: None,
         group: None,
         runtime: None,
-        ports: mappings.published,
+        ports: mappings.fixed,
+        links: linked(name, links, &network, planned, &uid)?,
         network,
-        links: linked(name, links, network, planned, &uid)?,
         user: user.clone().filter(|user| !user.is_empty()),
         working_directory: working_directory.clone().filter(|path| !path.is_empty()),
         mounts,
@@ -234,7 +241,8 @@ fn plan_one(
             container,
             &planned.definition,
             memory_bytes,
-            &task.name,
+            task,
+            &pause::engine_name(planned, task),
             scope,
         )?,
     };
@@ -244,7 +252,6 @@ fn plan_one(
         essential.unwrap_or(true),
         health_checked,
         grace,
-        mappings.exposed,
         spec,
     );
     if let Some(digest) = task.images.get(name) {
@@ -252,6 +259,8 @@ fn plan_one(
     }
     planned.cpu_units = i64::from(other_cpu.or(*cpu).unwrap_or(0));
     planned.memory_mib = i64::from(other_memory.or(*memory).unwrap_or(0));
+    planned.exposed = mappings.exposed;
+    planned.dynamic = mappings.dynamic;
     planned.edges = order::edges(container);
     planned.start_timeout = seconds(*start_timeout);
     planned.needs = Needs::of(container, changes.unwrap_or(&nothing))?;
@@ -264,14 +273,14 @@ fn plan_one(
 fn linked(
     container: &str,
     links: &[String],
-    network: Network,
+    network: &Network,
     planned: &PlannedDefinition,
     uid: &TaskUid,
 ) -> Result<Vec<Link>, Refused> {
     match network {
         Network::Bridge => {}
-        Network::Host | Network::None if links.is_empty() => {}
-        Network::Host | Network::None => {
+        _ if links.is_empty() => {}
+        Network::Host | Network::None | Network::Named(_) | Network::Container(_) => {
             return Err(Refused::LinksOffTheBridge(container.to_owned()));
         }
     }
@@ -342,7 +351,7 @@ pub(crate) fn unreserved(wanted: &BTreeMap<String, String>) -> BTreeMap<String, 
         .collect()
 }
 
-fn our_labels(
+pub(crate) fn our_labels(
     mut set: BTreeMap<String, String>,
     container: &str,
     planned: &PlannedDefinition,

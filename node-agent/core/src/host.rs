@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use tallyman_agent_engine::{ContainerSummary, VolumeState};
+use tallyman_agent_engine::{ContainerSummary, Protocol, VolumeState};
 use tallyman_crds::labels;
 
 use crate::assignment::{AssignedTask, Assignment, Door, Plan};
 use crate::ids::{Fence, TaskUid};
 use crate::orphans::{Condemned, Orphans, Stray};
+use crate::planned::PlannedContainer;
 use crate::task::TaskRecord;
 
 /// The plan at hand and what is unknown to it.
@@ -195,6 +196,15 @@ impl Host {
         self.assignment
             .as_ref()
             .map(|held| held.container_instance_uid.as_str())
+    }
+
+    /// Ports of the host that tasks of the plan name: a dynamic choice leaves them to those.
+    pub fn fixed_ports(&self) -> BTreeSet<(u16, Protocol)> {
+        let tasks = self.assignment.iter().flat_map(|held| held.tasks.values());
+        tasks
+            .flat_map(AssignedTask::containers)
+            .flat_map(PlannedContainer::fixed_ports)
+            .collect()
     }
 
     /// What plans are parsed with.

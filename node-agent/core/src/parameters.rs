@@ -7,14 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use tallyman_agent_engine::{Device, Ipc, Log, Parameters, Swap, Tmpfs, Ulimit, is_ipc_sysctl};
-use tallyman_crds::TaskDefinitionSpec;
+use tallyman_agent_engine::{Device, Log, Parameters, Swap, Tmpfs, Ulimit, is_ipc_sysctl};
 use tallyman_crds::ecs::{
     ContainerDefinition, DeviceCgroupPermission, IpcMode, KernelCapabilities, LinuxParameters,
-    LogConfiguration, LogDriver, NetworkMode, PidMode, SystemControl, UlimitName,
+    LogConfiguration, LogDriver, NetworkMode, SystemControl, UlimitName,
 };
+use tallyman_crds::{PlannedTask, TaskDefinitionSpec};
 
 use crate::containers::{MIB, Scope};
+use crate::pause;
 use crate::refused::Refused;
 
 /// ECS default of `swappiness`, once `maxSwap` is given.
@@ -46,7 +47,8 @@ pub(crate) fn of(
     container: &ContainerDefinition,
     definition: &TaskDefinitionSpec,
     memory_bytes: Option<i64>,
-    task: &str,
+    task: &PlannedTask,
+    pause: &str,
     scope: &Scope<'_>,
 ) -> Result<Parameters, Refused> {
     let at = At(&container.name);
@@ -57,17 +59,7 @@ pub(crate) fn of(
             "is not allowed on this host: ECS_DISABLE_PRIVILEGED is set",
         ));
     }
-    let host_processes = match definition.pid_mode {
-        None => false,
-        Some(PidMode::Host) => true,
-        Some(PidMode::Task) => return Err(Refused::PidModeTask),
-    };
-    let ipc = match definition.ipc_mode {
-        None => Ipc::Engine,
-        Some(IpcMode::Host) => Ipc::Host,
-        Some(IpcMode::None) => Ipc::None,
-        Some(IpcMode::Task) => return Err(Refused::IpcModeTask),
-    };
+    own_names(&at, container, definition)?;
     let none = LinuxParameters::default();
     let LinuxParameters {
         capabilities,
@@ -103,8 +95,8 @@ pub(crate) fn of(
         tmpfs: tmpfs(&at, wanted_tmpfs)?,
         devices: wanted_devices.iter().map(device).collect(),
         swap: swap(&at, *max_swap, *swappiness, memory_bytes)?,
-        host_processes,
-        ipc,
+        processes: pause::processes(definition, pause),
+        ipc: pause::memory(definition, pause),
         dns_servers: container
             .dns_servers
             .iter()
@@ -122,9 +114,31 @@ pub(crate) fn of(
         log: container
             .log_configuration
             .as_ref()
-            .map(|wanted| log(&at, wanted, task))
+            .map(|wanted| log(&at, wanted, &task.name))
             .transpose()?,
     })
+}
+
+/// Names and resolvers are the pause container's in a task with an address of its own; no engine gives a container others.
+fn own_names(
+    at: &At<'_>,
+    container: &ContainerDefinition,
+    definition: &TaskDefinitionSpec,
+) -> Result<(), Refused> {
+    if definition.network_mode != Some(NetworkMode::Awsvpc) {
+        return Ok(());
+    }
+    let named = container.hostname.as_ref().is_some_and(|n| !n.is_empty());
+    let fields = [
+        ("hostname", named),
+        ("dnsServers", !container.dns_servers.is_empty()),
+        ("dnsSearchDomains", !container.dns_search_domains.is_empty()),
+        ("extraHosts", !container.extra_hosts.is_empty()),
+    ];
+    match fields.into_iter().find(|(_, given)| *given) {
+        Some((field, _)) => Err(at.refuse(field, "must be absent with `networkMode: awsvpc`")),
+        None => Ok(()),
+    }
 }
 
 fn given(words: &[String]) -> Vec<String> {

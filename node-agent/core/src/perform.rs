@@ -1,10 +1,12 @@
 //! An action carried out on any engine: the one place that turns an [`Action`] into a call of the port.
 
 use tallyman_agent_engine::{
-    ContainerState, Created, Engine, EngineError, Group, Prepared, Verb, VolumeState,
+    ContainerSpec, ContainerState, Created, Engine, EngineError, Group, Prepared, Verb, VolumeState,
 };
 use tallyman_crds::labels;
 
+use crate::dynamic_ports::PortSource;
+use crate::ports::PortSpan;
 use crate::task::Action;
 
 /// What a verb came to.
@@ -12,6 +14,10 @@ use crate::task::Action;
 pub enum Outcome {
     /// Of [`Action::Prepare`].
     Prepared(Result<Prepared, EngineError>),
+    /// Of [`Action::EnsureImage`].
+    ImageEnsured(Result<(), EngineError>),
+    /// Of [`Action::EnsureNetwork`].
+    NetworkEnsured(Result<(), EngineError>),
     /// Of [`Action::Create`].
     Created(Result<Created, EngineError>),
     /// Of [`Action::Start`].
@@ -42,6 +48,8 @@ impl Outcome {
     pub fn verb(&self) -> Verb {
         match self {
             Self::Prepared(_) => Verb::Prepare,
+            Self::ImageEnsured(_) => Verb::EnsureImage,
+            Self::NetworkEnsured(_) => Verb::EnsureNetwork,
             Self::Created(_) => Verb::Create,
             Self::Started(_) => Verb::Start,
             Self::Inspected(_) => Verb::Inspect,
@@ -59,9 +67,11 @@ impl Outcome {
             Self::Prepared(result) => result.as_ref().err(),
             Self::Created(result) => result.as_ref().err(),
             Self::Inspected(result) => result.as_ref().err(),
-            Self::Started(result) | Self::Stopped(result) | Self::Removed(result) => {
-                result.as_ref().err()
-            }
+            Self::ImageEnsured(result)
+            | Self::NetworkEnsured(result)
+            | Self::Started(result)
+            | Self::Stopped(result)
+            | Self::Removed(result) => result.as_ref().err(),
             Self::Volume(VolumeOutcome::Inspected(result)) => result.as_ref().err(),
             Self::Volume(VolumeOutcome::Created(result) | VolumeOutcome::Removed(result)) => {
                 result.as_ref().err()
@@ -77,8 +87,25 @@ async fn provide<E: Engine>(engine: &E, group: Option<&Group>) -> Result<(), Eng
     }
 }
 
+/// Creates a container in its group. Ports of the host are chosen here, at the last moment.
+async fn create<E: Engine>(
+    engine: &E,
+    ports: &dyn PortSource,
+    spec: &ContainerSpec,
+    group: Option<&Group>,
+    wishes: &[PortSpan],
+) -> Result<Created, EngineError> {
+    provide(engine, group).await?;
+    if wishes.is_empty() {
+        return engine.create(spec).await;
+    }
+    let mut spec = spec.clone();
+    spec.ports.extend(ports.choose(wishes)?);
+    engine.create(&spec).await
+}
+
 /// Carries an action out once. Retries are [`crate::task::step`]'s.
-pub async fn perform<E: Engine>(engine: &E, action: &Action) -> Outcome {
+pub async fn perform<E: Engine>(engine: &E, ports: &dyn PortSource, action: &Action) -> Outcome {
     match action {
         Action::Prepare {
             image,
@@ -86,12 +113,18 @@ pub async fn perform<E: Engine>(engine: &E, action: &Action) -> Outcome {
             credentials,
             ..
         } => Outcome::Prepared(engine.prepare(image, *behavior, credentials.as_ref()).await),
-        Action::Create { spec, group, .. } => {
-            Outcome::Created(match provide(engine, group.as_deref()).await {
-                Ok(()) => engine.create(spec).await,
-                Err(error) => Err(error),
-            })
+        Action::EnsureImage { image, .. } => {
+            Outcome::ImageEnsured(engine.ensure_image(image).await)
         }
+        Action::EnsureNetwork { network, .. } => {
+            Outcome::NetworkEnsured(engine.ensure_network(network).await)
+        }
+        Action::Create {
+            spec,
+            group,
+            ports: wishes,
+            ..
+        } => Outcome::Created(create(engine, ports, spec, group.as_deref(), wishes).await),
         Action::Start { name, group, .. } => {
             Outcome::Started(match provide(engine, group.as_deref()).await {
                 Ok(()) => engine.start(name).await,
@@ -102,7 +135,9 @@ pub async fn perform<E: Engine>(engine: &E, action: &Action) -> Outcome {
             Outcome::Inspected(engine.inspect(name).await.map(|state| state.map(Box::new)))
         }
         Action::Stop { name, grace, .. } => Outcome::Stopped(engine.stop(name, *grace).await),
-        Action::Remove { name, .. } => Outcome::Removed(engine.remove(name).await),
+        Action::Remove { name, .. } | Action::Discard { name, .. } => {
+            Outcome::Removed(engine.remove(name).await)
+        }
         Action::CreateVolume { spec, .. } => {
             Outcome::Volume(VolumeOutcome::Created(engine.create_volume(spec).await))
         }

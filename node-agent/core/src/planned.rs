@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use tallyman_agent_engine::{ContainerSpec, Log, Mount, Network, Protocol};
+use tallyman_agent_engine::{ContainerSpec, Log, Mount, Network, NetworkSpec, Protocol};
 use tallyman_crds::labels;
 use tallyman_crds::order::Edge;
 
 use crate::needs::Needs;
+use crate::pause::{self, Groundwork};
+use crate::ports::PortSpan;
 
 /// One container of a task, ready for the engine.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,8 +29,13 @@ pub struct PlannedContainer {
     pub restart: Option<RestartPolicy>,
     /// What it takes from Secrets and ConfigMaps.
     pub needs: Needs,
-    /// Ports that it occupies on the host without publishing (network mode `host`).
-    pub exposed: Vec<(u16, Protocol)>,
+    /// Ports that are reached without publishing: on the host itself (network mode `host`), or at the task's own
+    /// address (`awsvpc`).
+    pub exposed: Vec<PortSpan>,
+    /// Ports that are published on ports of the host that are chosen when it is created.
+    pub dynamic: Vec<PortSpan>,
+    /// What must be on the engine before it is made; of a pause container only.
+    pub groundwork: Option<Box<Groundwork>>,
     /// `cpu` of its definition, in CPU units; 0 is none.
     pub cpu_units: i64,
     /// `memory` of its definition, in MiB; 0 is none.
@@ -55,7 +62,6 @@ impl PlannedContainer {
         essential: bool,
         health_checked: bool,
         grace: Duration,
-        exposed: Vec<(u16, Protocol)>,
         spec: ContainerSpec,
     ) -> Self {
         let base_name = spec.name.clone();
@@ -69,13 +75,30 @@ impl PlannedContainer {
             start_timeout: None,
             restart: None,
             needs: Needs::default(),
-            exposed,
+            exposed: Vec::new(),
+            dynamic: Vec::new(),
+            groundwork: None,
             cpu_units: 0,
             memory_mib: 0,
             spec,
             base_name,
             given_image,
         }
+    }
+
+    /// Whether it is the pause container of its task.
+    pub fn is_pause(&self) -> bool {
+        self.name == pause::NAME
+    }
+
+    /// The network that the agent must make before it is made.
+    pub(crate) fn network_to_make(&self) -> Option<&NetworkSpec> {
+        self.groundwork.as_ref()?.network.as_ref()
+    }
+
+    /// Whether it is reached at the task's own address.
+    pub fn has_task_address(&self) -> bool {
+        matches!(self.spec.network, Network::Container(_))
     }
 
     /// Name of its `attempt`th container on the engine.
@@ -99,6 +122,14 @@ impl PlannedContainer {
         }
     }
 
+    /// Ports of the host that the definition names: published there, or the host's own.
+    pub fn fixed_ports(&self) -> impl Iterator<Item = (u16, Protocol)> {
+        let published = self.spec.ports.iter();
+        let published = published.filter_map(|port| Some((port.host_port?, port.protocol)));
+        let own = self.exposed.iter().filter(|_| !self.has_task_address());
+        published.chain(own.flat_map(|span| span.ports().map(|port| (port, span.protocol))))
+    }
+
     /// Image reference.
     pub fn image(&self) -> &str {
         &self.spec.image
@@ -115,8 +146,8 @@ impl PlannedContainer {
     }
 
     /// Which network it lives in.
-    pub fn network(&self) -> Network {
-        self.spec.network
+    pub fn network(&self) -> &Network {
+        &self.spec.network
     }
 
     /// Where its output goes, unless that is left to the engine.

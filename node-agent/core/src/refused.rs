@@ -5,9 +5,11 @@ use tallyman_crds::order;
 /// Why a task cannot be carried out; the messages name the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The network mode is not supported.
-    #[error("`networkMode: awsvpc` is not supported by this agent; use bridge, host or none.")]
-    Awsvpc,
+    /// The host gives tasks no addresses of their own.
+    #[error(
+        "`networkMode: awsvpc` is switched off on this host (ECS_ENABLE_TASK_ENI is false); use bridge, host or none."
+    )]
+    TaskEniDisabled,
     /// There is nothing to run.
     #[error("`containerDefinitions` is empty.")]
     Empty,
@@ -47,15 +49,20 @@ pub enum Refused {
         /// That of the task, MiB.
         limit: i64,
     },
+    /// A range that is none.
+    #[error(
+        "Container `{container}`: `portMappings.containerPortRange` `{text}` is not `first-last` with \
+         1 <= first <= last <= 65535."
+    )]
+    PortRange {
+        /// Which container.
+        container: String,
+        /// What it says.
+        text: String,
+    },
     /// An environment entry without a name.
     #[error("Container `{0}`: an entry of `environment` has no name.")]
     NamelessVariable(String),
-    /// The task's containers were to share their processes.
-    #[error("`pidMode: task` is not supported by this agent; use host, or leave it out.")]
-    PidModeTask,
-    /// The task's containers were to share their memory segments.
-    #[error("`ipcMode: task` is not supported by this agent; use host or none, or leave it out.")]
-    IpcModeTask,
     /// A parameter that no engine can be told, or that this host forbids.
     #[error("Container `{container}`: `{field}` {why}.")]
     Parameter {

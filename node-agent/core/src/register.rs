@@ -194,6 +194,8 @@ fn offered(settings: &Settings, description: &EngineDescription) -> Vec<String> 
         .filter(|(capable, _)| *capable)
         .map(|(_, name)| format!("{OLD}.{name}"));
     let always = [
+        capabilities::PORT_RANGES,
+        capabilities::SHARED_NAMESPACES,
         capabilities::SECRETS,
         capabilities::LOG_SECRETS,
         capabilities::ENVIRONMENT_FILES,
@@ -205,6 +207,7 @@ fn offered(settings: &Settings, description: &EngineDescription) -> Vec<String> 
             capabilities::HEALTH_CHECK,
         ),
         (settings.tasks.cpu_mem_limit, capabilities::TASK_LIMITS),
+        (settings.network.task_eni, capabilities::TASK_ADDRESS),
     ];
     let by_setting = by_setting.into_iter().filter(|(on, _)| *on);
     let named = always.into_iter().chain(by_setting.map(|(_, name)| name));
@@ -367,7 +370,12 @@ mod tests {
         assert_eq!(value("ecs.os-type"), Some(Some("linux")));
         assert_eq!(value("ecs.os-family"), Some(Some("LINUX")));
         assert_eq!(value("ecs.cpu-architecture"), Some(Some("arm64")));
-        assert_eq!(value("ecs.capability.task-eni"), None);
+        // A custom attribute may not be called so: it has no value.
+        assert_eq!(value("ecs.capability.task-eni"), Some(None));
+        assert_eq!(
+            value("ecs.capability.pid-ipc-namespace-sharing"),
+            Some(None)
+        );
         assert_eq!(
             value("com.amazonaws.ecs.capability.docker-remote-api.1.17"),
             Some(None)

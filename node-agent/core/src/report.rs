@@ -222,6 +222,7 @@ pub fn body(uid: &TaskUid, report: &TaskStatus) -> Value {
         stopped_at,
         removed_at,
         ports,
+        attachments,
         containers,
     } = report;
     json!({
@@ -243,6 +244,7 @@ pub fn body(uid: &TaskUid, report: &TaskStatus) -> Value {
             "stoppedAt": stopped_at,
             "removedAt": removed_at,
             "ports": ports,
+            "attachments": attachments,
             "containers": containers,
         },
     })

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rig::{container, plan};
 use serde_json::json;
-use tallyman_agent_core::TaskBody;
+use tallyman_agent_core::{PortSpan, TaskBody};
 use tallyman_agent_engine::{ContainerSpec, Network, Protocol};
 use tallyman_crds::ecs::{ContainerOverride, KeyValuePair, TaskOverride};
 
@@ -100,11 +100,17 @@ fn ports_are_published_on_the_bridge_only() {
     assert_eq!(
         told,
         [
-            (80, None, Protocol::Tcp),
-            (81, None, Protocol::Tcp),
             (443, Some(8443), Protocol::Tcp),
             (53, Some(53), Protocol::Udp)
         ]
+    );
+    let TaskBody::Runnable(containers) = body(json!("bridge"), ports.clone()) else {
+        panic!("refused")
+    };
+    let dynamic = &containers[0].dynamic;
+    assert_eq!(
+        *dynamic,
+        [80, 81].map(|port| PortSpan::single(port, Protocol::Tcp))
     );
     for (mode, network) in [("host", Network::Host), ("none", Network::None)] {
         let spec = spec_in(json!(mode), ports.clone());
@@ -284,6 +290,10 @@ fn what_no_engine_can_be_told_is_refused_with_the_field() {
             "`portMappings.containerPort` 70000",
         ),
         (
+            json!({ "portMappings": [{ "containerPortRange": "90-80" }] }),
+            "`portMappings.containerPortRange` `90-80`",
+        ),
+        (
             json!({ "portMappings": [{ "containerPort": 0 }] }),
             "`portMappings.containerPort` 0",
         ),
@@ -303,10 +313,6 @@ fn what_no_engine_can_be_told_is_refused_with_the_field() {
         let why = refusal(definition);
         assert!(why.contains(field) && why.contains("`app`"), "{why}");
     }
-    let TaskBody::Refused(why) = body(json!("awsvpc"), json!({})) else {
-        panic!("not refused")
-    };
-    assert!(why.contains("awsvpc"), "{why}");
     let twice = plan(vec![container("app", true), container("app", true)]);
     let TaskBody::Refused(why) = rig::assigned(twice).body else {
         panic!("not refused")

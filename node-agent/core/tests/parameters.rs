@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tallyman_agent_core::{Assignment, Plan, TaskBody};
-use tallyman_agent_engine::{ContainerSpec, Device, Ipc, Network, Parameters, Swap, Tmpfs, Ulimit};
+use tallyman_agent_engine::{
+    ContainerSpec, Device, Ipc, Network, Parameters, Processes, Swap, Tmpfs, Ulimit,
+};
 use tallyman_crds::TaskDefinitionSpec;
 
 const MIB: i64 = 1024 * 1024;
@@ -129,7 +131,7 @@ fn every_parameter_is_told_as_written() {
             bytes: 32 * MIB,
             swappiness: Some(7),
         }),
-        host_processes: false,
+        processes: Processes::Own,
         ipc: Ipc::Engine,
         dns_servers: vec!["10.0.0.53".parse().unwrap(), "fd00::53".parse().unwrap()],
         dns_search_domains: texts(&["shop.internal"]),
@@ -173,7 +175,7 @@ fn modes_of_the_task_are_those_of_each_container() {
             json!({}),
         ));
         assert_eq!(spec.parameters.ipc, wanted);
-        assert!(spec.parameters.host_processes);
+        assert_eq!(spec.parameters.processes, Processes::Host);
     }
     let ports = json!({ "disableNetworking": true, "portMappings": [{ "containerPort": 80, "hostPort": 80 }] });
     for mode in ["bridge", "host", "none"] {
@@ -349,13 +351,6 @@ fn what_no_engine_can_be_told_is_refused_with_the_field() {
         json!([{ "containerPath": "/run", "size": 1 }, { "containerPath": "/run", "size": 2 }]);
     let why = refusal(json!({}), json!({ "linuxParameters": { "tmpfs": twice } }));
     assert!(why.contains("`/run` twice"), "{why}");
-    for (field, words) in [
-        ("pidMode", "`pidMode: task`"),
-        ("ipcMode", "`ipcMode: task`"),
-    ] {
-        let why = refusal(json!({ field: "task" }), json!({}));
-        assert!(why.contains(words), "{why}");
-    }
     for (mode, name) in [("bridge", "net.core.somaxconn"), ("host", "kernel.shmmax")] {
         spec_of(body(json!({ "networkMode": mode }), control(name)));
     }
@@ -456,7 +451,8 @@ proptest! {
         match body(task, container) {
             TaskBody::Refused(why) => prop_assert!(why.contains('`') && why.ends_with('.'), "{why}"),
             TaskBody::Runnable(containers) => {
-                let spec = containers[0].spec(1);
+                // A pause container goes before.
+                let spec = containers[containers.len() - 1].spec(1);
                 let p = &spec.parameters;
                 for limit in &p.ulimits {
                     prop_assert!(limit.hard == -1 || (0..=limit.hard).contains(&limit.soft), "{limit:?}");

@@ -91,7 +91,7 @@ fn a_container_that_ran_long_enough_is_started_again_and_the_task_runs_on() {
         let told = &status.containers[0].network_bindings[0];
         assert_eq!(
             told.host_port,
-            i32::from(published),
+            Some(i32::from(published)),
             "the port of the new run"
         );
     }

@@ -38,7 +38,7 @@ fn a_task_starts_with_four_engine_calls_and_one_patch() {
     let binding = &status.containers[0].network_bindings[0];
     assert_eq!(
         status.ports.as_deref(),
-        Some(format!("10.0.0.5:{}->80", binding.host_port).as_str())
+        Some(format!("10.0.0.5:{}->80", binding.host_port.unwrap()).as_str())
     );
     assert_eq!(status.conditions.len(), 1);
     assert_eq!(status.conditions[0].type_, "Ready");

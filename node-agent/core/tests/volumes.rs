@@ -399,7 +399,11 @@ fn a_pull_that_goes_on_does_not_hold_the_volume_of_a_deleted_task() {
     for action in &step.actions {
         rig.machine.started(action);
         if action.verb() == Verb::CreateVolume {
-            let outcome = rig::block(tallyman_agent_core::perform(&rig.engine, action));
+            let outcome = rig::block(tallyman_agent_core::perform(
+                &rig.engine,
+                &rig.ports,
+                action,
+            ));
             rig.machine.settle(action.container(), outcome, now);
         }
     }

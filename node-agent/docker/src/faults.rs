@@ -91,6 +91,9 @@ pub(crate) fn unreachable(error: Error) -> EngineError {
 /// How a refused create reads; name collisions are the verb's own business.
 pub(crate) fn create(image: &str, answer: Answer) -> EngineError {
     match answer {
+        Answer::Status(_, message) if is_network_missing(&message) => {
+            EngineError::NetworkNotFound { message }
+        }
         Answer::Status(404, message) => EngineError::ImageNotFound {
             image: image.to_owned(),
             message,
@@ -124,10 +127,16 @@ pub(crate) fn create_volume(name: &str, answer: Answer) -> EngineError {
 /// How a refused start reads.
 pub(crate) fn start(name: &str, answer: Answer) -> EngineError {
     match answer {
-        Answer::Status(404, message) if says(&message, &["no such container"]) => {
+        // The same is said of a container whose namespaces it shares.
+        Answer::Status(404, message)
+            if says(&message, &["no such container"]) && message.trim().ends_with(name) =>
+        {
             EngineError::NotFound {
                 name: name.to_owned(),
             }
+        }
+        Answer::Status(_, message) if is_network_missing(&message) => {
+            EngineError::NetworkNotFound { message }
         }
         // Before the others: a log server that does not answer sounds like an engine or a port.
         Answer::Status(_, message) if says(&message, &["failed to initialize logging driver"]) => {
@@ -237,6 +246,11 @@ fn is_port_taken(message: &str) -> bool {
             "all ports are allocated",
         ],
     )
+}
+
+/// `network lan not found`
+fn is_network_missing(message: &str) -> bool {
+    says(message, &["network "]) && says(message, &[" not found"])
 }
 
 fn is_no_space(message: &str) -> bool {

@@ -18,6 +18,7 @@ mod events;
 mod faults;
 mod groups;
 mod images;
+mod local;
 mod parameters;
 mod pulls;
 mod read;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tallyman_agent_engine::{EngineError, Verb};
+use tokio::sync::Mutex;
 
 use connection::Connection;
 use faults::Trouble;
@@ -47,6 +49,8 @@ pub use credentials::client_config;
 pub struct DockerEngine {
     connection: Arc<Connection>,
     pulls: Pulls,
+    /// One network or image of ours is made at a time.
+    making: Mutex<()>,
     settings: Settings,
     groups: Groups,
     /// Shared while an image is prepared, alone while one is removed.
@@ -124,6 +128,7 @@ impl DockerEngine {
             pulls: Pulls::default(),
             groups: Groups::new(settings.cgroups.clone()),
             preparing: tokio::sync::RwLock::default(),
+            making: Mutex::new(()),
             settings,
         })
     }

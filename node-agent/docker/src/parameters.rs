@@ -7,7 +7,7 @@ use bollard::models::{
     ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, ResourcesUlimits,
 };
 
-use tallyman_agent_engine::{Device, Ipc, Log, Parameters, Tmpfs, Ulimit};
+use tallyman_agent_engine::{Device, Ipc, Log, Parameters, Processes, Tmpfs, Ulimit};
 
 /// Adds parameters to the body of a create call. Destructures without `..`: a new parameter must be spelled here.
 /// `memory_bytes` is the container's limit, to which Docker wants swap added.
@@ -34,7 +34,7 @@ pub(crate) fn add(
         tmpfs,
         devices,
         swap,
-        host_processes,
+        processes,
         ipc,
         dns_servers,
         dns_search_domains,
@@ -58,11 +58,17 @@ pub(crate) fn add(
     host.devices = list(devices, device);
     host.memory_swap = swap.map(|swap| memory_bytes.unwrap_or(0).saturating_add(swap.bytes));
     host.memory_swappiness = swap.and_then(|swap| swap.swappiness);
-    host.pid_mode = host_processes.then(|| "host".to_owned());
+    host.pid_mode = match processes {
+        Processes::Own => None,
+        Processes::Host => Some("host".to_owned()),
+        Processes::Container(name) => Some(format!("container:{name}")),
+    };
     host.ipc_mode = match ipc {
         Ipc::Engine => None,
         Ipc::Host => Some("host".to_owned()),
         Ipc::None => Some("none".to_owned()),
+        Ipc::Shareable => Some("shareable".to_owned()),
+        Ipc::Container(name) => Some(format!("container:{name}")),
     };
     host.dns = list(dns_servers, IpAddr::to_string);
     host.dns_search = list(dns_search_domains, Clone::clone);

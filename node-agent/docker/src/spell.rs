@@ -43,7 +43,7 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
     } = spec;
     let published = match network {
         Network::Bridge => ports.as_slice(),
-        Network::Host | Network::None => &[],
+        Network::Host | Network::None | Network::Named(_) | Network::Container(_) => &[],
     };
     let mut body = ContainerCreateBody {
         image: Some(image.clone()),
@@ -74,8 +74,8 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         // Absolute: below the root of control groups, whatever the engine's own parent is.
         cgroup_parent: group.as_ref().map(|name| format!("/{name}")),
         runtime: runtime.clone(),
-        network_mode: Some(network_mode(*network).to_owned()),
-        links: Some(links_of(*network, links)).filter(|links| !links.is_empty()),
+        network_mode: Some(network_mode(network)),
+        links: Some(links_of(network, links)).filter(|links| !links.is_empty()),
         port_bindings: Some(bindings(published)),
         binds: Some(mounts.iter().map(bind).collect()),
         volumes_from: Some(volumes_from.iter().map(from).collect()),
@@ -119,22 +119,24 @@ fn from(other: &VolumesFrom) -> String {
     format!("{container}{}", if *read_only { ":ro" } else { "" })
 }
 
-fn network_mode(network: Network) -> &'static str {
+fn network_mode(network: &Network) -> String {
     match network {
-        Network::Bridge => "bridge",
-        Network::Host => "host",
-        Network::None => "none",
+        Network::Bridge => "bridge".to_owned(),
+        Network::Host => "host".to_owned(),
+        Network::None => "none".to_owned(),
+        Network::Named(name) => name.clone(),
+        Network::Container(name) => format!("container:{name}"),
     }
 }
 
 /// `other:alias`
-fn links_of(network: Network, links: &[Link]) -> Vec<String> {
+fn links_of(network: &Network, links: &[Link]) -> Vec<String> {
     match network {
         Network::Bridge => links
             .iter()
             .map(|link| format!("{}:{}", link.container, link.alias))
             .collect(),
-        Network::Host | Network::None => Vec::new(),
+        Network::Host | Network::None | Network::Named(_) | Network::Container(_) => Vec::new(),
     }
 }
 

@@ -12,8 +12,8 @@ use futures::stream::{BoxStream, StreamExt};
 
 use tallyman_agent_engine::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials,
-    Stats, Verb, VolumeSpec, VolumeState,
+    EngineError, Group, Hint, ImageState, Label, LocalImage, NetworkSpec, Prepared, PullBehavior,
+    RegistryCredentials, Stats, Verb, VolumeSpec, VolumeState,
 };
 
 use crate::faults::{self, Answer, Trouble, answer, plain};
@@ -176,6 +176,14 @@ impl Engine for DockerEngine {
 
     async fn remove_volume(&self, name: &str, owner: Label<'_>) -> Result<(), EngineError> {
         self.unmake_volume(name, owner).await
+    }
+
+    async fn ensure_image(&self, image: &LocalImage) -> Result<(), EngineError> {
+        self.bring_image(image).await
+    }
+
+    async fn ensure_network(&self, network: &NetworkSpec) -> Result<(), EngineError> {
+        self.bring_network(network).await
     }
 
     async fn list_volumes(&self, scope: Label<'_>) -> Result<Vec<VolumeState>, EngineError> {

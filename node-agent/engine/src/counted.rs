@@ -8,11 +8,11 @@ use futures::stream::BoxStream;
 
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials,
-    Stats, Verb, VolumeSpec, VolumeState,
+    EngineError, Group, Hint, ImageState, Label, LocalImage, NetworkSpec, Prepared, PullBehavior,
+    RegistryCredentials, Stats, Verb, VolumeSpec, VolumeState,
 };
 
-const VERBS: [Verb; 20] = [
+const VERBS: [Verb; 22] = [
     Verb::Describe,
     Verb::Prepare,
     Verb::Create,
@@ -33,6 +33,8 @@ const VERBS: [Verb; 20] = [
     Verb::ListImages,
     Verb::RemoveImage,
     Verb::Stats,
+    Verb::EnsureImage,
+    Verb::EnsureNetwork,
 ];
 
 /// Calls and failed calls of each verb.
@@ -211,6 +213,18 @@ impl<E: Engine> Engine for Counted<E> {
     async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
         let result = self.engine.remove_image(name).await;
         self.counts.note(Verb::RemoveImage, &result);
+        result
+    }
+
+    async fn ensure_image(&self, image: &LocalImage) -> Result<(), EngineError> {
+        let result = self.engine.ensure_image(image).await;
+        self.counts.note(Verb::EnsureImage, &result);
+        result
+    }
+
+    async fn ensure_network(&self, network: &NetworkSpec) -> Result<(), EngineError> {
+        let result = self.engine.ensure_network(network).await;
+        self.counts.note(Verb::EnsureNetwork, &result);
         result
     }
 }

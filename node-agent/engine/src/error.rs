@@ -71,6 +71,12 @@ pub enum EngineError {
         /// The host's words.
         message: String,
     },
+    /// The host has no network of the name that the container is to be on.
+    #[error("{message}")]
+    NetworkNotFound {
+        /// The engine's words.
+        message: String,
+    },
     /// A published port of the container is in use on the host.
     #[error("{message}")]
     PortTaken {
@@ -204,6 +210,7 @@ impl EngineError {
             | Self::VolumeInUse { .. }
             | Self::ImageInUse { .. }
             | Self::CannotLimit { .. }
+            | Self::NetworkNotFound { .. }
             | Self::Unreachable { .. } => Retry::Later,
             Self::NameTaken { .. }
             | Self::VolumeTaken { .. }
@@ -232,6 +239,7 @@ impl EngineError {
             | Self::VolumeInUse { .. }
             | Self::ImageInUse { .. }
             | Self::CannotLimit { .. }
+            | Self::NetworkNotFound { .. }
             | Self::PortTaken { .. }
             | Self::NoSpace { .. }
             | Self::NotFound { .. }

@@ -1,5 +1,8 @@
 //! Making an image present on the host.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use crate::{EngineError, Moment};
 
 /// When to ask the registry: ECS's `ECS_IMAGE_PULL_BEHAVIOR` (ECS image pull behavior).
@@ -43,4 +46,27 @@ pub struct Prepared {
     pub pulled: bool,
     /// [`PullBehavior::Default`] only: the pull that failed before the cached image was used.
     pub pull_failure: Option<EngineError>,
+}
+
+/// An image that the agent brings with itself; no registry has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalImage {
+    /// Repository and tag, `localhost/name:tag`; other content has another tag.
+    pub reference: String,
+    /// Its root file system.
+    pub archive: Archive,
+    /// Its entry point.
+    pub entrypoint: Vec<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A root file system as an uncompressed tar archive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Archive(pub &'static [u8]);
+
+impl fmt::Debug for Archive {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Archive({} bytes)", self.0.len())
+    }
 }

@@ -42,8 +42,8 @@ pub struct Parameters {
     pub devices: Vec<Device>,
     /// How much of its memory may be swapped; `None` is the engine's rule.
     pub swap: Option<Swap>,
-    /// It sees the host's processes (ECS `pidMode: host`); else only its own.
-    pub host_processes: bool,
+    /// Whose processes it sees.
+    pub processes: Processes,
     /// Whose shared memory it sees.
     pub ipc: Ipc,
     /// DNS servers; none keeps the engine's.
@@ -102,8 +102,20 @@ pub struct Swap {
     pub swappiness: Option<i64>,
 }
 
+/// Whose processes a container sees (ECS `pidMode`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Processes {
+    /// Its own; its first process is number 1.
+    #[default]
+    Own,
+    /// The host's.
+    Host,
+    /// Those of another container, by name, which must run when this one starts.
+    Container(String),
+}
+
 /// Whose shared memory, semaphores and message queues a container sees (ECS `ipcMode`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Ipc {
     /// As the engine is set up: its own.
     #[default]
@@ -112,6 +124,10 @@ pub enum Ipc {
     Host,
     /// Its own, without `/dev/shm`.
     None,
+    /// Its own, and others may share it.
+    Shareable,
+    /// That of another container, by name, which must run and be [`Ipc::Shareable`] when this one starts.
+    Container(String),
 }
 
 /// A log driver of the engine, and its options as the engine spells them.

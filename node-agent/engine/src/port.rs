@@ -8,7 +8,8 @@ use futures::stream::BoxStream;
 
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Group,
-    ImageState, Prepared, PullBehavior, RegistryCredentials, Stats, VolumeSpec, VolumeState,
+    ImageState, LocalImage, NetworkSpec, Prepared, PullBehavior, RegistryCredentials, Stats,
+    VolumeSpec, VolumeState,
 };
 
 /// A label's key and value; containers and volumes that carry it are in scope.
@@ -40,6 +41,15 @@ pub trait Engine: Send + Sync + 'static {
         credentials: Option<&RegistryCredentials>,
     ) -> impl Future<Output = Result<Prepared, EngineError>> + Send;
 
+    /// Makes an image present that the agent brings with itself; one that is there is fine.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSpace`], and the common ones.
+    fn ensure_image(
+        &self,
+        image: &LocalImage,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
     /// Creates a container, or adopts the one that has this name and all the spec's labels.
     ///
     /// # Errors
@@ -54,7 +64,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Starts a container; one that runs already is fine. One that exited runs again.
     ///
     /// # Errors
-    /// [`EngineError::NotFound`], [`EngineError::PortTaken`], [`EngineError::CannotStart`].
+    /// [`EngineError::NotFound`], [`EngineError::PortTaken`], [`EngineError::NetworkNotFound`],
+    /// [`EngineError::CannotStart`].
     fn start(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Stops a container: its stop signal (SIGTERM), and SIGKILL when it still runs after `grace`.
@@ -182,6 +193,15 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// [`EngineError::ImageInUse`]: a container has it, running or not; nothing was removed.
     fn remove_image(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
+    /// Makes sure that there is a network of this name. One that is there is fine, whoever made it and whatever it is:
+    /// the operator of a host may want another one.
+    ///
+    /// # Errors
+    /// The common ones; [`EngineError::Engine`] also when the host has no addresses left for it.
+    fn ensure_network(
+        &self,
+        network: &NetworkSpec,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
 }
 
 /// The container that a create ended with.
@@ -264,6 +284,10 @@ pub enum Verb {
     RemoveImage,
     /// [`Engine::stats`]
     Stats,
+    /// [`Engine::ensure_image`]
+    EnsureImage,
+    /// [`Engine::ensure_network`]
+    EnsureNetwork,
 }
 
 impl Verb {
@@ -290,6 +314,8 @@ impl Verb {
             Self::ListImages => "list_images",
             Self::RemoveImage => "remove_image",
             Self::Stats => "stats",
+            Self::EnsureImage => "ensure_image",
+            Self::EnsureNetwork => "ensure_network",
         }
     }
 }

@@ -118,8 +118,8 @@ pub struct Link {
     pub alias: String,
 }
 
-/// The network that a container lives in (ECS `networkMode`, less `awsvpc`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The network that a container lives in (ECS `networkMode`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Network {
     /// Own network namespace on the engine's bridge; ports are published.
     #[default]
@@ -128,6 +128,11 @@ pub enum Network {
     Host,
     /// Loopback only.
     None,
+    /// Own network namespace, with an address on the engine's network of this name. Nothing is published.
+    Named(String),
+    /// That of another container, by name: addresses, ports and loopback are shared. The other one must run when this
+    /// one starts.
+    Container(String),
 }
 
 /// A health check run by the engine.

@@ -17,7 +17,10 @@ use std::time::Duration;
 use futures::FutureExt;
 use tallyman_agent_engine::conformance::{self, Bench, Settings, Sight, Verdict};
 use tallyman_agent_engine::fake::{FakeEngine, Program};
-use tallyman_agent_engine::{ContainerSpec, Health, Log, MountSource, PublishedPort};
+use tallyman_agent_engine::{
+    Archive, ContainerSpec, Health, Ipc, LocalImage, Log, MountSource, Network, Processes,
+    PublishedPort,
+};
 
 const IMAGE: &str = "localhost/conformance:1";
 
@@ -86,6 +89,9 @@ fn interpret(spec: &ContainerSpec, published: &[PublishedPort], files: &Files) -
                     .any(|(has, is)| has == name && is == *value);
             Program::exits(i64::from(!found), Duration::ZERO)
         }
+        ["fetches", _] if matches!(spec.network, Network::Container(_)) => {
+            Program::exits(0, Duration::ZERO)
+        }
         ["fetches", port] => {
             let answers = published
                 .iter()
@@ -112,6 +118,15 @@ fn interpret(spec: &ContainerSpec, published: &[PublishedPort], files: &Files) -
             let found =
                 file(spec, path).and_then(|(file, _)| files.lock().unwrap().get(&file).cloned());
             Program::exits(i64::from(found.as_deref() != Some(*text)), Duration::ZERO)
+        }
+        // The engine refuses to start what shares with nobody; the rest is as it is on every engine.
+        ["meets", _] => {
+            let shares = matches!(spec.parameters.processes, Processes::Container(_));
+            Program::exits(i64::from(!shares), Duration::ZERO)
+        }
+        ["discovers", _] => {
+            let shares = matches!(spec.parameters.ipc, Ipc::Container(_));
+            Program::exits(i64::from(!shares), Duration::ZERO)
         }
         ["swells", _] => Program::runs_out_of_memory(Duration::from_secs(1)),
         ["missing", _] => Program::cannot_start("exec: \"missing\": executable file not found"),
@@ -176,8 +191,8 @@ impl Bench for FakeBench {
 
     fn command(&self, program: &conformance::Program) -> Vec<String> {
         use conformance::Program::{
-            Exits, Fetches, Finds, IgnoresStop, Missing, Reaches, Reads, Runs, Sees, Serves,
-            Swells, Writes,
+            Discovers, Exits, Fetches, Finds, IgnoresStop, Leaves, Meets, Missing, Reaches, Reads,
+            Runs, Sees, Serves, Swells, Writes,
         };
         let line: Vec<String> = match program {
             Runs => vec!["runs".to_owned(), "on".to_owned()],
@@ -211,6 +226,9 @@ impl Bench for FakeBench {
             }
             Writes { path, text } => vec!["writes".to_owned(), path.clone(), text.clone()],
             Reads { path, text } => vec!["reads".to_owned(), path.clone(), text.clone()],
+            Meets { first } => vec!["meets".to_owned(), first.clone()],
+            Leaves { name } => vec!["leaves".to_owned(), name.clone()],
+            Discovers { name } => vec!["discovers".to_owned(), name.clone()],
             Swells => vec!["swells".to_owned(), "on".to_owned()],
             Missing => vec!["missing".to_owned(), "program".to_owned()],
         };
@@ -244,6 +262,20 @@ impl Bench for FakeBench {
         }
     }
 
+    async fn destroy_network(&self, name: &str) -> Verdict {
+        self.engine.destroy_network(name);
+        Ok(())
+    }
+
+    fn brought(&self) -> LocalImage {
+        LocalImage {
+            reference: "localhost/pause:1".to_owned(),
+            archive: Archive(b""),
+            entrypoint: vec!["/pause".to_owned()],
+            labels: BTreeMap::new(),
+        }
+    }
+
     fn host_folder(&self) -> String {
         format!("/srv/{}", self.next_port.fetch_add(1, Ordering::Relaxed))
     }
@@ -268,9 +300,9 @@ impl Bench for FakeBench {
             stop_timeout_seconds: spec
                 .stop_timeout
                 .map(|span| i64::try_from(span.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)),
-            network: spec.network,
+            network: spec.network.clone(),
             privileged: spec.parameters.privileged,
-            ipc: spec.parameters.ipc,
+            ipc: spec.parameters.ipc.clone(),
             swap: spec.parameters.swap.map(|swap| swap.bytes),
             log: spec.parameters.log.as_ref().map(told),
             engine_restarts: false,

@@ -275,6 +275,7 @@ impl<E: Engine> Agent<E> {
         };
         debug!(%fence, changed = offer.assigned.len(), gone = offer.unplanned.len(), "plan");
         self.set_live();
+        self.shared.ports.spare(self.host.fixed_ports());
         self.note_cluster();
         for complaint in &offer.complaints {
             warn!(complaint, "an entry of the plan is left out");

@@ -194,10 +194,8 @@ impl<E: Engine> Endpoint<E> {
         let container = holder.ok_or_else(Answer::unknown)?;
         let peer_is_host = address::is_own(peer).await;
         let own = |sight: &TaskSight| {
-            let seen = sight.seen.get(&container);
-            let attachments = seen.map(|state| state.attachments.as_slice());
             sight.planned(&container).is_some_and(|planned| {
-                let attachments = attachments.unwrap_or_default();
+                let attachments = sight.attachments(&container);
                 access::is_own(planned.network(), attachments, peer, peer_is_host)
             })
         };

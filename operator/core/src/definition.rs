@@ -11,6 +11,7 @@ use tallyman_crds::order;
 pub use tallyman_crds::quantity::{cpu_units, memory_mib};
 use tallyman_crds::sources::Source;
 
+use crate::ports;
 use crate::problem::Problem;
 use crate::requirements::{self, Requirements};
 
@@ -209,55 +210,7 @@ fn check_container(
             "must be absent unless `networkMode` is `bridge`",
         ));
     }
-    let mut container_ports = BTreeSet::new();
-    for m in &c.port_mappings {
-        let port = m
-            .container_port
-            .and_then(|p| u16::try_from(p).ok())
-            .filter(|p| *p > 0);
-        let Some(port) = port else {
-            if m.container_port_range.is_none() {
-                problems.push(Problem::new(
-                    at("portMappings.containerPort"),
-                    "must be 1 to 65535",
-                ));
-            }
-            continue;
-        };
-        if mode == Some(NetworkMode::None) {
-            problems.push(Problem::new(
-                at("portMappings"),
-                "must be empty when `networkMode` is `none`",
-            ));
-        }
-        if !container_ports.insert((
-            port,
-            m.protocol.unwrap_or(TransportProtocol::Tcp),
-            m.host_port.unwrap_or(0),
-        )) {
-            problems.push(Problem::new(
-                at("portMappings.containerPort"),
-                format!(
-                    "{port} must be published only once with the same `protocol` and `hostPort`"
-                ),
-            ));
-        }
-        match m.host_port {
-            Some(h) if !(0..=65535).contains(&h) => {
-                problems.push(Problem::new(
-                    at("portMappings.hostPort"),
-                    "must be 0 to 65535",
-                ));
-            }
-            Some(h) if mode == Some(NetworkMode::Host) && h != 0 && h != i32::from(port) => {
-                problems.push(Problem::new(
-                    at("portMappings.hostPort"),
-                    format!("must be absent or equal to `containerPort` ({port}) when `networkMode` is `host`, not {h}"),
-                ));
-            }
-            _ => {}
-        }
-    }
+    ports::check(c, mode, problems);
 }
 
 /// References to Secrets and ConfigMaps, and the names that their values get (ECS: a name is set once, by `environment` or by
@@ -298,22 +251,6 @@ fn check_sources(c: &ContainerDefinition, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Fixed host ports of a container, in bridge and host mode.
-fn fixed_ports(
-    c: &ContainerDefinition,
-    mode: Option<NetworkMode>,
-) -> impl Iterator<Item = (TransportProtocol, u16)> + '_ {
-    c.port_mappings.iter().filter_map(move |m| {
-        let host = match mode {
-            Some(NetworkMode::Host) => m.container_port,
-            Some(NetworkMode::Awsvpc | NetworkMode::None) => None,
-            Some(NetworkMode::Bridge) | None => m.host_port.filter(|p| *p != 0),
-        };
-        let port = u16::try_from(host?).ok()?;
-        Some((m.protocol.unwrap_or(TransportProtocol::Tcp), port))
-    })
-}
-
 fn demand(
     spec: &TaskDefinitionSpec,
     task_cpu: Option<i64>,
@@ -338,7 +275,7 @@ fn demand(
         ..Demand::default()
     };
     for c in containers {
-        for (protocol, port) in fixed_ports(c, spec.network_mode) {
+        for (protocol, port) in ports::fixed(c, spec.network_mode) {
             let set = match protocol {
                 TransportProtocol::Tcp => &mut demand.ports,
                 TransportProtocol::Udp => &mut demand.ports_udp,

@@ -13,6 +13,7 @@ pub mod names;
 pub mod pacing;
 pub mod placement;
 pub mod plan;
+mod ports;
 pub mod problem;
 pub mod requirements;
 pub mod settings;

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::capabilities::{
-    ENVIRONMENT_FILES, HEALTH_CHECK, LOG_SECRETS, PRIVATE_REGISTRY, SECRETS, TASK_LIMITS,
+    ENVIRONMENT_FILES, HEALTH_CHECK, LOG_SECRETS, PORT_RANGES, PRIVATE_REGISTRY, SECRETS,
+    SHARED_NAMESPACES, TASK_ADDRESS, TASK_LIMITS,
 };
-use tallyman_crds::ecs::{CPUArchitecture, ContainerDefinition, OSFamily};
+use tallyman_crds::ecs::{CPUArchitecture, ContainerDefinition, NetworkMode, OSFamily};
 
 use crate::definition::checked;
 
@@ -41,6 +42,12 @@ pub fn of(spec: &TaskDefinitionSpec) -> Requirements {
     }
     if spec.cpu.is_some() || spec.memory.is_some() {
         required.insert(TASK_LIMITS.to_owned(), None);
+    }
+    if spec.network_mode == Some(NetworkMode::Awsvpc) {
+        required.insert(TASK_ADDRESS.to_owned(), None);
+    }
+    if spec.pid_mode.is_some() || spec.ipc_mode.is_some() {
+        required.insert(SHARED_NAMESPACES.to_owned(), None);
     }
     if let Some(platform) = &spec.runtime_platform {
         if let Some(architecture) = platform.cpu_architecture {
@@ -105,6 +112,12 @@ fn of_container(c: &ContainerDefinition) -> Vec<String> {
             .filter(|(used, _)| *used)
             .map(|(_, name)| name.to_owned()),
     );
+    if c.port_mappings
+        .iter()
+        .any(|m| m.container_port_range.is_some())
+    {
+        names.push(PORT_RANGES.to_owned());
+    }
     if checked(c) {
         names.push(HEALTH_CHECK.to_owned());
     }

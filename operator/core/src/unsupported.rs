@@ -74,10 +74,10 @@ const LOG_DRIVERS: &[&str] = &[
 
 const DEFINITION: &[(&str, Support)] = &[
     ("family", Full),
-    ("networkMode", Values(&["bridge", "host", "none"])),
+    ("networkMode", Full),
     ("requiresCompatibilities[]", Values(&["EC2", "EXTERNAL"])),
-    ("pidMode", Values(&["host"])),
-    ("ipcMode", Values(&["host", "none"])),
+    ("pidMode", Full),
+    ("ipcMode", Full),
     ("runtimePlatform.cpuArchitecture", Full),
     // No agent of ours runs on Windows.
     ("runtimePlatform.operatingSystemFamily", Values(&["LINUX"])),
@@ -113,6 +113,10 @@ const DEFINITION: &[(&str, Support)] = &[
     ("containerDefinitions[].repositoryCredentials", Full),
     ("containerDefinitions[].portMappings[].containerPort", Full),
     ("containerDefinitions[].portMappings[].hostPort", Full),
+    (
+        "containerDefinitions[].portMappings[].containerPortRange",
+        Full,
+    ),
     ("containerDefinitions[].portMappings[].protocol", Full),
     ("containerDefinitions[].portMappings[].name", Ignored),
     ("containerDefinitions[].portMappings[].appProtocol", Ignored),
@@ -174,6 +178,7 @@ const SERVICE: &[(&str, Support)] = &[
     ("enableECSManagedTags", Ignored),
     ("enableExecuteCommand", Ignored),
     ("monitoring", Ignored),
+    ("networkConfiguration", Ignored),
     ("platformVersion", Ignored),
     ("role", Ignored),
 ];
@@ -207,6 +212,8 @@ const TASK: &[(&str, Support)] = &[
     ("enableECSManagedTags", Ignored),
     ("enableExecuteCommand", Ignored),
     ("platformVersion", Ignored),
+    // Subnets and security groups are those of the host's network.
+    ("networkConfiguration", Ignored),
 ];
 
 /// Fields of a task definition that are not supported yet.

@@ -206,6 +206,34 @@ fn each_problem_names_its_field() {
             ]})),
             at("portMappings.hostPort"),
         ),
+        (
+            spec(json!({ "networkMode": "awsvpc", "containerDefinitions": [
+                { "name": "app", "image": "a", "memory": 6, "portMappings": [{ "containerPort": 80, "hostPort": 81 }] }
+            ]})),
+            at("portMappings.hostPort"),
+        ),
+        (
+            spec(json!({ "networkMode": "host", "containerDefinitions": [
+                { "name": "app", "image": "a", "memory": 6, "portMappings": [{ "containerPortRange": "80-81" }] }
+            ]})),
+            at("portMappings.containerPortRange"),
+        ),
+        (
+            one(json!({ "portMappings": [{ "containerPortRange": "82-81" }] })),
+            at("portMappings.containerPortRange"),
+        ),
+        (
+            one(
+                json!({ "portMappings": [{ "containerPortRange": "80-90" }, { "containerPort": 85 }] }),
+            ),
+            at("portMappings.containerPortRange"),
+        ),
+        (
+            one(
+                json!({ "portMappings": [{ "containerPortRange": "80-90" }, { "containerPortRange": "90-99" }] }),
+            ),
+            at("portMappings.containerPortRange"),
+        ),
     ];
     for (spec, expected) in rows {
         let found = problems(&spec);
@@ -222,6 +250,7 @@ fn what_ecs_takes_is_taken() {
     for ports in [
         json!([{ "containerPort": 53, "protocol": "tcp" }, { "containerPort": 53, "protocol": "udp" }]),
         json!([{ "containerPort": 80, "hostPort": 8080 }, { "containerPort": 80, "hostPort": 8081 }]),
+        json!([{ "containerPortRange": "80-90" }, { "containerPortRange": "80-90", "protocol": "udp" }, { "containerPort": 91 }]),
     ] {
         let d = Definition::parse(&one(json!({ "portMappings": ports })));
         assert!(d.is_ok(), "{ports}: {d:?}");
@@ -309,6 +338,10 @@ fn attributes_that_a_host_must_have_follow_from_the_definition() {
             vec![format!("{C}.privileged-container")],
         ),
         (json!({ "privileged": false }), nothing),
+        (
+            json!({ "portMappings": [{ "containerPortRange": "80-90" }] }),
+            vec!["ecs.capability.network.container-port-range".to_owned()],
+        ),
         (driver("json-file"), logs("json-file")),
         (driver("none"), logs("none")),
         (driver("splunk"), logs("splunk")),
@@ -395,10 +428,13 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
         refused_of(inner),
         ["spec.containerDefinitions[app].credentialSpecs"]
     );
-    assert_eq!(
-        refused_of(with("networkMode", json!("awsvpc"))),
-        ["spec.networkMode: awsvpc"]
-    );
+    for (field, value) in [
+        ("networkMode", "awsvpc"),
+        ("pidMode", "task"),
+        ("ipcMode", "task"),
+    ] {
+        assert_eq!(refused_of(with(field, json!(value))), Vec::<String>::new());
+    }
     let volumes = json!([
         { "name": "v" },
         { "name": "shared", "dockerVolumeConfiguration": { "scope": "shared", "autoprovision": true } },
@@ -414,14 +450,6 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
         { "name": "ebs", "configuredAtLaunch": true },
         { "name": "s3", "s3filesVolumeConfiguration": { "fileSystemArn": "arn:x" } },
     ]);
-    assert_eq!(
-        refused_of(with("pidMode", json!("task"))),
-        ["spec.pidMode: task"]
-    );
-    assert_eq!(
-        refused_of(with("ipcMode", json!("task"))),
-        ["spec.ipcMode: task"]
-    );
     let platform =
         json!({ "cpuArchitecture": "ARM64", "operatingSystemFamily": "WINDOWS_SERVER_2022_CORE" });
     assert_eq!(
@@ -467,7 +495,8 @@ fn services_and_tasks_say_what_is_not_supported() {
         "taskDefinition": "web", "schedulingStrategy": "DAEMON",
         "loadBalancers": [{ "targetGroupArn": "x", "containerName": "app", "containerPort": 80 }],
         "deploymentConfiguration": { "deploymentCircuitBreaker": { "enable": true, "rollback": true } },
-        "placementStrategy": [{ "type": "random" }]
+        "placementStrategy": [{ "type": "random" }],
+        "networkConfiguration": { "awsvpcConfiguration": { "subnets": ["subnet-1"], "assignPublicIp": "ENABLED" } }
     })));
     assert_eq!(
         found.refused,
@@ -477,6 +506,7 @@ fn services_and_tasks_say_what_is_not_supported() {
         found.ignored,
         [
             "spec.deploymentConfiguration.deploymentCircuitBreaker",
+            "spec.networkConfiguration",
             "spec.placementStrategy"
         ]
     );

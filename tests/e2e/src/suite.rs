@@ -24,6 +24,9 @@ const OPERATOR_FLAGS: [&str; 4] = [
     "--lease-duration=4s",
 ];
 
+/// From where agents take ports of the host, as their variable says.
+pub const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 36_000..=36_499;
+
 /// Runs every scenario whose name holds one of `filters` (all when there is none) on a lab of three hosts with engines
 /// of `generation`. Returns the numbers of those that passed and failed.
 ///
@@ -47,6 +50,10 @@ pub fn run(
         .hosts(3, generation)
         .operator_binary(binary("tallyman-operator")?)
         .operator_args(OPERATOR_FLAGS)
+        .agent_env(
+            "ECS_DYNAMIC_HOST_PORT_RANGE",
+            &format!("{}-{}", DYNAMIC_PORTS.start(), DYNAMIC_PORTS.end()),
+        )
         .agent_binary(binary("tallyman-agent")?)
         .agent_env("AWS_DEFAULT_REGION", "eu-north-1")
         .agent_env("ECS_ENABLE_CONTAINER_METADATA", "true")

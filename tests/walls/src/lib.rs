@@ -83,6 +83,12 @@ pub const WALLS: &[Wall] = &[
         ],
     },
     Wall {
+        package: "tallyman-agent-pause",
+        ours: &["tallyman-crds", "tallyman-agent-engine"],
+        never_named: &["kube", "k8s-openapi"],
+        never_reached: PURE,
+    },
+    Wall {
         package: "tallyman-operator",
         ours: &["tallyman-crds", "tallyman-operator-core"],
         never_named: &["bollard"],
@@ -100,6 +106,7 @@ pub const WALLS: &[Wall] = &[
             "tallyman-agent-core",
             "tallyman-agent-engine",
             "tallyman-agent-docker",
+            "tallyman-agent-pause",
         ],
         never_named: &["bollard"],
         never_reached: &["tallyman-operator-core", "tallyman-operator"],

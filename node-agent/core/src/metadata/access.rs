@@ -9,13 +9,15 @@ use tallyman_agent_engine::{Attachment, Network};
 /// A container with addresses of its own asks from one of them. One on the host's network asks from an address of
 /// the host (`peer_is_host`), as does everything else that runs there: the id alone keeps those apart.
 pub fn is_own(
-    network: Network,
+    network: &Network,
     attachments: &[Attachment],
     peer: IpAddr,
     peer_is_host: bool,
 ) -> bool {
     match network {
-        Network::Bridge => has_address(attachments, peer),
+        Network::Bridge | Network::Named(_) | Network::Container(_) => {
+            has_address(attachments, peer)
+        }
         Network::Host => peer_is_host,
         Network::None => false,
     }
@@ -52,7 +54,7 @@ mod tests {
             (Network::Host, &[], address(2), false, false),
             (Network::None, &[], address(1), true, false),
         ] {
-            let let_in = is_own(network, attachments, peer, peer_is_host);
+            let let_in = is_own(&network, attachments, peer, peer_is_host);
             assert_eq!(let_in, wanted, "{network:?} {peer} {peer_is_host}");
         }
     }

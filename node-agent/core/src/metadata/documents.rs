@@ -1,6 +1,6 @@
 //! The documents of a task and of a container (ECS task metadata v2, v3 and v4).
 
-use tallyman_agent_engine::{ContainerState, Network as EngineNetwork, Phase};
+use tallyman_agent_engine::{Attachment, ContainerState, Network as EngineNetwork, Phase};
 use tallyman_crds::ecs::TransportProtocol;
 use tallyman_crds::{HealthStatus, LastStatus, NetworkBinding};
 
@@ -118,7 +118,7 @@ fn of_container(sight: &TaskSight, place: &Place, facts: Facts<'_>, version: Ver
         image_id: state
             .map(|state| state.image_id.clone())
             .unwrap_or_default(),
-        ports: known.bindings.iter().map(port).collect(),
+        ports: known.bindings.iter().flat_map(ports).collect(),
         labels: state.map(|state| state.labels.clone()).unwrap_or_default(),
         desired_status: if sight.ends() || known.end.is_some() {
             STOPPED
@@ -135,7 +135,7 @@ fn of_container(sight: &TaskSight, place: &Place, facts: Facts<'_>, version: Ver
         started_at: started.or(known.run_began).or(known.started_at),
         finished_at: known.end.as_ref().map(|end| end.at),
         kind: NORMAL,
-        networks: networks(planned, state),
+        networks: networks(planned, sight.attachments(&planned.name)),
         health: planned.health_checked.then(|| health(known, state)),
         volumes: state.map(volumes).unwrap_or_default(),
         log_driver: log.map(|log| log.driver.clone()),
@@ -172,13 +172,30 @@ fn status(known: &ContainerRecord, state: Option<&ContainerState>) -> &'static s
     }
 }
 
-pub(crate) fn port(binding: &NetworkBinding) -> Port {
-    Port {
-        container_port: binding.container_port,
-        protocol: protocol(binding.protocol),
-        host_port: binding.host_port,
-        host_ip: binding.bind_ip.clone(),
-    }
+/// Each port of a binding; a range is many.
+pub(crate) fn ports(binding: &NetworkBinding) -> Vec<Port> {
+    pairs(binding)
+        .map(|(container_port, host_port)| Port {
+            container_port,
+            protocol: protocol(binding.protocol),
+            host_port,
+            host_ip: binding.bind_ip.clone(),
+        })
+        .collect()
+}
+
+/// Ports in the container with theirs on the host.
+pub(crate) fn pairs(binding: &NetworkBinding) -> impl Iterator<Item = (i32, i32)> {
+    let range = |text: &Option<String>| {
+        let (first, last) = text.as_deref()?.split_once('-')?;
+        Some(first.parse::<i32>().ok()?..=last.parse::<i32>().ok()?)
+    };
+    let one = binding.container_port.zip(binding.host_port);
+    let many = range(&binding.container_port_range).zip(range(&binding.host_port_range));
+    let many = many
+        .into_iter()
+        .flat_map(|(inside, outside)| inside.zip(outside));
+    one.into_iter().chain(many)
 }
 
 pub(crate) fn protocol(protocol: TransportProtocol) -> &'static str {
@@ -188,14 +205,12 @@ pub(crate) fn protocol(protocol: TransportProtocol) -> &'static str {
     }
 }
 
-pub(crate) fn networks(planned: &PlannedContainer, state: Option<&ContainerState>) -> Vec<Network> {
-    let attachments = state
-        .map(|state| state.attachments.as_slice())
-        .unwrap_or_default();
+pub(crate) fn networks(planned: &PlannedContainer, attachments: &[Attachment]) -> Vec<Network> {
     let network_mode = match planned.network() {
         EngineNetwork::Bridge => "bridge",
         EngineNetwork::Host => "host",
         EngineNetwork::None => "none",
+        EngineNetwork::Named(_) | EngineNetwork::Container(_) => "awsvpc",
     };
     if attachments.is_empty() {
         return vec![Network {
@@ -203,7 +218,7 @@ pub(crate) fn networks(planned: &PlannedContainer, state: Option<&ContainerState
             ..Network::default()
         }];
     }
-    let network = |one: &tallyman_agent_engine::Attachment| Network {
+    let network = |one: &Attachment| Network {
         network_mode,
         ipv4_addresses: one.ipv4.iter().map(|(ip, _)| ip.to_string()).collect(),
         ipv6_addresses: one.ipv6.iter().map(|(ip, _)| ip.to_string()).collect(),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::metadata::documents::{networks, protocol};
+use crate::metadata::documents::{networks, pairs, protocol};
 use crate::metadata::sight::{Place, TaskSight};
 use crate::metadata::wire::Network;
 
@@ -88,14 +88,15 @@ pub fn of(sight: &TaskSight, place: &Place, container: &str) -> Option<MetadataF
         image_id: state.map(|state| state.image_id.clone()),
         image_name: planned.image().to_owned(),
         port_mappings: bindings
-            .map(|binding| PortMapping {
-                container_port: binding.container_port,
-                host_port: binding.host_port,
+            .flat_map(|binding| pairs(binding).map(move |pair| (binding, pair)))
+            .map(|(binding, (container_port, host_port))| PortMapping {
+                container_port,
+                host_port,
                 bind_ip: binding.bind_ip.clone(),
                 protocol: protocol(binding.protocol),
             })
             .collect(),
-        networks: state.map_or_else(Vec::new, |state| networks(planned, Some(state))),
+        networks: state.map_or_else(Vec::new, |state| networks(planned, &state.attachments)),
         metadata_file_status: match state {
             None => FileStatus::Initial,
             Some(_) => FileStatus::Ready,

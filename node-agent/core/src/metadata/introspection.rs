@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tallyman_agent_engine::Attachment;
 use tallyman_crds::LastStatus;
 
-use crate::metadata::documents::{networks, port, volumes};
+use crate::metadata::documents::{networks, ports, volumes};
 use crate::metadata::sight::{Facts, Place, TaskSight, timestamp};
 use crate::metadata::wire::{Network, Port, Volume};
 
@@ -83,11 +84,14 @@ pub fn task(sight: &TaskSight, place: &Place) -> TaskDocument {
         },
         family: task.family.clone(),
         version: task.revision.to_string(),
-        containers: sight.facts().map(container).collect(),
+        containers: sight
+            .facts()
+            .map(|facts| container(facts, sight.attachments(&facts.planned.name)))
+            .collect(),
     }
 }
 
-fn container(facts: Facts<'_>) -> ContainerDocument {
+fn container(facts: Facts<'_>, attachments: &[Attachment]) -> ContainerDocument {
     let Facts {
         planned,
         known,
@@ -105,8 +109,8 @@ fn container(facts: Facts<'_>) -> ContainerDocument {
             .unwrap_or_default(),
         created_at: state.and_then(|state| timestamp(state.created_at)),
         started_at: started.or(known.run_began).or(known.started_at),
-        ports: known.bindings.iter().map(port).collect(),
-        networks: networks(planned, state),
+        ports: known.bindings.iter().flat_map(ports).collect(),
+        networks: networks(planned, attachments),
         volumes: state.map(volumes).unwrap_or_default(),
         restart_count: planned.restart.as_ref().map(|_| known.restarts),
     }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use tallyman_agent_engine::{ContainerState, Moment};
+use tallyman_agent_engine::{Attachment, ContainerState, Moment};
 use tallyman_crds::arn::Arns;
 
 use crate::assignment::{AssignedTask, Desired};
+use crate::pause;
 use crate::planned::PlannedContainer;
 use crate::task::{ContainerRecord, TaskRecord};
 
@@ -76,6 +77,16 @@ impl TaskSight {
         all.find(|facts| facts.id == id).map(|facts| facts.planned)
     }
 
+    /// Addresses that a container has: of its own, or those that it shares with all of its task.
+    pub fn attachments(&self, container: &str) -> &[Attachment] {
+        let shares = self
+            .planned(container)
+            .is_some_and(PlannedContainer::has_task_address);
+        let holder = if shares { pause::NAME } else { container };
+        let state = self.seen.get(holder);
+        state.map_or(&[], |state| state.attachments.as_slice())
+    }
+
     /// Whether all of it is to stop, or has.
     pub(crate) fn ends(&self) -> bool {
         matches!(self.task.desired, Desired::Stop { .. }) || self.record.stop.is_some()
@@ -83,7 +94,7 @@ impl TaskSight {
 
     /// Containers that the engine has or had, in the order of the task definition.
     pub(crate) fn facts(&self) -> impl Iterator<Item = Facts<'_>> {
-        self.task.containers().iter().filter_map(|planned| {
+        self.task.defined().filter_map(|planned| {
             let known = self.record.containers.get(&planned.name)?;
             let state = self.seen.get(&planned.name);
             let id = state.map(|state| state.id.as_str());

@@ -10,6 +10,7 @@ mod file;
 mod group;
 pub mod images;
 pub mod metadata;
+pub mod network;
 pub mod process;
 pub mod registration;
 pub mod tasks;
@@ -24,6 +25,7 @@ pub use values::Wrong;
 
 use images::Images;
 use metadata::Metadata;
+use network::Networking;
 use process::Process;
 use registration::Registration;
 use tasks::Tasks;
@@ -49,6 +51,7 @@ pub fn variables() -> impl Iterator<Item = &'static Variable> {
         Images::VARIABLES,
         VolumeSettings::VARIABLES,
         Metadata::VARIABLES,
+        Networking::VARIABLES,
         Process::VARIABLES,
     ]
     .into_iter()
@@ -68,6 +71,8 @@ pub struct Settings {
     pub volumes: VolumeSettings,
     /// What containers may ask of their agent.
     pub metadata: Metadata,
+    /// How tasks reach the network.
+    pub network: Networking,
     /// The agent as a process.
     pub process: Process,
 }
@@ -131,6 +136,7 @@ impl Settings {
             images: Images::read(&mut from),
             volumes: VolumeSettings::read(&mut from),
             metadata: Metadata::read(&mut from),
+            network: Networking::read(&mut from),
             process: Process::read(&mut from),
         };
         from.warnings.extend(left_aside(variables));
@@ -256,6 +262,9 @@ mod tests {
                 "[\"json-file\",\"syslog\"]",
             ),
             ("ECS_LOGLEVEL", "crit"),
+            ("ECS_DYNAMIC_HOST_PORT_RANGE", "40000-40010"),
+            ("ECS_ENABLE_TASK_ENI", "false"),
+            ("ECS_AWSVPC_NETWORK", "lan"),
             ("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", "true"),
             (
                 "ECS_EFS_FILE_SYSTEMS",
@@ -277,6 +286,10 @@ mod tests {
         assert_eq!(settings.tasks.pids_limit, Some(100));
         assert_eq!(settings.registration.logging_drivers.unwrap().len(), 2);
         assert_eq!(settings.process.log_level, LogLevel::Error);
+        assert!(!settings.network.task_eni);
+        assert_eq!(settings.network.awsvpc_network.as_deref(), Some("lan"));
+        let range = settings.network.dynamic_ports.unwrap();
+        assert_eq!((range.first, range.last), (40_000, 40_010));
         assert!(settings.volumes.match_full_config);
         let exports = &settings.volumes.file_systems;
         let export = |id: &str| (exports[id].server.as_str(), exports[id].path.as_str());
@@ -311,6 +324,8 @@ mod tests {
             ("ECS_LOGLEVEL", "loud"),
             ("ECS_DISABLE_PRIVILEGED", "maybe"),
             ("ECS_TASK_PIDS_LIMIT", "few"),
+            ("ECS_DYNAMIC_HOST_PORT_RANGE", "40000"),
+            ("ECS_AWSVPC_NETWORK", "none"),
         ])
         .unwrap();
         assert_eq!(parsed.settings, Settings::default());

@@ -8,6 +8,7 @@ use tallyman_agent_engine::{Phase, Verb};
 
 use crate::assignment::AssignedTask;
 use crate::backoff::later;
+use crate::pause;
 use crate::planned::PlannedContainer;
 use crate::task::gates::{self, Gate};
 use crate::task::needs::{Readiness, readiness};
@@ -39,12 +40,16 @@ enum Turn {
     Rest,
     Look,
     Prepare,
+    /// Make the network that it is on.
+    Network,
     Create,
     Start,
     /// Start again what exited; nothing is waited for then.
     Restart,
     Stop,
     Remove,
+    /// Remove what never ran, to make it anew with other ports.
+    Discard,
 }
 
 pub(super) fn act(
@@ -81,11 +86,18 @@ pub(super) fn act(
         let turn = match turn {
             Turn::Prepare if host.pull_upfront => turn,
             Turn::Create if !volumes::ready(task, seen, container) => Turn::Rest,
+            Turn::Create if container.is_pause() && !is_first(container, task, seen) => Turn::Rest,
             Turn::Prepare | Turn::Create if !ready => Turn::Rest,
-            Turn::Prepare | Turn::Create | Turn::Start => {
+            Turn::Prepare | Turn::Network | Turn::Create | Turn::Start => {
                 match gates::gate(container, task, record, seen, now) {
                     Gate::Open => turn,
                     Gate::Never(_) => Turn::Rest,
+                    // Its own edges are met; the image needs nothing that a pause container holds.
+                    Gate::Shut { edge, .. }
+                        if edge.on == pause::NAME && matches!(turn, Turn::Prepare) =>
+                    {
+                        turn
+                    }
                     Gate::Shut { look_at, .. } => {
                         if let Some(at) = look_at {
                             todo.wake(at);
@@ -95,7 +107,9 @@ pub(super) fn act(
                 }
             }
             Turn::Stop if ending && !gates::may_stop(container, task, record) => Turn::Rest,
-            Turn::Stop | Turn::Rest | Turn::Look | Turn::Restart | Turn::Remove => turn,
+            Turn::Stop | Turn::Rest | Turn::Look | Turn::Restart | Turn::Remove | Turn::Discard => {
+                turn
+            }
         };
         let Some(action) = action(task, container, known, host, turn) else {
             continue;
@@ -118,14 +132,28 @@ pub(super) fn act(
     todo
 }
 
+/// Whether no other container of the task is there: what it held would be gone with the one that they joined.
+fn is_first(pause: &PlannedContainer, task: &AssignedTask, seen: &TaskObservation) -> bool {
+    task.containers()
+        .iter()
+        .filter(|other| other.name != pause.name)
+        .all(|other| matches!(seen.sighting(&other.name), Sighting::Absent))
+}
+
 /// A container that is wanted and has not ended.
 fn bringing_up(container: &PlannedContainer, known: &ContainerRecord, sighting: &Sighting) -> Turn {
+    let network = container.network_to_make().is_some() && !known.networked;
     match sighting {
         Sighting::Stale => Turn::Look,
-        Sighting::Absent if known.prepared => Turn::Create,
-        Sighting::Absent => Turn::Prepare,
+        Sighting::Absent if !known.prepared => Turn::Prepare,
+        Sighting::Absent if network => Turn::Network,
+        Sighting::Absent => Turn::Create,
+        Sighting::Made { .. } if known.ports_lost => Turn::Discard,
+        Sighting::Made { .. } if network => Turn::Network,
         Sighting::Made { .. } => Turn::Start,
         Sighting::Present(state) => match state.phase {
+            Phase::Created if known.ports_lost => Turn::Discard,
+            Phase::Created if network => Turn::Network,
             Phase::Created => Turn::Start,
             // Paused is somebody's wish; restarting and removing pass, and the next list sees it.
             Phase::Running { .. } | Phase::Paused | Phase::Restarting | Phase::Removing => {
@@ -169,18 +197,28 @@ fn action(
             container: container_name,
             name,
         },
-        Turn::Prepare => Action::Prepare {
-            container: container_name,
-            image: container.image().to_owned(),
-            behavior: host.pull_behavior,
-            credentials: match container
-                .needs
-                .credentials(supply, container.image())
-                .ok()?
-            {
-                Some(own) => Some(own),
-                None => host.registries.of(container.image()).cloned(),
+        Turn::Prepare => match &container.groundwork {
+            None => Action::Prepare {
+                container: container_name,
+                image: container.image().to_owned(),
+                behavior: host.pull_behavior,
+                credentials: match container
+                    .needs
+                    .credentials(supply, container.image())
+                    .ok()?
+                {
+                    Some(own) => Some(own),
+                    None => host.registries.of(container.image()).cloned(),
+                },
             },
+            Some(groundwork) => Action::EnsureImage {
+                container: container_name,
+                image: Box::new(groundwork.image.clone()),
+            },
+        },
+        Turn::Network => Action::EnsureNetwork {
+            container: container_name,
+            network: Box::new(container.network_to_make()?.clone()),
         },
         Turn::Create => {
             let mut spec = container.spec(known.attempt);
@@ -189,6 +227,7 @@ fn action(
             Action::Create {
                 container: container_name,
                 spec: Box::new(spec),
+                ports: container.dynamic.clone(),
                 group: task.limits.group(host.enforcement).map(Box::new),
             }
         }
@@ -203,6 +242,10 @@ fn action(
             grace: container.grace,
         },
         Turn::Remove => Action::Remove {
+            container: container_name,
+            name,
+        },
+        Turn::Discard => Action::Discard {
             container: container_name,
             name,
         },

@@ -14,6 +14,9 @@ use crate::task::{HostContext, TaskObservation};
 /// ECS's words for the end of an essential container.
 pub const ESSENTIAL_EXITED: &str = "Essential container in task exited";
 
+/// The same of a container that people do not see.
+pub const PAUSE_EXITED: &str = "Essential container in task exited: the pause container, which holds what the containers of the task share";
+
 /// Decides that the task ends, if it does. The first cause stays.
 pub(super) fn judge(
     task: &AssignedTask,
@@ -85,17 +88,19 @@ fn cause(
                 Some(failure.reason.clone()),
             ));
         }
+        let exited = if container.is_pause() {
+            PAUSE_EXITED
+        } else {
+            ESSENTIAL_EXITED
+        };
         if let Some(end) = &known.end {
             return Some(if ran {
                 (
                     Some(StopCode::EssentialContainerExited),
-                    Some(ESSENTIAL_EXITED.to_owned()),
+                    Some(exited.to_owned()),
                 )
             } else {
-                let reason = end
-                    .reason
-                    .clone()
-                    .unwrap_or_else(|| ESSENTIAL_EXITED.to_owned());
+                let reason = end.reason.clone().unwrap_or_else(|| exited.to_owned());
                 (Some(StopCode::TaskFailedToStart), Some(reason))
             });
         }
@@ -117,7 +122,7 @@ fn cause(
     }
     // 8. Its last container ended.
     let all_ended = !task.containers().is_empty()
-        && task.containers().iter().all(|container| {
+        && task.defined().all(|container| {
             record
                 .containers
                 .get(&container.name)

@@ -1,16 +1,16 @@
 //! What the sightings prove. Facts only; nothing is chosen here.
 
 use jiff::Timestamp;
-use tallyman_agent_engine::{ContainerState, Health, Moment, Phase, Protocol, Verb};
-use tallyman_crds::ecs::TransportProtocol;
+use tallyman_agent_engine::{ContainerState, Health, Moment, Phase, Verb};
 use tallyman_crds::{HealthStatus, NetworkBinding};
 
 use crate::assignment::AssignedTask;
 use crate::planned::PlannedContainer;
+use crate::ports;
 use crate::task::TaskObservation;
 use crate::task::gates;
 use crate::task::observe::Sighting;
-use crate::task::record::{ContainerRecord, End, TaskRecord};
+use crate::task::record::{ContainerRecord, End, Interface, TaskRecord};
 use crate::task::restart;
 use crate::task::volumes;
 
@@ -27,10 +27,18 @@ pub(super) fn learn(
     record.accepted_at.get_or_insert(now);
     record.adopt_names(task);
     let ending = record.stop.is_some();
+    let joined = joined(task, record, seen);
     for container in task.containers() {
         let known = record.containers.entry(container.name.clone()).or_default();
+        // They joined what it held, so it was there, though nobody remembers it.
+        known.created |= container.is_pause() && joined;
         match seen.sighting(&container.name) {
             Sighting::Stale => {}
+            Sighting::Absent if known.ports_lost => {
+                known.ports_lost = false;
+                known.created = false;
+                known.runtime_id = None;
+            }
             Sighting::Absent => {
                 if known.created && known.end.is_none() {
                     known.end = Some(vanished(container, known, now));
@@ -47,6 +55,18 @@ pub(super) fn learn(
     volumes::learn(task, record, seen);
     note_start(task, record, now);
     conclude(task, record, seen, now);
+}
+
+/// Whether a container is there that shares what a pause container holds.
+fn joined(task: &AssignedTask, record: &TaskRecord, seen: &TaskObservation) -> bool {
+    task.defined().any(|container| {
+        let known = record.containers.get(&container.name);
+        known.is_some_and(|known| known.started)
+            || match seen.sighting(&container.name) {
+                Sighting::Stale | Sighting::Absent => false,
+                Sighting::Made { .. } | Sighting::Present(_) => true,
+            }
+    })
 }
 
 fn vanished(container: &PlannedContainer, known: &ContainerRecord, now: Timestamp) -> End {
@@ -88,6 +108,9 @@ fn present(
                 known.retrying = None;
             }
             known.bindings = bindings(container, state);
+            if container.is_pause() {
+                known.interface = interface(state).or_else(|| known.interface.take());
+            }
             known.health_since.get_or_insert(now);
             note_health(known, health(container, state.health), now);
         }
@@ -160,6 +183,7 @@ fn started(
     now: Timestamp,
 ) {
     known.started = true;
+    known.ports_lost = false;
     let began = state.started_at.and_then(timestamp);
     if container.restart.is_some() && known.run_began.is_some() && known.run_began < began {
         known.restarts = known.restarts.saturating_add(1);
@@ -256,26 +280,24 @@ fn health(container: &PlannedContainer, health: Health) -> HealthStatus {
 
 /// What the engine published; in network mode `host`, the container's own ports.
 fn bindings(container: &PlannedContainer, state: &ContainerState) -> Vec<NetworkBinding> {
-    let published = state.ports.iter().map(|port| NetworkBinding {
-        bind_ip: port.host_ip.to_string(),
-        container_port: i32::from(port.container_port),
-        host_port: i32::from(port.host_port),
-        protocol: protocol(port.protocol),
-    });
-    let exposed = container.exposed.iter().map(|(port, kind)| NetworkBinding {
-        bind_ip: "0.0.0.0".to_owned(),
-        container_port: i32::from(*port),
-        host_port: i32::from(*port),
-        protocol: protocol(*kind),
-    });
-    published.chain(exposed).collect()
+    let published = ports::published(&container.dynamic, &state.ports);
+    // Ports at the task's own address are no bindings (ECS networkInterfaces).
+    let exposed = container
+        .exposed
+        .iter()
+        .filter(|_| !container.has_task_address())
+        .map(|span| ports::exposed(*span));
+    published.into_iter().chain(exposed).collect()
 }
 
-fn protocol(protocol: Protocol) -> TransportProtocol {
-    match protocol {
-        Protocol::Tcp => TransportProtocol::Tcp,
-        Protocol::Udp => TransportProtocol::Udp,
-    }
+fn interface(state: &ContainerState) -> Option<Interface> {
+    let attachment = state.attachments.first()?;
+    Some(Interface {
+        ipv4: attachment.ipv4.map(|(address, _)| address),
+        ipv6: attachment.ipv6.map(|(address, _)| address),
+        mac: attachment.mac.clone(),
+        network: attachment.network.clone(),
+    })
 }
 
 fn timestamp(moment: Moment) -> Option<Timestamp> {

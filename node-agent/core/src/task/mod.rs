@@ -16,6 +16,7 @@
 
 mod act;
 mod gates;
+mod interface;
 mod judge;
 mod learn;
 mod machine;
@@ -32,7 +33,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tallyman_agent_engine::{
-    ContainerSpec, Group, PullBehavior, RegistryCredentials, Verb, VolumeSpec,
+    ContainerSpec, Group, LocalImage, NetworkSpec, PullBehavior, RegistryCredentials, Verb,
+    VolumeSpec,
 };
 use tallyman_crds::TaskStatus;
 use tallyman_crds::sources::Supply;
@@ -40,11 +42,14 @@ use tallyman_crds::sources::Supply;
 use crate::assignment::AssignedTask;
 use crate::ids::TaskUid;
 use crate::limits::Enforcement;
+use crate::ports::PortSpan;
 use crate::registries::Registries;
 
 pub use machine::TaskMachine;
 pub use observe::{Sighting, TaskObservation};
-pub use record::{ContainerRecord, End, Failure, Retrying, Stop, TaskRecord, VolumeRecord};
+pub use record::{
+    ContainerRecord, End, Failure, Interface, Retrying, Stop, TaskRecord, VolumeRecord,
+};
 pub use settle::settle;
 pub use volumes::VolumeSighting;
 
@@ -87,6 +92,20 @@ pub enum Action {
         /// Whom to be there; `None` is whoever the engine's own client would be.
         credentials: Option<RegistryCredentials>,
     },
+    /// Make the image present that the agent brings (of a pause container).
+    EnsureImage {
+        /// Container name in the task definition.
+        container: String,
+        /// The image.
+        image: Box<LocalImage>,
+    },
+    /// Make sure that there is the network that a pause container is on.
+    EnsureNetwork {
+        /// Container name in the task definition.
+        container: String,
+        /// The network.
+        network: Box<NetworkSpec>,
+    },
     /// Create the container, or adopt the one that is there.
     Create {
         /// Container name in the task definition.
@@ -95,6 +114,8 @@ pub enum Action {
         spec: Box<ContainerSpec>,
         /// The group that it is put into; made first, or given its limits again.
         group: Option<Box<Group>>,
+        /// What it wants on ports of the host that are chosen when this is carried out.
+        ports: Vec<PortSpan>,
     },
     /// Start it: one that never ran, or one whose exit its restart policy takes for a reason to.
     Start {
@@ -123,6 +144,14 @@ pub enum Action {
     },
     /// Remove it.
     Remove {
+        /// Container name in the task definition.
+        container: String,
+        /// Name on the engine.
+        name: String,
+    },
+    /// Remove it to make it anew: it never ran, and cannot with the ports that were chosen for it. The record must
+    /// be on disk before ([`Action::must_be_remembered`]).
+    Discard {
         /// Container name in the task definition.
         container: String,
         /// Name on the engine.
@@ -158,11 +187,14 @@ impl Action {
     pub fn container(&self) -> &str {
         match self {
             Self::Prepare { container, .. }
+            | Self::EnsureImage { container, .. }
+            | Self::EnsureNetwork { container, .. }
             | Self::Create { container, .. }
             | Self::Start { container, .. }
             | Self::Inspect { container, .. }
             | Self::Stop { container, .. }
-            | Self::Remove { container, .. } => container,
+            | Self::Remove { container, .. }
+            | Self::Discard { container, .. } => container,
             Self::CreateVolume { volume, .. }
             | Self::InspectVolume { volume, .. }
             | Self::RemoveVolume { volume, .. } => volume,
@@ -173,15 +205,23 @@ impl Action {
     pub fn verb(&self) -> Verb {
         match self {
             Self::Prepare { .. } => Verb::Prepare,
+            Self::EnsureImage { .. } => Verb::EnsureImage,
+            Self::EnsureNetwork { .. } => Verb::EnsureNetwork,
             Self::Create { .. } => Verb::Create,
             Self::Start { .. } => Verb::Start,
             Self::Inspect { .. } => Verb::Inspect,
             Self::Stop { .. } => Verb::Stop,
-            Self::Remove { .. } => Verb::Remove,
+            Self::Remove { .. } | Self::Discard { .. } => Verb::Remove,
             Self::CreateVolume { .. } => Verb::CreateVolume,
             Self::InspectVolume { .. } => Verb::InspectVolume,
             Self::RemoveVolume { .. } => Verb::RemoveVolume,
         }
+    }
+
+    /// Whether the record of this step must be on disk before it is carried out: a later agent would take what is gone
+    /// for lost.
+    pub fn must_be_remembered(&self) -> bool {
+        matches!(self, Self::Discard { .. })
     }
 
     /// Whether it counts against the number of containers that are brought up at once.

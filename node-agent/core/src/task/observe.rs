@@ -96,6 +96,8 @@ impl TaskObservation {
                 &mut self.volumes_in_flight
             }
             Verb::Prepare
+            | Verb::EnsureImage
+            | Verb::EnsureNetwork
             | Verb::Create
             | Verb::Start
             | Verb::Stop

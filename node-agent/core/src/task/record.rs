@@ -2,6 +2,7 @@
 //! retries, never a container.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -122,6 +123,7 @@ impl TaskRecord {
             let known = self.containers.entry(container.name.clone()).or_default();
             known.base_name = container.engine_name(1);
             container.given_image().clone_into(&mut known.image);
+            known.chooses_ports = !container.dynamic.is_empty();
         }
         for volume in &task.volumes {
             let known = self.volumes.entry(volume.name.clone()).or_default();
@@ -169,6 +171,9 @@ pub struct ContainerRecord {
     /// Its image is on the host.
     #[serde(default)]
     pub prepared: bool,
+    /// The network that it is on is there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub networked: bool,
     /// Manifest digest of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<String>,
@@ -193,6 +198,15 @@ pub struct ContainerRecord {
     /// Its ports on the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bindings: Vec<NetworkBinding>,
+    /// Its ports on the host are chosen by the agent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chooses_ports: bool,
+    /// Somebody else has a port that was chosen for it: it never ran, is removed, and made anew with others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ports_lost: bool,
+    /// Where it is on the network, of a pause container; the task's own address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Interface>,
     /// Its health.
     #[serde(default)]
     pub health: HealthStatus,
@@ -220,6 +234,7 @@ impl Default for ContainerRecord {
             attempt: 1,
             image: String::new(),
             prepared: false,
+            networked: false,
             image_digest: None,
             created: false,
             runtime_id: None,
@@ -228,6 +243,9 @@ impl Default for ContainerRecord {
             run_began: None,
             restarts: 0,
             bindings: Vec::new(),
+            chooses_ports: false,
+            ports_lost: false,
+            interface: None,
             health: HealthStatus::Unknown,
             health_since: None,
             failure: None,
@@ -236,6 +254,23 @@ impl Default for ContainerRecord {
             looking: None,
         }
     }
+}
+
+/// The network interface that the containers of a task share (ECS task networking).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Interface {
+    /// IPv4 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<Ipv4Addr>,
+    /// Global IPv6 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Addr>,
+    /// Hardware address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// The engine's name of the network.
+    pub network: String,
 }
 
 /// What is remembered of a volume.
@@ -321,6 +356,8 @@ mod verb {
             Verb::CreateVolume,
             Verb::InspectVolume,
             Verb::RemoveVolume,
+            Verb::EnsureImage,
+            Verb::EnsureNetwork,
         ]
         .into_iter()
         .find(|verb| verb.as_str() == name)

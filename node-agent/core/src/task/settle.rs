@@ -21,6 +21,9 @@ use crate::task::volumes;
 /// Failures in a row after which a container is not brought up any more (ECS agent stop order).
 pub(super) const MOST_ATTEMPTS: u32 = 5;
 
+/// Choices of ports in a row that somebody else was quicker to take, after which the container is given up.
+const MOST_CHOICES: u32 = 20;
+
 /// Takes the outcome of the verb in flight for `container`, or the volume of that name, into record and
 /// observation.
 pub fn settle(
@@ -56,6 +59,16 @@ pub fn settle(
                 }
                 Err(error) => failed = Some(error),
             }
+            before.clone()
+        }
+        Outcome::ImageEnsured(result) => {
+            known.prepared = result.is_ok();
+            failed = result.err();
+            before.clone()
+        }
+        Outcome::NetworkEnsured(result) => {
+            known.networked = result.is_ok();
+            failed = result.err();
             before.clone()
         }
         Outcome::Created(Ok(created)) => {
@@ -117,6 +130,9 @@ pub fn settle(
     } else {
         &mut known.retrying
     };
+    if matches!(failed, Some(EngineError::NetworkNotFound { .. })) {
+        known.networked = false;
+    }
     match failed {
         None => {
             if slot.as_ref().is_some_and(|retrying| retrying.verb == verb) {
@@ -128,13 +144,26 @@ pub fn settle(
                 .as_ref()
                 .filter(|retrying| retrying.verb == verb)
                 .map_or(0, |retrying| retrying.attempts);
+            let ran = matches!(&before, Sighting::Present(state) if state.phase.kind() == PhaseKind::Exited);
+            let others = known.chooses_ports
+                && !ran
+                && attempts < MOST_CHOICES
+                && verb == Verb::Start
+                && matches!(error, EngineError::PortTaken { .. });
+            let not_before = if others {
+                now
+            } else {
+                pace(verb).next(attempts, salt, now)
+            };
             *slot = Some(Retrying {
                 verb,
                 attempts,
-                not_before: pace(verb).next(attempts, salt, now),
+                not_before,
                 message: trim(error.to_string()),
             });
-            if gives_up(verb, &error, attempts) {
+            if others {
+                known.ports_lost = true;
+            } else if gives_up(verb, &error, attempts) {
                 let reason = reason(verb, &error);
                 match &before {
                     // It ran, exited, and cannot be started again: that is its end, not a failure to start.
@@ -172,7 +201,12 @@ pub fn settle(
 pub(super) fn pace(verb: Verb) -> Backoff {
     let (first, longest) = match verb {
         Verb::Prepare => (1_100, 5_000),
-        Verb::Create | Verb::Start | Verb::CreateVolume | Verb::InspectVolume => (1_000, 10_000),
+        Verb::Create
+        | Verb::Start
+        | Verb::CreateVolume
+        | Verb::InspectVolume
+        | Verb::EnsureImage
+        | Verb::EnsureNetwork => (1_000, 10_000),
         Verb::Inspect
         | Verb::Describe
         | Verb::List
@@ -197,7 +231,13 @@ pub(super) fn pace(verb: Verb) -> Backoff {
 /// Whether a container is not brought up, or a volume not provided, any more after this failure.
 pub(super) fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
     match verb {
-        Verb::Prepare | Verb::Create | Verb::Start | Verb::CreateVolume | Verb::InspectVolume => {}
+        Verb::Prepare
+        | Verb::Create
+        | Verb::Start
+        | Verb::CreateVolume
+        | Verb::InspectVolume
+        | Verb::EnsureImage
+        | Verb::EnsureNetwork => {}
         Verb::Inspect
         | Verb::Stop
         | Verb::Remove
@@ -231,6 +271,8 @@ pub(super) fn reason(verb: Verb, error: &EngineError) -> String {
         Verb::Create => ("CannotCreateContainerError", "created"),
         Verb::CreateVolume => ("CannotCreateVolumeError", "created"),
         Verb::InspectVolume => ("CannotInspectVolumeError", "created"),
+        Verb::EnsureImage => ("ResourceInitializationError", "created"),
+        Verb::EnsureNetwork => ("ContainerNetworkingError", "created"),
         _ => ("CannotStartContainerError", "started"),
     };
     trim(match error {
@@ -239,6 +281,10 @@ pub(super) fn reason(verb: Verb, error: &EngineError) -> String {
             minutes(*after)
         ),
         EngineError::CannotLimit { .. } => format!("ResourceInitializationError: {error}"),
+        EngineError::NetworkNotFound { .. } => format!(
+            "ContainerNetworkingError: {error}; make it with `docker network create`, or name another one in \
+             ECS_AWSVPC_NETWORK"
+        ),
         _ => format!("{name}: {error}"),
     })
 }

@@ -14,6 +14,7 @@ use crate::assignment::AssignedTask;
 use crate::planned::PlannedContainer;
 use crate::task::act::all_gone;
 use crate::task::gates::{self, Gate};
+use crate::task::interface;
 use crate::task::needs::{Readiness, readiness};
 use crate::task::record::{ContainerRecord, TaskRecord};
 use crate::task::volumes;
@@ -45,9 +46,9 @@ pub(super) fn tell(
         record.generation,
         &Time(now),
     );
+    let interface = interface::of(task, record);
     let containers: Vec<ContainerStatus> = task
-        .containers()
-        .iter()
+        .defined()
         .filter_map(|container| {
             let known = record.containers.get(&container.name)?;
             Some(container_status(container, known, record))
@@ -69,7 +70,12 @@ pub(super) fn tell(
         execution_stopped_at: time(record.execution_stopped_at),
         stopped_at: time(record.stopped_at),
         removed_at: time(record.removed_at),
-        ports: ports(&containers, host),
+        ports: match interface {
+            Some(_) if record.is_stopped() => None,
+            Some(interface) => Some(interface::reached(task, interface)),
+            None => ports(&containers, host),
+        },
+        attachments: interface::attachments(record, interface),
         containers,
     }
 }
@@ -153,6 +159,7 @@ fn container_status(
             HealthStatus::Unknown
         },
         network_bindings: known.bindings.clone(),
+        network_interfaces: interface::of_container(container, record),
     }
 }
 
@@ -172,18 +179,27 @@ fn ports(containers: &[ContainerStatus], host: &HostContext) -> Option<String> {
                 TransportProtocol::Tcp => "",
                 TransportProtocol::Udp => "/udp",
             };
-            let colon = if address.contains(':') {
-                format!("[{address}]")
-            } else {
-                address.clone()
+            let address = bracketed(address);
+            let text = |port: Option<i32>, range: &Option<String>| {
+                port.map(|port| port.to_string())
+                    .or_else(|| range.clone())
+                    .unwrap_or_default()
             };
-            format!(
-                "{colon}:{}->{}{suffix}",
-                binding.host_port, binding.container_port
-            )
+            let outer = text(binding.host_port, &binding.host_port_range);
+            let inner = text(binding.container_port, &binding.container_port_range);
+            format!("{address}:{outer}->{inner}{suffix}")
         })
         .collect();
     (!ports.is_empty()).then(|| ports.join(","))
+}
+
+/// An address before a port.
+pub(super) fn bracketed(address: &str) -> String {
+    if address.contains(':') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    }
 }
 
 /// Ready always; Reconciling while on its way up; Stalled when it could not be started.
@@ -217,7 +233,7 @@ fn statements(
             ]
         }
         LastStatus::Running => {
-            let count = task.containers().len();
+            let count = task.defined().count();
             vec![match health {
                 HealthStatus::Unhealthy => say(
                     READY,
@@ -336,7 +352,9 @@ fn waiting_for(
             });
             continue;
         }
-        let what = if !known.prepared && !known.created {
+        let what = if container.is_pause() {
+            "The pause container of the task is being started".to_owned()
+        } else if !known.prepared && !known.created {
             format!(
                 "The image `{}` of container `{}` is being pulled",
                 known.image, container.name

@@ -7,6 +7,7 @@
     reason = "test rig; not every test file uses all of it"
 )]
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -14,13 +15,17 @@ use jiff::Timestamp;
 use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::limits::Enforcement;
 use tallyman_agent_core::metadata::Injection;
+use tallyman_agent_core::settings::network::Networking;
 use tallyman_agent_core::settings::volumes::VolumeSettings;
 use tallyman_agent_core::{
-    AssignedTask, Assignment, Delivery, Due, HostContext, Outcome, Parcel, Plan, Step, TaskMachine,
-    TaskRecord, perform,
+    AssignedTask, Assignment, Delivery, Due, DynamicPorts, HostContext, Outcome, Parcel, Plan,
+    PortRange, PortSource, PortSpan, Step, TaskMachine, TaskRecord, perform,
 };
 use tallyman_agent_engine::fake::FakeEngine;
-use tallyman_agent_engine::{ContainerSummary, Engine, Moment, PullBehavior, Verb};
+use tallyman_agent_engine::{
+    Archive, ContainerSummary, Engine, EngineError, LocalImage, Moment, PortSpec, PullBehavior,
+    Verb,
+};
 use tallyman_crds::ecs::{ContainerDefinition, PortMapping};
 use tallyman_crds::{
     DesiredStatus, HostPlanSpec, LastStatus, PlannedDefinition, PlannedTask, StopCode,
@@ -37,9 +42,21 @@ pub fn door() -> Door {
         namespace: "shop".to_owned(),
         stop_timeout: Duration::from_secs(30),
         volumes: VolumeSettings::default(),
+        networking: Networking::default(),
+        pause_image: pause_image(),
         pids_limit: None,
         disable_privileged: false,
         injection: Injection::default(),
+    }
+}
+
+/// An image that is there without a registry.
+pub fn pause_image() -> LocalImage {
+    LocalImage {
+        reference: "localhost/pause:1".to_owned(),
+        archive: Archive(b""),
+        entrypoint: vec!["/pause".to_owned()],
+        labels: [(labels::PAUSE_IMAGE.to_owned(), "true".to_owned())].into(),
     }
 }
 
@@ -129,8 +146,36 @@ pub fn assigned(spec: HostPlanSpec) -> AssignedTask {
         .unwrap()
 }
 
+/// Ports of a fake host.
+#[derive(Clone)]
+pub struct Ports {
+    pub engine: FakeEngine,
+    pub dynamic: Arc<Mutex<DynamicPorts>>,
+    /// The probe sees every port free: somebody is quicker than the container's start.
+    pub blind: bool,
+}
+
+impl Ports {
+    pub fn of(engine: &FakeEngine, first: u16, last: u16) -> Self {
+        let dynamic = DynamicPorts::new(PortRange { first, last });
+        Self {
+            engine: engine.clone(),
+            dynamic: Arc::new(Mutex::new(dynamic)),
+            blind: false,
+        }
+    }
+}
+
+impl PortSource for Ports {
+    fn choose(&self, wishes: &[PortSpan]) -> Result<Vec<PortSpec>, EngineError> {
+        let free = |port, protocol| self.blind || self.engine.is_port_free(port, protocol);
+        self.dynamic.lock().unwrap().choose(wishes, free)
+    }
+}
+
 pub struct Rig {
     pub engine: FakeEngine,
+    pub ports: Ports,
     pub host: HostContext,
     pub machine: TaskMachine,
     pub spec: HostPlanSpec,
@@ -153,6 +198,7 @@ impl Rig {
         engine.set_now(Moment(EPOCH_MS));
         let machine = TaskMachine::begin(assigned(spec.clone()), None, &[]);
         Self {
+            ports: Ports::of(&engine, 32_768, 60_999),
             engine,
             host: host(),
             machine,
@@ -228,7 +274,7 @@ impl Rig {
             self.machine.started(action);
         }
         for action in &step.actions {
-            let outcome = perform(&self.engine, action).now_or_never();
+            let outcome = perform(&self.engine, &self.ports, action).now_or_never();
             if let Some(outcome) = outcome {
                 self.settle(action.container(), outcome);
             }

@@ -15,7 +15,7 @@ use bollard::query_parameters::{
 use futures::stream::TryStreamExt;
 use tallyman_agent_docker::{DockerEngine, Settings as DockerSettings};
 use tallyman_agent_engine::conformance::{Bench, Program, Settings, Verdict};
-use tallyman_agent_engine::{CpuQuota, Engine, EngineDescription, Ipc, Log, Network};
+use tallyman_agent_engine::{CpuQuota, Engine, EngineDescription, Ipc, LocalImage, Log, Network};
 
 #[path = "sights.rs"]
 mod sights;
@@ -243,6 +243,15 @@ impl Bench for DockerBench {
                 format!("printf %s '{text}' > {path} || exit 1")
             }
             Program::Reads { path, text } => format!("test \"$(cat {path})\" = '{text}'"),
+            Program::Meets { first } => {
+                format!("busybox tr '\\0' '\\n' < /proc/1/cmdline | grep -q '^{first}'")
+            }
+            Program::Leaves { name } => {
+                format!("trap 'exit 0' TERM; : > /dev/shm/{name}; sleep 600 & wait")
+            }
+            Program::Discovers { name } => format!(
+                "for n in $(seq 30); do test -e /dev/shm/{name} && exit 0; sleep 0.1; done; exit 1"
+            ),
             // The first process itself grows, so it is the one that is killed.
             Program::Swells => "x=a; while :; do x=$x$x; done".to_owned(),
             Program::Missing => return vec!["/no/such/program".to_owned(), "x".to_owned()],
@@ -283,6 +292,20 @@ impl Bench for DockerBench {
     async fn destroy_volume(&self, name: &str) -> Verdict {
         let removed = self.docker.remove_volume(name, None::<RemoveVolumeOptions>);
         removed.await.map_err(|error| error.to_string())
+    }
+
+    async fn destroy_network(&self, name: &str) -> Verdict {
+        match self.docker.remove_network(name).await {
+            Ok(())
+            | Err(Error::DockerResponseServerError {
+                status_code: 404, ..
+            }) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn brought(&self) -> LocalImage {
+        tallyman_agent_pause::image()
     }
 
     fn host_folder(&self) -> String {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::conformance::sights::Sight;
 use crate::conformance::{Verdict, ensure};
 use crate::{
-    ContainerSpec, ContainerState, CpuQuota, Engine, EngineError, Ipc, Label, Log, Network,
-    PhaseKind, PortSpec, Protocol,
+    ContainerSpec, ContainerState, CpuQuota, Engine, EngineError, Ipc, Label, LocalImage, Log,
+    Network, PhaseKind, PortSpec, Protocol,
 };
 
 /// What the suite needs besides the port: programs, and a hand on the engine from outside.
@@ -46,6 +46,12 @@ pub trait Bench: Send + Sync {
 
     /// Removes a volume that no container has, not through the port.
     fn destroy_volume(&self, name: &str) -> impl Future<Output = Verdict> + Send;
+
+    /// Removes a network that nobody is on, not through the port; one that does not exist is fine.
+    fn destroy_network(&self, name: &str) -> impl Future<Output = Verdict> + Send;
+
+    /// An image that the agent brings with itself; its program runs until SIGTERM.
+    fn brought(&self) -> LocalImage;
 
     /// A directory of the engine's host that does not exist yet; another one at each call.
     fn host_folder(&self) -> String;
@@ -115,6 +121,21 @@ pub enum Program {
         path: String,
         /// What.
         text: String,
+    },
+    /// Exits with 0 when it sees a process 1 whose command line begins with this path, else with 1.
+    Meets {
+        /// The path.
+        first: String,
+    },
+    /// Writes a file in shared memory and runs until SIGTERM.
+    Leaves {
+        /// Its name.
+        name: String,
+    },
+    /// Exits with 0 as soon as a file of that name is in shared memory, else with 1.
+    Discovers {
+        /// Its name.
+        name: String,
     },
     /// Takes more and more memory until it is killed for it.
     Swells,

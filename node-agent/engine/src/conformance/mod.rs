@@ -19,6 +19,7 @@ mod names;
 mod networks;
 mod parameters;
 mod settings;
+mod sharing;
 mod sights;
 mod telling;
 mod volumes;
@@ -143,6 +144,12 @@ suite![
     networks::port_is_free_again_after_the_end,
     networks::host_network_publishes_nothing,
     networks::no_network_publishes_nothing,
+    sharing::brought_image_is_made_once_and_runs_until_sigterm,
+    sharing::network_is_made_once_and_gives_addresses,
+    sharing::network_that_is_not_there_is_told,
+    sharing::containers_share_one_network,
+    sharing::containers_share_processes_and_memory,
+    sharing::nobody_to_share_with_cannot_start,
     links::linked_container_is_reached_by_its_alias,
     links::link_to_nobody_is_invalid,
     links::link_to_a_container_that_does_not_run_cannot_start,

@@ -165,7 +165,7 @@ pub(super) async fn no_network_publishes_nothing<B: Bench>(ground: &Ground<'_, B
 /// Port mappings are ignored there; on the host's network container ports are host ports anyway.
 async fn without_ports<B: Bench>(ground: &Ground<'_, B>, network: Network) -> Verdict {
     let mut spec = ground.spec("a", &Program::Runs);
-    spec.network = network;
+    spec.network = network.clone();
     let fixed = ground.bench.free_port();
     spec.ports = vec![port(fixed, Some(fixed), Protocol::Tcp)];
     let ports = published(ground, &spec).await?;

@@ -6,7 +6,7 @@ use crate::conformance::bench::{Bench, Ground, Program, unexpected};
 use crate::conformance::sights::{Sight, UNSEEN};
 use crate::conformance::{Verdict, ensure};
 use crate::{ContainerSpec, Device, Engine, EngineError, Ipc, Log, Network, Phase};
-use crate::{Parameters, Swap, Tmpfs, Ulimit};
+use crate::{Parameters, Processes, Swap, Tmpfs, Ulimit};
 
 const MIB: i64 = 1024 * 1024;
 const DATABASE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 8, 7));
@@ -163,7 +163,7 @@ pub(super) async fn names_and_resolvers_are_seen_inside<B: Bench>(
         ("none", Network::None),
     ] {
         let set = |spec: &mut ContainerSpec| {
-            spec.network = network;
+            spec.network = network.clone();
             spec.parameters.hostname = Some("cart".to_owned());
             spec.parameters.extra_hosts = vec![("db".to_owned(), DATABASE)];
             spec.parameters.dns_servers = vec![RESOLVER];
@@ -195,7 +195,7 @@ pub(super) async fn terminal_and_open_input_are_seen_inside<B: Bench>(
 pub(super) async fn host_processes_and_memory_are_shared<B: Bench>(
     ground: &Ground<'_, B>,
 ) -> Verdict {
-    let set = |spec: &mut ContainerSpec| spec.parameters.host_processes = true;
+    let set = |spec: &mut ContainerSpec| spec.parameters.processes = Processes::Host;
     let sights = vec![Sight::HostProcesses(true)];
     sees(ground, "processes", set, sights).await?;
     let set = |spec: &mut ContainerSpec| spec.parameters.ipc = Ipc::None;

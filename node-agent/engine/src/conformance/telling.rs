@@ -44,7 +44,7 @@ pub(super) async fn host_network_has_no_address_of_its_own<B: Bench>(
 ) -> Verdict {
     for network in [Network::Host, Network::None] {
         let mut spec = ground.spec(&format!("{network:?}").to_lowercase(), &Program::Runs);
-        spec.network = network;
+        spec.network = network.clone();
         ground.launch(&spec).await?;
         let state = ground.state(&spec.name).await?;
         ensure!(state.attachments.is_empty(), "{network:?}: {state:?}");

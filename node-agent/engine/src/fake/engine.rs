@@ -12,8 +12,8 @@ use crate::fake::calls::{Fate, Outcome};
 use crate::fake::world::World;
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, Created, Engine, EngineDescription,
-    EngineError, Group, Hint, ImageState, Label, Prepared, PullBehavior, RegistryCredentials,
-    Stats, Verb, VolumeSpec, VolumeState,
+    EngineError, Group, Hint, ImageState, Label, LocalImage, NetworkSpec, Prepared, PullBehavior,
+    RegistryCredentials, Stats, Verb, VolumeSpec, VolumeState,
 };
 
 impl FakeEngine {
@@ -186,6 +186,16 @@ impl Engine for FakeEngine {
         }))
     }
 
+    fn ensure_image(
+        &self,
+        image: &LocalImage,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send {
+        ready(self.call(Verb::EnsureImage, &image.reference, |world| {
+            world.images.import(&image.reference);
+            Ok(())
+        }))
+    }
+
     fn remove_group(&self, name: &str) -> impl Future<Output = Result<bool, EngineError>> + Send {
         ready(self.call(Verb::RemoveGroup, name, |world| {
             Ok(world.remove_group(name))
@@ -211,5 +221,18 @@ impl Engine for FakeEngine {
 
     fn remove_image(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send {
         ready(self.call(Verb::RemoveImage, name, |world| world.remove_image(name)))
+    }
+    fn ensure_network(
+        &self,
+        network: &NetworkSpec,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send {
+        ready(self.call(Verb::EnsureNetwork, &network.name, |world| {
+            let labels = || network.labels.clone();
+            world
+                .networks
+                .entry(network.name.clone())
+                .or_insert_with(labels);
+            Ok(())
+        }))
     }
 }

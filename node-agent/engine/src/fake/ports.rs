@@ -102,7 +102,7 @@ impl HostPorts {
     }
 
     /// An address collides with itself, and "every address" with all.
-    fn is_free(&self, port: u16, protocol: Protocol, host_ip: IpAddr) -> bool {
+    pub(super) fn is_free(&self, port: u16, protocol: Protocol, host_ip: IpAddr) -> bool {
         self.taken.iter().all(|(taken, with, at)| {
             *taken != port
                 || *with != protocol
@@ -111,4 +111,5 @@ impl HostPorts {
     }
 }
 
-const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Every address.
+pub(super) const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);

@@ -167,7 +167,7 @@ pub(super) fn at_create(parameters: &Parameters, drivers: &[String]) -> Option<S
 }
 
 /// Docker's words about a container that it does not start.
-pub(super) fn at_start(parameters: &Parameters, network: Network) -> Option<String> {
+pub(super) fn at_start(parameters: &Parameters, network: &Network) -> Option<String> {
     let lacks = |path: &str| !DEVICES.contains(&path);
     if let Some(device) = parameters.devices.iter().find(|d| lacks(&d.host_path)) {
         return Some(format!(
@@ -184,7 +184,7 @@ pub(super) fn at_start(parameters: &Parameters, network: Network) -> Option<Stri
     }
     for name in parameters.sysctls.keys() {
         if name.starts_with("net.") {
-            if network == Network::Host {
+            if *network == Network::Host {
                 return Some(format!(
                     "sysctl \"{name}\" not allowed in host network namespace"
                 ));

@@ -1,11 +1,13 @@
 //! What a test may do to the fake and ask of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fake::FakeEngine;
 use crate::fake::calls::{Call, Crash, Mishap};
 use crate::fake::images::RegistryMood;
+use crate::fake::ports::ANY;
 use crate::fake::program::{Interpreter, Program};
 use crate::{
     ContainerSpec, ContainerState, ContainerSummary, EngineDescription, EngineError, Group, Health,
@@ -108,6 +110,11 @@ impl FakeEngine {
     /// A process of the host, no container, listens on this port.
     pub fn occupy_port(&self, port: u16, protocol: Protocol) {
         self.lock().ports.occupy(port, protocol);
+    }
+
+    /// Whether nobody listens on this port of the host: what an agent sees that tries to.
+    pub fn is_port_free(&self, port: u16, protocol: Protocol) -> bool {
+        self.lock().ports.is_free(port, protocol, ANY)
     }
 
     /// The process of [`FakeEngine::occupy_port`] is gone.
@@ -228,6 +235,11 @@ impl FakeEngine {
         self.lock().destroy_volume(name)
     }
 
+    /// `docker network rm`, of one that nobody is on. Says whether it was there.
+    pub fn destroy_network(&self, name: &str) -> bool {
+        self.lock().networks.remove(name).is_some()
+    }
+
     /// The engine restarts: watches break; without live restore every container exits with 255, the
     /// code for "lost sight of".
     pub fn restart_engine(&self, live_restore: bool) {
@@ -254,6 +266,11 @@ impl FakeEngine {
     /// All volumes, in and out of any scope, sorted by name.
     pub fn volumes(&self) -> Vec<VolumeState> {
         self.lock().volumes.list(None)
+    }
+
+    /// Labels of a network; `None` when there is none of the name.
+    pub fn network_labels(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        self.lock().networks.get(name).cloned()
     }
 
     /// Whether the engine made this directory of the host.

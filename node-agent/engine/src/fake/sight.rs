@@ -11,27 +11,31 @@ use crate::{
 
 /// The first address of the bridge's subnet, 172.17.0.0.
 const SUBNET: u32 = 0xac11_0000;
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
+/// That of other networks, 172.30.0.0.
+const NAMED_SUBNET: u32 = 0xac1e_0000;
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
 /// The container's place on the bridge: an address of its own, by its number.
-pub(super) fn attachments(network: Network, phase: PhaseKind, number: u64) -> Vec<Attachment> {
-    match network {
-        Network::Bridge if phase.is_alive() => {
-            let host = u32::try_from(number % 65_000).unwrap_or_default() + 1;
-            let address = Ipv4Addr::from(SUBNET | (host + 1));
-            let [a, b, c, d] = address.octets();
-            vec![Attachment {
-                network: "bridge".to_owned(),
-                ipv4: Some((address, 16)),
-                ipv6: None,
-                mac: Some(format!("02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}")),
-                gateway: Some(GATEWAY),
-                ipv6_gateway: None,
-            }]
-        }
-        Network::Bridge | Network::Host | Network::None => Vec::new(),
+pub(super) fn attachments(network: &Network, phase: PhaseKind, number: u64) -> Vec<Attachment> {
+    let (name, subnet) = match network {
+        Network::Bridge => ("bridge", SUBNET),
+        Network::Named(name) => (name.as_str(), NAMED_SUBNET),
+        Network::Host | Network::None | Network::Container(_) => return Vec::new(),
+    };
+    if !phase.is_alive() {
+        return Vec::new();
     }
+    let host = u32::try_from(number % 65_000).unwrap_or_default() + 1;
+    let address = Ipv4Addr::from(subnet | (host + 1));
+    let [a, b, c, d] = address.octets();
+    vec![Attachment {
+        network: name.to_owned(),
+        ipv4: Some((address, 16)),
+        ipv6: None,
+        mac: Some(format!("02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}")),
+        gateway: Some(Ipv4Addr::from(subnet | 1)),
+        ipv6_gateway: None,
+    }]
 }
 
 pub(super) fn mounted(mount: &Mount) -> Mounted {
@@ -72,9 +76,9 @@ pub(super) fn check(verdict: Health, now: Moment) -> Option<Check> {
 /// A tenth of a processor, a MiB of memory, and a kilobyte a second each way.
 pub(super) fn stats(name: &str, id: &str, spec: &ContainerSpec, now: Moment, ran: i64) -> Stats {
     let nanos = |millis: i64| millis.saturating_mul(NANOS_PER_MILLI);
-    let networks = match spec.network {
-        Network::Bridge => json!({"eth0": {"rx_bytes": ran, "tx_bytes": ran}}),
-        Network::Host | Network::None => Value::Null,
+    let networks = match &spec.network {
+        Network::Bridge | Network::Named(_) => json!({"eth0": {"rx_bytes": ran, "tx_bytes": ran}}),
+        Network::Host | Network::None | Network::Container(_) => Value::Null,
     };
     let limit = spec.memory_bytes.unwrap_or(8 << 30);
     let mut stats = Stats::new();

@@ -12,8 +12,8 @@ use crate::fake::program::{Interpreter, OnStop, Program};
 use crate::fake::{refusals, sight};
 use crate::{
     Check, ContainerSpec, ContainerState, ContainerSummary, Created, EngineDescription,
-    EngineError, Health, Hint, Label, Link, Moment, Mount, Network, Phase, PhaseKind,
-    PublishedPort, Stats,
+    EngineError, Health, Hint, Ipc, Label, Link, Moment, Mount, Network, Phase, PhaseKind,
+    Processes, PublishedPort, Stats,
 };
 
 use crate::fake::groups::Groups;
@@ -36,6 +36,8 @@ pub(super) struct World {
     pub(super) ports: HostPorts,
     pub(super) volumes: Volumes,
     pub(super) groups: Groups,
+    /// Labels of the networks that were made, by name.
+    pub(super) networks: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) hold_stops: bool,
     pub(super) mute: bool,
     host: u64,
@@ -114,6 +116,7 @@ impl World {
             ports: HostPorts::default(),
             volumes: Volumes::default(),
             groups: Groups::default(),
+            networks: BTreeMap::new(),
             hold_stops: false,
             mute: false,
             host: hash(&[host]),
@@ -288,7 +291,8 @@ impl World {
         }
         self.volumes.make_directories(&spec.mounts);
         let program = self.program(&spec);
-        let refusal = refusals::at_start(&spec.parameters, spec.network);
+        self.check_shared(name, &spec)?;
+        let refusal = refusals::at_start(&spec.parameters, &spec.network);
         if let Some(message) = refusal.or(program.refuses_to_start) {
             return Err(EngineError::CannotStart {
                 name: name.to_owned(),
@@ -297,7 +301,7 @@ impl World {
         }
         let ports = match spec.network {
             Network::Bridge => self.ports.publish(&spec.ports)?,
-            Network::Host | Network::None => Vec::new(),
+            Network::Host | Network::None | Network::Named(_) | Network::Container(_) => Vec::new(),
         };
         let now = self.now;
         let Some(container) = self.containers.get_mut(name) else {
@@ -395,7 +399,7 @@ impl World {
             created_at: Some(container.created_at),
             started_at: container.started_at,
             attachments: sight::attachments(
-                container.spec.network,
+                &container.spec.network,
                 container.phase.kind(),
                 container.number,
             ),
@@ -442,6 +446,37 @@ impl World {
                 ports: container.ports.clone(),
             })
             .collect()
+    }
+
+    /// Containers whose namespaces it shares run, and let themselves be shared.
+    fn check_shared(&self, name: &str, spec: &ContainerSpec) -> Result<(), EngineError> {
+        if let Network::Named(network) = &spec.network
+            && !self.networks.contains_key(network)
+        {
+            return Err(EngineError::NetworkNotFound {
+                message: format!("network {network} not found"),
+            });
+        }
+        for (other, of_ipc) in shared(spec) {
+            let words = match self.containers.get(other) {
+                None => format!("No such container: {other}"),
+                Some(holder) if holder.phase.kind() != PhaseKind::Running => {
+                    format!(
+                        "cannot join namespace of a non running container: {}",
+                        holder.id
+                    )
+                }
+                Some(holder) if of_ipc && holder.spec.parameters.ipc != Ipc::Shareable => {
+                    format!("can't join IPC of container {other}: non-shareable IPC")
+                }
+                Some(_) => continue,
+            };
+            return Err(EngineError::CannotStart {
+                name: name.to_owned(),
+                message: words,
+            });
+        }
+        Ok(())
     }
 
     // --- behind the agent's back ---
@@ -603,8 +638,25 @@ fn carries(container: &Container, key: &str, value: &str) -> bool {
 fn links(spec: &ContainerSpec) -> &[Link] {
     match spec.network {
         Network::Bridge => &spec.links,
-        Network::Host | Network::None => &[],
+        Network::Host | Network::None | Network::Named(_) | Network::Container(_) => &[],
     }
+}
+
+/// Other containers whose namespaces it shares, and whether that is IPC.
+fn shared(spec: &ContainerSpec) -> impl Iterator<Item = (&str, bool)> {
+    let network = match &spec.network {
+        Network::Container(other) => Some((other.as_str(), false)),
+        Network::Bridge | Network::Host | Network::None | Network::Named(_) => None,
+    };
+    let processes = match &spec.parameters.processes {
+        Processes::Container(other) => Some((other.as_str(), false)),
+        Processes::Own | Processes::Host => None,
+    };
+    let ipc = match &spec.parameters.ipc {
+        Ipc::Container(other) => Some((other.as_str(), true)),
+        Ipc::Engine | Ipc::Host | Ipc::None | Ipc::Shareable => None,
+    };
+    [network, processes, ipc].into_iter().flatten()
 }
 
 fn not_found(name: &str) -> EngineError {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tallyman_agent_engine::conformance::{Sight, UNSEEN};
 use tallyman_agent_engine::fake::Program;
-use tallyman_agent_engine::{ContainerSpec, Ipc, Network, Parameters};
+use tallyman_agent_engine::{ContainerSpec, Ipc, Network, Parameters, Processes};
 
 const MIB: i64 = 1024 * 1024;
 /// Capabilities of the suite that engines give by themselves.
@@ -33,8 +33,11 @@ fn seen(spec: &ContainerSpec, sight: &Sight) -> bool {
         Sight::ProcessesAtMost(limit) => parameters.pids_limit == *limit,
         Sight::SharedMemory(bytes) => match parameters.ipc {
             Ipc::None => bytes.is_none(),
-            Ipc::Host => false,
-            Ipc::Engine => *bytes == Some(parameters.shared_memory_bytes.unwrap_or(64 * MIB)),
+            // Of another one.
+            Ipc::Host | Ipc::Container(_) => false,
+            Ipc::Engine | Ipc::Shareable => {
+                *bytes == Some(parameters.shared_memory_bytes.unwrap_or(64 * MIB))
+            }
         },
         Sight::InMemory(path, bytes, option) => parameters.tmpfs.iter().any(|tmpfs| {
             tmpfs.path == *path
@@ -66,7 +69,7 @@ fn seen(spec: &ContainerSpec, sight: &Sight) -> bool {
         Sight::OnlyLoopback(only) => *only == (spec.network == Network::None),
         Sight::Terminal(terminal) => *terminal == parameters.terminal,
         Sight::OpenInput(open) => *open == parameters.interactive,
-        Sight::HostProcesses(shared) => *shared == parameters.host_processes,
+        Sight::HostProcesses(shared) => *shared == (parameters.processes != Processes::Own),
     }
 }
 

@@ -5,6 +5,7 @@ mod explain;
 mod failures;
 mod hosts;
 mod metadata;
+mod network;
 mod order;
 mod parameters;
 mod resources;
@@ -23,6 +24,7 @@ pub fn all() -> Vec<Scenario> {
         standalone::SCENARIOS,
         hosts::SCENARIOS,
         metadata::SCENARIOS,
+        network::SCENARIOS,
         order::SCENARIOS,
         parameters::SCENARIOS,
         resources::SCENARIOS,

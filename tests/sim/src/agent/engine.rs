@@ -128,11 +128,25 @@ impl Agent {
                     {
                         shared.monitor.stopping(&shared.server, &self.name, machine);
                     }
+                    if action.must_be_remembered() && p.dirty {
+                        outcome = self.flush(p);
+                        if outcome.is_err() {
+                            p.in_flight.push(flight);
+                            continue;
+                        }
+                    }
                     let mut answer = None;
-                    outcome =
-                        self.deed(|agent| answer = Some(block_on(perform(&agent.engine, action))));
+                    outcome = self.deed(|agent| {
+                        answer = Some(block_on(perform(&agent.engine, &agent.ports, action)));
+                    });
                     if let Some(answer) = answer {
-                        if let Some(EngineError::PortTaken { message, .. }) = answer.error() {
+                        let dynamic = p.machines.get(uid).is_some_and(|machine| {
+                            let known = machine.record().containers.get(action.container());
+                            known.is_some_and(|known| known.chooses_ports)
+                        });
+                        if let Some(EngineError::PortTaken { message, .. }) = answer.error()
+                            && !dynamic
+                        {
                             shared.monitor.port_taken(&self.name, message);
                         }
                         let error = answer

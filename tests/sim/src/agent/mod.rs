@@ -4,6 +4,7 @@
 mod engine;
 mod host;
 mod plan;
+mod ports;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,8 @@ use tallyman_agent_core::{
 };
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{
-    ContainerSummary, Engine, EngineDescription, EngineError, Hint, Moment, Verb, VolumeState,
+    Archive, ContainerSummary, Engine, EngineDescription, EngineError, Hint, LocalImage, Moment,
+    Verb, VolumeState,
 };
 use tallyman_crds::sources::Supply;
 use tallyman_crds::{HostReport, labels, names};
@@ -32,6 +34,7 @@ use crate::operator::CrashPoint;
 use crate::sim::Shared;
 
 use plan::{begin_waiting, of_task};
+use ports::Ports;
 
 const LIST_PERIOD: SignedDuration = SignedDuration::from_secs(10);
 const VOLUME_LIST_PERIOD: SignedDuration = SignedDuration::from_secs(5 * 60);
@@ -58,6 +61,7 @@ pub struct Agent {
     pub name: String,
     /// Its engine.
     pub engine: FakeEngine,
+    ports: Ports,
     /// No way to the API server.
     pub cut_off: bool,
     /// No power: no process, no containers.
@@ -128,9 +132,11 @@ impl Agent {
             .map_err(|bad| format!("{bad:?}"))?
             .settings;
         settings.tasks.cleanup_wait = CLEANUP_WAIT;
+        let engine = FakeEngine::new(name);
         Ok(Agent {
             name: name.to_owned(),
-            engine: FakeEngine::new(name),
+            ports: Ports::new(&engine),
+            engine,
             cut_off: false,
             off: false,
             deeds: 0,
@@ -162,7 +168,7 @@ impl Agent {
         // What was asked of the engine may be done all the same.
         for flight in process.in_flight {
             if matches!(flight.flight, Flight::Asked) && shared.rng.chance(50) {
-                let _nobody_hears = block_on(perform(&self.engine, &flight.action));
+                let _nobody_hears = block_on(perform(&self.engine, &self.ports, &flight.action));
             }
         }
         self.engine.break_watches();
@@ -243,6 +249,13 @@ impl Agent {
             namespace: "sim".to_owned(),
             stop_timeout: self.settings.tasks.stop_timeout,
             volumes: self.settings.volumes.clone(),
+            networking: self.settings.network.clone(),
+            pause_image: LocalImage {
+                reference: "localhost/pause:1".to_owned(),
+                archive: Archive(b""),
+                entrypoint: vec!["/pause".to_owned()],
+                labels: BTreeMap::new(),
+            },
             pids_limit: self.settings.tasks.pids_limit,
             disable_privileged: self.settings.registration.disable_privileged,
             injection: Injection::default(),

@@ -1,0 +1,180 @@
+//! The pause container of a task: it holds what the containers of the task share (ECS agent, pause container).
+//!
+//! A task with an address of its own (`networkMode: awsvpc`), or one whose containers share processes or memory segments
+//! (`pidMode` and `ipcMode` `task`), gets one container more. It is made first; all others wait for it and join its
+//! namespaces by its name on the engine, which follows from the task like every name; it is stopped last. Its end is the
+//! end of the task: what it held is gone, and nothing joins a second one. To people it does not exist.
+
+use tallyman_agent_engine::{
+    ContainerSpec, Ipc, LocalImage, Log, Network, NetworkSpec, Parameters, Processes,
+};
+use tallyman_crds::ecs::{IpcMode, NetworkMode, PidMode};
+use tallyman_crds::labels;
+use tallyman_crds::order::{Edge, Until};
+use tallyman_crds::{PlannedDefinition, PlannedTask, TaskDefinitionSpec};
+
+use crate::containers::{MIB, Scope, our_labels};
+use crate::ids::TaskUid;
+use crate::names;
+use crate::planned::PlannedContainer;
+use crate::refused::Refused;
+
+/// Its name among the containers of the task, as ECS has it. No container of a task definition can be called so.
+pub const NAME: &str = "~internal~ecs~pause";
+
+/// The network that is made for tasks with an address of their own, and its bridge on the host.
+const NETWORK: (&str, &str) = ("tallyman", "tallyman0");
+/// It needs no rights: nobody, as numbers, since its image has no list of users.
+const USER: &str = "65534:65534";
+
+/// What must be on the engine before a pause container is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Groundwork {
+    /// Its image.
+    pub image: LocalImage,
+    /// The network that it is on, when the agent makes that.
+    pub network: Option<NetworkSpec>,
+}
+
+/// What the containers of a task share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sharing {
+    network: bool,
+    processes: bool,
+    memory: bool,
+}
+
+impl Sharing {
+    pub(crate) fn of(definition: &TaskDefinitionSpec) -> Self {
+        Self {
+            network: definition.network_mode == Some(NetworkMode::Awsvpc),
+            processes: definition.pid_mode == Some(PidMode::Task),
+            memory: definition.ipc_mode == Some(IpcMode::Task),
+        }
+    }
+
+    /// Whether the task needs a pause container.
+    pub(crate) fn any(self) -> bool {
+        self.network || self.processes || self.memory
+    }
+}
+
+/// Its name on the engine.
+pub(crate) fn engine_name(planned: &PlannedDefinition, task: &PlannedTask) -> String {
+    let uid = TaskUid::new(task.uid.clone());
+    names::container(&planned.family, planned.revision, NAME, &uid, 1)
+}
+
+/// The network of the task's containers, less what a container says of itself.
+pub(crate) fn network(
+    planned: &PlannedDefinition,
+    task: &PlannedTask,
+    scope: &Scope<'_>,
+) -> Result<Network, Refused> {
+    Ok(match planned.definition.network_mode {
+        None | Some(NetworkMode::Bridge) => Network::Bridge,
+        Some(NetworkMode::Host) => Network::Host,
+        Some(NetworkMode::None) => Network::None,
+        Some(NetworkMode::Awsvpc) if !scope.networking.task_eni => {
+            return Err(Refused::TaskEniDisabled);
+        }
+        Some(NetworkMode::Awsvpc) => Network::Container(engine_name(planned, task)),
+    })
+}
+
+/// Whose processes the task's containers see.
+pub(crate) fn processes(definition: &TaskDefinitionSpec, pause: &str) -> Processes {
+    match definition.pid_mode {
+        None => Processes::Own,
+        Some(PidMode::Host) => Processes::Host,
+        Some(PidMode::Task) => Processes::Container(pause.to_owned()),
+    }
+}
+
+/// Whose memory segments the task's containers see.
+pub(crate) fn memory(definition: &TaskDefinitionSpec, pause: &str) -> Ipc {
+    match definition.ipc_mode {
+        None => Ipc::Engine,
+        Some(IpcMode::Host) => Ipc::Host,
+        Some(IpcMode::None) => Ipc::None,
+        Some(IpcMode::Task) => Ipc::Container(pause.to_owned()),
+    }
+}
+
+/// The pause container of a task, if it needs one.
+pub(crate) fn plan(
+    planned: &PlannedDefinition,
+    task: &PlannedTask,
+    scope: &Scope<'_>,
+) -> Option<PlannedContainer> {
+    let sharing = Sharing::of(&planned.definition);
+    if !sharing.any() {
+        return None;
+    }
+    let (ours, bridge) = NETWORK;
+    let network = scope.networking.awsvpc_network.clone();
+    let made = (sharing.network && network.is_none()).then(|| NetworkSpec {
+        name: ours.to_owned(),
+        bridge: bridge.to_owned(),
+        labels: [(labels::TASK_NETWORK.to_owned(), "true".to_owned())].into(),
+    });
+    let image = scope.pause_image.clone();
+    let mut spec = ContainerSpec::new(engine_name(planned, task), image.reference.clone());
+    spec.labels = our_labels(image.labels.clone(), NAME, planned, task, scope);
+    spec.cpu_shares = Some(2);
+    spec.user = Some(USER.to_owned());
+    spec.stop_timeout = Some(scope.stop_timeout);
+    spec.network = if sharing.network {
+        Network::Named(network.unwrap_or_else(|| ours.to_owned()))
+    } else {
+        Network::None
+    };
+    spec.parameters = Parameters {
+        read_only_root: true,
+        dropped_capabilities: vec!["ALL".to_owned()],
+        security_options: vec!["no-new-privileges".to_owned()],
+        pids_limit: scope.pids_limit,
+        ipc: if sharing.memory {
+            Ipc::Shareable
+        } else {
+            Ipc::Engine
+        },
+        shared_memory_bytes: shared_memory(&planned.definition).filter(|_| sharing.memory),
+        log: Some(Log {
+            driver: "none".to_owned(),
+            ..Log::default()
+        }),
+        ..Parameters::default()
+    };
+    let mut pause = PlannedContainer::new(NAME.to_owned(), true, false, scope.stop_timeout, spec);
+    pause.groundwork = Some(Box::new(Groundwork {
+        image,
+        network: made,
+    }));
+    Some(pause)
+}
+
+/// `/dev/shm` is the pause container's when it is shared: as large as the largest that was asked for.
+fn shared_memory(definition: &TaskDefinitionSpec) -> Option<i64> {
+    let wanted = definition.container_definitions.iter();
+    wanted
+        .filter_map(|c| c.linux_parameters.as_ref()?.shared_memory_size)
+        .filter(|mib| *mib > 0)
+        .max()
+        .map(|mib| i64::from(mib) * MIB)
+}
+
+/// All containers of a task wait for its pause container at the start, and it waits for them at the end.
+pub(crate) fn hold(containers: &mut [PlannedContainer]) {
+    if !containers.iter().any(PlannedContainer::is_pause) {
+        return;
+    }
+    for container in containers.iter_mut().filter(|c| !c.is_pause()) {
+        let edge = Edge {
+            on: NAME.to_owned(),
+            until: Until::Started,
+        };
+        // The last: a container that waits for nothing else may pull its image meanwhile.
+        container.edges.push(edge);
+    }
+}

@@ -1,0 +1,42 @@
+//! How tasks reach the network.
+
+use super::group::settings;
+use super::values::{Wrong, flag, some};
+use crate::dynamic_ports::PortRange;
+
+settings! {
+    /// How tasks reach the network.
+    pub struct Networking {
+        dynamic_ports: Option<PortRange> = None,
+            ["ECS_DYNAMIC_HOST_PORT_RANGE", "DynamicHostPortRange",
+             "host ports of mappings that name none, like 40000-40999 (default: the kernel's ip_local_port_range)"],
+            some(range);
+        task_eni: bool = true,
+            ["ECS_ENABLE_TASK_ENI", "TaskENIEnabled",
+             "false: no tasks with an address of their own (`networkMode: awsvpc`) on this host (default true)"],
+            flag;
+        awsvpc_network: Option<String> = None,
+            ["ECS_AWSVPC_NETWORK", "AWSVPCNetwork",
+             "network of the engine that gives those tasks their addresses, such as one of `docker network create \
+              --driver macvlan` (default: a bridge `tallyman` that the agent makes)"],
+            some(network);
+    }
+}
+
+fn range(text: &str) -> Result<PortRange, Wrong> {
+    PortRange::parse(text).ok_or_else(|| Wrong::wanted("a range of ports like `40000-40999`"))
+}
+
+/// As Docker takes names; two of its own networks give no address.
+fn network(text: &str) -> Result<String, Wrong> {
+    let mut letters = text.chars();
+    let begins = letters.next().is_some_and(|c| c.is_ascii_alphanumeric());
+    let goes_on = letters.all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if begins && goes_on && !["host", "none", "default"].contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::wanted(
+            "the name of a network of the engine that gives addresses",
+        ))
+    }
+}
