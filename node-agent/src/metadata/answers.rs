@@ -174,7 +174,7 @@ impl<E: Engine> Endpoint<E> {
                 }
             },
             What::TaskStats => {
-                let containers = sight.task.containers().iter();
+                let containers = sight.task.defined();
                 let asked = containers.map(|one| self.stats(&sight, &one.name, rates));
                 let known = join_all(asked).await.into_iter().flatten();
                 let all: serde_json::Map<String, Value> = known
@@ -201,6 +201,10 @@ impl<E: Engine> Endpoint<E> {
         };
         // It may have been started a moment ago, or again.
         if !own(&sight) || !sight.seen.contains_key(&container) {
+            let holder = sight.network_holder(&container);
+            if holder != container {
+                self.look(&mut sight, holder).await;
+            }
             self.look(&mut sight, &container).await;
         }
         if own(&sight) {
@@ -272,10 +276,17 @@ impl<E: Engine> Endpoint<E> {
         let known = sight.record.containers.get(container);
         let seen = sight.seen.get(container).map(|state| state.id.clone());
         let id = seen.or_else(|| known?.runtime_id.clone())?;
-        if !self.ready(&id, &name).await {
+        let holder = sight.network_holder(container);
+        let network = if holder == container {
+            None
+        } else {
+            sight.engine_name(holder)
+        };
+        let network = network.as_deref();
+        if !self.ready(&id, &name, network).await {
             return Some((id, None));
         }
-        let document = self.sample(&name).await.map(|sample| {
+        let document = self.sample(&name, network).await.map(|sample| {
             let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
             samples.document(&id, sample, rates)
         });
@@ -283,12 +294,12 @@ impl<E: Engine> Endpoint<E> {
     }
 
     /// Sees to it that there is something to compare a sample with. False: the container does not run.
-    async fn ready(&self, id: &str, name: &str) -> bool {
+    async fn ready(&self, id: &str, name: &str, network: Option<&str>) -> bool {
         let wait = match self.next(id) {
             Next::Now => Duration::ZERO,
             Next::After(span) => span,
             Next::First => {
-                let Some(first) = self.sample(name).await else {
+                let Some(first) = self.sample(name, network).await else {
                     return false;
                 };
                 let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
@@ -305,7 +316,19 @@ impl<E: Engine> Endpoint<E> {
         samples.next(id, Timestamp::now())
     }
 
-    async fn sample(&self, name: &str) -> Option<Stats> {
+    /// A sample of a container; when it is on the `network` of another one, with what passes there (as ECS does).
+    async fn sample(&self, name: &str, network: Option<&str>) -> Option<Stats> {
+        let mut sample = self.sample_one(name).await?;
+        if let Some(holder) = network
+            && let Some(mut shared) = self.sample_one(holder).await
+            && let Some(networks) = shared.remove("networks")
+        {
+            sample.insert("networks".to_owned(), networks);
+        }
+        Some(sample)
+    }
+
+    async fn sample_one(&self, name: &str) -> Option<Stats> {
         match self.engine.stats(name).await {
             Ok(sample) => sample,
             Err(error) => {

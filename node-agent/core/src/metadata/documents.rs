@@ -1,5 +1,7 @@
 //! The documents of a task and of a container (ECS task metadata v2, v3 and v4).
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use tallyman_agent_engine::{Attachment, ContainerState, Network as EngineNetwork, Phase};
 use tallyman_crds::ecs::TransportProtocol;
 use tallyman_crds::{HealthStatus, LastStatus, NetworkBinding};
@@ -7,7 +9,7 @@ use tallyman_crds::{HealthStatus, LastStatus, NetworkBinding};
 use crate::containers::MIB;
 use crate::metadata::sight::{Facts, Place, TaskSight, timestamp};
 use crate::metadata::wire::{
-    Container, ContainerLimits, Health, Network, Port, Task, TaskLimits, Volume,
+    Container, ContainerLimits, Health, Interface, Network, Port, Task, TaskLimits, Volume,
 };
 use crate::planned::PlannedContainer;
 use crate::task::ContainerRecord;
@@ -135,7 +137,11 @@ fn of_container(sight: &TaskSight, place: &Place, facts: Facts<'_>, version: Ver
         started_at: started.or(known.run_began).or(known.started_at),
         finished_at: known.end.as_ref().map(|end| end.at),
         kind: NORMAL,
-        networks: networks(planned, sight.attachments(&planned.name)),
+        networks: if four {
+            detailed(planned, sight.attachments(&planned.name))
+        } else {
+            networks(planned, sight.attachments(&planned.name))
+        },
         health: planned.health_checked.then(|| health(known, state)),
         volumes: state.map(volumes).unwrap_or_default(),
         log_driver: log.map(|log| log.driver.clone()),
@@ -222,8 +228,42 @@ pub(crate) fn networks(planned: &PlannedContainer, attachments: &[Attachment]) -
         network_mode,
         ipv4_addresses: one.ipv4.iter().map(|(ip, _)| ip.to_string()).collect(),
         ipv6_addresses: one.ipv6.iter().map(|(ip, _)| ip.to_string()).collect(),
+        interface: None,
     };
     attachments.iter().map(network).collect()
+}
+
+/// Networks as v4 has them: with the interface, of a task that has one of its own.
+fn detailed(planned: &PlannedContainer, attachments: &[Attachment]) -> Vec<Network> {
+    let mut all = networks(planned, attachments);
+    if planned.has_task_address() {
+        for (index, (network, one)) in all.iter_mut().zip(attachments).enumerate() {
+            network.interface = Some(interface(index, one));
+        }
+    }
+    all
+}
+
+fn interface(attachment_index: usize, one: &Attachment) -> Interface {
+    let shift = |length: u32, prefix: u8| length.saturating_sub(u32::from(prefix));
+    let ipv4_subnet = one.ipv4.map(|(address, prefix)| {
+        let mask = u32::MAX.checked_shl(shift(32, prefix)).unwrap_or(0);
+        format!("{}/{prefix}", Ipv4Addr::from(u32::from(address) & mask))
+    });
+    let ipv6_subnet = one.ipv6.map(|(address, prefix)| {
+        let mask = u128::MAX.checked_shl(shift(128, prefix)).unwrap_or(0);
+        format!("{}/{prefix}", Ipv6Addr::from(u128::from(address) & mask))
+    });
+    let v4 = one.gateway.zip(one.ipv4);
+    let v6 = one.ipv6_gateway.zip(one.ipv6);
+    Interface {
+        attachment_index,
+        mac_address: one.mac.clone(),
+        ipv4_subnet,
+        ipv6_subnet,
+        ipv4_gateway: v4.map(|(gateway, (_, prefix))| format!("{gateway}/{prefix}")),
+        ipv6_gateway: v6.map(|(gateway, (_, prefix))| format!("{gateway}/{prefix}")),
+    }
 }
 
 fn health(known: &ContainerRecord, state: Option<&ContainerState>) -> Health {
@@ -247,4 +287,30 @@ pub(crate) fn volumes(state: &ContainerState) -> Vec<Volume> {
         destination: one.destination.clone(),
     };
     state.mounts.iter().map(volume).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_has_its_subnet_and_gateway() {
+        let one = Attachment {
+            network: "tallyman".to_owned(),
+            ipv4: Some((Ipv4Addr::new(172, 31, 44, 9), 20)),
+            ipv6: Some(("fd00:1::9".parse().unwrap(), 64)),
+            mac: Some("02:42:ac:1f:2c:09".to_owned()),
+            gateway: Some(Ipv4Addr::new(172, 31, 32, 1)),
+            ipv6_gateway: None,
+        };
+        let told = serde_json::to_value(interface(0, &one)).unwrap();
+        let wanted = serde_json::json!({
+            "AttachmentIndex": 0,
+            "MACAddress": "02:42:ac:1f:2c:09",
+            "IPv4SubnetCIDRBlock": "172.31.32.0/20",
+            "IPv6SubnetCIDRBlock": "fd00:1::/64",
+            "SubnetGatewayIpv4Address": "172.31.32.1/20",
+        });
+        assert_eq!(told, wanted);
+    }
 }

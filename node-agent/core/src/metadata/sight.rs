@@ -77,13 +77,17 @@ impl TaskSight {
         all.find(|facts| facts.id == id).map(|facts| facts.planned)
     }
 
-    /// Addresses that a container has: of its own, or those that it shares with all of its task.
-    pub fn attachments(&self, container: &str) -> &[Attachment] {
+    /// The container whose network a container is on: its own, or that of all of its task.
+    pub fn network_holder<'a>(&self, container: &'a str) -> &'a str {
         let shares = self
             .planned(container)
             .is_some_and(PlannedContainer::has_task_address);
-        let holder = if shares { pause::NAME } else { container };
-        let state = self.seen.get(holder);
+        if shares { pause::NAME } else { container }
+    }
+
+    /// Addresses that a container has: of its own, or those that it shares with all of its task.
+    pub fn attachments(&self, container: &str) -> &[Attachment] {
+        let state = self.seen.get(self.network_holder(container));
         state.map_or(&[], |state| state.attachments.as_slice())
     }
 

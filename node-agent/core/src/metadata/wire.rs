@@ -118,6 +118,44 @@ pub struct Network {
     /// Addresses there.
     #[serde(rename = "IPv6Addresses", skip_serializing_if = "Vec::is_empty")]
     pub ipv6_addresses: Vec<String>,
+    /// v4 and `awsvpc` only, as in ECS.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Interface>,
+}
+
+/// The interface of a task with an address of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Interface {
+    /// Counts from 0.
+    pub attachment_index: usize,
+    /// Hardware address.
+    #[serde(rename = "MACAddress", skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<String>,
+    /// Subnet.
+    #[serde(
+        rename = "IPv4SubnetCIDRBlock",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv4_subnet: Option<String>,
+    /// Subnet.
+    #[serde(
+        rename = "IPv6SubnetCIDRBlock",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv6_subnet: Option<String>,
+    /// Gateway, with the length of the subnet's prefix.
+    #[serde(
+        rename = "SubnetGatewayIpv4Address",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv4_gateway: Option<String>,
+    /// Gateway, with the length of the subnet's prefix.
+    #[serde(
+        rename = "SubnetGatewayIpv6Address",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ipv6_gateway: Option<String>,
 }
 
 /// Health of a container.
