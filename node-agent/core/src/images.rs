@@ -15,6 +15,7 @@ use tallyman_agent_engine::{
 use tallyman_crds::labels;
 
 use crate::backoff::later;
+use crate::pause;
 use crate::settings::images::Images;
 
 /// An image that a task was given lately is not touched: its container may be about to be created.
@@ -173,13 +174,14 @@ fn of_age(settings: &Images, image: &ImageState, now: Timestamp) -> bool {
 
 /// `nginx` is `nginx:latest`.
 fn is_excluded(settings: &Images, image: &ImageState) -> bool {
-    settings.excluded.iter().any(|excluded| {
-        let tagged = format!("{excluded}:latest");
-        image
-            .names
-            .iter()
-            .any(|name| name == excluded || *name == tagged)
-    })
+    image.names.iter().any(|name| pause::is_image(name))
+        || settings.excluded.iter().any(|excluded| {
+            let tagged = format!("{excluded}:latest");
+            image
+                .names
+                .iter()
+                .any(|name| name == excluded || *name == tagged)
+        })
 }
 
 fn count(most: i64) -> usize {

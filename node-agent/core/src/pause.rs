@@ -27,6 +27,11 @@ const NETWORK: (&str, &str) = ("tallyman", "tallyman0");
 /// It needs no rights: nobody, as numbers, since its image has no list of users.
 const USER: &str = "65534:65534";
 
+/// Whether a reference is that of an image for pause containers, of this agent or another version: clean-up leaves those.
+pub fn is_image(reference: &str) -> bool {
+    reference.starts_with("localhost/tallyman-pause:")
+}
+
 /// What must be on the engine before a pause container is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Groundwork {
