@@ -253,7 +253,8 @@ impl Bench for DockerBench {
                 "for n in $(seq 30); do test -e /dev/shm/{name} && exit 0; sleep 0.1; done; exit 1"
             ),
             // The first process itself grows, so it is the one that is killed.
-            Program::Swells => "x=a; while :; do x=$x$x; done".to_owned(),
+            // Docker 20.10 forgets why a process was killed that died while it was being started.
+            Program::Swells => "sleep 1; x=a; while :; do x=$x$x; done".to_owned(),
             Program::Missing => return vec!["/no/such/program".to_owned(), "x".to_owned()],
         };
         vec!["sh".to_owned(), "-c".to_owned(), script]
