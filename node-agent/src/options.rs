@@ -43,7 +43,7 @@ pub struct Options {
     #[arg(long, env = "TALLYMAN_HTTP_ADDRESS", value_name = "ADDRESS")]
     pub http_address: Option<SocketAddr>,
 
-    /// Whether containers can ask about themselves at http://169.254.170.2 (ECS task metadata endpoint)
+    /// Whether containers can ask about themselves at http://169.254.170.2:51679 (ECS task metadata endpoint)
     #[arg(
         long,
         env = "TALLYMAN_TASK_METADATA",

@@ -10,7 +10,9 @@ use tokio::net::TcpListener;
 
 /// Where containers look for the endpoint.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
-const PORT: u16 = 80;
+/// ECS' agent listens there, too, and the firewall of its host leads port 80 to it. Here clients are told the port: who listens
+/// on port 80 of one address keeps Docker from publishing it on all.
+const PORT: u16 = 51_679;
 const LOOPBACK: &str = "lo";
 /// Hops that an answer may take.
 const HOPS: u32 = 1;
@@ -18,7 +20,7 @@ const HOPS: u32 = 1;
 /// Puts the address on the loopback interface, where it stays, and listens there.
 ///
 /// # Errors
-/// The agent may not do that (it needs `CAP_NET_ADMIN` and `CAP_NET_BIND_SERVICE`), or something else listens there.
+/// The agent may not do that (it needs `CAP_NET_ADMIN`), or something else listens there.
 pub async fn listen() -> anyhow::Result<TcpListener> {
     with_kernel(async |handle| take(&handle).await)
         .await

@@ -1,4 +1,4 @@
-//! The task metadata endpoint: HTTP on 169.254.170.2 port 80, for the containers of this host's tasks and nobody else.
+//! The task metadata endpoint: HTTP on 169.254.170.2 port 51679, for the containers of this host's tasks and nobody else.
 //!
 //! The address is put on the loopback interface. A container's packets for it go to its default gateway, which is this
 //! host, and arrive there with the container's own address; so no packet is rewritten, and `route_localnet`, which

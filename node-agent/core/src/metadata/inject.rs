@@ -4,7 +4,7 @@ use crate::ids::TaskUid;
 use crate::metadata::key::MetadataKey;
 
 /// Where containers reach the metadata endpoint; SDKs have the address built in.
-pub const ENDPOINT: &str = "http://169.254.170.2";
+pub const ENDPOINT: &str = "http://169.254.170.2:51679";
 /// Folder inside a container under which its metadata file is.
 const FILE_FOLDER: &str = "/opt/ecs/metadata";
 /// Name of the metadata file.
@@ -136,7 +136,7 @@ mod tests {
             .next()
             .unwrap()
             .to_owned();
-        let uri = |version: &str| format!("http://169.254.170.2/{version}/{id}");
+        let uri = |version: &str| format!("{ENDPOINT}/{version}/{id}");
         assert_eq!(value("ECS_AGENT_URI"), uri("api"));
         assert_eq!(value("ECS_CONTAINER_METADATA_URI"), uri("v3"));
         assert_eq!(value("ECS_CONTAINER_METADATA_URI_V4"), uri("v4"));

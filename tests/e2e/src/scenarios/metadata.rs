@@ -123,7 +123,7 @@ impl<'a> Inside<'a> {
 fn fetch(url: &str, headers: &str) -> String {
     format!(
         "url={url}; rest=${{url#http://*/}}; \
-         printf 'GET /%s HTTP/1.1\\r\\nHost: 169.254.170.2\\r\\n{headers}\\r\\n' \"$rest\" | nc -w 8 169.254.170.2 80"
+         printf 'GET /%s HTTP/1.1\\r\\nHost: 169.254.170.2\\r\\n{headers}\\r\\n' \"$rest\" | nc -w 8 169.254.170.2 51679"
     )
 }
 
@@ -176,7 +176,7 @@ fn who_am_i(user: &User<'_>) -> Result<()> {
     ensure!(names == ["app", "side"], "{of_task}");
     for url in [
         "$ECS_CONTAINER_METADATA_URI/task",
-        "http://169.254.170.2/v2/metadata",
+        "http://169.254.170.2:51679/v2/metadata",
     ] {
         let older = app.get(url)?;
         ensure!(older["TaskARN"] == of_task["TaskARN"], "{url}: {older}");
@@ -338,7 +338,7 @@ fn closed(user: &User<'_>) -> Result<()> {
         .shell(&format!("echo {V4}"))?
         .map_err(anyhow::Error::msg)?;
     let uri = uri.trim().to_owned();
-    ensure!(uri.starts_with("http://169.254.170.2/v4/"), "{uri}");
+    ensure!(uri.starts_with("http://169.254.170.2:51679/v4/"), "{uri}");
     app.get(&uri)?;
     side.refused(&uri, "", 403)?;
     side.refused(&uri.replace("/v4/", "/v3/"), "", 403)?;
@@ -346,8 +346,8 @@ fn closed(user: &User<'_>) -> Result<()> {
     let (head, last) = uri.split_at(uri.len() - 1);
     let other = if last == "0" { "1" } else { "0" };
     app.refused(&format!("{head}{other}"), "", 404)?;
-    app.refused("http://169.254.170.2/v4/unknown", "", 404)?;
-    app.refused("http://169.254.170.2/latest/meta-data", "", 404)?;
+    app.refused("http://169.254.170.2:51679/v4/unknown", "", 404)?;
+    app.refused("http://169.254.170.2:51679/latest/meta-data", "", 404)?;
     // A container that is of no task, on the same bridge: not even a refusal.
     let line = fetch(&uri, "");
     let stranger = app
