@@ -18,3 +18,9 @@ pub const TASK_ADDRESS: &str = "ecs.capability.task-eni";
 pub const SHARED_NAMESPACES: &str = "ecs.capability.pid-ipc-namespace-sharing";
 /// Ranges of ports in port mappings.
 pub const PORT_RANGES: &str = "ecs.capability.network.container-port-range";
+
+/// The capability to use volumes of a driver: its name without a tag, as ECS and engines have it.
+pub fn docker_plugin(driver: &str) -> String {
+    let name = driver.split(':').next().unwrap_or(driver);
+    format!("ecs.capability.docker-plugin.{name}")
+}

@@ -1,8 +1,15 @@
-//! CPU and memory of tasks, which ECS writes as texts.
+//! CPU and memory of tasks, and ranges of ports, which ECS writes as texts.
 
 /// Parses `"256"`, `"1 vCPU"`, `".5 vcpu"` to CPU units.
 pub fn cpu_units(text: &str) -> Option<i64> {
     quantity(text, &["vcpu", "vcpus"], 1024)
+}
+
+/// Parses `"8000-8009"` to the first and the last port (ECS `containerPortRange`): 1 <= first <= last <= 65535.
+pub fn port_range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (0 < first && first <= last).then_some((first, last))
 }
 
 /// Parses `"512"`, `"1 GB"`, `"0.5GB"` to MiB.

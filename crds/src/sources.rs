@@ -8,11 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use crate::ecs::{
     ContainerDefinition, EnvironmentFile, EnvironmentFileType, RepositoryCredentials, TaskOverride,
 };
+use crate::labels;
 use crate::task_definition::TaskDefinitionSpec;
 
 /// Key of the host's Secret that holds the [`Supply`].
@@ -309,11 +311,23 @@ pub fn of_credentials(object: &SourceObject) -> [Source; 3] {
     })
 }
 
-/// An object's resourceVersion, and all that it holds.
-pub type Contents = (String, BTreeMap<String, Vec<u8>>);
+/// A Secret or ConfigMap as it was read.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// All that it holds.
+    pub data: BTreeMap<String, Vec<u8>>,
+}
 
-/// The supply of `sources` out of `objects` (`None`: there is none, or it is not to be handed out), and its receipt. An
-/// object without an entry is as one that is not there.
+/// The resourceVersion of an object that values may be taken from; `None` of one of ours: it holds what other hosts are
+/// given.
+pub fn version(metadata: &ObjectMeta) -> Option<&str> {
+    let version = metadata.resource_version.as_deref();
+    version.filter(|_| !labels::is_ours(metadata))
+}
+
+/// The supply of `sources` out of `objects`, and its receipt. One of ours is as one that is not there.
 pub fn supply(
     sources: &BTreeSet<Source>,
     objects: &BTreeMap<SourceObject, Contents>,
@@ -321,8 +335,10 @@ pub fn supply(
     let mut supply = Supply::default();
     let mut receipt = Receipt::default();
     for source in sources {
-        let (version, answer) = match objects.get(&source.object) {
-            Some((version, data)) => (version.clone(), source.choose(data)),
+        let found = objects.get(&source.object);
+        let found = found.and_then(|found| Some((version(&found.metadata)?, &found.data)));
+        let (version, answer) = match found {
+            Some((version, data)) => (version.to_owned(), source.choose(data)),
             None => (String::new(), Supplied::NoObject),
         };
         supply.0.insert(source.entry(), answer);

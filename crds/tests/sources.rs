@@ -3,9 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proptest::prelude::*;
 use tallyman_crds::ecs::{EnvironmentFile, EnvironmentFileType};
-use tallyman_crds::sources::{Source, SourceKind, SourceObject, Supplied, Supply, supply};
+use tallyman_crds::sources::{
+    Contents, Source, SourceKind, SourceObject, Supplied, Supply, supply,
+};
 
 fn read(text: &str) -> Result<(String, Option<String>), String> {
     Source::of_value_from(text).map(|s| (s.object.name, s.key))
@@ -130,7 +133,13 @@ fn a_supply_shows_no_value_and_survives_its_secret() {
     let gone = Source::of_value_from("gone:x").unwrap();
     let objects = BTreeMap::from([(
         source.object.clone(),
-        ("7".to_owned(), data(&[("password", "canary")])),
+        Contents {
+            metadata: ObjectMeta {
+                resource_version: Some("7".to_owned()),
+                ..ObjectMeta::default()
+            },
+            data: data(&[("password", "canary")]),
+        },
     )]);
     let sources = BTreeSet::from([source.clone(), gone.clone()]);
     let (given, receipt) = supply(&sources, &objects);

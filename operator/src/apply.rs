@@ -168,7 +168,7 @@ impl Applier<'_> {
         self.result("patch", secret, result)
     }
 
-    /// What a Secret or ConfigMap holds. One of ours is not handed out: it holds what other hosts are given.
+    /// What a Secret or ConfigMap holds.
     async fn contents(&self, object: &SourceObject) -> Result<Option<Contents>, Error> {
         let (metadata, data) = match object.kind {
             SourceKind::Secret => {
@@ -191,8 +191,8 @@ impl Applier<'_> {
             }
         };
         let data = data.into_iter().map(|(key, bytes)| (key, bytes.0));
-        let version = metadata.resource_version.clone().unwrap_or_default();
-        Ok((!labels::is_ours(&metadata)).then(|| (version, data.collect())))
+        let data = data.collect();
+        Ok(Some(Contents { metadata, data }))
     }
 
     async fn create<K>(&self, kind: Kind, object: &K) -> Outcome

@@ -10,13 +10,12 @@ use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store, reflector, store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tallyman_crds::sources::{SourceKind, SourceObject};
+use tallyman_crds::sources::SourceKind;
 use tallyman_crds::{
     Cluster, ContainerInstance, HostPlan, RunTask, ScheduledTask, Service, Task, TaskDefinition,
     TaskDefinitionRevision, labels, names,
@@ -266,19 +265,11 @@ impl Snapshot {
             versions.extend(live);
             observe(observer, &versions);
         }
-        let mut sources = BTreeMap::new();
-        let mut host_secrets = Vec::new();
-        for secret in of(&self.secrets, namespace) {
-            if labels::is_ours(&secret.metadata) {
-                host_secrets.push(Arc::new(secret.metadata.clone()));
-            } else {
-                sources.extend(source(SourceKind::Secret, &secret.metadata));
-            }
-        }
-        for map in of(&self.config_maps, namespace) {
-            sources.extend(source(SourceKind::ConfigMap, &map.metadata));
-        }
-        Objects {
+        let secrets = of(&self.secrets, namespace);
+        let maps = of(&self.config_maps, namespace);
+        let secrets = secrets.iter().map(|o| (SourceKind::Secret, &o.metadata));
+        let maps = maps.iter().map(|o| (SourceKind::ConfigMap, &o.metadata));
+        let mut objects = Objects {
             clusters: of(&self.clusters, namespace),
             task_definitions: of(&self.task_definitions, namespace),
             revisions: of(&self.revisions, namespace),
@@ -288,10 +279,11 @@ impl Snapshot {
             plans: of(&self.plans, namespace),
             run_tasks: of(&self.run_tasks, namespace),
             scheduled_tasks: of(&self.scheduled_tasks, namespace),
-            sources,
-            host_secrets,
             lease_age: observer.ages(now),
-        }
+            ..Objects::default()
+        };
+        objects.keep(secrets.chain(maps));
+        objects
     }
 
     /// resourceVersion of an object in its cache, as a number.
@@ -316,12 +308,6 @@ impl Snapshot {
             Kind::Secret => get(&self.secrets, namespace, name),
         }
     }
-}
-
-fn source(kind: SourceKind, metadata: &ObjectMeta) -> Option<(SourceObject, String)> {
-    let name = metadata.name.clone()?;
-    let version = metadata.resource_version.clone()?;
-    Some((SourceObject { kind, name }, version))
 }
 
 fn version(lease: &Lease) -> Option<String> {

@@ -3,6 +3,7 @@
 use tallyman_agent_engine::{Network, PortSpec, Protocol, PublishedPort};
 use tallyman_crds::NetworkBinding;
 use tallyman_crds::ecs::{PortMapping, TransportProtocol};
+use tallyman_crds::quantity::port_range;
 
 use crate::refused::Refused;
 
@@ -113,13 +114,12 @@ fn number(port: i32) -> Option<u16> {
 
 /// `8000-8009`
 fn range(text: &str, protocol: Protocol) -> Option<PortSpan> {
-    let (first, last) = text.split_once('-')?;
-    let span = PortSpan {
-        first: number(first.parse().ok()?)?,
-        last: number(last.parse().ok()?)?,
+    let (first, last) = port_range(text)?;
+    Some(PortSpan {
+        first,
+        last,
         protocol,
-    };
-    (span.first <= span.last).then_some(span)
+    })
 }
 
 /// What is told of published ports: a range as one binding, where the engine has it whole and in a row.

@@ -211,10 +211,8 @@ fn offered(settings: &Settings, description: &EngineDescription) -> Vec<String> 
     ];
     let by_setting = by_setting.into_iter().filter(|(on, _)| *on);
     let named = always.into_iter().chain(by_setting.map(|(_, name)| name));
-    let plugins = description.volume_drivers.iter().map(|driver| {
-        let name = driver.split(':').next().unwrap_or(driver);
-        format!("ecs.capability.docker-plugin.{name}")
-    });
+    let plugins = description.volume_drivers.iter();
+    let plugins = plugins.map(|driver| capabilities::docker_plugin(driver));
     apis.chain(drivers)
         .chain(plugins)
         .chain(privileged)

@@ -7,10 +7,9 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
-use tallyman_agent_engine::{Reference, RegistryCredentials, Sensitive};
-
-/// Docker Hub under all its names.
-const DOCKER_HUB: &str = "docker.io";
+use tallyman_agent_engine::{
+    DOCKER_HUB, DOCKER_HUB_INDEX, Reference, RegistryCredentials, Sensitive,
+};
 
 /// Credentials by registry, or by registry and the beginning of a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,7 +103,7 @@ fn place(key: &str) -> &str {
     let key = key.strip_prefix("http://").unwrap_or(key);
     let host = key.split('/').next().unwrap_or(key);
     match host {
-        "docker.io" | "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB,
+        DOCKER_HUB | DOCKER_HUB_INDEX | "registry-1.docker.io" => DOCKER_HUB,
         _ => key.trim_end_matches('/'),
     }
 }
@@ -119,13 +118,14 @@ mod tests {
 
     #[test]
     fn the_longest_entry_of_the_same_host_decides() {
+        let hub = format!("https://{DOCKER_HUB_INDEX}/v1/");
         let text = r#"{
-            "https://index.docker.io/v1/": {"username": "hub", "password": "p"},
+            "HUB": {"username": "hub", "password": "p"},
             "registry.test": {"username": "all", "password": "p"},
             "http://registry.test/team": {"username": "team", "password": "p"},
             "registry.test:5000": {"auth": "cG9ydDpwYTpzcwAA"}
         }"#;
-        let known = Registries::read(text).unwrap();
+        let known = Registries::read(&text.replace("HUB", &hub)).unwrap();
         for (image, wanted) in [
             ("nginx", Some("hub")),
             ("acme/web:1", Some("hub")),

@@ -6,6 +6,7 @@ mod rig;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rig::{Rig, assigned, host, written};
 use serde_json::{Value, json};
 use tallyman_agent_core::registries::Registries;
@@ -34,7 +35,12 @@ fn object(kind: SourceKind, name: &str, data: &[(&str, &str)]) -> (SourceObject,
     };
     let data = data.iter();
     let data = data.map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec()));
-    (object, ("1".to_owned(), data.collect()))
+    let metadata = ObjectMeta {
+        resource_version: Some("1".to_owned()),
+        ..ObjectMeta::default()
+    };
+    let data = data.collect();
+    (object, Contents { metadata, data })
 }
 
 fn secret(name: &str, data: &[(&str, &str)]) -> (SourceObject, Contents) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
-use tallyman_agent_engine::{Reference, RegistryCredentials};
+use tallyman_agent_engine::{DOCKER_HUB, DOCKER_HUB_INDEX, Reference, RegistryCredentials};
 
 /// A helper that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ pub(crate) async fn find(
     let file = client_config.filter(|path| path.exists())?.to_owned();
     let server = match registry.as_str() {
         // As the Docker client writes it.
-        "docker.io" => "https://index.docker.io/v1/".to_owned(),
+        DOCKER_HUB => format!("https://{DOCKER_HUB_INDEX}/v1/"),
         other => other.to_owned(),
     };
     let address = server.clone();

@@ -40,7 +40,7 @@ pub use limits::{CpuQuota, Group};
 pub use network::NetworkSpec;
 pub use parameters::{Device, Ipc, Log, Parameters, Processes, Swap, Tmpfs, Ulimit, is_ipc_sysctl};
 pub use port::{Created, Engine, Hint, Label, Verb};
-pub use reference::{Reference, is_plausible};
+pub use reference::{DOCKER_HUB, DOCKER_HUB_INDEX, Reference, is_plausible};
 pub use sensitive::{RegistryCredentials, Sensitive};
 pub use sight::{Attachment, Check, Mounted, Stats};
 pub use spec::{ContainerSpec, HealthCheck, Link, Network, PortSpec};

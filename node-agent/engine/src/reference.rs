@@ -1,5 +1,10 @@
 //! Image references, as far as pulling needs them taken apart.
 
+/// Docker Hub, as references without a registry mean it.
+pub const DOCKER_HUB: &str = "docker.io";
+/// Docker Hub, as Docker clients keep its credentials.
+pub const DOCKER_HUB_INDEX: &str = "index.docker.io";
+
 /// A reference split into what is pulled and which version of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reference<'a> {
@@ -30,7 +35,7 @@ impl<'a> Reference<'a> {
     pub fn registry(&self) -> &'a str {
         match self.repository.split_once('/') {
             Some((host, _)) if host == "localhost" || host.contains(['.', ':']) => host,
-            _ => "docker.io",
+            _ => DOCKER_HUB,
         }
     }
 }

@@ -1,9 +1,7 @@
 //! The sweep of groups that tasks left behind: their limits go with the last container.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tallyman_agent_core::TaskUid;
 use tallyman_agent_core::limits::{self, Enforcement};
 use tallyman_agent_engine::{Engine, EngineDescription, EngineError, Group};
 use tracing::{debug, info, warn};
@@ -70,12 +68,7 @@ impl<E: Engine> Agent<E> {
                 return;
             }
         };
-        let known: BTreeSet<TaskUid> = self
-            .workers
-            .keys()
-            .chain(self.waiting.keys())
-            .cloned()
-            .collect();
+        let known = self.known_tasks();
         for name in self.leftovers.check(&list, &known) {
             let engine = Arc::clone(&self.shared.engine);
             self.condemning.spawn(async move {

@@ -10,7 +10,7 @@ mod host;
 pub mod images;
 mod volumes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -382,6 +382,12 @@ impl<E: Engine> Agent<E> {
             let listed = listed.keys().map(|uid| TaskUid::new(uid.clone()));
             folder.sweep(&known.chain(beginning).chain(listed).collect());
         }
+    }
+
+    /// Tasks that have a worker, or will.
+    fn known_tasks(&self) -> BTreeSet<TaskUid> {
+        let all = self.workers.keys().chain(self.waiting.keys());
+        all.cloned().collect()
     }
 
     fn index(&mut self, task: &AssignedTask) {

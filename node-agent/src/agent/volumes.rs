@@ -1,11 +1,9 @@
 //! The sweep of volumes whose task is gone: what a lost disk, or somebody else's container, left behind.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tallyman_agent_core::TaskUid;
 use tallyman_agent_engine::{Engine, EngineError, VolumeState};
 use tallyman_crds::labels;
 use tokio::time::Instant;
@@ -46,12 +44,7 @@ impl<E: Engine> Agent<E> {
                 return;
             }
         };
-        let known: BTreeSet<TaskUid> = self
-            .workers
-            .keys()
-            .chain(self.waiting.keys())
-            .cloned()
-            .collect();
+        let known = self.known_tasks();
         for volume in self.host.stray_volumes(&list, &known, Timestamp::now()) {
             warn!(
                 volume = volume.name,

@@ -1,18 +1,14 @@
 //! The endpoint's address on this host, and which other addresses are the host's.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context;
 use futures::stream::TryStreamExt;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::address::AddressAttribute;
+use tallyman_agent_core::metadata::inject::{ADDRESS, PORT};
 use tokio::net::TcpListener;
 
-/// Where containers look for the endpoint.
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
-/// ECS' agent listens there, too, and the firewall of its host leads port 80 to it. Here clients are told the port: who listens
-/// on port 80 of one address keeps Docker from publishing it on all.
-const PORT: u16 = 51_679;
 const LOOPBACK: &str = "lo";
 /// Hops that an answer may take.
 const HOPS: u32 = 1;
@@ -81,6 +77,8 @@ async fn with_kernel<T>(ask: impl AsyncFnOnce(Handle) -> anyhow::Result<T>) -> a
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[tokio::test]

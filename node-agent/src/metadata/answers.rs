@@ -13,7 +13,7 @@ use tallyman_agent_core::metadata::documents::{self, Version};
 use tallyman_agent_core::metadata::limiter::Limiter;
 use tallyman_agent_core::metadata::route::{self, Route, What};
 use tallyman_agent_core::metadata::stats::{Next, SPAN, Samples};
-use tallyman_agent_core::metadata::{MetadataKey, Place, TaskSight, access, key};
+use tallyman_agent_core::metadata::{MetadataKey, Place, TaskSight, key};
 use tallyman_agent_core::settings::metadata::Rate;
 use tallyman_agent_engine::{Engine, Stats};
 use tokio::time::Instant;
@@ -193,12 +193,7 @@ impl<E: Engine> Endpoint<E> {
         let holder = self.key.holder(&uid, &tag, names).map(str::to_owned);
         let container = holder.ok_or_else(Answer::unknown)?;
         let peer_is_host = address::is_own(peer).await;
-        let own = |sight: &TaskSight| {
-            sight.planned(&container).is_some_and(|planned| {
-                let attachments = sight.attachments(&container);
-                access::is_own(planned.network(), attachments, peer, peer_is_host)
-            })
-        };
+        let own = |sight: &TaskSight| sight.admits(&container, peer, peer_is_host);
         // It may have been started a moment ago, or again.
         if !own(&sight) || !sight.seen.contains_key(&container) {
             let holder = sight.network_holder(&container);
@@ -219,11 +214,7 @@ impl<E: Engine> Endpoint<E> {
     async fn at(&self, peer: IpAddr) -> Option<Asker> {
         let mut fresh = Vec::new();
         for mut sight in self.desk.ask_all().await {
-            let holder = |sight: &TaskSight| {
-                let mut seen = sight.seen.iter();
-                seen.find(|(_, state)| access::has_address(&state.attachments, peer))
-                    .map(|(name, _)| name.clone())
-            };
+            let holder = |sight: &TaskSight| sight.with_address(peer).map(str::to_owned);
             if let Some(container) = holder(&sight) {
                 return Some(Asker { sight, container });
             }
@@ -238,13 +229,7 @@ impl<E: Engine> Endpoint<E> {
 
     /// Looks at every container that the task has and nobody has looked at since something happened to it.
     async fn look_at_all(&self, sight: &mut TaskSight) {
-        let known = sight.record.containers.iter();
-        let stale: Vec<String> = known
-            .filter(|(name, known)| {
-                known.created && known.end.is_none() && !sight.seen.contains_key(*name)
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
+        let stale: Vec<String> = sight.unseen().map(str::to_owned).collect();
         for container in stale {
             self.look(sight, &container).await;
         }

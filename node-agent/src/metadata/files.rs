@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tallyman_agent_core::metadata::file::{self, FileStatus, MetadataFile};
+use tallyman_agent_core::metadata::file::{self, MetadataFile};
 use tallyman_agent_core::metadata::inject::FILE_NAME;
 use tallyman_agent_core::metadata::{Place, TaskSight};
 use tallyman_agent_core::{Action, TaskMachine, TaskUid};
@@ -85,11 +85,7 @@ impl Files {
     }
 
     fn keep_one(&mut self, sight: &TaskSight, name: &str, next: MetadataFile, creates: bool) {
-        let due = match next.status() {
-            FileStatus::Initial => creates,
-            FileStatus::Ready => true,
-        };
-        if !due || self.written.get(name) == Some(&next) {
+        if !next.is_due(creates) || self.written.get(name) == Some(&next) {
             return;
         }
         let folder = self.folder.task(&sight.task.uid).join(name);

@@ -20,7 +20,7 @@ pub(crate) fn of_deployment(
     deployment: &DeploymentId,
     revision: &Revision,
 ) -> Vec<ContainerImage> {
-    let id = format!("ecs-svc/{deployment}");
+    let id = deployment.ecs();
     let kept = world
         .services
         .get(service)

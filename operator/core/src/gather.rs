@@ -185,6 +185,7 @@ fn revisions(objects: &Objects) -> BTreeMap<RevisionName, Revision> {
                 number: r.spec.revision,
                 active: r.metadata.deletion_timestamp.is_none(),
                 definition: Definition::parse(&r.spec.definition),
+                sources: sources::of_task(&r.spec.definition, None),
                 object: r.clone(),
             };
             (RevisionName::from(object_name(&r.metadata)), revision)
@@ -308,7 +309,10 @@ fn task(
         .as_ref()
         .filter(|_| wanted)
         .and_then(|r| revisions.get(r))
-        .map(|r| sources::of_task(&r.object.spec.definition, t.spec.overrides.as_ref()));
+        .map(|r| match &t.spec.overrides {
+            None => r.sources.clone(),
+            changes => sources::of_task(&r.object.spec.definition, changes.as_ref()),
+        });
     let service = label(&t.metadata, labels::SERVICE).map(ServiceName::from);
     // A user's own task that names a host holds nothing there before it is admitted.
     let placed = match &service {
@@ -343,10 +347,7 @@ fn task(
 /// The Secret of a host. A receipt that cannot be read is none: all is supplied anew.
 fn secret(host: &str, objects: &Objects) -> Option<SecretState> {
     let name = names::host_identity(host);
-    let meta = objects
-        .host_secrets
-        .iter()
-        .find(|m| m.name.as_deref() == Some(&name))?;
+    let meta = objects.host_secrets.get(&name)?;
     let receipt = meta.annotations.as_ref();
     let receipt = receipt.and_then(|a| a.get(labels::SUPPLIED));
     Some(SecretState {

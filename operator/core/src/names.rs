@@ -65,3 +65,10 @@ name!(
     /// Number of a deployment, the part after `ecs-svc/`.
     DeploymentId
 );
+
+impl DeploymentId {
+    /// As ECS writes it.
+    pub fn ecs(&self) -> String {
+        format!("ecs-svc/{self}")
+    }
+}

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use tallyman_crds::ecs::{ContainerDefinition, NetworkMode, PortMapping, TransportProtocol};
 
+use tallyman_crds::quantity::port_range;
+
 use crate::problem::Problem;
 
 /// ECS's most ranges of one container.
@@ -125,10 +127,7 @@ fn check_ranges(c: &ContainerDefinition, mode: Option<NetworkMode>, problems: &m
 }
 
 fn span(text: &str, protocol: TransportProtocol) -> Option<Span> {
-    let (first, last) = text.split_once('-')?;
-    let first = port(first.parse().ok())?;
-    let last = port(last.parse().ok())?;
-    (first <= last).then_some((protocol, first, last))
+    port_range(text).map(|(first, last)| (protocol, first, last))
 }
 
 fn port(number: Option<i32>) -> Option<u16> {

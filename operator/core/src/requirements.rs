@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::capabilities::{
     ENVIRONMENT_FILES, HEALTH_CHECK, LOG_SECRETS, PORT_RANGES, PRIVATE_REGISTRY, SECRETS,
-    SHARED_NAMESPACES, TASK_ADDRESS, TASK_LIMITS,
+    SHARED_NAMESPACES, TASK_ADDRESS, TASK_LIMITS, docker_plugin,
 };
 use tallyman_crds::ecs::{CPUArchitecture, ContainerDefinition, NetworkMode, OSFamily};
 
@@ -35,10 +35,7 @@ pub fn of(spec: &TaskDefinitionSpec) -> Requirements {
         .filter_map(|docker| docker.driver.as_deref())
         .filter(|driver| !driver.is_empty());
     for driver in plugins {
-        required.insert(
-            format!("ecs.capability.docker-plugin.{}", plugin(driver)),
-            None,
-        );
+        required.insert(docker_plugin(driver), None);
     }
     if spec.cpu.is_some() || spec.memory.is_some() {
         required.insert(TASK_LIMITS.to_owned(), None);
@@ -63,11 +60,6 @@ pub fn of(spec: &TaskDefinitionSpec) -> Requirements {
         }
     }
     required
-}
-
-/// A volume plugin without its tag, as ECS and engines name it.
-fn plugin(driver: &str) -> &str {
-    driver.split(':').next().unwrap_or(driver)
 }
 
 /// The engine API that a field needs is what the ECS API reference says of it.

@@ -321,7 +321,7 @@ fn deployments(
     steady: bool,
     now: Timestamp,
 ) -> Vec<DeploymentStatus> {
-    let id = format!("ecs-svc/{}", s.deployment);
+    let id = s.deployment.ecs();
     let known = |id: &str| service.status.deployments.iter().find(|d| d.id == id);
     let created = |id: &str| known(id).map_or_else(|| time(now), |d| d.created_at.clone());
     let completed =
@@ -367,7 +367,7 @@ fn deployments(
     older.sort();
     older.dedup();
     for d in older {
-        let id = format!("ecs-svc/{d}");
+        let id = d.ecs();
         let revision = s
             .members
             .iter()

@@ -377,7 +377,7 @@ fn service_task(
             task_definition: revision.ecs_name(),
             container_instance: Some(instance.to_string()),
             group: Some(format!("service:{name}")),
-            started_by: Some(format!("ecs-svc/{deployment}")),
+            started_by: Some(deployment.ecs()),
             desired_status: DesiredStatus::Running,
             container_images: images.to_vec(),
             ..TaskSpec::default()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use tallyman_crds::sources::{Receipt, Source, SourceObject};
+use tallyman_crds::sources::{self, Receipt, Source, SourceKind, SourceObject};
 use tallyman_crds::{
     Cluster, ContainerInstance, DesiredInstanceStatus, DesiredStatus, HealthStatus, HostPlan,
     HostPlanSpec, HostReport, LastStatus, RunTask, ScheduledTask, Service, ServiceStatus, StopCode,
@@ -45,12 +45,32 @@ pub struct Objects {
     /// All ScheduledTasks of the namespace.
     pub scheduled_tasks: Vec<Arc<ScheduledTask>>,
     /// Secrets and ConfigMaps of the namespace that are not ours, with the resourceVersion of each. No values.
-    pub sources: BTreeMap<SourceObject, String>,
-    /// Metadata of the Secrets of hosts.
-    pub host_secrets: Vec<Arc<ObjectMeta>>,
+    pub sources: Arc<BTreeMap<SourceObject, String>>,
+    /// Metadata of the Secrets that the operator made, by name.
+    pub host_secrets: BTreeMap<String, Arc<ObjectMeta>>,
     /// For how long each host's Lease has not been seen to change, on the operator's own clock.
     /// A host whose Lease was never seen to change is absent.
     pub lease_age: BTreeMap<String, Duration>,
+}
+
+impl Objects {
+    /// Takes in the metadata of Secrets and ConfigMaps: what values may be taken from, and the Secrets of hosts.
+    pub fn keep<'a>(&mut self, found: impl Iterator<Item = (SourceKind, &'a ObjectMeta)>) {
+        let mut kept = BTreeMap::new();
+        for (kind, meta) in found {
+            let name = meta.name.clone().unwrap_or_default();
+            match (sources::version(meta), kind) {
+                (Some(version), kind) => {
+                    kept.insert(SourceObject { kind, name }, version.to_owned());
+                }
+                (None, SourceKind::Secret) => {
+                    self.host_secrets.insert(name, Arc::new(meta.clone()));
+                }
+                (None, SourceKind::ConfigMap) => {}
+            }
+        }
+        self.sources = Arc::new(kept);
+    }
 }
 
 /// Identity of an object, for preconditions.
@@ -92,7 +112,7 @@ pub struct World {
     /// Host plans by host.
     pub plans: BTreeMap<InstanceName, PlanState>,
     /// Secrets and ConfigMaps that tasks may take values from, with the resourceVersion of each.
-    pub sources: BTreeMap<SourceObject, String>,
+    pub sources: Arc<BTreeMap<SourceObject, String>>,
     /// Names of the tasks of each service.
     pub(crate) by_service: BTreeMap<ServiceName, Vec<TaskName>>,
     /// Names of the tasks on each host.
@@ -136,6 +156,8 @@ pub struct Revision {
     pub active: bool,
     /// The parsed definition, or what is wrong with it.
     pub definition: Result<Definition, Vec<Problem>>,
+    /// What its tasks take from Secrets and ConfigMaps, as it stands.
+    pub sources: BTreeSet<Source>,
     /// The object.
     pub object: Arc<TaskDefinitionRevision>,
 }

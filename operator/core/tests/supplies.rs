@@ -6,8 +6,8 @@ mod common;
 use common::Bench;
 use common::build::{definition, service};
 use serde_json::{Value, json};
-use tallyman_crds::sources::Supplied;
-use tallyman_crds::{LastStatus, StopCode};
+use tallyman_crds::sources::{SourceKind, Supplied};
+use tallyman_crds::{DesiredStatus, LastStatus};
 use tallyman_operator_core::Action;
 
 fn with_secret(image: &str, value_from: &str) -> Value {
@@ -134,8 +134,28 @@ fn a_task_that_never_was_told_can_be_stopped_without_its_values() {
     assert_eq!(planned(&bench, "host-a"), Vec::<String>::new());
     bench.scale("web", 0);
     bench.settle();
-    let stopped = bench.task("web-000001").status.clone().unwrap_or_default();
-    assert_ne!(stopped.stop_code, Some(StopCode::EssentialContainerExited));
+    let told = &bench.host_plan("host-a").tasks;
+    let told: Vec<_> = told
+        .iter()
+        .map(|t| (t.name.as_str(), t.desired_status))
+        .collect();
+    assert_eq!(told, [("web-000001", DesiredStatus::Stopped)]);
+}
+
+#[test]
+fn what_the_operator_made_is_handed_to_nobody_and_not_asked_for_again() {
+    let mut bench = Bench::with_hosts(1);
+    for kind in [SourceKind::Secret, SourceKind::ConfigMap] {
+        bench.ours(kind, "mine");
+    }
+    let mut spec = with_secret("web:1", "mine:key");
+    spec["containerDefinitions"][0]["environmentFiles"] =
+        json!([{ "type": "configMap", "value": "mine:key" }]);
+    bench.apply_definition("web", spec);
+    bench.apply_service("web", service("web", 1, 100, 200));
+    // It settles: nothing is supplied twice.
+    bench.settle();
+    assert_eq!(bench.given("host-a", "mine:key"), Some(&Supplied::NoObject));
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use tallyman_agent_engine::{Attachment, ContainerState, Network as EngineNetwork, Phase};
 use tallyman_crds::ecs::TransportProtocol;
+use tallyman_crds::quantity::port_range;
 use tallyman_crds::{HealthStatus, LastStatus, NetworkBinding};
 
 use crate::containers::MIB;
-use crate::metadata::sight::{Facts, Place, TaskSight, timestamp};
+use crate::metadata::sight::{Facts, Place, TaskSight};
 use crate::metadata::wire::{
     Container, ContainerLimits, Health, Interface, Network, Port, Task, TaskLimits, Volume,
 };
@@ -111,15 +112,12 @@ fn of_container(sight: &TaskSight, place: &Place, facts: Facts<'_>, version: Ver
     } = facts;
     let four = version == Version::Four;
     let log = planned.log().filter(|_| four);
-    let started = state.and_then(|state| timestamp(state.started_at));
     Container {
         docker_id: id.to_owned(),
         name: planned.name.clone(),
         docker_name: planned.engine_name(known.attempt),
         image: known.image.clone(),
-        image_id: state
-            .map(|state| state.image_id.clone())
-            .unwrap_or_default(),
+        image_id: facts.image_id(),
         ports: known.bindings.iter().flat_map(ports).collect(),
         labels: state.map(|state| state.labels.clone()).unwrap_or_default(),
         desired_status: if sight.ends() || known.end.is_some() {
@@ -133,8 +131,8 @@ fn of_container(sight: &TaskSight, place: &Place, facts: Facts<'_>, version: Ver
             cpu: planned.cpu_units,
             memory: planned.memory_mib,
         },
-        created_at: state.and_then(|state| timestamp(state.created_at)),
-        started_at: started.or(known.run_began).or(known.started_at),
+        created_at: facts.created_at(),
+        started_at: facts.started_at(),
         finished_at: known.end.as_ref().map(|end| end.at),
         kind: NORMAL,
         networks: if four {
@@ -193,8 +191,8 @@ pub(crate) fn ports(binding: &NetworkBinding) -> Vec<Port> {
 /// Ports in the container with theirs on the host.
 pub(crate) fn pairs(binding: &NetworkBinding) -> impl Iterator<Item = (i32, i32)> {
     let range = |text: &Option<String>| {
-        let (first, last) = text.as_deref()?.split_once('-')?;
-        Some(first.parse::<i32>().ok()?..=last.parse::<i32>().ok()?)
+        let (first, last) = port_range(text.as_deref()?)?;
+        Some(i32::from(first)..=i32::from(last))
     };
     let one = binding.container_port.zip(binding.host_port);
     let many = range(&binding.container_port_range).zip(range(&binding.host_port_range));

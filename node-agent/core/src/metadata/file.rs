@@ -58,9 +58,12 @@ struct PortMapping {
 }
 
 impl MetadataFile {
-    /// Its status.
-    pub fn status(&self) -> FileStatus {
-        self.metadata_file_status
+    /// Whether it is to be written: what is known at first only just before the container is created.
+    pub fn is_due(&self, creates: bool) -> bool {
+        match self.metadata_file_status {
+            FileStatus::Initial => creates,
+            FileStatus::Ready => true,
+        }
     }
 }
 
@@ -96,7 +99,9 @@ pub fn of(sight: &TaskSight, place: &Place, container: &str) -> Option<MetadataF
                 protocol: protocol(binding.protocol),
             })
             .collect(),
-        networks: state.map_or_else(Vec::new, |state| networks(planned, &state.attachments)),
+        networks: state.map_or_else(Vec::new, |_| {
+            networks(planned, sight.attachments(container))
+        }),
         metadata_file_status: match state {
             None => FileStatus::Initial,
             Some(_) => FileStatus::Ready,

@@ -1,10 +1,15 @@
 //! Variables that every container gets from its agent (ECS agent, `AWS_EXECUTION_ENV` and the metadata URIs).
 
+use std::net::Ipv4Addr;
+
 use crate::ids::TaskUid;
 use crate::metadata::key::MetadataKey;
 
-/// Where containers reach the metadata endpoint; SDKs have the address built in.
-pub const ENDPOINT: &str = "http://169.254.170.2:51679";
+/// Address at which containers reach the metadata endpoint; SDKs have it built in.
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
+/// Its port. ECS' agent listens there, too, and the firewall of its host leads port 80 to it. Here clients are told the
+/// port: who listens on port 80 of one address keeps Docker from publishing it on all.
+pub const PORT: u16 = 51_679;
 /// Folder inside a container under which its metadata file is.
 const FILE_FOLDER: &str = "/opt/ecs/metadata";
 /// Name of the metadata file.
@@ -37,17 +42,10 @@ impl Injection {
     ) {
         if let Some(key) = &self.key {
             let id = key.id(uid, container);
-            set(
-                variables,
-                "ECS_CONTAINER_METADATA_URI",
-                format!("{ENDPOINT}/v3/{id}"),
-            );
-            set(
-                variables,
-                "ECS_CONTAINER_METADATA_URI_V4",
-                format!("{ENDPOINT}/v4/{id}"),
-            );
-            set(variables, "ECS_AGENT_URI", format!("{ENDPOINT}/api/{id}"));
+            let uri = |api: &str| format!("http://{ADDRESS}:{PORT}/{api}/{id}");
+            set(variables, "ECS_CONTAINER_METADATA_URI", uri("v3"));
+            set(variables, "ECS_CONTAINER_METADATA_URI_V4", uri("v4"));
+            set(variables, "ECS_AGENT_URI", uri("api"));
         }
         if self.files.is_some() {
             let path = format!("{}/{FILE_NAME}", self.inner_folder(uid, container));
@@ -136,7 +134,7 @@ mod tests {
             .next()
             .unwrap()
             .to_owned();
-        let uri = |version: &str| format!("{ENDPOINT}/{version}/{id}");
+        let uri = |version: &str| format!("http://169.254.170.2:51679/{version}/{id}");
         assert_eq!(value("ECS_AGENT_URI"), uri("api"));
         assert_eq!(value("ECS_CONTAINER_METADATA_URI"), uri("v3"));
         assert_eq!(value("ECS_CONTAINER_METADATA_URI_V4"), uri("v4"));

@@ -6,7 +6,7 @@ use tallyman_agent_engine::Attachment;
 use tallyman_crds::LastStatus;
 
 use crate::metadata::documents::{networks, ports, volumes};
-use crate::metadata::sight::{Facts, Place, TaskSight, timestamp};
+use crate::metadata::sight::{Facts, Place, TaskSight};
 use crate::metadata::wire::{Network, Port, Volume};
 
 /// Digits of a short container id.
@@ -98,17 +98,14 @@ fn container(facts: Facts<'_>, attachments: &[Attachment]) -> ContainerDocument 
         state,
         id,
     } = facts;
-    let started = state.and_then(|state| timestamp(state.started_at));
     ContainerDocument {
         docker_id: id.to_owned(),
         docker_name: planned.engine_name(known.attempt),
         name: planned.name.clone(),
         image: known.image.clone(),
-        image_id: state
-            .map(|state| state.image_id.clone())
-            .unwrap_or_default(),
-        created_at: state.and_then(|state| timestamp(state.created_at)),
-        started_at: started.or(known.run_began).or(known.started_at),
+        image_id: facts.image_id(),
+        created_at: facts.created_at(),
+        started_at: facts.started_at(),
         ports: known.bindings.iter().flat_map(ports).collect(),
         networks: networks(planned, attachments),
         volumes: state.map(volumes).unwrap_or_default(),

@@ -1,12 +1,14 @@
 //! What answers are composed from: a task as planned, remembered and seen, and the place it is at.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use tallyman_agent_engine::{Attachment, ContainerState, Moment};
 use tallyman_crds::arn::Arns;
 
 use crate::assignment::{AssignedTask, Desired};
+use crate::metadata::access;
 use crate::pause;
 use crate::planned::PlannedContainer;
 use crate::task::{ContainerRecord, TaskRecord};
@@ -91,6 +93,30 @@ impl TaskSight {
         state.map_or(&[], |state| state.attachments.as_slice())
     }
 
+    /// Whether a request from `peer` with the id of a container is that container's own.
+    pub fn admits(&self, container: &str, peer: IpAddr, peer_is_host: bool) -> bool {
+        self.planned(container).is_some_and(|planned| {
+            let attachments = self.attachments(container);
+            access::is_own(planned.network(), attachments, peer, peer_is_host)
+        })
+    }
+
+    /// The container that has an address.
+    pub fn with_address(&self, peer: IpAddr) -> Option<&str> {
+        let mut seen = self.seen.iter();
+        seen.find(|(_, state)| access::has_address(&state.attachments, peer))
+            .map(|(name, _)| name.as_str())
+    }
+
+    /// Containers that the task has and nobody has looked at since something happened to them.
+    pub fn unseen(&self) -> impl Iterator<Item = &str> {
+        let known = self.record.containers.iter();
+        known
+            .filter(|(_, known)| known.created && known.end.is_none())
+            .map(|(name, _)| name.as_str())
+            .filter(|name| !self.seen.contains_key(*name))
+    }
+
     /// Whether all of it is to stop, or has.
     pub(crate) fn ends(&self) -> bool {
         matches!(self.task.desired, Desired::Stop { .. }) || self.record.stop.is_some()
@@ -112,6 +138,24 @@ impl TaskSight {
     }
 }
 
-pub(crate) fn timestamp(moment: Option<Moment>) -> Option<Timestamp> {
+impl Facts<'_> {
+    /// The engine's id of its image; empty when it is not known.
+    pub(crate) fn image_id(&self) -> String {
+        let state = self.state;
+        state.map_or_else(String::new, |state| state.image_id.clone())
+    }
+
+    pub(crate) fn created_at(&self) -> Option<Timestamp> {
+        timestamp(self.state?.created_at)
+    }
+
+    /// When its last run began, as the engine says, or as it is remembered.
+    pub(crate) fn started_at(&self) -> Option<Timestamp> {
+        let seen = self.state.and_then(|state| timestamp(state.started_at));
+        seen.or(self.known.run_began).or(self.known.started_at)
+    }
+}
+
+fn timestamp(moment: Option<Moment>) -> Option<Timestamp> {
     Timestamp::from_millisecond(moment?.millis()).ok()
 }

@@ -14,7 +14,7 @@ settings! {
         pull_behavior: PullBehavior = PullBehavior::Default,
             ["ECS_IMAGE_PULL_BEHAVIOR", "ImagePullBehavior", "default, always, once or prefer-cached"],
             pull_behavior;
-        auth_type: Option<AuthType> = None,
+        authenticated: bool = false,
             ["ECS_ENGINE_AUTH_TYPE", "EngineAuthType",
              "form of ECS_ENGINE_AUTH_DATA: dockercfg or docker (default: none, and no credentials)"],
             auth_type;
@@ -63,29 +63,21 @@ settings! {
     }
 }
 
-/// How `ECS_ENGINE_AUTH_DATA` is written. Each entry is read in either form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthType {
-    /// `{"<url>": {"auth": "<base64 of user:password>"}}`
-    Dockercfg,
-    /// `{"<url>": {"username": "..", "password": ".."}}`
-    Docker,
-}
-
 impl Images {
     /// The host's own credentials for registries; none without a type (ECS).
     pub fn registries(&self) -> Registries {
-        match self.auth_type {
-            Some(AuthType::Dockercfg | AuthType::Docker) => self.auth_data.clone(),
-            None => Registries::default(),
+        if self.authenticated {
+            self.auth_data.clone()
+        } else {
+            Registries::default()
         }
     }
 }
 
-fn auth_type(text: &str) -> Result<Option<AuthType>, Wrong> {
+/// Either form is taken for each entry of the data, so only that there is one counts.
+fn auth_type(text: &str) -> Result<bool, Wrong> {
     match text {
-        "dockercfg" => Ok(Some(AuthType::Dockercfg)),
-        "docker" => Ok(Some(AuthType::Docker)),
+        "dockercfg" | "docker" => Ok(true),
         _ => Err(Wrong::wanted("one of dockercfg and docker")),
     }
 }

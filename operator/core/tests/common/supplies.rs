@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
-use tallyman_crds::sources::{Source, SourceKind, SourceObject, Supplied, supply};
+use tallyman_crds::sources::{Contents, Source, SourceKind, SourceObject, Supplied, supply};
 use tallyman_crds::{labels, names};
 
 use super::Bench;
@@ -22,15 +22,42 @@ impl Bench {
             .iter()
             .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()))
             .collect();
-        let version = self.version.to_string();
-        self.objects.sources.insert(object.clone(), version.clone());
-        self.contents.insert(object, (version, data));
+        let metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            resource_version: Some(self.version.to_string()),
+            ..ObjectMeta::default()
+        };
+        self.contents.insert(object, Contents { metadata, data });
+        self.keep();
+    }
+
+    fn keep(&mut self) {
+        let found = self.contents.iter().map(|(o, c)| (o.kind, &c.metadata));
+        self.objects.keep(found);
+    }
+
+    /// An object that carries our label, whoever made it.
+    pub fn ours(&mut self, kind: SourceKind, name: &str) {
+        let object = SourceObject {
+            kind,
+            name: name.to_owned(),
+        };
+        let ours = (labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned());
+        let metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            resource_version: Some("7".to_owned()),
+            labels: Some([ours].into()),
+            ..ObjectMeta::default()
+        };
+        let data = [("key".to_owned(), b"value".to_vec())].into();
+        self.contents.insert(object, Contents { metadata, data });
+        self.keep();
     }
 
     /// `kubectl delete secret`.
     pub fn delete_secret(&mut self, name: &str) {
         self.contents.retain(|object, _| object.name != name);
-        self.objects.sources.retain(|object, _| object.name != name);
+        self.keep();
     }
 
     pub(super) fn create_host_secret(&mut self, host: &str) {
@@ -41,18 +68,14 @@ impl Bench {
             resource_version: Some(self.version.to_string()),
             ..ObjectMeta::default()
         };
-        self.objects.host_secrets.push(Arc::new(meta));
+        let name = names::host_identity(host);
+        self.objects.host_secrets.insert(name, Arc::new(meta));
     }
 
     pub(super) fn supply(&mut self, secret: &str, sources: &BTreeSet<Source>) {
         self.version += 1;
         let (given, receipt) = supply(sources, &self.contents);
-        let found = self
-            .objects
-            .host_secrets
-            .iter_mut()
-            .find(|m| m.name.as_deref() == Some(secret))
-            .unwrap();
+        let found = self.objects.host_secrets.get_mut(secret).unwrap();
         let meta = Arc::make_mut(found);
         meta.resource_version = Some(self.version.to_string());
         let text = json!(receipt).to_string();

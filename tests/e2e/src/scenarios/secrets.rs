@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tallyman_crds::labels;
 use tallyman_crds::names::host_identity;
 use tallyman_lab::process::CommandSpec;
 use tallyman_lab::{LabHost, paths, wait_until};
@@ -163,9 +164,11 @@ fn seen_nowhere(user: &User<'_>) -> Result<()> {
     let objects = user.k(&["get", kinds, "-o", "yaml"])?;
     ensure!(objects.contains("vault"), "nothing to look at: {objects}");
     ensure!(!objects.contains(CANARY), "an object shows the password");
-    let annotations = user.k(&["get", "secrets", "-o", "jsonpath={.items[*].metadata}"])?;
-    let receipts = annotations.replace("kubectl.kubernetes.io/last-applied-configuration", "");
-    ensure!(receipts.contains("tallyman.dev/supplied"), "{receipts}");
+    let ours = format!("{}={}", labels::MANAGED_BY, labels::MANAGER);
+    let metadata = "jsonpath={.items[*].metadata}";
+    let receipts = user.k(&["get", "secrets", "-l", &ours, "-o", metadata])?;
+    ensure!(receipts.contains(labels::SUPPLIED), "{receipts}");
+    ensure!(!receipts.contains(CANARY), "a receipt shows the password");
     for host in user.lab.hosts() {
         let ids = host.docker_ok(["ps", "-aq"])?;
         for id in ids.split_whitespace() {

@@ -1,9 +1,7 @@
 //! What one client has seen: a cache per kind, each behind the server by a number of events of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use tallyman_crds::labels;
 use tallyman_crds::sources::{SourceKind, SourceObject};
 use tallyman_operator_core::{Kind, Objects};
 
@@ -142,6 +140,7 @@ pub(crate) fn secret(name: &str) -> SourceObject {
 /// Objects of any kinds, as the operator's core takes them.
 pub(crate) fn collect<'a>(objects: impl Iterator<Item = &'a Object>) -> Objects {
     let mut all = Objects::default();
+    let mut secrets = Vec::new();
     for object in objects {
         match object {
             Object::Cluster(o) => all.clusters.push(o.clone()),
@@ -151,16 +150,11 @@ pub(crate) fn collect<'a>(objects: impl Iterator<Item = &'a Object>) -> Objects 
             Object::Task(o) => all.tasks.push(o.clone()),
             Object::Instance(o) => all.instances.push(o.clone()),
             Object::Plan(o) => all.plans.push(o.clone()),
-            Object::Secret(o) if labels::is_ours(&o.metadata) => {
-                all.host_secrets.push(Arc::new(o.metadata.clone()));
-            }
-            Object::Secret(o) => {
-                let name = o.metadata.name.clone().unwrap_or_default();
-                let version = o.metadata.resource_version.clone().unwrap_or_default();
-                all.sources.insert(secret(&name), version);
-            }
+            Object::Secret(o) => secrets.push(o.clone()),
         }
     }
+    let secrets = secrets.iter().map(|o| (SourceKind::Secret, &o.metadata));
+    all.keep(secrets);
     all
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tallyman_crds::labels;
 use tallyman_crds::sources::{Contents, SourceObject};
 use tallyman_operator_core::Kind;
 
@@ -99,22 +98,24 @@ impl Server {
             .collect()
     }
 
-    /// What the Secrets of users hold.
+    /// What Secrets hold.
     pub fn contents(&self) -> BTreeMap<SourceObject, Contents> {
         let secrets = self
             .typed(Kind::Secret)
             .into_iter()
             .filter_map(|object| match object {
-                Object::Secret(secret) if !labels::is_ours(&secret.metadata) => Some(secret),
+                Object::Secret(secret) => Some(secret),
                 _ => None,
             });
         secrets
             .map(|secret| {
-                let version = secret.metadata.resource_version.clone();
                 let name = secret.metadata.name.clone().unwrap_or_default();
                 let data = secret.data.iter();
                 let data = data.map(|(k, v)| (k.clone(), v.clone().into_bytes()));
-                let contents = (version.unwrap_or_default(), data.collect());
+                let contents = Contents {
+                    metadata: secret.metadata.clone(),
+                    data: data.collect(),
+                };
                 (super::secret(&name), contents)
             })
             .collect()
