@@ -8,6 +8,10 @@ pub const LOG_SECRETS: &str = "ecs.capability.secrets.asm.bootstrap.log-driver";
 pub const ENVIRONMENT_FILES: &str = "ecs.capability.env-files.s3";
 /// Credentials of a task for its registry.
 pub const PRIVATE_REGISTRY: &str = "ecs.capability.private-registry-authentication.secretsmanager";
+/// Credentials of a role for the task.
+pub const TASK_ROLE: &str = "com.amazonaws.ecs.capability.task-iam-role";
+/// The same in network mode `host`.
+pub const TASK_ROLE_NETWORK_HOST: &str = "com.amazonaws.ecs.capability.task-iam-role-network-host";
 /// Health checks of containers.
 pub const HEALTH_CHECK: &str = "ecs.capability.container-health-check";
 /// Limits of a task as a whole.

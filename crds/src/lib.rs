@@ -46,6 +46,7 @@ pub mod names;
 pub mod order;
 pub mod patterns;
 pub mod quantity;
+pub mod roles;
 pub mod rules;
 pub mod run_task;
 

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::ecs::{
     ContainerDefinition, EnvironmentFile, EnvironmentFileType, RepositoryCredentials, TaskOverride,
 };
-use crate::labels;
 use crate::task_definition::TaskDefinitionSpec;
+use crate::{labels, roles};
 
 /// Key of the host's Secret that holds the [`Supply`].
 pub const DATA_KEY: &str = "supply.json";
@@ -67,6 +67,26 @@ impl fmt::Display for SourceObject {
     }
 }
 
+impl SourceObject {
+    /// The Secret of this name, written as Kubernetes allows.
+    ///
+    /// # Errors
+    /// What it must be, to go behind the name of the field.
+    pub(crate) fn secret(name: &str) -> Result<Self, String> {
+        Self::new(SourceKind::Secret, name)
+    }
+
+    fn new(kind: SourceKind, name: &str) -> Result<Self, String> {
+        let name = object_name(name).ok_or_else(|| {
+            format!(
+                "must name a {}: up to 253 lower case letters, digits, `-` and `.`",
+                kind.as_str()
+            )
+        })?;
+        Ok(Self { kind, name })
+    }
+}
+
 /// One value of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
@@ -87,14 +107,8 @@ impl fmt::Display for Source {
 
 impl Source {
     fn new(kind: SourceKind, name: &str, key: Option<&str>) -> Result<Self, String> {
-        let name = object_name(name).ok_or_else(|| {
-            format!(
-                "must name a {}: up to 253 lower case letters, digits, `-` and `.`",
-                kind.as_str()
-            )
-        })?;
         Ok(Self {
-            object: SourceObject { kind, name },
+            object: SourceObject::new(kind, name)?,
             key: key.filter(|key| !key.is_empty()).map(str::to_owned),
         })
     }
@@ -267,7 +281,7 @@ fn unsuffixed(name: &str) -> &str {
     }
 }
 
-/// Everything that containers of `spec`, run with `overrides`, take from Secrets and ConfigMaps. What cannot be read is
+/// Everything that a task of `spec`, run with `overrides`, takes from Secrets and ConfigMaps. What cannot be read is
 /// left out: the definition was refused for it.
 pub fn of_task(spec: &TaskDefinitionSpec, overrides: Option<&TaskOverride>) -> BTreeSet<Source> {
     let changed = |c: &ContainerDefinition| {
@@ -278,7 +292,7 @@ pub fn of_task(spec: &TaskDefinitionSpec, overrides: Option<&TaskOverride>) -> B
             .find(|files| !files.is_empty())
             .cloned()
     };
-    let mut sources = BTreeSet::new();
+    let mut sources = roles::of_task(spec, overrides);
     for c in &spec.container_definitions {
         let files = changed(c).unwrap_or_else(|| c.environment_files.clone());
         sources.extend(files.iter().flat_map(Source::of_file));

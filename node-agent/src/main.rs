@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use anyhow::Context;
 use clap::Parser;
 use tallyman_agent_core::assignment::Door;
-use tallyman_agent_core::metadata::{Injection, Place};
+use tallyman_agent_core::metadata::{Injection, Place, Roles};
 use tallyman_agent_core::register::{CannotRegister, HostFacts};
 use tallyman_agent_core::settings::Parsed;
 use tallyman_agent_core::{Enforcement, Host, HostContext};
@@ -198,12 +198,16 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         offhost: asked.offhost_introspection,
     });
     let opened = metadata::open(options.task_metadata, &data_dir).await;
-    let key = opened.as_ref().map(|(_, key)| key.clone());
-    if let Some((listener, key)) = opened {
-        let engine = Arc::clone(&shared.engine);
-        let desk = Arc::clone(&shared.desk);
-        let endpoint = metadata::Endpoint::new(engine, desk, key, place, asked.rate);
-        tokio::spawn(metadata::serve(listener, Arc::new(endpoint)));
+    let key = opened.as_ref().map(|opened| opened.key.clone());
+    let port_80 = opened.as_ref().map(|opened| opened.port_80);
+    let roles = port_80.filter(|_| asked.task_roles).map(|port_80| Roles {
+        network_host: asked.task_roles_network_host,
+        port_80,
+    });
+    if let Some(opened) = opened {
+        let shared = Arc::clone(&shared);
+        let endpoint = metadata::Endpoint::new(shared, opened.key, place, asked.rate);
+        tokio::spawn(metadata::serve(opened.listener, Arc::new(endpoint)));
     }
     let files_of_host = match asked.host_data_dir {
         Some(folder) => format!("{folder}/data/{FILES}"),
@@ -223,6 +227,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         injection: Injection {
             region: asked.region,
             key,
+            roles,
             files: asked.files.then_some(files_of_host),
         },
     };
@@ -240,6 +245,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             address,
             boot_id,
+            roles,
         },
         saved_plan: saved.plan,
         saved_records: saved.records,
@@ -272,6 +278,9 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     };
     info!("agent ends; containers are left as they are");
     ledger.flush().await;
+    if port_80 == Some(true) {
+        metadata::close().await;
+    }
     outcome
 }
 

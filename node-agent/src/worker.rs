@@ -17,6 +17,7 @@ use tallyman_agent_core::{
 };
 use tallyman_agent_engine::{ContainerSummary, Engine, Hint, Verb};
 use tallyman_crds::LastStatus;
+use tallyman_crds::sources::Supply;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{Instrument, debug, info, info_span, warn};
 
@@ -56,6 +57,12 @@ pub struct Shared<E> {
 }
 
 impl<E> Shared<E> {
+    /// What the operator delivered for this host's tasks.
+    pub fn supply(&self) -> Option<Arc<Supply>> {
+        let host = self.host.read().unwrap_or_else(PoisonError::into_inner);
+        host.supply.clone()
+    }
+
     /// What a step must know of the host, to be changed.
     pub fn host_context(&self) -> RwLockWriteGuard<'_, HostContext> {
         self.host.write().unwrap_or_else(PoisonError::into_inner)

@@ -16,7 +16,7 @@ use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask,
 use crate::containers;
 use crate::ids::{Fence, TaskUid};
 use crate::limits::TaskLimits;
-use crate::metadata::Injection;
+use crate::metadata::{Injection, TaskRole};
 use crate::pause;
 use crate::planned::PlannedContainer;
 use crate::settings::network::Networking;
@@ -236,6 +236,8 @@ pub struct AssignedTask {
     pub volumes: Vec<PlannedVolume>,
     /// What its containers may take together.
     pub limits: TaskLimits,
+    /// The role that its containers get credentials for.
+    pub role: Option<TaskRole>,
 }
 
 /// What a task consists of.
@@ -292,6 +294,7 @@ impl AssignedTask {
             body: TaskBody::Runnable(containers),
             volumes: PlannedVolume::remembered(record),
             limits: TaskLimits::default(),
+            role: None,
         }
     }
 }
@@ -432,15 +435,17 @@ impl Assignment {
         let planned = containers::plan(definition, task, &scope).and_then(|containers| {
             let volumes = volumes::plan(definition, task, &scope)?;
             let limits = TaskLimits::plan(definition, task, &containers, &scope)?;
-            Ok((TaskBody::Runnable(containers), volumes, limits))
+            let role = TaskRole::plan(definition, task, &scope)?;
+            Ok((TaskBody::Runnable(containers), volumes, limits, role))
         });
-        let (body, volumes, limits) = planned.unwrap_or_else(|refusal| {
+        let (body, volumes, limits, role) = planned.unwrap_or_else(|refusal| {
             let body = TaskBody::Refused(refusal.to_string());
-            (body, Vec::new(), TaskLimits::default())
+            (body, Vec::new(), TaskLimits::default(), None)
         });
         AssignedTask {
             volumes,
             limits,
+            role,
             ..self.head(task, definition.family.clone(), definition.revision, body)
         }
     }
@@ -472,6 +477,7 @@ impl Assignment {
             body,
             volumes: Vec::new(),
             limits: TaskLimits::default(),
+            role: None,
         }
     }
 }

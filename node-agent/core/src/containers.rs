@@ -16,6 +16,7 @@ use tallyman_crds::ecs::{
 };
 use tallyman_crds::labels;
 use tallyman_crds::order;
+use tallyman_crds::roles;
 use tallyman_crds::{PlannedDefinition, PlannedTask};
 
 use crate::ids::TaskUid;
@@ -201,7 +202,8 @@ fn plan_one(
         .map(|check| health(name, check))
         .transpose()?;
     let mut environment = variables(name, environment, other_environment)?;
-    scope.injection.add(&uid, name, &mut environment);
+    let has_role = roles::named(&planned.definition, task.overrides.as_ref()).is_some();
+    scope.injection.add(&uid, name, has_role, &mut environment);
     let mut mounts = volumes::mounts(name, mount_points, planned, task, scope)?;
     if let Some((folder, path)) = scope.injection.file_folder(&uid, name) {
         mounts.push(Mount {

@@ -22,11 +22,13 @@ pub struct Needs {
 }
 
 /// Why a need is not met.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unmet {
     /// The operator has not delivered it yet, or we have not heard of it.
+    #[error("{0} has not been delivered yet")]
     NotYet(Source),
     /// It is not to be had; what is wrong.
+    #[error("{0}")]
     Never(String),
 }
 
@@ -177,7 +179,11 @@ fn variables(text: &str) -> impl Iterator<Item = (&str, &str)> {
         .filter(|(name, _)| !name.is_empty())
 }
 
-fn take<'a>(supply: Option<&'a Supply>, source: &Source) -> Result<&'a str, Unmet> {
+/// The value of a source.
+///
+/// # Errors
+/// It is not there (yet).
+pub(crate) fn take<'a>(supply: Option<&'a Supply>, source: &Source) -> Result<&'a str, Unmet> {
     let object = &source.object;
     Err(Unmet::Never(
         match supply.and_then(|supply| supply.get(source)) {

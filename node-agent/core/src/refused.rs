@@ -10,6 +10,12 @@ pub enum Refused {
         "`networkMode: awsvpc` is switched off on this host (ECS_ENABLE_TASK_ENI is false); use bridge, host or none."
     )]
     TaskEniDisabled,
+    /// A role that no credentials can be had for.
+    #[error("`taskRoleArn` {why}.")]
+    Role {
+        /// What is wrong with it.
+        why: String,
+    },
     /// There is nothing to run.
     #[error("`containerDefinitions` is empty.")]
     Empty,

@@ -11,6 +11,7 @@ use tallyman_crds::capabilities;
 use tallyman_crds::{Attribute, HostReport, Resources};
 
 use crate::backoff::{Backoff, later};
+use crate::metadata::Roles;
 use crate::settings::Settings;
 
 /// CPU units of one processor.
@@ -33,6 +34,8 @@ pub struct HostFacts {
     pub address: Option<String>,
     /// Changes when the host boots.
     pub boot_id: Option<String>,
+    /// How its containers are given credentials for roles, if they are.
+    pub roles: Option<Roles>,
 }
 
 /// What the agent knows of its engine.
@@ -86,7 +89,7 @@ pub fn report(
             .unwrap_or_default(),
         engine_reachable: description.is_some() && engine.trouble.is_none(),
         registered_resources,
-        attributes: attributes(settings, description),
+        attributes: attributes(settings, host.roles, description),
         address: host.address.clone(),
         boot_id: host.boot_id.clone(),
         engine_id: description
@@ -123,7 +126,11 @@ fn resources(
 }
 
 /// Sorted by name. A custom attribute may set `ecs.availability-zone`, never a capability.
-fn attributes(settings: &Settings, description: Option<&EngineDescription>) -> Vec<Attribute> {
+fn attributes(
+    settings: &Settings,
+    roles: Option<Roles>,
+    description: Option<&EngineDescription>,
+) -> Vec<Attribute> {
     let mut all: BTreeMap<String, Option<String>> = settings
         .registration
         .instance_attributes
@@ -145,7 +152,7 @@ fn attributes(settings: &Settings, description: Option<&EngineDescription>) -> V
             "ecs.cpu-architecture".to_owned(),
             Some(architecture(&description.architecture).to_owned()),
         );
-        for capability in offered(settings, description) {
+        for capability in offered(settings, roles, description) {
             all.insert(capability, None);
         }
     }
@@ -163,7 +170,11 @@ fn architecture(engine: &str) -> &str {
 }
 
 /// What this host can do, as ECS names it.
-fn offered(settings: &Settings, description: &EngineDescription) -> Vec<String> {
+fn offered(
+    settings: &Settings,
+    roles: Option<Roles>,
+    description: &EngineDescription,
+) -> Vec<String> {
     const OLD: &str = "com.amazonaws.ecs.capability";
     let minor = description
         .api_version
@@ -208,6 +219,11 @@ fn offered(settings: &Settings, description: &EngineDescription) -> Vec<String> 
         ),
         (settings.tasks.cpu_mem_limit, capabilities::TASK_LIMITS),
         (settings.network.task_eni, capabilities::TASK_ADDRESS),
+        (roles.is_some(), capabilities::TASK_ROLE),
+        (
+            roles.is_some_and(|roles| roles.network_host),
+            capabilities::TASK_ROLE_NETWORK_HOST,
+        ),
     ];
     let by_setting = by_setting.into_iter().filter(|(on, _)| *on);
     let named = always.into_iter().chain(by_setting.map(|(_, name)| name));

@@ -110,7 +110,7 @@ fn the_environment_file_of_an_ecs_host_starts_the_agent() {
         parsed.warnings,
         [
             "ECS_IMAGE_CLEANUP_INTERVAL is `1m`, below its minimum of 600 s; the default is used.",
-            "ECS_ENABLE_TASK_IAM_ROLE, ECS_SOMETHING_NEW, NO_PROXY have no meaning here; \
+            "ECS_SOMETHING_NEW, NO_PROXY have no meaning here; \
              docs/settings.md has the reasons.",
         ]
     );

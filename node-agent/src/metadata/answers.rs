@@ -17,15 +17,14 @@ use tallyman_agent_core::metadata::{MetadataKey, Place, TaskSight, key};
 use tallyman_agent_core::settings::metadata::Rate;
 use tallyman_agent_engine::{Engine, Stats};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::desk::Desk;
 use crate::metadata::address;
+use crate::worker::Shared;
 
 /// All that answers are made from.
 pub struct Endpoint<E> {
-    engine: Arc<E>,
-    desk: Arc<Desk>,
+    shared: Arc<Shared<E>>,
     key: MetadataKey,
     place: Place,
     limiter: Mutex<Limiter>,
@@ -84,16 +83,9 @@ struct Asker {
 
 impl<E: Engine> Endpoint<E> {
     /// An endpoint of this host.
-    pub fn new(
-        engine: Arc<E>,
-        desk: Arc<Desk>,
-        key: MetadataKey,
-        place: Place,
-        rate: Rate,
-    ) -> Self {
+    pub fn new(shared: Arc<Shared<E>>, key: MetadataKey, place: Place, rate: Rate) -> Self {
         Self {
-            engine,
-            desk,
+            shared,
             key,
             place,
             limiter: Mutex::new(Limiter::new(rate)),
@@ -128,6 +120,10 @@ impl<E: Engine> Endpoint<E> {
                 Ok(asker) => self.tell(asker, what, version).await,
                 Err(refusal) => refusal,
             },
+            Route::Credentials { id } => match self.with_id(id, peer).await {
+                Ok(asker) => self.credentials(&asker),
+                Err(refusal) => refusal,
+            },
             Route::OfPeer { docker_id, stats } => {
                 let Some(mut asker) = self.at(peer).await else {
                     return Answer::unknown();
@@ -145,6 +141,38 @@ impl<E: Engine> Endpoint<E> {
                     (Some(_), true) => What::Stats,
                 };
                 self.tell(asker, what, Version::Three).await
+            }
+        }
+    }
+
+    fn credentials(&self, asker: &Asker) -> Answer {
+        let task = &asker.sight.task;
+        let container = &asker.container;
+        let Some(role) = &task.role else {
+            let words = "The task has no role, or its plan is not read yet.";
+            return Answer::said(StatusCode::BAD_REQUEST, words);
+        };
+        let supply = self.shared.supply();
+        match role.credentials(supply.as_deref(), Timestamp::now()) {
+            Ok(credentials) => {
+                info!(
+                    task = task.name,
+                    container,
+                    role = role.arn,
+                    "gave credentials"
+                );
+                Answer::document(&credentials)
+            }
+            Err(unmet) => {
+                let why = unmet.to_string();
+                warn!(
+                    task = task.name,
+                    container,
+                    role = role.arn,
+                    why,
+                    "no credentials"
+                );
+                Answer::said(StatusCode::SERVICE_UNAVAILABLE, &why)
             }
         }
     }
@@ -188,7 +216,12 @@ impl<E: Engine> Endpoint<E> {
     /// The container that an id is for, if it is the one that asks.
     async fn with_id(&self, id: &str, peer: IpAddr) -> Result<Asker, Answer> {
         let (uid, tag) = key::read(id).ok_or_else(Answer::unknown)?;
-        let mut sight = self.desk.ask(&uid).await.ok_or_else(Answer::unknown)?;
+        let mut sight = self
+            .shared
+            .desk
+            .ask(&uid)
+            .await
+            .ok_or_else(Answer::unknown)?;
         let names = sight.task.containers().iter().map(|one| one.name.as_str());
         let holder = self.key.holder(&uid, &tag, names).map(str::to_owned);
         let container = holder.ok_or_else(Answer::unknown)?;
@@ -213,7 +246,7 @@ impl<E: Engine> Endpoint<E> {
     /// The container that has this address.
     async fn at(&self, peer: IpAddr) -> Option<Asker> {
         let mut fresh = Vec::new();
-        for mut sight in self.desk.ask_all().await {
+        for mut sight in self.shared.desk.ask_all().await {
             let holder = |sight: &TaskSight| sight.with_address(peer).map(str::to_owned);
             if let Some(container) = holder(&sight) {
                 return Some(Asker { sight, container });
@@ -239,7 +272,7 @@ impl<E: Engine> Endpoint<E> {
         let Some(name) = sight.engine_name(container) else {
             return;
         };
-        match self.engine.inspect(&name).await {
+        match self.shared.engine.inspect(&name).await {
             Ok(Some(state)) => {
                 sight.seen.insert(container.to_owned(), state);
             }
@@ -314,7 +347,7 @@ impl<E: Engine> Endpoint<E> {
     }
 
     async fn sample_one(&self, name: &str) -> Option<Stats> {
-        match self.engine.stats(name).await {
+        match self.shared.engine.stats(name).await {
             Ok(sample) => sample,
             Err(error) => {
                 warn!(container = name, %error, "the engine does not say what it uses");

@@ -1,8 +1,8 @@
 //! The task metadata endpoint: HTTP on 169.254.170.2 port 51679, for the containers of this host's tasks and nobody else.
 //!
 //! The address is put on the loopback interface. A container's packets for it go to its default gateway, which is this
-//! host, and arrive there with the container's own address; so no packet is rewritten, and `route_localnet`, which
-//! opens loopback to neighbours, stays off. Answers go out with a hop limit of one: they reach a container of this host
+//! host, and arrive there with the container's own address; `route_localnet`, which opens loopback to neighbours, stays
+//! off. Port 80 leads to port 51679 where the host's firewall can be told ([`port_80`]): nobody listens on it. Answers go out with a hop limit of one: they reach a container of this host
 //! or a neighbour, and a neighbour's address is no container's.
 //!
 //! Where: [`address`] takes the address, [`serve`] reads requests within bounds, [`answers`] looks up what is asked.
@@ -12,6 +12,7 @@ mod address;
 mod answers;
 pub mod files;
 mod key;
+mod port_80;
 mod serve;
 
 use std::path::Path;
@@ -26,9 +27,19 @@ pub use serve::serve;
 
 use crate::options::Switch;
 
-/// The endpoint's address, taken, and the key for ids of containers. `None` when it is off, or when the host does not
-/// let the agent: then tasks run without it, and are not told of it.
-pub async fn open(switch: Switch, data_dir: &Path) -> Option<(TcpListener, MetadataKey)> {
+/// The endpoint, before it is served.
+pub struct Opened {
+    /// At its address.
+    pub listener: TcpListener,
+    /// For ids of containers.
+    pub key: MetadataKey,
+    /// Port 80 leads to it.
+    pub port_80: bool,
+}
+
+/// Takes the endpoint's address. `None` when it is off, or when the host does not let the agent: then tasks run without
+/// it, and are not told of it.
+pub async fn open(switch: Switch, data_dir: &Path) -> Option<Opened> {
     match switch {
         Switch::Off => {
             info!("the task metadata endpoint is off");
@@ -38,9 +49,14 @@ pub async fn open(switch: Switch, data_dir: &Path) -> Option<(TcpListener, Metad
     }
     let opened = async { anyhow::Ok((address::listen().await?, key::load(data_dir)?)) };
     match opened.await {
-        Ok(open) => {
+        Ok((listener, key)) => {
             info!("serving task metadata on 169.254.170.2");
-            Some(open)
+            let port_80 = lead().await;
+            Some(Opened {
+                listener,
+                key,
+                port_80,
+            })
         }
         Err(error) => {
             let error = format!("{error:#}");
@@ -52,4 +68,27 @@ pub async fn open(switch: Switch, data_dir: &Path) -> Option<(TcpListener, Metad
             None
         }
     }
+}
+
+async fn lead() -> bool {
+    match port_80::lead().await {
+        Ok(()) => {
+            tokio::spawn(port_80::keep());
+            true
+        }
+        Err(error) => {
+            let error = format!("{error:#}");
+            warn!(
+                error,
+                "port 80 of 169.254.170.2 does not lead to the task metadata endpoint: containers are told port 51679, \
+                 which old SDKs do not look at for credentials"
+            );
+            false
+        }
+    }
+}
+
+/// Takes away what was put into the host's firewall. The address stays: containers have URIs with it.
+pub async fn close() {
+    port_80::leave().await;
 }

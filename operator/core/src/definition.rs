@@ -9,6 +9,7 @@ use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::ecs::{ContainerDefinition, NetworkMode, TaskOverride, TransportProtocol};
 use tallyman_crds::order;
 pub use tallyman_crds::quantity::{cpu_units, memory_mib};
+use tallyman_crds::roles::RoleSources;
 use tallyman_crds::sources::Source;
 
 use crate::ports;
@@ -83,6 +84,10 @@ impl Definition {
             }
             check_container(c, spec.network_mode, task_memory, &mut problems);
         }
+        if let Some(role) = &spec.task_role_arn {
+            let wrong = RoleSources::of(role).err();
+            problems.extend(wrong.map(|wrong| Problem::new("spec.taskRoleArn", wrong)));
+        }
         for tangle in order::tangles(containers) {
             let field = format!(
                 "spec.containerDefinitions[{}].{}",
@@ -125,6 +130,7 @@ impl Definition {
         let mut spec = spec.clone();
         spec.cpu = overrides.cpu.clone().or(spec.cpu);
         spec.memory = overrides.memory.clone().or(spec.memory);
+        spec.task_role_arn = overrides.task_role_arn.clone().or(spec.task_role_arn);
         for o in &overrides.container_overrides {
             let Some(c) = spec
                 .container_definitions

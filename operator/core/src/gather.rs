@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as k8s_meta;
 use tallyman_crds::ecs::TaskOverride;
+use tallyman_crds::sources::Source;
 use tallyman_crds::{
-    ContainerInstance, DesiredStatus, LastStatus, Service, Task, labels, names, sources,
+    ContainerInstance, DesiredStatus, LastStatus, Service, Task, TaskStatus, labels, names, roles,
+    sources,
 };
 
 use crate::definition::{Definition, Demand};
@@ -302,17 +304,10 @@ fn task(
         .as_ref()
         .and_then(|r| revisions.get(r))
         .map(|r| demand_of(r, t.spec.overrides.as_ref()));
-    let wanted = t.spec.desired_status == DesiredStatus::Running
-        && t.metadata.deletion_timestamp.is_none()
-        && status.last_status != LastStatus::Stopped;
     let sources = revision
         .as_ref()
-        .filter(|_| wanted)
         .and_then(|r| revisions.get(r))
-        .map(|r| match &t.spec.overrides {
-            None => r.sources.clone(),
-            changes => sources::of_task(&r.object.spec.definition, changes.as_ref()),
-        });
+        .map(|r| sources_of(t, &status, r));
     let service = label(&t.metadata, labels::SERVICE).map(ServiceName::from);
     // A user's own task that names a host holds nothing there before it is admitted.
     let placed = match &service {
@@ -341,6 +336,20 @@ fn task(
         stop_code: status.stop_code,
         demand: demand.unwrap_or_default(),
         sources: sources.unwrap_or_default(),
+    }
+}
+
+/// What a task takes from Secrets and ConfigMaps. One that is to stop starts nothing any more, but its containers may
+/// use the credentials of their role to the end.
+fn sources_of(t: &Task, status: &TaskStatus, revision: &Revision) -> BTreeSet<Source> {
+    let stops =
+        t.spec.desired_status == DesiredStatus::Stopped || t.metadata.deletion_timestamp.is_some();
+    let definition = &revision.object.spec.definition;
+    match (&t.spec.overrides, status.last_status) {
+        (_, LastStatus::Stopped) => BTreeSet::new(),
+        (changes, _) if stops => roles::of_task(definition, changes.as_ref()),
+        (None, _) => revision.sources.clone(),
+        (changes, _) => sources::of_task(definition, changes.as_ref()),
     }
 }
 

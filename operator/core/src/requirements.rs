@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::capabilities::{
     ENVIRONMENT_FILES, HEALTH_CHECK, LOG_SECRETS, PORT_RANGES, PRIVATE_REGISTRY, SECRETS,
-    SHARED_NAMESPACES, TASK_ADDRESS, TASK_LIMITS, docker_plugin,
+    SHARED_NAMESPACES, TASK_ADDRESS, TASK_LIMITS, TASK_ROLE, TASK_ROLE_NETWORK_HOST, docker_plugin,
 };
 use tallyman_crds::ecs::{CPUArchitecture, ContainerDefinition, NetworkMode, OSFamily};
 
@@ -42,6 +42,13 @@ pub fn of(spec: &TaskDefinitionSpec) -> Requirements {
     }
     if spec.network_mode == Some(NetworkMode::Awsvpc) {
         required.insert(TASK_ADDRESS.to_owned(), None);
+    }
+    if spec.task_role_arn.is_some() {
+        let role = match spec.network_mode {
+            Some(NetworkMode::Host) => TASK_ROLE_NETWORK_HOST,
+            _ => TASK_ROLE,
+        };
+        required.insert(role.to_owned(), None);
     }
     if spec.pid_mode.is_some() || spec.ipc_mode.is_some() {
         required.insert(SHARED_NAMESPACES.to_owned(), None);

@@ -84,6 +84,8 @@ const DEFINITION: &[(&str, Support)] = &[
     ("cpu", Full),
     ("memory", Full),
     ("tags", Ignored),
+    ("taskRoleArn", Full),
+    // The agent does with its own credentials, and with those that the task definition names, what ECS does with this role.
     ("executionRoleArn", Ignored),
     ("volumes[].name", Full),
     ("volumes[].host.sourcePath", Full),
@@ -202,6 +204,7 @@ const TASK: &[(&str, Support)] = &[
     ("overrides.containerOverrides[].memoryReservation", Full),
     ("overrides.cpu", Full),
     ("overrides.memory", Full),
+    ("overrides.taskRoleArn", Full),
     ("overrides.executionRoleArn", Ignored),
     ("containerImages", Full),
     ("launchType", Values(&["EC2", "EXTERNAL"])),

@@ -8,7 +8,7 @@ use common::build::{definition, service};
 use serde_json::{Value, json};
 use tallyman_crds::sources::{SourceKind, Supplied};
 use tallyman_crds::{LastStatus, StopCode};
-use tallyman_operator_core::Action;
+use tallyman_operator_core::{Action, requirements};
 
 fn with_secret(image: &str, value_from: &str) -> Value {
     let mut spec = definition(image);
@@ -159,6 +159,63 @@ fn what_the_operator_made_is_handed_to_nobody_and_not_asked_for_again() {
     // It settles: nothing is supplied twice.
     bench.settle();
     assert_eq!(bench.given("host-a", "mine:key"), Some(&Supplied::NoObject));
+}
+
+#[test]
+fn a_stopping_task_keeps_the_credentials_of_its_role_and_nothing_else() {
+    let mut bench = Bench::with_hosts(1);
+    bench.secret("db", &[("password", "one")]);
+    bench.secret("web", &[("AccessKeyId", "id"), ("SecretAccessKey", "key")]);
+    let mut spec = with_secret("web:1", "db:password");
+    spec["taskRoleArn"] = json!("arn:aws:iam::123456789012:role/web");
+    bench.apply_definition("web", spec);
+    bench.apply_service("web", service("web", 1, 100, 200));
+    bench.settle();
+    bench.report("web-000001", LastStatus::Running, &json!({}));
+    assert_eq!(
+        bench.given("host-a", "web:AccessKeyId"),
+        value("id").as_ref()
+    );
+    bench.scale("web", 0);
+    bench.settle();
+    assert_eq!(bench.given("host-a", "db:password"), None);
+    assert_eq!(
+        bench.given("host-a", "web:AccessKeyId"),
+        value("id").as_ref()
+    );
+
+    bench.report("web-000001", LastStatus::Stopped, &json!({}));
+    bench.settle();
+    assert_eq!(bench.given("host-a", "web:AccessKeyId"), None);
+}
+
+#[test]
+fn a_role_is_read_and_needs_a_host_that_hands_out_credentials() {
+    let mut bench = Bench::with_hosts(1);
+    let mut spec = definition("web:1");
+    spec["taskRoleArn"] = json!("arn:aws:iam::123456789012:user/web");
+    bench.apply_definition("web", spec.clone());
+    bench.settle();
+    let message = |bench: &Bench| {
+        let conditions = bench.definition_status("web").conditions;
+        let stalled = conditions.into_iter().find(|c| c.type_ == "Stalled");
+        stalled.map(|c| c.message).unwrap_or_default()
+    };
+    let said = message(&bench);
+    assert!(
+        said.contains("spec.taskRoleArn must be the name or the ARN of a role"),
+        "{said}"
+    );
+    for (mode, attribute) in [
+        ("bridge", "task-iam-role"),
+        ("host", "task-iam-role-network-host"),
+    ] {
+        spec["taskRoleArn"] = json!("web");
+        spec["networkMode"] = json!(mode);
+        let spec = serde_json::from_value(spec.clone()).unwrap();
+        let name = format!("com.amazonaws.ecs.capability.{attribute}");
+        assert!(requirements::of(&spec).contains_key(&name), "{mode}");
+    }
 }
 
 #[test]

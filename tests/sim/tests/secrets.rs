@@ -1,6 +1,7 @@
 //! Secrets on their way from a user to a container: there when the container is created, nowhere else, and not for longer
 //! than they are needed.
 
+use serde_json::json;
 use tallyman_crds::{labels, names};
 use tallyman_operator_core::Kind;
 use tallyman_sim::api::Object;
@@ -93,16 +94,35 @@ fn a_secret_reaches_the_containers_that_name_it() {
     );
 }
 
+/// Every running container would be answered when it asked for the credentials of its role.
+fn answered(sim: &Sim) -> bool {
+    let agents = sim.agents.iter();
+    agents
+        .into_iter()
+        .all(|agent| agent.without_credentials(sim.shared.now).is_empty())
+}
+
 fn life(sim: &mut Sim) {
     sim.shared.lag = 20;
     sim.secret("db", "password", CANARY);
-    sim.define("web", &with_secret("web:1"));
+    let keys = json!({ "AccessKeyId": "id", "SecretAccessKey": CANARY });
+    sim.secret("web", "credentials", &keys.to_string());
+    let mut spec = with_secret("web:1");
+    spec["taskRoleArn"] = json!("arn:aws:iam::123456789012:role/web");
+    sim.define("web", &spec);
     sim.serve("web", 2, 100, 200);
     sim.until("the service is ready", 600, Sim::all_ready);
     assert_eq!(given(sim), [CANARY; 2]);
     assert_eq!(leaks(sim), Vec::<String>::new());
+    assert!(answered(sim));
     sim.delete(Kind::Service, "web");
-    sim.until("nothing is left", 900, Sim::nothing_left);
+    sim.until("nothing is left", 900, |sim| {
+        assert!(
+            answered(sim),
+            "a container is stopped without its credentials"
+        );
+        sim.nothing_left()
+    });
     sim.come_to_rest();
     assert_eq!(supplied(sim), 0);
 }

@@ -22,8 +22,20 @@ pub struct Injection {
     pub region: Option<String>,
     /// Makes the ids of containers; `None` when the metadata endpoint is not served.
     pub key: Option<MetadataKey>,
+    /// How containers of a task with a role reach its credentials; `None` when this host hands out none.
+    pub roles: Option<Roles>,
     /// Folder of the host with a folder for each task's metadata files; `None` when there are none.
     pub files: Option<String>,
+}
+
+/// Credentials for the roles of tasks (ECS `ECS_ENABLE_TASK_IAM_ROLE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// Also in network mode `host` (`ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST`).
+    pub network_host: bool,
+    /// Port 80 of [`ADDRESS`] leads to the endpoint, so that every SDK, and every script that follows the guide, finds
+    /// it where it is built in. Without that, only SDKs that follow a whole URI do.
+    pub port_80: bool,
 }
 
 impl Injection {
@@ -38,6 +50,7 @@ impl Injection {
         &self,
         uid: &TaskUid,
         container: &str,
+        has_role: bool,
         variables: &mut Vec<(String, String)>,
     ) {
         if let Some(key) = &self.key {
@@ -46,6 +59,17 @@ impl Injection {
             set(variables, "ECS_CONTAINER_METADATA_URI", uri("v3"));
             set(variables, "ECS_CONTAINER_METADATA_URI_V4", uri("v4"));
             set(variables, "ECS_AGENT_URI", uri("api"));
+            match self.roles.filter(|_| has_role) {
+                None => {}
+                Some(Roles { port_80: true, .. }) => {
+                    let path = format!("/v2/credentials/{id}");
+                    set(variables, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", path);
+                }
+                Some(Roles { port_80: false, .. }) => {
+                    let whole = uri("v2/credentials");
+                    set(variables, "AWS_CONTAINER_CREDENTIALS_FULL_URI", whole);
+                }
+            }
         }
         if self.files.is_some() {
             let path = format!("{}/{FILE_NAME}", self.inner_folder(uid, container));
@@ -97,7 +121,7 @@ mod tests {
 
     fn added(injection: &Injection, defined: &[(&str, &str)]) -> Vec<(String, String)> {
         let mut variables = pairs(defined);
-        injection.add(&TaskUid::new("uid"), "app", &mut variables);
+        injection.add(&TaskUid::new("uid"), "app", true, &mut variables);
         variables
     }
 
@@ -115,6 +139,10 @@ mod tests {
         let injection = Injection {
             region: Some("eu-north-1".to_owned()),
             key: Some(MetadataKey::new([1; 32])),
+            roles: Some(Roles {
+                network_host: true,
+                port_80: true,
+            }),
             files: Some("/var/lib/tallyman/metadata".to_owned()),
         };
         let variables = added(
@@ -138,6 +166,10 @@ mod tests {
         assert_eq!(value("ECS_AGENT_URI"), uri("api"));
         assert_eq!(value("ECS_CONTAINER_METADATA_URI"), uri("v3"));
         assert_eq!(value("ECS_CONTAINER_METADATA_URI_V4"), uri("v4"));
+        assert_eq!(
+            value("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
+            format!("/v2/credentials/{id}")
+        );
         assert_eq!(value("AWS_REGION"), "mars-1");
         assert_eq!(value("AWS_DEFAULT_REGION"), "eu-north-1");
         assert_eq!(

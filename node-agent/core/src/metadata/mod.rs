@@ -6,9 +6,11 @@
 //! Where: [`inject`] adds the variables when a container is planned; the shell (`node-agent/src/metadata`) listens,
 //! finds the task with [`key`], asks [`access`] and answers with [`documents`] and [`stats`].
 //!
-//! Never: nothing here reveals a value of a container's environment, or anything of another task.
+//! Never: nothing here reveals a value of a container's environment, or anything of another task. [`credentials`] are for
+//! the containers of their task alone, and in no document.
 
 pub mod access;
+pub mod credentials;
 pub mod documents;
 pub mod file;
 pub mod inject;
@@ -20,6 +22,7 @@ pub mod sight;
 pub mod stats;
 pub mod wire;
 
-pub use inject::Injection;
+pub use credentials::TaskRole;
+pub use inject::{Injection, Roles};
 pub use key::MetadataKey;
 pub use sight::{Place, TaskSight};

@@ -27,6 +27,11 @@ pub enum Route<'a> {
         /// What of it.
         what: What,
     },
+    /// Credentials of the task of the container that the id in the path is for.
+    Credentials {
+        /// The id.
+        id: &'a str,
+    },
     /// v2: of the container that asks, by its address, or of another one of its task.
     OfPeer {
         /// The engine's id of a container; without one it is about the task.
@@ -57,6 +62,7 @@ pub fn read(path: &str) -> Option<Route<'_>> {
             docker_id: Some(id),
             stats: true,
         },
+        ["v2", "credentials", id] => Route::Credentials { id },
         ["v3", id, ref rest @ ..] => Route::OfId {
             version: Version::Three,
             id,
@@ -104,6 +110,7 @@ mod tests {
             ("/v4/x/stats", of(Version::Four, What::Stats)),
             ("/v4/x/task/stats", of(Version::Four, What::TaskStats)),
             ("/v3/x/task", of(Version::Three, What::Task)),
+            ("/v2/credentials/x", Some(Route::Credentials { id: "x" })),
             ("/v2/metadata", peer(None, false)),
             ("/v2/metadata/", peer(None, false)),
             ("/v2/metadata/abc", peer(Some("abc"), false)),
@@ -122,6 +129,8 @@ mod tests {
             "/v4/x/task/x",
             "//",
             "/v2",
+            "/v2/credentials",
+            "/v2/credentials/x/y",
         ] {
             assert_eq!(read(path), None, "{path}");
         }

@@ -3,7 +3,7 @@
 
 const AWS: &str = "the agent talks to no AWS service";
 const PACKAGED: &str = "the agent is updated as it was installed";
-const ROLES: &str = "there are no IAM roles";
+const AUDIT: &str = "who was given credentials of a role is a line of the agent's own log";
 const ENI: &str = "there are no elastic network interfaces";
 const WINDOWS: &str = "Windows only";
 const METRICS: &str = "no metrics are published by the agent yet";
@@ -27,8 +27,8 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("ECS_AGENT_LABELS", INIT),
     ("ECS_AGENT_PID_NAMESPACE_HOST", INIT),
     ("ECS_ALTERNATE_CREDENTIAL_PROFILE", AWS),
-    ("ECS_AUDIT_LOGFILE", ROLES),
-    ("ECS_AUDIT_LOGFILE_DISABLED", ROLES),
+    ("ECS_AUDIT_LOGFILE", AUDIT),
+    ("ECS_AUDIT_LOGFILE_DISABLED", AUDIT),
     ("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", ENI),
     ("ECS_AWSVPC_BLOCK_IMDS", ENI),
     (
@@ -59,7 +59,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "was dropped by ECS; the engine knows its own folder",
     ),
     ("ECS_EBSTA_SUPPORTED", "there are no EBS volumes"),
-    ("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", ROLES),
+    (
+        "ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE",
+        "the log driver awslogs has the credentials of the engine's own environment",
+    ),
     ("ECS_ENABLE_CPU_UNBOUNDED_WINDOWS_WORKAROUND", WINDOWS),
     (
         "ECS_ENABLE_FIRELENS_ASYNC",
@@ -77,8 +80,6 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "ECS_ENABLE_SPOT_INSTANCE_DRAINING",
         "there are no notices of EC2; set the ContainerInstance to DRAINING",
     ),
-    ("ECS_ENABLE_TASK_IAM_ROLE", ROLES),
-    ("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", ROLES),
     (
         "ECS_EXTERNAL",
         "every host is outside AWS, and none is less for it",

@@ -30,6 +30,14 @@ settings! {
             ["ECS_TASK_METADATA_RPS_LIMIT", "",
              "requests a second and at once that each container may make (default 40,60)"],
             rate;
+        task_roles: bool = true,
+            ["ECS_ENABLE_TASK_IAM_ROLE", "TaskIAMRoleEnabled",
+             "false: give no container credentials for the role of its task (default true, as on hosts that ECS' own init prepares)"],
+            flag;
+        task_roles_network_host: bool = true,
+            ["ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "TaskIAMRoleEnabledForNetworkHost",
+             "false: none in network mode host (default true, likewise)"],
+            flag;
         files: bool = false,
             ["ECS_ENABLE_CONTAINER_METADATA", "ContainerMetadataEnabled",
              "true: give each container a file about itself (default false)"],

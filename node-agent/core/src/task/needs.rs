@@ -27,12 +27,14 @@ pub(super) fn readiness(
     host: &HostContext,
 ) -> Readiness {
     let mut waiting = None;
+    let mut to_come = false;
     for container in task.containers() {
         let known = record.containers.get(&container.name);
         let over = known.is_some_and(|k| k.end.is_some() || k.failure.is_some());
         if over || !matches!(seen.sighting(&container.name), Sighting::Absent) {
             continue;
         }
+        to_come = true;
         match container
             .needs
             .check(host.supply.as_deref(), container.image())
@@ -46,6 +48,20 @@ pub(super) fn readiness(
                 return Readiness::Never(format!(
                     "ResourceInitializationError: unable to pull secrets or registry auth: container `{}`: {why}",
                     container.name
+                ));
+            }
+        }
+    }
+    if let Some(role) = task.role.as_ref().filter(|_| to_come) {
+        match role.check(host.supply.as_deref()) {
+            Ok(()) => {}
+            Err(Unmet::NotYet(source)) => {
+                waiting.get_or_insert(source);
+            }
+            Err(Unmet::Never(why)) => {
+                return Readiness::Never(format!(
+                    "ECS was unable to assume the role '{}' that was provided for this task: {why}",
+                    role.arn
                 ));
             }
         }

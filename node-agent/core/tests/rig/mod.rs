@@ -14,7 +14,7 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::limits::Enforcement;
-use tallyman_agent_core::metadata::Injection;
+use tallyman_agent_core::metadata::{Injection, Roles};
 use tallyman_agent_core::settings::network::Networking;
 use tallyman_agent_core::settings::volumes::VolumeSettings;
 use tallyman_agent_core::{
@@ -46,7 +46,13 @@ pub fn door() -> Door {
         pause_image: pause_image(),
         pids_limit: None,
         disable_privileged: false,
-        injection: Injection::default(),
+        injection: Injection {
+            roles: Some(Roles {
+                network_host: true,
+                port_80: true,
+            }),
+            ..Injection::default()
+        },
     }
 }
 

@@ -1,14 +1,12 @@
 //! What a container can ask of its agent, and who else cannot.
 
-use std::path::PathBuf;
-
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tallyman_lab::command::Tool;
-use tallyman_lab::{LabHost, wait_until};
+use tallyman_lab::wait_until;
 
+use crate::inside::{BUSYBOX, Inside, REGION, container, definition, fetch, parse};
 use crate::suite::Scenario;
-use crate::user::{Container, PATIENCE, User, service};
+use crate::user::{PATIENCE, User, service};
 
 /// Scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[
@@ -32,106 +30,9 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "a container's file about itself becomes READY and goes with its task",
         run: about_itself,
     },
-    Scenario {
-        name: "OpenTelemetry's detector finds its task",
-        run: open_telemetry,
-    },
 ];
 
-const BUSYBOX: &str = "localhost/tallyman/busybox:1";
 const V4: &str = "$ECS_CONTAINER_METADATA_URI_V4";
-/// Region that the suite gives its hosts.
-const REGION: &str = "eu-north-1";
-
-fn container(name: &str) -> Value {
-    json!({
-        "name": name, "image": BUSYBOX, "cpu": 16, "memory": 24, "stopTimeout": 2,
-        "entryPoint": ["sh", "-c"], "command": ["exec sleep 3600"],
-    })
-}
-
-fn definition(name: &str, containers: &Value) -> Value {
-    json!({ "kind": "TaskDefinition", "metadata": { "name": name },
-            "spec": { "containerDefinitions": containers } })
-}
-
-/// A running container of a service's only task, by its name in the task definition.
-struct Inside<'a> {
-    host: &'a LabHost,
-    id: String,
-}
-
-impl<'a> Inside<'a> {
-    fn find(user: &User<'a>, name: &str) -> Result<Self> {
-        let running = user
-            .containers()?
-            .into_iter()
-            .filter(|c| c.state == "running");
-        for Container { id, host, .. } in running {
-            let host = user.lab.host_named(&host)?;
-            let inside = Inside { host, id };
-            if inside.label("com.amazonaws.ecs.container-name")? == name {
-                return Ok(inside);
-            }
-        }
-        bail!("no container `{name}` runs")
-    }
-
-    fn inspect(&self, format: &str) -> Result<String> {
-        self.host
-            .docker_ok(["inspect", "--format", format, &self.id])
-    }
-
-    fn label(&self, label: &str) -> Result<String> {
-        self.inspect(&format!("{{{{index .Config.Labels \"{label}\"}}}}"))
-    }
-
-    /// What a shell in the container prints; on failure, what it says.
-    fn shell(&self, line: &str) -> Result<std::result::Result<String, String>> {
-        let out = self.host.docker(["exec", &self.id, "sh", "-c", line])?;
-        let said = format!("{out:?}");
-        Ok(if out.success {
-            Ok(out.stdout)
-        } else {
-            Err(said)
-        })
-    }
-
-    /// `GET` from inside, as JSON.
-    fn get(&self, url: &str) -> Result<Value> {
-        let (status, body) = self.ask(url, "")?;
-        ensure!(status == 200, "{url}: {status} {body}");
-        serde_json::from_str(&body).with_context(|| format!("{url}: {body}"))
-    }
-
-    /// Status and body of a `GET` from inside, with more header lines.
-    fn ask(&self, url: &str, headers: &str) -> Result<(u16, String)> {
-        let said = self.shell(&fetch(url, headers))?;
-        let said = said.map_err(|said| anyhow::anyhow!("{url}: {said}"))?;
-        parse(&said).with_context(|| format!("{url}: {said}"))
-    }
-
-    /// What comes of a `GET` that must not be answered with a document.
-    fn refused(&self, url: &str, headers: &str, wanted: u16) -> Result<()> {
-        let (status, body) = self.ask(url, headers)?;
-        ensure!(status == wanted, "{url} {headers}: {status} {body}");
-        Ok(())
-    }
-}
-
-/// A line of shell that prints the whole answer to a `GET`. Not wget: static busybox crashes in it.
-fn fetch(url: &str, headers: &str) -> String {
-    format!(
-        "url={url}; rest=${{url#http://*/}}; \
-         printf 'GET /%s HTTP/1.1\\r\\nHost: 169.254.170.2\\r\\n{headers}\\r\\n' \"$rest\" | nc -w 8 169.254.170.2 51679"
-    )
-}
-
-fn parse(answer: &str) -> Option<(u16, String)> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.split_whitespace().nth(1)?.parse().ok()?;
-    Some((status, body.to_owned()))
-}
 
 fn who_am_i(user: &User<'_>) -> Result<()> {
     let mut app = container("app");
@@ -470,67 +371,4 @@ fn about_itself(user: &User<'_>) -> Result<()> {
         Ok(!folder.join(uid).exists())
     })?;
     Ok(())
-}
-
-/// A program that nobody of this project wrote reads what it expects to read.
-fn open_telemetry(user: &User<'_>) -> Result<()> {
-    let reader = reader()?;
-    let image = "localhost/tallyman/metadata-reader:1";
-    for host in user.lab.hosts() {
-        host.import_image(&archive(&reader)?, image, &["CMD [\"/metadata-reader\"]"])?;
-    }
-    let once = json!([{ "name": "reader", "image": image, "cpu": 16, "memory": 64 }]);
-    let task = json!({ "kind": "Task", "metadata": { "name": "read-once" },
-                       "spec": { "taskDefinition": "read" } });
-    user.apply(&[definition("read", &once), task])?;
-    wait_until("the reader to have read", PATIENCE, || {
-        let status = user.get("tasks", "read-once")?["status"].clone();
-        ensure!(status["lastStatus"] == "STOPPED", "{status}");
-        Ok(true)
-    })?;
-    let container = user
-        .containers()?
-        .into_iter()
-        .find(|c| c.task == "read-once")
-        .context("its container is gone")?;
-    let host = user.lab.host_named(&container.host)?;
-    let said = format!("{:?}", host.docker(["logs", &container.id])?);
-    let base = format!("arn:aws:ecs:{REGION}:{}", user.namespace());
-    for wanted in [
-        "cloud.provider=aws".to_owned(),
-        "cloud.platform=aws_ecs".to_owned(),
-        format!("cloud.region={REGION}"),
-        format!("cloud.account.id={}", user.namespace()),
-        format!("container.name={}", &container.id[..12]),
-        format!("aws.ecs.task.arn={base}:task/default/read-once"),
-        format!("aws.ecs.container.arn={base}:container/default/read-once/reader"),
-        format!("aws.ecs.cluster.arn={base}:cluster/default"),
-        "aws.ecs.launchtype=ec2".to_owned(),
-        "aws.ecs.task.family=read".to_owned(),
-        "aws.ecs.task.revision=1".to_owned(),
-    ] {
-        ensure!(said.contains(&wanted), "it lacks {wanted}: {said}");
-    }
-    user.k(&["delete", "tasks.tallyman.dev", "read-once", "--timeout=60s"])?;
-    user.delete(&["read"])
-}
-
-fn reader() -> Result<PathBuf> {
-    let path = tallyman_lab::paths::source_root()?.join(".tools/engines/bin/metadata-reader");
-    ensure!(
-        path.is_file(),
-        "{} is missing: run `dev/tools.sh engines`",
-        path.display()
-    );
-    Ok(path)
-}
-
-/// The program alone, as a root file system.
-fn archive(program: &std::path::Path) -> Result<Vec<u8>> {
-    let folder = program.parent().context("the program has no folder")?;
-    Tool::new("tar")
-        .arg("-C")
-        .arg(folder)
-        .args(["-c", "metadata-reader"])
-        .check_bytes()
 }

@@ -8,6 +8,7 @@ mod metadata;
 mod network;
 mod order;
 mod parameters;
+mod readers;
 mod resources;
 mod secrets;
 mod standalone;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Scenario> {
         network::SCENARIOS,
         order::SCENARIOS,
         parameters::SCENARIOS,
+        readers::SCENARIOS,
         resources::SCENARIOS,
         secrets::SCENARIOS,
         volumes::SCENARIOS,

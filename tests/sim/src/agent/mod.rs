@@ -5,6 +5,7 @@ mod engine;
 mod host;
 mod plan;
 mod ports;
+mod roles;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,10 @@ use serde_json::{Value, json};
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{
     Action, AssignedTask, Delivery, Due, Enforcement, Host, HostContext, Outcome, Parcel, Plan,
-    Settings, TaskMachine, TaskRecord, TaskUid, assignment::Door, metadata::Injection, perform,
+    Settings, TaskMachine, TaskRecord, TaskUid,
+    assignment::Door,
+    metadata::{Injection, Roles},
+    perform,
 };
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{
@@ -84,6 +88,12 @@ enum Flight {
     /// Done, and the answer is on its way.
     Done(Outcome),
 }
+
+/// Hosts hand out credentials.
+const ROLES: Option<Roles> = Some(Roles {
+    network_host: true,
+    port_80: true,
+});
 
 struct InFlight {
     uid: TaskUid,
@@ -258,7 +268,10 @@ impl Agent {
             },
             pids_limit: self.settings.tasks.pids_limit,
             disable_privileged: self.settings.registration.disable_privileged,
-            injection: Injection::default(),
+            injection: Injection {
+                roles: ROLES,
+                ..Injection::default()
+            },
         };
         self.process = Some(Process {
             host: Host::new(door),
