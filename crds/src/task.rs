@@ -194,6 +194,10 @@ pub struct TaskStatus {
     /// deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed_at: Option<Time>,
+    /// Until when the task is protected from scale-in and from deployments of its service, as one of its containers asked
+    /// (ECS task scale-in protection).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected_until: Option<Time>,
     /// Published ports for people, such as `10.0.0.5:32768->80`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]

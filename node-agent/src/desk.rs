@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::future::join_all;
+use jiff::Timestamp;
 use tallyman_agent_core::TaskUid;
 use tallyman_agent_core::metadata::TaskSight;
 use tokio::sync::{mpsc, oneshot};
@@ -48,6 +49,12 @@ impl Desk {
             return None;
         }
         answer.await.ok().map(|sight| *sight)
+    }
+
+    /// Protects a task from scale-in and deployments until then, or not any more; true once the API server knows.
+    pub async fn protect(&self, uid: &TaskUid, until: Option<Timestamp>) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.tell(uid, Told::Protect { until, reply }) && answer.await.is_ok()
     }
 
     /// All tasks, sorted by uid.

@@ -84,6 +84,13 @@ pub enum Told {
     Condemned,
     /// What the operator delivers for tasks changed.
     Supplied,
+    /// Protect it until then, or not any more, and say when the API server knows.
+    Protect {
+        /// Until when.
+        until: Option<Timestamp>,
+        /// For the answer.
+        reply: oneshot::Sender<()>,
+    },
     /// Somebody wants to know what it is at this moment.
     Asked(oneshot::Sender<Box<TaskSight>>),
 }
@@ -110,6 +117,7 @@ pub async fn run<E: Engine>(
         queueing: None,
         told_status: LastStatus::Provisioning,
         files,
+        protecting: Vec::new(),
     };
     worker.work(told).instrument(span).await;
     uid
@@ -125,6 +133,8 @@ struct Worker<E> {
     queueing: Option<Queueing>,
     told_status: LastStatus,
     files: Option<Files>,
+    /// Those who wait until the API server knows how the task is protected.
+    protecting: Vec<oneshot::Sender<()>>,
 }
 
 impl<E: Engine> Worker<E> {
@@ -153,6 +163,12 @@ impl<E: Engine> Worker<E> {
                 files.keep(&self.machine, &step.actions);
             }
             self.hand_out(step.actions, version);
+            if self.machine.protection_is_told() {
+                for reply in self.protecting.drain(..) {
+                    // Who asked may have gone.
+                    let _ = reply.send(());
+                }
+            }
             match self.machine.due(now) {
                 Due::Nothing => {}
                 Due::At(at) => wake_at = Some(wake_at.map_or(at, |known| known.min(at))),
@@ -188,6 +204,10 @@ impl<E: Engine> Worker<E> {
             Told::Condemned => self.machine.condemn(),
             // Every step reads it.
             Told::Supplied => {}
+            Told::Protect { until, reply } => {
+                self.machine.protect(until);
+                self.protecting.push(reply);
+            }
             // Who asked may have gone.
             Told::Asked(reply) => drop(reply.send(Box::new(self.machine.sight()))),
         }

@@ -51,6 +51,8 @@ pub struct Parcel {
     pub fingerprint: u64,
     /// It says STOPPED.
     pub ends: bool,
+    /// Until when it says that the task is protected.
+    pub protected_until: Option<Timestamp>,
     /// It says RUNNING for the first time, or STOPPED: worth a line in the log.
     pub last_status: LastStatus,
 }
@@ -156,6 +158,7 @@ impl Outbox {
             body,
             fingerprint,
             ends: report.last_status == LastStatus::Stopped,
+            protected_until: record.protected_until,
             last_status: report.last_status,
         }))
     }
@@ -178,6 +181,7 @@ impl Outbox {
         };
         if taken {
             record.acknowledged = Some(parcel.fingerprint);
+            record.protection_told = parcel.protected_until;
             record.end_acknowledged |= parcel.ends;
             self.told = Some(parcel.last_status);
             self.failures = 0;
@@ -221,6 +225,7 @@ pub fn body(uid: &TaskUid, report: &TaskStatus) -> Value {
         execution_stopped_at,
         stopped_at,
         removed_at,
+        protected_until,
         ports,
         attachments,
         containers,
@@ -243,6 +248,7 @@ pub fn body(uid: &TaskUid, report: &TaskStatus) -> Value {
             "executionStoppedAt": execution_stopped_at,
             "stoppedAt": stopped_at,
             "removedAt": removed_at,
+            "protectedUntil": protected_until,
             "ports": ports,
             "attachments": attachments,
             "containers": containers,

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
+use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use tallyman_agent_core::metadata::documents::{self, Version};
 use tallyman_agent_core::metadata::limiter::Limiter;
+use tallyman_agent_core::metadata::protection::{self, Code};
 use tallyman_agent_core::metadata::route::{self, Route, What};
 use tallyman_agent_core::metadata::stats::{Next, SPAN, Samples};
 use tallyman_agent_core::metadata::{MetadataKey, Place, TaskSight, key};
@@ -21,6 +23,9 @@ use tracing::{info, warn};
 
 use crate::metadata::address;
 use crate::worker::Shared;
+
+/// ECS: for the control plane to take a protection.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// All that answers are made from.
 pub struct Endpoint<E> {
@@ -38,6 +43,8 @@ pub struct Question {
     pub method: Method,
     /// Path, without a query: the endpoint has none.
     pub path: String,
+    /// Body.
+    pub body: Bytes,
     /// Who asks.
     pub peer: IpAddr,
 }
@@ -60,11 +67,12 @@ impl Answer {
     }
 
     fn document(document: &impl Serialize) -> Self {
+        Self::with(StatusCode::OK, document)
+    }
+
+    fn with(status: StatusCode, document: &impl Serialize) -> Self {
         match serde_json::to_value(document) {
-            Ok(body) => Self {
-                status: StatusCode::OK,
-                body,
-            },
+            Ok(body) => Self { status, body },
             Err(error) => Self::said(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         }
     }
@@ -107,15 +115,33 @@ impl<E: Engine> Endpoint<E> {
 
     /// Answers a question.
     pub async fn answer(&self, question: Question) -> Answer {
-        let Question { method, path, peer } = question;
+        let Question {
+            method,
+            path,
+            body,
+            peer,
+        } = question;
         let Some(route) = route::read(&path) else {
             return Answer::unknown();
         };
-        if method != Method::GET {
-            let words = "Only GET is answered here.";
-            return Answer::said(StatusCode::METHOD_NOT_ALLOWED, words);
-        }
+        let put = match (&route, method) {
+            (_, Method::GET) => false,
+            (Route::Protection { .. }, Method::PUT) => true,
+            (route, _) => {
+                let words = match route {
+                    Route::Protection { .. } => "Only GET and PUT are answered here.",
+                    Route::OfId { .. } | Route::OfPeer { .. } | Route::Credentials { .. } => {
+                        "Only GET is answered here."
+                    }
+                };
+                return Answer::said(StatusCode::METHOD_NOT_ALLOWED, words);
+            }
+        };
         match route {
+            Route::Protection { id } => match self.with_id(id, peer).await {
+                Ok(asker) => self.protection(&asker, put.then_some(body)).await,
+                Err(refusal) => refusal,
+            },
             Route::OfId { version, id, what } => match self.with_id(id, peer).await {
                 Ok(asker) => self.tell(asker, what, version).await,
                 Err(refusal) => refusal,
@@ -143,6 +169,38 @@ impl<E: Engine> Endpoint<E> {
                 self.tell(asker, what, Version::Three).await
             }
         }
+    }
+
+    /// Tells how the task is protected, after it was protected as `wish` says.
+    async fn protection(&self, asker: &Asker, wish: Option<Bytes>) -> Answer {
+        let TaskSight { task, record, .. } = &asker.sight;
+        let place = &self.place;
+        let now = Timestamp::now();
+        if let Some(refusal) = protection::refused(task, place) {
+            return Answer::document(&refusal);
+        }
+        let mut until = record.protected_until;
+        if let Some(body) = wish {
+            until = match protection::read(&body, now) {
+                Ok(until) => until,
+                Err(words) => {
+                    let code = Code::InvalidParameterException;
+                    let answer = protection::failed(task, place, code, words);
+                    return Answer::with(StatusCode::BAD_REQUEST, &answer);
+                }
+            };
+            let told = self.shared.desk.protect(&task.uid, until);
+            if !matches!(tokio::time::timeout(PATIENCE, told).await, Ok(true)) {
+                let words =
+                    "Timed out: the API server does not take it. It is told again until it does.";
+                let code = Code::RequestCanceled;
+                let answer = protection::failed(task, place, code, words.to_owned());
+                return Answer::with(StatusCode::GATEWAY_TIMEOUT, &answer);
+            }
+            let until = until.map(|until| until.to_string());
+            info!(task = task.name, until, "protected from scale-in");
+        }
+        Answer::document(&protection::state(task, place, until, now))
     }
 
     fn credentials(&self, asker: &Asker) -> Answer {

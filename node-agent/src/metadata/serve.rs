@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,6 +19,8 @@ use crate::metadata::answers::{Answer, Endpoint, Question};
 
 /// ECS: what a request and an answer may take each.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of a request's body.
+const BODY: usize = 4096;
 /// Connections at once; more wait.
 const CONNECTIONS: usize = 128;
 /// After a connection that could not be taken.
@@ -91,12 +93,25 @@ async fn respond<E: Engine>(
         let words = "Requests that somebody passes on for another one are not answered.";
         Answer::said(StatusCode::FORBIDDEN, words)
     } else {
-        let question = Question {
-            method: request.method().clone(),
-            path: request.uri().path().to_owned(),
-            peer,
-        };
-        endpoint.answer(question).await
+        let method = request.method().clone();
+        let path = request.uri().path().to_owned();
+        let body = Limited::new(request.into_body(), BODY).collect();
+        match tokio::time::timeout(PATIENCE, body).await {
+            Ok(Ok(body)) => {
+                let body = body.to_bytes();
+                let question = Question {
+                    method,
+                    path,
+                    body,
+                    peer,
+                };
+                endpoint.answer(question).await
+            }
+            Ok(Err(_)) | Err(_) => {
+                let words = "The body is longer than 4096 bytes, or does not come.";
+                Answer::said(StatusCode::BAD_REQUEST, words)
+            }
+        }
     };
     if !answer.status.is_success() && !endpoint.knows(peer).await {
         return Err(Stranger);

@@ -45,6 +45,9 @@ pub struct Member<'a> {
     pub checked: bool,
     /// It counts towards `minimumHealthyPercent`.
     pub healthy: bool,
+    /// Until when neither scale-in nor a deployment stops it, if that is to come (ECS task scale-in protection). A host
+    /// that drains takes its tasks with it, protected or not.
+    pub protected_until: Option<Timestamp>,
 }
 
 /// The deployment that a service with this spec is to run at this revision. A pure function: deciding twice gives the
@@ -113,9 +116,22 @@ pub fn classify<'a>(
                 bucket: bucket(world, task, primary),
                 checked,
                 healthy: healthy(task, checked, &world.settings, now),
+                protected_until: task
+                    .protected_until
+                    .filter(|until| *until > now && !away(world, task)),
             }
         })
         .collect()
+}
+
+/// On a host that drains, leaves or is gone.
+fn away(world: &World, task: &TaskState) -> bool {
+    let host = task.instance.as_ref().and_then(|i| world.instances.get(i));
+    match host.map(|h| placement::barred(h, world)) {
+        None => true,
+        Some(Some(Refusal::Draining | Refusal::Deregistering)) => true,
+        Some(_) => false,
+    }
 }
 
 fn bucket(world: &World, task: &TaskState, primary: &DeploymentId) -> Bucket {
@@ -128,13 +144,7 @@ fn bucket(world: &World, task: &TaskState, primary: &DeploymentId) -> Bucket {
     if task.deployment.as_ref() != Some(primary) {
         return Bucket::Superseded;
     }
-    let host = task.instance.as_ref().and_then(|i| world.instances.get(i));
-    let away = match host.map(|h| placement::barred(h, world)) {
-        None => true,
-        Some(Some(Refusal::Draining | Refusal::Deregistering)) => true,
-        Some(_) => false,
-    };
-    if away {
+    if away(world, task) {
         Bucket::Leaving
     } else if task.last == LastStatus::Running && task.health == HealthStatus::Unhealthy {
         Bucket::Unhealthy
@@ -187,7 +197,7 @@ impl Bounds {
 /// What to start and to stop, given the buckets.
 ///
 /// n = min(D - kept, U - T) tasks are started. Of the superseded and leaving tasks those that are PENDING or UNHEALTHY
-/// are stopped at once, those that run and do not count as healthy once L others do, the healthy ones while L stay. T counts every task that is not STOPPED, so
+/// are stopped at once, none that is protected and superseded, those that run and do not count as healthy once L others do, the healthy ones while L stay. T counts every task that is not STOPPED, so
 /// that the sum of old, new and stopping never exceeds U.
 pub fn step(
     members: &[Member<'_>],
@@ -218,10 +228,10 @@ pub fn step(
 
     let mut budget = (healthy_now - bounds.lower).max(0);
     let mut stop: Vec<TaskName> = Vec::new();
-    let mut old: Vec<&Member<'_>> = members
-        .iter()
-        .filter(|m| matches!(m.bucket, Bucket::Superseded | Bucket::Leaving))
-        .collect();
+    let goes = |m: &&Member<'_>| {
+        matches!(m.bucket, Bucket::Superseded | Bucket::Leaving) && m.protected_until.is_none()
+    };
+    let mut old: Vec<&Member<'_>> = members.iter().filter(goes).collect();
     old.sort_by_key(|m| (!idle(m), m.healthy, m.bucket, m.name.clone()));
     for m in old {
         if idle(m) {
@@ -247,7 +257,8 @@ pub fn step(
                 && !m.healthy
                 && m.task.health != HealthStatus::Unhealthy)
     });
-    let deadlock = superseded + leaving > 0 && start == 0 && stop.is_empty() && !waiting;
+    let stuck = members.iter().any(|m| goes(&m));
+    let deadlock = stuck && start == 0 && stop.is_empty() && !waiting;
     Step {
         start,
         stop,
@@ -294,7 +305,7 @@ fn unhealthy_to_stop(members: &[Member<'_>], bounds: Bounds, blocked: bool) -> V
         .collect()
 }
 
-/// Tasks of the primary deployment above the desired count: those that do not run yet first, then from the zone and the
+/// Tasks of the primary deployment above the desired count, less those that are protected: those that do not run yet first, then from the zone and the
 /// host with most tasks of the service, the youngest first (ECS service scale-in; ECS picks the last at random).
 fn scale_in(
     members: &[Member<'_>],
@@ -308,6 +319,7 @@ fn scale_in(
         .filter(|m| m.bucket == Bucket::Kept)
         .collect();
     let excess = i64::try_from(kept.len()).unwrap_or(i64::MAX) - bounds.desired;
+    kept.retain(|m| m.protected_until.is_none());
     let mut by_host: BTreeMap<&str, i64> = BTreeMap::new();
     let mut by_zone: BTreeMap<&str, i64> = BTreeMap::new();
     for m in &kept {

@@ -333,6 +333,7 @@ fn task(
         stopped_at: status.stopped_at.map(|t| t.0),
         created_at: t.metadata.creation_timestamp.as_ref().map(|t| t.0),
         removed: status.removed_at.is_some(),
+        protected_until: status.protected_until.map(|t| t.0),
         stop_code: status.stop_code,
         demand: demand.unwrap_or_default(),
         sources: sources.unwrap_or_default(),

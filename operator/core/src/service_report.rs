@@ -221,7 +221,11 @@ fn verdict(
             "moving tasks".to_owned()
         };
         let draining = old + leaving + stopping;
-        let text = format!("{what}, {up} of {desired}, {draining} old still there");
+        let mut text = format!("{what}, {up} of {desired}, {draining} old still there");
+        let superseded = s.members.iter().filter(|m| m.bucket == Bucket::Superseded);
+        if let Some((n, last)) = protected(superseded) {
+            text.push_str(&format!(", {n} protected until {last}"));
+        }
         return reconciling("RollingOut", text.clone(), with_trouble(text, trouble));
     }
     if up < desired || s.started > 0 {
@@ -237,6 +241,20 @@ fn verdict(
         };
         return reconciling("Starting", short, long);
     }
+    if let Some((n, last)) = protected(kept.iter().copied())
+        && n > desired
+    {
+        return reconciling(
+            "TasksProtected",
+            format!("cannot scale in to {desired}: {n} tasks are protected until {last}"),
+            format!(
+                "(service {name}) was unable to reach steady state because task set ({}) was unable to scale in. \
+                 Reason: The number of protected tasks are more than the desired count of tasks. The last protection \
+                 ends at {last}.",
+                s.deployment.ecs()
+            ),
+        );
+    }
     if stopping > 0 || kept.len() > desired || count(Bucket::Unhealthy) > 0 {
         let surplus = stopping + kept.len().saturating_sub(desired) + count(Bucket::Unhealthy);
         let text = format!("scaling in to {desired}, {surplus} still to stop");
@@ -248,6 +266,13 @@ fn verdict(
         short: "steady".to_owned(),
         long: format!("(service {name}) has reached a steady state."),
     }
+}
+
+/// How many are protected from scale-in, and until when the last of them is.
+fn protected<'a>(members: impl Iterator<Item = &'a Member<'a>>) -> Option<(usize, String)> {
+    let ends: Vec<Timestamp> = members.filter_map(|m| m.protected_until).collect();
+    let last = ends.iter().max()?;
+    Some((ends.len(), last.strftime("%Y-%m-%d %H:%MZ").to_string()))
 }
 
 /// What the agent says of the first task that its host took on and that does not run yet.
@@ -467,6 +492,9 @@ fn note(
                     "TaskStartImpaired",
                     format!("(service {name}) is unable to consistently start tasks successfully."),
                 );
+            }
+            if verdict.reason == "TasksProtected" && reason_is_new {
+                say(true, "TasksProtected", verdict.long.clone());
             }
             if s.deadlock && reason_is_new {
                 say(

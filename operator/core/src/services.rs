@@ -227,6 +227,8 @@ fn reconcile(
     );
     stop(world, name, &id, &members, &step, plan);
     wake_for_health(&members, world, now, plan);
+    let ends = members.iter().filter_map(|m| m.protected_until).min();
+    ends.into_iter().for_each(|at| plan.wake(at));
     let outcome = Outcome::Scheduled(Box::new(service_report::Scheduled {
         deployment: id,
         images,

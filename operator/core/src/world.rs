@@ -232,6 +232,8 @@ pub struct TaskState {
     pub created_at: Option<Timestamp>,
     /// Its containers were removed after deletion.
     pub removed: bool,
+    /// Until when scale-in and deployments must leave it.
+    pub protected_until: Option<Timestamp>,
     /// Stop code that its status shows.
     pub stop_code: Option<StopCode>,
     /// What it takes from its host until it is STOPPED.

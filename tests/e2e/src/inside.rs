@@ -93,6 +93,14 @@ impl<'a> Inside<'a> {
         parse(&said).with_context(|| format!("{url}: {said}"))
     }
 
+    /// Status and body of a `PUT` of JSON from inside.
+    pub fn put(&self, url: &str, body: &Value) -> Result<(u16, String)> {
+        let body = body.to_string();
+        let said = self.shell(&request("PUT", url, "", &body))?;
+        let said = said.map_err(|said| anyhow::anyhow!("{url}: {said}"))?;
+        parse(&said).with_context(|| format!("{url}: {said}"))
+    }
+
     /// What comes of a `GET` that must not be answered with a document.
     pub fn refused(&self, url: &str, headers: &str, wanted: u16) -> Result<()> {
         let (status, body) = self.ask(url, headers)?;
@@ -101,12 +109,19 @@ impl<'a> Inside<'a> {
     }
 }
 
-/// A line of shell that prints the whole answer to a `GET`. Not wget: static busybox crashes in it.
+/// A line of shell that prints the whole answer to a `GET`.
 pub fn fetch(url: &str, headers: &str) -> String {
+    request("GET", url, headers, "")
+}
+
+/// A line of shell that prints the whole answer to a request. Not wget: static busybox crashes in it.
+fn request(method: &str, url: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
     format!(
         "url={url}; rest=${{url#http://*/}}; place=${{url#http://}}; place=${{place%%/*}}; port=${{place#*:}}; \
          [ \"$port\" != \"$place\" ] || port=80; \
-         printf 'GET /%s HTTP/1.1\\r\\nHost: 169.254.170.2\\r\\n{headers}\\r\\n' \"$rest\" | nc -w 8 ${{place%%:*}} $port"
+         printf '{method} /%s HTTP/1.1\\r\\nHost: 169.254.170.2\\r\\nContent-Length: {length}\\r\\n{headers}\\r\\n%s' \
+         \"$rest\" '{body}' | nc -w 8 ${{place%%:*}} $port"
     )
 }
 

@@ -16,6 +16,7 @@
 //! | S11 | the API server's rules refuse nothing of the only leader                                      | every write |
 //! | S12 | a container starts when what it waits for holds, and stops after those that wait for it        | every start and stop |
 //! | S13 | a container has the volumes of its task; what a task owned goes after its last container     | every step, the end |
+//! | S14 | neither scale-in nor a deployment stops a task that is protected                              | every stop |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,6 +50,7 @@ pub struct Monitor {
     started: BTreeMap<String, Moment>,
     last: BTreeMap<String, LastStatus>,
     stop: Option<Stop>,
+    protected: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +120,7 @@ impl Monitor {
         now: Timestamp,
     ) {
         self.stop = None;
+        self.protected = None;
         let Some(task) = server.get(Kind::Task, name) else {
             return;
         };
@@ -127,6 +130,19 @@ impl Monitor {
         let deleting = server
             .get(Kind::Service, service)
             .is_none_or(|s| !s["metadata"]["deletionTimestamp"].is_null());
+        let until = task["status"]["protectedUntil"].as_str();
+        let until = until.and_then(|text| text.parse::<Timestamp>().ok());
+        let excused = deleting
+            || task["status"]["healthStatus"] == "UNHEALTHY"
+            || task["spec"]["containerInstance"]
+                .as_str()
+                .is_none_or(|host| {
+                    server.get(Kind::ContainerInstance, host).is_none_or(|i| {
+                        i["spec"]["status"] == "DRAINING"
+                            || !i["metadata"]["deletionTimestamp"].is_null()
+                    })
+                });
+        self.protected = until.filter(|until| *until > now && !excused);
         if deleting || self.faults {
             return;
         }
@@ -147,6 +163,11 @@ impl Monitor {
 
     /// S4, after it.
     pub(crate) fn after_stop(&mut self, done: bool) {
+        if let Some(until) = self.protected.take()
+            && done
+        {
+            self.broken("S14", format!("a task protected until {until} was stopped"));
+        }
         if let Some(stop) = self.stop.take()
             && done
             && stop.counts

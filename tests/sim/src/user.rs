@@ -1,5 +1,6 @@
 //! What users and administrators do, with `kubectl` and with their hands.
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tallyman_agent_engine::{Health, fake::Program};
 use tallyman_operator_core::Kind;
@@ -146,6 +147,17 @@ impl Sim {
         };
         if let Err(refusal) = written {
             self.fail(&format!("the user cannot apply {name}: {refusal:?}"));
+        }
+    }
+
+    /// A container of a running task asks its agent to protect the task for so many minutes.
+    pub fn protect(&mut self, task: &str, minutes: i64) {
+        let until = self.shared.now + SignedDuration::from_mins(minutes);
+        self.shared
+            .note("container", &format!("protects {task} until {until}"));
+        let taken = self.agents.iter_mut().any(|a| a.protect(task, until));
+        if !taken {
+            self.fail(&format!("no agent has {task}"));
         }
     }
 

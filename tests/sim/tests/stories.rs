@@ -348,3 +348,30 @@ fn a_job_that_fails_keeps_the_new_revision_from_starting() {
         },
     );
 }
+
+#[test]
+fn protected_tasks_stay() {
+    story("protected_tasks_stay", 12, 3, |sim| {
+        sim.shared.lag = 40;
+        sim.deployed("web", 4, 100, 200);
+        sim.run(60);
+        let chosen = sim.tasks(|_| true);
+        for task in chosen.iter().take(2) {
+            sim.protect(task, 10);
+        }
+        sim.run(5);
+        sim.roll("web", "web:2");
+        let seconds = i64::try_from(sim.shared.rng.below(120)).unwrap_or(0);
+        sim.run(seconds);
+        sim.scale("web", 1);
+        sim.run(120);
+        let left = sim.tasks(|t| t.status.as_ref().is_some_and(|s| s.stopped_at.is_none()));
+        for task in chosen.iter().take(2) {
+            assert!(left.contains(task), "{task} is not among {left:?}");
+        }
+        // Their protection ends, and they go.
+        sim.come_to_rest();
+        let left = sim.tasks(|t| t.status.as_ref().is_some_and(|s| s.stopped_at.is_none()));
+        assert_eq!(left.len(), 1, "{left:?}");
+    });
+}

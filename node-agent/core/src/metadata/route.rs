@@ -27,6 +27,11 @@ pub enum Route<'a> {
         /// What of it.
         what: What,
     },
+    /// Protection of the task of the container that the id in the path is for.
+    Protection {
+        /// The id.
+        id: &'a str,
+    },
     /// Credentials of the task of the container that the id in the path is for.
     Credentials {
         /// The id.
@@ -63,6 +68,7 @@ pub fn read(path: &str) -> Option<Route<'_>> {
             stats: true,
         },
         ["v2", "credentials", id] => Route::Credentials { id },
+        ["api", id, "task-protection", "v1", "state"] => Route::Protection { id },
         ["v3", id, ref rest @ ..] => Route::OfId {
             version: Version::Three,
             id,
@@ -111,6 +117,10 @@ mod tests {
             ("/v4/x/task/stats", of(Version::Four, What::TaskStats)),
             ("/v3/x/task", of(Version::Three, What::Task)),
             ("/v2/credentials/x", Some(Route::Credentials { id: "x" })),
+            (
+                "/api/x/task-protection/v1/state",
+                Some(Route::Protection { id: "x" }),
+            ),
             ("/v2/metadata", peer(None, false)),
             ("/v2/metadata/", peer(None, false)),
             ("/v2/metadata/abc", peer(Some("abc"), false)),

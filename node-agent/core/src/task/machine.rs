@@ -88,6 +88,16 @@ impl TaskMachine {
         }
     }
 
+    /// Protects it from scale-in and deployments until then, or not any more.
+    pub fn protect(&mut self, until: Option<Timestamp>) {
+        self.record.protected_until = until;
+    }
+
+    /// Whether the API server knows until when it is protected.
+    pub fn protection_is_told(&self) -> bool {
+        self.record.protection_told == self.record.protected_until
+    }
+
     /// Takes in a complete list of our containers.
     pub fn listed(&mut self, summaries: &[ContainerSummary]) {
         self.seen.listed(&self.task, &self.record, summaries);

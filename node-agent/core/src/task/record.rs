@@ -66,6 +66,12 @@ pub struct TaskRecord {
     /// Containers were removed because the Task was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed_at: Option<Timestamp>,
+    /// Until when it is protected from scale-in and deployments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected_until: Option<Timestamp>,
+    /// The same, as the API server took it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protection_told: Option<Timestamp>,
     /// Conditions as last composed, for their transition times.
     #[serde(default)]
     pub conditions: Vec<Condition>,
@@ -101,6 +107,8 @@ impl TaskRecord {
             execution_stopped_at: None,
             stopped_at: None,
             removed_at: None,
+            protected_until: None,
+            protection_told: None,
             conditions: Vec::new(),
             condemned: false,
             acknowledged: None,

@@ -70,6 +70,7 @@ pub(super) fn tell(
         execution_stopped_at: time(record.execution_stopped_at),
         stopped_at: time(record.stopped_at),
         removed_at: time(record.removed_at),
+        protected_until: time(record.protected_until),
         ports: match interface {
             Some(_) if record.is_stopped() => None,
             Some(interface) => Some(interface::reached(task, interface)),

@@ -8,6 +8,7 @@ mod metadata;
 mod network;
 mod order;
 mod parameters;
+mod protection;
 mod readers;
 mod resources;
 mod secrets;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Scenario> {
         network::SCENARIOS,
         order::SCENARIOS,
         parameters::SCENARIOS,
+        protection::SCENARIOS,
         readers::SCENARIOS,
         resources::SCENARIOS,
         secrets::SCENARIOS,

@@ -1,11 +1,11 @@
 //! A host: the fake engine, a disk, and an agent process over the real core that does what `node-agent/src` does (`agent`,
 //! `worker`, `ledger`). The process can die at any of its deeds; the engine and, mostly, the disk stay.
 
+mod asked;
 mod engine;
 mod host;
 mod plan;
 mod ports;
-mod roles;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};

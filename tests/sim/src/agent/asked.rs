@@ -1,4 +1,4 @@
-//! What containers would be answered for the role of their task.
+//! What containers ask of their agent.
 
 use tallyman_agent_engine::PhaseKind;
 
@@ -25,5 +25,19 @@ impl Agent {
             role.is_some_and(|role| role.credentials(Some(supply), now).is_err())
         };
         running.into_iter().filter(refused).collect()
+    }
+
+    /// A container of this task asks to be protected until then; false when the agent does not have it.
+    pub fn protect(&mut self, task: &str, until: Timestamp) -> bool {
+        let Some(p) = self.process.as_mut() else {
+            return false;
+        };
+        let mut all = p.machines.values_mut();
+        let Some(machine) = all.find(|machine| machine.task().name == task) else {
+            return false;
+        };
+        machine.protect(Some(until));
+        p.news = true;
+        true
     }
 }

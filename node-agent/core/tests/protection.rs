@@ -1,0 +1,91 @@
+//! A task that its containers protect from scale-in: told to the API server before they are answered.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod rig;
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rig::{Rig, assigned, container, plan};
+use serde_json::json;
+use tallyman_agent_core::metadata::{Place, protection};
+use tallyman_agent_core::{TaskMachine, TaskRecord};
+
+fn told(rig: &Rig) -> Option<Timestamp> {
+    let last = rig.told.last().unwrap();
+    last.protected_until.as_ref().map(|t| t.0)
+}
+
+fn protect(rig: &mut Rig) -> Timestamp {
+    let until = rig.now() + SignedDuration::from_hours(2);
+    rig.machine.protect(Some(until));
+    until
+}
+
+#[test]
+fn protection_is_told_and_taken_back() {
+    let mut rig = Rig::new(vec![container("app", true)]);
+    rig.settle_down();
+    assert!(rig.machine.protection_is_told(), "there is none");
+    let until = protect(&mut rig);
+    assert!(!rig.machine.protection_is_told());
+    rig.run(Duration::from_secs(1));
+    assert!(rig.machine.protection_is_told());
+    assert_eq!(told(&rig), Some(until));
+    rig.machine.protect(None);
+    assert!(!rig.machine.protection_is_told());
+    rig.run(Duration::from_secs(1));
+    assert!(rig.machine.protection_is_told());
+    assert_eq!(told(&rig), None);
+}
+
+#[test]
+fn it_is_not_told_while_the_api_is_away_and_outlives_the_agent() {
+    let mut rig = Rig::new(vec![container("app", true)]);
+    rig.settle_down();
+    rig.api = false;
+    let until = protect(&mut rig);
+    rig.run(Duration::from_secs(5));
+    assert!(!rig.machine.protection_is_told());
+    // The next agent knows of it from disk, and that nobody was told.
+    let record = serde_json::to_string(rig.machine.record()).unwrap();
+    let record: TaskRecord = serde_json::from_str(&record).unwrap();
+    let listed = rig.list();
+    rig.machine = TaskMachine::begin(assigned(rig.spec.clone()), Some(record), &listed);
+    assert!(!rig.machine.protection_is_told());
+    rig.api = true;
+    rig.run(Duration::from_secs(60));
+    assert!(rig.machine.protection_is_told());
+    assert_eq!(told(&rig), Some(until));
+}
+
+#[test]
+fn only_tasks_of_services_are_protected_and_only_until_then() {
+    let place = Place {
+        namespace: "shop".to_owned(),
+        region: Some("eu-north-1".to_owned()),
+        ..Place::default()
+    };
+    let mut spec = plan(vec![container("app", true)]);
+    let arn = "arn:aws:ecs:eu-north-1:shop:task/default/web-000001";
+    let refused = protection::refused(&assigned(spec.clone()), &place);
+    assert_eq!(
+        json!(refused),
+        json!({ "failure": { "Arn": arn, "Reason": "TASK_NOT_VALID", "Detail": "The task is not of a service." } })
+    );
+    spec.tasks[0].group = Some("service:web".to_owned());
+    let task = assigned(spec);
+    assert_eq!(protection::refused(&task, &place), None);
+    let end: Timestamp = "2026-01-01T02:00:00Z".parse().unwrap();
+    let state = |now| json!(protection::state(&task, &place, Some(end), now));
+    assert_eq!(
+        state(end - SignedDuration::from_secs(1)),
+        json!({ "protection": {
+            "TaskArn": arn, "ProtectionEnabled": true, "ExpirationDate": "2026-01-01T02:00:00Z",
+        } })
+    );
+    assert_eq!(
+        state(end),
+        json!({ "protection": { "TaskArn": arn, "ProtectionEnabled": false } })
+    );
+}
