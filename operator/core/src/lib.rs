@@ -43,11 +43,12 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let mut ledger = placement::Ledger::of(world);
     clusters::plan_all(world, now, &mut plan);
+    // What earlier passes decided goes out first: hosts work on it while the rest is written.
+    supplies::plan_all(world, &mut plan);
+    host_plans::plan_all(world, &mut plan);
     let lost = instances::lost(world, now, &mut plan);
     tasks::plan_all(world, &lost, &mut ledger, now, &mut plan);
     services::plan_all(world, &mut ledger, now, &mut plan);
     instances::plan_all(world, &ledger, now, &mut plan);
-    supplies::plan_all(world, &mut plan);
-    host_plans::plan_all(world, &mut plan);
     plan
 }

@@ -245,6 +245,10 @@ fn reconcile(
     service_report::publish(world, name, service, &outcome, now, plan);
 }
 
+/// Tasks of a service that one pass starts, and that it stops. Hosts hear of them while the next ones are written, instead
+/// of after the last.
+const AT_ONCE: usize = 16;
+
 struct Started {
     names: Vec<TaskName>,
     last_number: i64,
@@ -286,6 +290,9 @@ fn start(
         unplaceable: None,
     };
     for i in 0..count {
+        if started.names.len() == AT_ONCE {
+            break;
+        }
         match ledger.place(&demand, Some(name), world) {
             Ok(instance) => {
                 number += 1;
@@ -396,7 +403,8 @@ fn stop(
     step: &Step,
     plan: &mut Plan,
 ) {
-    for task_name in &step.stop {
+    let stopped = step.stop.get(..AT_ONCE).unwrap_or(&step.stop);
+    for task_name in stopped {
         let Some(m) = members.iter().find(|m| m.name == task_name) else {
             continue;
         };
@@ -413,7 +421,7 @@ fn stop(
             reason,
         });
     }
-    if !step.stop.is_empty()
+    if !stopped.is_empty()
         && let Some(service) = world.services.get(name)
     {
         plan.notes.push(Note {
@@ -422,8 +430,8 @@ fn stop(
             reason: "TasksStopped",
             message: format!(
                 "(service {name}) has stopped {} running tasks: {}",
-                step.stop.len(),
-                list(&step.stop)
+                stopped.len(),
+                list(stopped)
             ),
         });
     }

@@ -519,12 +519,12 @@ fn services_and_tasks_say_what_is_not_supported() {
         unsupported::Unsupported::default()
     );
     let task: TaskSpec = serde_json::from_value(json!({
-        "taskDefinition": "web", "overrides": { "taskRoleArn": "x", "containerOverrides": [{ "name": "a", "command": ["x"] }] }
+        "taskDefinition": "web", "overrides": { "ephemeralStorage": { "sizeInGiB": 30 }, "containerOverrides": [{ "name": "a", "command": ["x"] }] }
     }))
     .unwrap();
     assert_eq!(
         unsupported::of_task(&task).refused,
-        ["spec.overrides.taskRoleArn"]
+        ["spec.overrides.ephemeralStorage"]
     );
 }
 

@@ -332,13 +332,13 @@ fn tasks_with_unsupported_fields_or_dead_revisions_fail() {
     bench.settle();
     bench.apply_task(
         "role",
-        json!({ "taskDefinition": "job", "overrides": { "taskRoleArn": "x" } }),
+        json!({ "taskDefinition": "job", "overrides": { "ephemeralStorage": { "sizeInGiB": 30 } } }),
     );
     bench.settle();
     assert!(
         status(&bench, "role")
             .2
-            .contains("`spec.overrides.taskRoleArn`")
+            .contains("`spec.overrides.ephemeralStorage`")
     );
     bench.apply_service("keeps", service("job:1", 1, 100, 200));
     bench.converge(1);

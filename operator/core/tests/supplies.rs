@@ -203,7 +203,7 @@ fn a_role_is_read_and_needs_a_host_that_hands_out_credentials() {
     };
     let said = message(&bench);
     assert!(
-        said.contains("spec.taskRoleArn must be the name or the ARN of a role"),
+        said.contains("`spec.taskRoleArn` must be the name or the ARN of a role"),
         "{said}"
     );
     for (mode, attribute) in [
