@@ -18,6 +18,7 @@ use tallyman_crds::labels;
 use tallyman_crds::order;
 use tallyman_crds::{PlannedDefinition, PlannedTask};
 
+use crate::firelens::{FirelensSettings, Lens};
 use crate::ids::TaskUid;
 use crate::metadata::Injection;
 use crate::names;
@@ -66,6 +67,8 @@ pub struct Scope<'a> {
     pub disable_privileged: bool,
     /// What containers are told of their agent.
     pub injection: &'a Injection,
+    /// How log routers are served.
+    pub firelens: &'a FirelensSettings,
 }
 
 /// The containers of one task, in the order of its definition.
@@ -82,6 +85,7 @@ pub fn plan(
     if definition.container_definitions.is_empty() {
         return Err(Refused::Empty);
     }
+    let lens = Lens::of(planned, task, &network, scope)?;
     let mut containers: Vec<PlannedContainer> = Vec::new();
     containers.extend(pause::plan(planned, task, scope));
     for container in &definition.container_definitions {
@@ -95,7 +99,7 @@ pub fn plan(
                 .find(|o| o.name.as_deref() == Some(container.name.as_str()))
         });
         containers.push(plan_one(
-            container, changes, planned, task, &network, scope,
+            container, changes, planned, task, &network, &lens, scope,
         )?);
     }
     if let Some(tangle) = order::tangles(&definition.container_definitions)
@@ -104,6 +108,7 @@ pub fn plan(
     {
         return Err(Refused::Order(tangle));
     }
+    lens.order(&mut containers);
     pause::hold(&mut containers);
     Ok(containers)
 }
@@ -114,6 +119,7 @@ fn plan_one(
     planned: &PlannedDefinition,
     task: &PlannedTask,
     network: &Network,
+    lens: &Lens<'_>,
     scope: &Scope<'_>,
 ) -> Result<PlannedContainer, Refused> {
     let ContainerDefinition {
@@ -157,11 +163,12 @@ fn plan_one(
         repository_credentials: _,
         environment_files: _,
         secrets: _,
+        // Read by `Lens::of`.
+        firelens_configuration: _,
         // The operator's: it says in the plan which digest is meant.
         version_consistency: _,
         // Nothing honours these yet.
         resource_requirements: _,
-        firelens_configuration: _,
         credential_specs: _,
     } = container;
     let nothing = ContainerOverride::default();
@@ -202,6 +209,7 @@ fn plan_one(
         .transpose()?;
     let mut environment = variables(name, environment, other_environment)?;
     scope.injection.add(&uid, name, &mut environment);
+    lens.variables(container, &network, &mut environment);
     let mut mounts = volumes::mounts(name, mount_points, planned, task, scope)?;
     if let Some((folder, path)) = scope.injection.file_folder(&uid, name) {
         mounts.push(Mount {
@@ -210,6 +218,7 @@ fn plan_one(
             read_only: true,
         });
     }
+    mounts.extend(lens.mounts(container));
     let spec = ContainerSpec {
         name: names::container(&planned.family, planned.revision, name, &uid, 1),
         image: image.trim().to_owned(),
@@ -243,6 +252,7 @@ fn plan_one(
             memory_bytes,
             task,
             &pause::engine_name(planned, task),
+            lens,
             scope,
         )?,
     };
@@ -264,6 +274,8 @@ fn plan_one(
     planned.edges = order::edges(container);
     planned.start_timeout = seconds(*start_timeout);
     planned.needs = Needs::of(container, changes.unwrap_or(&nothing))?;
+    planned.needs.route(lens.sources(container));
+    planned.router = lens.configuration(container);
     planned.restart = restart_policy.as_ref().and_then(restart);
     Ok(planned)
 }

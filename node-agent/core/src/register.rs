@@ -154,6 +154,16 @@ fn attributes(settings: &Settings, description: Option<&EngineDescription>) -> V
         .collect()
 }
 
+/// What the agent does for log routers.
+const FIRELENS: [&str; 6] = [
+    capabilities::FIRELENS_FLUENTD,
+    capabilities::FIRELENS_FLUENTBIT,
+    capabilities::FIRELENS_CONFIG_FILE,
+    capabilities::FIRELENS_CONFIG_S3,
+    capabilities::FIRELENS_DRIVER,
+    capabilities::FIRELENS_BUFFER_LIMIT,
+];
+
 fn architecture(engine: &str) -> &str {
     match engine {
         "aarch64" | "arm64" => "arm64",
@@ -210,7 +220,13 @@ fn offered(settings: &Settings, description: &EngineDescription) -> Vec<String> 
         (settings.network.task_eni, capabilities::TASK_ADDRESS),
     ];
     let by_setting = by_setting.into_iter().filter(|(on, _)| *on);
-    let named = always.into_iter().chain(by_setting.map(|(_, name)| name));
+    // Output reaches a log router by this driver of the engine.
+    let routes = description.logging_drivers.iter().any(|d| d == "fluentd");
+    let firelens = FIRELENS.iter().copied().filter(|_| routes);
+    let named = always
+        .into_iter()
+        .chain(by_setting.map(|(_, name)| name))
+        .chain(firelens);
     let plugins = description.volume_drivers.iter();
     let plugins = plugins.map(|driver| capabilities::docker_plugin(driver));
     apis.chain(drivers)

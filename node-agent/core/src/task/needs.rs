@@ -41,6 +41,12 @@ pub(super) fn readiness(
             Err(Unmet::NotYet(source)) => {
                 waiting.get_or_insert(source);
             }
+            Err(Unmet::NoConfiguration(why)) => {
+                return Readiness::Never(format!(
+                    "ResourceInitializationError: unable to download firelens s3 config file: container `{}`: {why}",
+                    container.name
+                ));
+            }
             Err(Unmet::Never(why)) => {
                 // In the ECS agent's words, and what is wrong.
                 return Readiness::Never(format!(
