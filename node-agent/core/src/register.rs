@@ -419,6 +419,21 @@ mod tests {
     }
 
     #[test]
+    fn log_routers_are_offered_where_the_engine_can_send_to_them() {
+        let offers = |drivers: &[&str]| {
+            let drivers = drivers.iter().map(|driver| (*driver).to_owned());
+            let description = EngineDescription {
+                logging_drivers: drivers.collect(),
+                ..description()
+            };
+            let offered = offered(&Settings::default(), &description);
+            FIRELENS.map(|name| offered.iter().any(|one| one == name))
+        };
+        assert_eq!(offers(&["json-file"]), [false; 6]);
+        assert_eq!(offers(&["json-file", "fluentd"]), [true; 6]);
+    }
+
+    #[test]
     fn an_engine_that_is_away_keeps_what_is_known_of_the_host() {
         let engine = EngineFacts {
             trouble: Some("The engine is away.".to_owned()),
