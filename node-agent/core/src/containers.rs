@@ -276,6 +276,7 @@ fn plan_one(
     planned.needs = Needs::of(container, changes.unwrap_or(&nothing))?;
     planned.needs.route(lens.sources(container));
     planned.router = lens.configuration(container);
+    planned.routed = lens.routed(container);
     planned.restart = restart_policy.as_ref().and_then(restart);
     Ok(planned)
 }

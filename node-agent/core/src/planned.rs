@@ -41,6 +41,8 @@ pub struct PlannedContainer {
     pub groundwork: Option<Box<Groundwork>>,
     /// It is the log router of its task, with this configuration.
     pub router: Option<String>,
+    /// Its log driver as the definition has it, when a log router stands between.
+    pub(crate) routed: Option<Log>,
     /// The log router whose address it is told when it is created.
     pub fluent_host: Option<String>,
     /// `cpu` of its definition, in CPU units; 0 is none.
@@ -86,6 +88,7 @@ impl PlannedContainer {
             dynamic: Vec::new(),
             groundwork: None,
             router: None,
+            routed: None,
             fluent_host: None,
             cpu_units: 0,
             memory_mib: 0,
@@ -178,9 +181,10 @@ impl PlannedContainer {
         &self.spec.network
     }
 
-    /// Where its output goes, unless that is left to the engine.
+    /// Where its output goes as the definition has it, unless that is left to the engine.
     pub fn log(&self) -> Option<&Log> {
-        self.spec.parameters.log.as_ref()
+        let told = self.spec.parameters.log.as_ref();
+        self.routed.as_ref().or(told)
     }
 
     /// What it sees of the host.

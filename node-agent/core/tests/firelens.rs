@@ -159,7 +159,7 @@ fn the_router_listens_where_its_containers_are() {
 #[test]
 fn output_goes_to_the_socket_of_the_router_and_no_option_to_the_engine() {
     let planned = containers(everything("fluentbit", "Name"));
-    let log = planned["app"].log().unwrap();
+    let log = planned["app"].spec(1).parameters.log.unwrap();
     assert_eq!(log.driver, "fluentd");
     let options = [
         (
@@ -175,6 +175,10 @@ fn output_goes_to_the_socket_of_the_router_and_no_option_to_the_engine() {
     assert_eq!(log.options, BTreeMap::from(options));
     assert!(log.secret_options.is_empty());
     assert!(planned["logs"].log().is_none());
+    // Task metadata tells what was written.
+    let written = planned["app"].log().unwrap();
+    assert_eq!(written.driver, "awsfirelens");
+    assert_eq!(written.options["Host"], "logs.example.com");
     let door = Door {
         firelens: FirelensSettings {
             asynchronous: false,
@@ -186,7 +190,8 @@ fn output_goes_to_the_socket_of_the_router_and_no_option_to_the_engine() {
     let task = Assignment::parse(Plan::from(spec), &door).tasks;
     let task = task.into_values().next().unwrap();
     let app = task.containers().iter().find(|c| c.name == "app").unwrap();
-    assert_eq!(app.log().unwrap().options["fluentd-async"], "false");
+    let log = app.spec(1).parameters.log.unwrap();
+    assert_eq!(log.options["fluentd-async"], "false");
 }
 
 #[test]

@@ -225,6 +225,16 @@ impl<'a> Lens<'a> {
         })
     }
 
+    /// The same as the definition has it, for those who ask (ECS task metadata).
+    pub(crate) fn routed(&self, container: &ContainerDefinition) -> Option<Log> {
+        let log = firelens::sends(container)?;
+        Some(Log {
+            driver: log.log_driver.as_str().to_owned(),
+            options: log.options.clone(),
+            ..Log::default()
+        })
+    }
+
     /// What the router takes from Secrets and ConfigMaps for those that send to it: variables, and a file.
     pub(crate) fn sources(
         &self,

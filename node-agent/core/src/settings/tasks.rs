@@ -49,7 +49,7 @@ settings! {
             flag;
         firelens_async: bool = true,
             ["ECS_ENABLE_FIRELENS_ASYNC", "FirelensAsyncEnabled",
-             "false: a container with the log driver awsfirelens starts only once its log router listens (default true)"],
+             "false: a container with the log driver awsfirelens cannot start before its log router listens (default true)"],
             flag;
         cpu_mem_limit: bool = true,
             ["ECS_ENABLE_TASK_CPU_MEM_LIMIT", "TaskCPUMemLimit",
