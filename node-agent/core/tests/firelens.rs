@@ -17,6 +17,7 @@ use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::{
     Assignment, FirelensSettings, Plan, PlannedContainer, RouterFiles, TaskBody,
 };
+use tallyman_agent_engine::fake::Crash;
 use tallyman_agent_engine::{MountSource, Verb};
 use tallyman_crds::sources::{Contents, Source, SourceKind, SourceObject, Supply, of_task, supply};
 use tallyman_crds::{HostPlanSpec, LastStatus, StopCode};
@@ -435,4 +436,38 @@ fn a_new_agent_writes_the_files_before_it_creates_the_router() {
     rig.run(Duration::from_secs(5));
     assert_eq!(rig.disk.written.lock().unwrap().len(), 1);
     assert_eq!(rig.starts(), 1);
+}
+
+#[test]
+fn killed_at_every_call_the_router_has_its_files_and_the_others_its_address() {
+    for kept in [true, false] {
+        for carried_out in [true, false] {
+            for at_call in 1..=12 {
+                let what = format!("record kept {kept}, carried out {carried_out}, call {at_call}");
+                let app = sender("app", json!({ "Name": "stdout" }));
+                let spec = plan("bridge", json!([app, router("fluentbit", json!({}))]));
+                let mut rig = Rig::of(spec);
+                let record = rig.machine.record().clone();
+                rig.engine.crash(Crash {
+                    at_call,
+                    carried_out,
+                });
+                for _ in 0..20 {
+                    rig.turn();
+                }
+                rig.restart(kept.then_some(record));
+                rig.run(Duration::from_secs(30));
+                assert_eq!(rig.status().last_status, LastStatus::Running, "{what}");
+                assert_eq!(rig.engine.containers().len(), 2, "{what}");
+                assert!(!rig.disk.written.lock().unwrap().is_empty(), "{what}");
+                let known = &rig.machine.record().containers["logs"];
+                let address = known.interface.as_ref().unwrap().ipv4.unwrap().to_string();
+                assert_eq!(
+                    environment_of(&rig, "app")["FLUENT_HOST"],
+                    address,
+                    "{what}"
+                );
+            }
+        }
+    }
 }

@@ -123,68 +123,33 @@ fn fluent_bit(
     origin: &Origin,
     listen: Listen,
 ) -> fmt::Result {
-    let line = |key, value: &str| (key, value.to_owned());
-    let mut section = |name: &str, lines: Lines<'_>| -> fmt::Result {
-        writeln!(text, "[{name}]")?;
-        for (key, value) in lines {
-            writeln!(text, "    {key} {value}")?;
-        }
-        writeln!(text)
-    };
-    let of_engine = vec![
-        line("Name", "forward"),
-        line("Mem_Buf_Limit", MEMORY),
-        line("unix_path", SOCKET),
-    ];
-    section("INPUT", of_engine)?;
-    if let Some(address) = listen.address() {
-        let of_loggers = vec![
-            line("Name", "forward"),
-            line("Listen", address),
-            ("Port", PORT.to_string()),
-        ];
-        section("INPUT", of_loggers)?;
-        let of_checks = vec![
-            line("Name", "tcp"),
-            line("Tag", HEALTH_TAG),
-            line("Listen", "127.0.0.1"),
-            ("Port", HEALTH_PORT.to_string()),
-        ];
-        section("INPUT", of_checks)?;
+    for input in inputs(listen) {
+        section(text, "INPUT", input)?;
     }
-    let mut grep = |container: &str, key, pattern: &str| {
-        let lines = vec![
+    let kept = patterns(firelens, |sender| sender.include).map(|(of, text)| (of, "Regex", text));
+    let dropped =
+        patterns(firelens, |sender| sender.exclude).map(|(of, text)| (of, "Exclude", text));
+    for (container, key, pattern) in kept.chain(dropped) {
+        let grep = vec![
             line("Name", "grep"),
             ("Match", format!("{container}-firelens*")),
             (key, format!("log {pattern}")),
         ];
-        section("FILTER", lines)
-    };
-    for (container, pattern) in patterns(firelens, |sender| sender.include) {
-        grep(container, "Regex", pattern)?;
-    }
-    for (container, pattern) in patterns(firelens, |sender| sender.exclude) {
-        grep(container, "Exclude", pattern)?;
+        section(text, "FILTER", grep)?;
     }
     let fields = fields(firelens, origin);
     if !fields.is_empty() {
         let mut lines = vec![line("Name", "record_modifier"), line("Match", "*")];
         let records = fields.into_iter();
         lines.extend(records.map(|(key, value)| ("Record", format!("{key} {value}"))));
-        section("FILTER", lines)?;
+        section(text, "FILTER", lines)?;
     }
     if let Some(path) = external(firelens) {
         write!(text, "@INCLUDE {path}\n\n")?;
     }
-    let mut section = |lines: Lines<'_>| -> fmt::Result {
-        writeln!(text, "[OUTPUT]")?;
-        for (key, value) in lines {
-            writeln!(text, "    {key} {value}")?;
-        }
-        writeln!(text)
-    };
     if listen.address().is_some() {
-        section(vec![line("Name", "null"), line("Match", HEALTH_TAG)])?;
+        let nowhere = vec![line("Name", "null"), line("Match", HEALTH_TAG)];
+        section(text, "OUTPUT", nowhere)?;
     }
     for (sender, output) in outputs(firelens) {
         let tag = format!("{}-firelens*", sender.container);
@@ -193,9 +158,45 @@ fn fluent_bit(
             let placeholder = || format!("${{{}}}", variable(key, sender));
             (*key, value(option, placeholder))
         }));
-        section(lines)?;
+        section(text, "OUTPUT", lines)?;
     }
     Ok(())
+}
+
+/// What Fluent Bit listens to: the engine, loggers inside containers, and health checks.
+fn inputs(listen: Listen) -> Vec<Lines<'static>> {
+    let mut inputs = vec![vec![
+        line("Name", "forward"),
+        line("Mem_Buf_Limit", MEMORY),
+        line("unix_path", SOCKET),
+    ]];
+    if let Some(address) = listen.address() {
+        inputs.push(vec![
+            line("Name", "forward"),
+            line("Listen", address),
+            ("Port", PORT.to_string()),
+        ]);
+        inputs.push(vec![
+            line("Name", "tcp"),
+            line("Tag", HEALTH_TAG),
+            line("Listen", "127.0.0.1"),
+            ("Port", HEALTH_PORT.to_string()),
+        ]);
+    }
+    inputs
+}
+
+fn line<'a>(key: &'a str, value: &str) -> (&'a str, String) {
+    (key, value.to_owned())
+}
+
+/// A section of Fluent Bit's configuration.
+fn section(text: &mut String, name: &str, lines: Lines<'_>) -> fmt::Result {
+    writeln!(text, "[{name}]")?;
+    for (key, value) in lines {
+        writeln!(text, "    {key} {value}")?;
+    }
+    writeln!(text)
 }
 
 fn fluentd(
@@ -214,18 +215,15 @@ fn fluentd(
             "<source>\n    @type forward\n    bind {address}\n    port {PORT}\n</source>\n\n"
         )?;
     }
-    let mut grep = |container: &str, part: &str, pattern: &str| {
+    let kept = patterns(firelens, |sender| sender.include).map(|(of, text)| (of, "regexp", text));
+    let dropped =
+        patterns(firelens, |sender| sender.exclude).map(|(of, text)| (of, "exclude", text));
+    for (container, part, pattern) in kept.chain(dropped) {
         write!(
             text,
             "<filter {container}-firelens**>\n    @type grep\n    <{part}>\n        key log\n        \
              pattern {pattern}\n    </{part}>\n</filter>\n\n"
-        )
-    };
-    for (container, pattern) in patterns(firelens, |sender| sender.include) {
-        grep(container, "regexp", pattern)?;
-    }
-    for (container, pattern) in patterns(firelens, |sender| sender.exclude) {
-        grep(container, "exclude", pattern)?;
+        )?;
     }
     let fields = fields(firelens, origin);
     if !fields.is_empty() {

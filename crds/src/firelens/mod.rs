@@ -3,7 +3,7 @@
 //!
 //! Facts of the definition only. What the router's configuration says is the agent's to write.
 
-use std::collections::BTreeMap;
+mod sender;
 
 use crate::ecs::{
     ContainerDefinition, FirelensConfiguration, FirelensConfigurationType, LogConfiguration,
@@ -11,23 +11,15 @@ use crate::ecs::{
 };
 use crate::sources::Source;
 
-/// Option of the log driver: most events that wait in the engine's memory (ECS `log-driver-buffer-limit`).
-pub const BUFFER_LIMIT: &str = "log-driver-buffer-limit";
-
-/// Most that [`BUFFER_LIMIT`] may be (ECS LogConfiguration).
-const MOST_BUFFERED: u32 = 536_870_912;
+pub use sender::{BUFFER_LIMIT, OptionValue, Output, Sender};
 
 const METADATA: &str = "enable-ecs-log-metadata";
 const CONFIG_TYPE: &str = "config-file-type";
 const CONFIG_VALUE: &str = "config-file-value";
-const INCLUDE: &str = "include-pattern";
-const EXCLUDE: &str = "exclude-pattern";
 
 const CONFIGURATION: &str = "firelensConfiguration";
 const OPTIONS: &str = "firelensConfiguration.options";
 const DRIVER: &str = "logConfiguration.logDriver";
-const DRIVER_OPTIONS: &str = "logConfiguration.options";
-const SECRET_OPTIONS: &str = "logConfiguration.secretOptions";
 
 impl FirelensConfigurationType {
     /// Where the router reads its configuration, inside its container.
@@ -71,41 +63,6 @@ pub struct RouterOptions {
     pub log_metadata: bool,
     /// What is included.
     pub external: Option<External>,
-}
-
-/// A container whose output goes to the router.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sender<'a> {
-    /// Its name.
-    pub container: &'a str,
-    /// Its place in `containerDefinitions`.
-    pub index: usize,
-    /// Records must match this regular expression.
-    pub include: Option<&'a str>,
-    /// Records must not match this one.
-    pub exclude: Option<&'a str>,
-    /// Most events that wait in the engine's memory.
-    pub buffer_limit: Option<u32>,
-    /// Where its records go; `None` leaves that to the file that is included.
-    pub output: Option<Output<'a>>,
-}
-
-/// An output plugin of the router.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output<'a> {
-    /// Its name.
-    pub plugin: &'a str,
-    /// Its options.
-    pub options: BTreeMap<&'a str, OptionValue<'a>>,
-}
-
-/// Value of an option.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OptionValue<'a> {
-    /// As written.
-    Plain(&'a str),
-    /// From a Secret; the router gets it as an environment variable.
-    Secret(Source),
 }
 
 /// The log router of a task, and who sends to it.
@@ -179,7 +136,7 @@ pub fn read(containers: &[ContainerDefinition]) -> Result<Option<FireLens<'_>>, 
             note(container, (DRIVER, message.to_owned()));
             continue;
         };
-        match sender(container, index, log, configuration.r#type) {
+        match sender::sender(container, index, log, configuration.r#type) {
             Ok(sender) => senders.push(sender),
             Err(wrong) => note(container, wrong),
         }
@@ -314,100 +271,4 @@ fn classic(value: &str, r#type: FirelensConfigurationType) -> Result<(), String>
         )),
         FirelensConfigurationType::Fluentbit | FirelensConfigurationType::Fluentd => Ok(()),
     }
-}
-
-fn sender<'a>(
-    container: &'a ContainerDefinition,
-    index: usize,
-    log: &'a LogConfiguration,
-    r#type: FirelensConfigurationType,
-) -> Result<Sender<'a>, Wrong> {
-    let LogConfiguration {
-        log_driver: _,
-        options,
-        secret_options,
-    } = log;
-    let key = r#type.plugin_option();
-    let mut sender = Sender {
-        container: &container.name,
-        index,
-        include: None,
-        exclude: None,
-        buffer_limit: None,
-        output: None,
-    };
-    let mut plugin = None;
-    let mut of_plugin = BTreeMap::new();
-    for (name, value) in options {
-        one_line(name, value)?;
-        match name.as_str() {
-            INCLUDE => sender.include = Some(value),
-            EXCLUDE => sender.exclude = Some(value),
-            BUFFER_LIMIT => sender.buffer_limit = Some(buffer_limit(value)?),
-            name if name == key => plugin = Some(value.as_str()),
-            name => {
-                of_plugin.insert(name, OptionValue::Plain(value));
-            }
-        }
-    }
-    for secret in secret_options {
-        let name = secret.name.as_str();
-        if [INCLUDE, EXCLUDE, BUFFER_LIMIT, key].contains(&name) {
-            let message = format!("must not have `{name}`, which belongs into `options`");
-            return Err((SECRET_OPTIONS, message));
-        }
-        let fine = |c: char| c.is_ascii_alphanumeric() || "_.-@/".contains(c);
-        if !name.chars().all(fine) {
-            let message =
-                format!("must have names of letters, digits, and _ . - @ /, unlike '{name}'");
-            return Err((SECRET_OPTIONS, message));
-        }
-        let source = Source::of_value_from(&secret.value_from)
-            .map_err(|why| ("logConfiguration.secretOptions.valueFrom", why))?;
-        let before = of_plugin.insert(name, OptionValue::Secret(source));
-        if before.is_some() {
-            let message = format!("must not have `{name}`, which is set already");
-            return Err((SECRET_OPTIONS, message));
-        }
-    }
-    sender.output = match plugin.filter(|plugin| !plugin.is_empty()) {
-        Some(plugin) => Some(Output {
-            plugin,
-            options: of_plugin,
-        }),
-        // The file that is included may say where the records go.
-        None if of_plugin.is_empty() => None,
-        None => {
-            let message = format!(
-                "must name the output plugin in `{key}`, since it has options for one and the log router is of type \
-                 `{}`",
-                r#type.as_str()
-            );
-            return Err((DRIVER_OPTIONS, message));
-        }
-    };
-    Ok(sender)
-}
-
-/// An option is one line of the router's configuration.
-fn one_line(name: &str, value: &str) -> Result<(), Wrong> {
-    let breaks = |c: char| matches!(c, '\n' | '\r' | '\0');
-    if name.is_empty() || name.chars().any(char::is_whitespace) || value.chars().any(breaks) {
-        let message =
-            format!("must have names without spaces and values of one line, unlike '{name}'");
-        return Err((DRIVER_OPTIONS, message));
-    }
-    Ok(())
-}
-
-fn buffer_limit(text: &str) -> Result<u32, Wrong> {
-    let limit = text.parse::<u32>().ok();
-    limit
-        .filter(|limit| *limit <= MOST_BUFFERED)
-        .ok_or_else(|| {
-            let message = format!(
-                "must have a number from 0 to {MOST_BUFFERED} as `{BUFFER_LIMIT}`, not '{text}'"
-            );
-            (DRIVER_OPTIONS, message)
-        })
 }
