@@ -6,8 +6,8 @@
 #   dev/tools.sh packages        Debian packages for the lab: Docker 20.10, busybox, iptables, iproute2
 #   dev/tools.sh control-plane   etcd, kube-apiserver, kube-controller-manager, kubectl  -> .tools/bin
 #   dev/tools.sh engines         current Docker, containerd and runc                     -> .tools/engines/current/bin
-#                                and for tests an image registry, and a program that     -> .tools/engines/bin
-#                                reads task metadata
+#                                and for tests an image registry, a program that reads   -> .tools/engines/bin
+#                                task metadata, and a log router
 #   dev/tools.sh all             all of the above (the default)
 #
 # It may be run any number of times: what is there and unchanged costs nothing. With KUBEBUILDER_ASSETS pointing at a
@@ -170,9 +170,21 @@ metadata_reader() {
   printf '%s\n' "$sum" >"$stamps/metadata-reader"
 }
 
+# What log routers do, as far as tests need it: neither Fluent Bit nor Fluentd is in a package registry of Debian or Go.
+log_router() {
+  local bin="$tools/engines/bin" sum
+  mkdir -p "$bin" "$stamps"
+  sum="$(digest "$here/log-router/go.mod" "$here/log-router/go.sum" "$here/log-router/main.go")"
+  current "$stamps/log-router" "$sum" "$bin/log-router" && return 0
+  need_go "The log router"
+  go_build log-router 0 "$bin/log-router" . -ldflags "-s -w"
+  printf '%s\n' "$sum" >"$stamps/log-router"
+}
+
 engines() {
   registry
   metadata_reader
+  log_router
   mkdir -p "$engines_bin" "$stamps"
   local sum; sum="$(digest "$here/engines/go.mod" "$here/engines/go.sum")"
   local parts=(dockerd docker-proxy containerd containerd-shim-runc-v2 runc)

@@ -23,6 +23,20 @@ pub const SHARED_NAMESPACES: &str = "ecs.capability.pid-ipc-namespace-sharing";
 /// Ranges of ports in port mappings.
 pub const PORT_RANGES: &str = "ecs.capability.network.container-port-range";
 
+/// Log routers that are Fluentd.
+pub const FIRELENS_FLUENTD: &str = "ecs.capability.firelens.fluentd";
+/// Log routers that are Fluent Bit.
+pub const FIRELENS_FLUENTBIT: &str = "ecs.capability.firelens.fluentbit";
+/// Configuration of log routers from files of their images.
+pub const FIRELENS_CONFIG_FILE: &str = "ecs.capability.firelens.options.config.file";
+/// Configuration of log routers from ConfigMaps, which ECS keeps in S3.
+pub const FIRELENS_CONFIG_S3: &str = "ecs.capability.firelens.options.config.s3";
+/// The log driver `awsfirelens`.
+pub const FIRELENS_DRIVER: &str = "com.amazonaws.ecs.capability.logging-driver.awsfirelens";
+/// Its option `log-driver-buffer-limit`.
+pub const FIRELENS_BUFFER_LIMIT: &str =
+    "ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit";
+
 /// The capability to use volumes of a driver: its name without a tag, as ECS and engines have it.
 pub fn docker_plugin(driver: &str) -> String {
     let name = driver.split(':').next().unwrap_or(driver);

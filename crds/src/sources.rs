@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::ecs::{
     ContainerDefinition, EnvironmentFile, EnvironmentFileType, RepositoryCredentials, TaskOverride,
 };
+use crate::firelens::{self, External};
 use crate::task_definition::TaskDefinitionSpec;
 use crate::{labels, roles};
 
@@ -181,6 +182,24 @@ impl Source {
         }
     }
 
+    /// Reads the ARN of an object in S3: `arn:aws:s3:::bucket/prod/web.env` is key `prod.web.env` of ConfigMap `bucket`.
+    ///
+    /// # Errors
+    /// What it must be, to go behind the name of the field.
+    pub fn of_object(arn: &str) -> Result<Self, String> {
+        let object = arn
+            .strip_prefix("arn:")
+            .and_then(|arn| arn.split_once(":s3:::"))
+            .and_then(|(_, object)| object.split_once('/'))
+            .filter(|(_, key)| !key.is_empty());
+        let Some((bucket, key)) = object else {
+            return Err(format!(
+                "must be the ARN of an object, such as `arn:aws:s3:::bucket/web.env`, unlike '{arn}'"
+            ));
+        };
+        Self::new(SourceKind::ConfigMap, bucket, Some(&key.replace('/', ".")))
+    }
+
     /// Reads an `environmentFiles` entry. Of type `s3` (ECS): `arn:aws:s3:::bucket/prod/web.env` is key `prod.web.env` of
     /// ConfigMap `bucket`. Of type `configMap` and `secret` (ours): `name:key`, or `name` for the only key.
     ///
@@ -189,19 +208,7 @@ impl Source {
     pub fn of_file(file: &EnvironmentFile) -> Result<Self, String> {
         let EnvironmentFile { value, r#type } = file;
         let kind = match r#type {
-            EnvironmentFileType::S3 => {
-                let object = value
-                    .strip_prefix("arn:")
-                    .and_then(|arn| arn.split_once(":s3:::"))
-                    .and_then(|(_, object)| object.split_once('/'))
-                    .filter(|(_, key)| !key.is_empty());
-                let Some((bucket, key)) = object else {
-                    return Err(format!(
-                        "must be the ARN of an object, such as `arn:aws:s3:::bucket/web.env`, unlike '{value}'"
-                    ));
-                };
-                return Self::new(SourceKind::ConfigMap, bucket, Some(&key.replace('/', ".")));
-            }
+            EnvironmentFileType::S3 => return Self::of_object(value),
             EnvironmentFileType::ConfigMap => SourceKind::ConfigMap,
             EnvironmentFileType::Secret => SourceKind::Secret,
         };
@@ -308,6 +315,12 @@ pub fn of_task(spec: &TaskDefinitionSpec, overrides: Option<&TaskOverride>) -> B
             .iter()
             .flat_map(Source::of_registry);
         sources.extend(credentials.flat_map(|object| of_credentials(&object)));
+        let router = c.firelens_configuration.iter();
+        let options = router.flat_map(firelens::router_options);
+        sources.extend(options.filter_map(|options| match options.external? {
+            External::Kept(source) => Some(source),
+            External::File(_) => None,
+        }));
     }
     sources
 }

@@ -102,6 +102,26 @@ fn files_name_a_key_of_a_config_map_or_secret() {
 }
 
 #[test]
+fn a_task_takes_the_file_of_its_log_router_and_the_secrets_of_those_that_send_to_it() {
+    let definition = |kind: &str, value: &str| {
+        let options = serde_json::json!({ "config-file-type": kind, "config-file-value": value });
+        let spec = serde_json::from_value(serde_json::json!({ "containerDefinitions": [
+            { "name": "app", "image": "a", "logConfiguration": { "logDriver": "awsfirelens",
+              "options": { "Name": "http" }, "secretOptions": [{ "name": "key", "valueFrom": "sink:key" }] } },
+            { "name": "logs", "image": "r", "firelensConfiguration": { "type": "fluentbit", "options": options } },
+        ]}));
+        let sources = tallyman_crds::sources::of_task(&spec.unwrap(), None);
+        sources.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let secret = "key `key` of Secret `sink`";
+    assert_eq!(
+        definition("s3", "arn:aws:s3:::acme/logs/extra.conf"),
+        [secret, "key `logs.extra.conf` of ConfigMap `acme`"]
+    );
+    assert_eq!(definition("file", "/extra.conf"), [secret]);
+}
+
+#[test]
 fn the_value_is_found_by_key_alone_or_inside_json() {
     let find = |from: &str, pairs: &[(&str, &str)]| {
         Source::of_value_from(from).unwrap().choose(&data(pairs))

@@ -1,9 +1,13 @@
-//! Files that are either the old or the new one, never half of it.
+//! Files that are either the old or the new one, never half of it; and folders with a folder for each task.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use tallyman_agent_core::TaskUid;
+use tracing::warn;
 
 /// Writes beside the file, makes it durable, and renames it over the old one. Readable by the owner only.
 ///
@@ -29,6 +33,31 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes what a folder has of a task.
+pub fn remove_of(folder: &Path, uid: &TaskUid) {
+    match std::fs::remove_dir_all(folder.join(uid.as_str())) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            warn!(%uid, folder = %folder.display(), %error, "files of the task are not removed");
+        }
+    }
+}
+
+/// Removes what a folder has of tasks that nobody knows any more.
+pub fn sweep(folder: &Path, known: &BTreeSet<TaskUid>) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        // No task had any.
+        return;
+    };
+    for entry in entries.flatten() {
+        let uid = TaskUid::new(entry.file_name().to_string_lossy());
+        if !known.contains(&uid) {
+            remove_of(folder, &uid);
+        }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -42,5 +71,18 @@ mod tests {
         replace(&path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_swept_is_of_tasks_that_nobody_knows() {
+        let folder = tempfile::tempdir().unwrap();
+        for uid in ["known", "unknown"] {
+            std::fs::create_dir_all(folder.path().join(uid).join("config")).unwrap();
+        }
+        sweep(folder.path(), &[TaskUid::new("known")].into());
+        assert!(folder.path().join("known/config").is_dir());
+        assert!(!folder.path().join("unknown").exists());
+        remove_of(folder.path(), &TaskUid::new("known"));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -23,6 +23,7 @@ mod mailbox;
 mod metadata;
 mod options;
 mod ports;
+mod routers;
 mod token;
 mod worker;
 
@@ -37,7 +38,7 @@ use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::metadata::{Injection, Place, Roles};
 use tallyman_agent_core::register::{CannotRegister, HostFacts};
 use tallyman_agent_core::settings::Parsed;
-use tallyman_agent_core::{Enforcement, Host, HostContext};
+use tallyman_agent_core::{Enforcement, FirelensSettings, Host, HostContext};
 use tallyman_agent_docker::DockerEngine;
 use tallyman_agent_engine::Counted;
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,6 +50,7 @@ use crate::desk::Desk;
 use crate::introspection::Facts;
 use crate::metadata::files::Folder;
 use crate::options::Options;
+use crate::routers::Routers;
 use crate::worker::{PATCHES, SLOTS, Shared};
 
 /// ECS: another start would not help (bad settings); the supervisor leaves it at that.
@@ -56,6 +58,9 @@ const EXIT_TERMINAL: u8 = 5;
 
 /// Folder of containers' metadata files in the data folder.
 const FILES: &str = "metadata";
+
+/// Folder of log routers in the data folder.
+const ROUTERS: &str = "firelens";
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -181,6 +186,9 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             registries: Arc::new(settings.images.registries()),
         }),
         ports: ports::HostPorts::new(&settings),
+        routers: Routers {
+            path: data_dir.join(ROUTERS),
+        },
         slots: Arc::new(Semaphore::new(SLOTS)),
         patches: Semaphore::new(PATCHES),
         desk: Arc::new(Desk::default()),
@@ -209,12 +217,10 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         let endpoint = metadata::Endpoint::new(shared, opened.key, place, asked.rate);
         tokio::spawn(metadata::serve(opened.listener, Arc::new(endpoint)));
     }
-    let files_of_host = match asked.host_data_dir {
-        Some(folder) => format!("{folder}/data/{FILES}"),
-        None => std::path::absolute(&data_dir)?
-            .join(FILES)
-            .display()
-            .to_string(),
+    // As the engine finds it.
+    let data_of_host = match asked.host_data_dir {
+        Some(folder) => format!("{folder}/data"),
+        None => std::path::absolute(&data_dir)?.display().to_string(),
     };
     let door = Door {
         namespace: namespace.clone(),
@@ -228,7 +234,11 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             region: asked.region,
             key,
             roles,
-            files: asked.files.then_some(files_of_host),
+            files: asked.files.then(|| format!("{data_of_host}/{FILES}")),
+        },
+        firelens: FirelensSettings {
+            folder: format!("{data_of_host}/{ROUTERS}"),
+            asynchronous: settings.tasks.firelens_async,
         },
     };
     tokio::spawn(agent::images::run(

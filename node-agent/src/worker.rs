@@ -3,6 +3,7 @@
 //! It steps the machine, hands actions to the engine, sends reports, and waits for whatever comes first.
 //! It decides nothing; what it adds is order and patience.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
@@ -12,8 +13,8 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use tallyman_agent_core::metadata::TaskSight;
 use tallyman_agent_core::{
-    Action, AssignedTask, Delivery, Due, HostContext, Outcome, Parcel, TaskMachine, TaskUid,
-    perform,
+    Action, AssignedTask, Delivery, Due, HostContext, Outcome, Parcel, Premises, TaskMachine,
+    TaskUid, perform,
 };
 use tallyman_agent_engine::{ContainerSummary, Engine, Hint, Verb};
 use tallyman_crds::LastStatus;
@@ -23,9 +24,11 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::api::Api;
 use crate::desk::Desk;
+use crate::files;
 use crate::ledger::Ledger;
 use crate::metadata::files::{Files, Folder};
 use crate::ports::HostPorts;
+use crate::routers::Routers;
 
 /// Containers that are created and started at once, over all tasks.
 pub const SLOTS: usize = 8;
@@ -54,6 +57,8 @@ pub struct Shared<E> {
     pub files: Option<Folder>,
     /// Free ports of the host.
     pub ports: HostPorts,
+    /// Where the files of log routers are.
+    pub routers: Routers,
 }
 
 impl<E> Shared<E> {
@@ -61,6 +66,20 @@ impl<E> Shared<E> {
     pub fn supply(&self) -> Option<Arc<Supply>> {
         let host = self.host.read().unwrap_or_else(PoisonError::into_inner);
         host.supply.clone()
+    }
+
+    /// Folders with a folder for each task.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        let metadata = self.files.as_ref().map(|folder| folder.path.as_path());
+        metadata.into_iter().chain([self.routers.path.as_path()])
+    }
+
+    /// What actions need beside the engine.
+    fn premises(&self) -> Premises<'_> {
+        Premises {
+            ports: &self.ports,
+            routers: &self.routers,
+        }
     }
 
     /// What a step must know of the host, to be changed.
@@ -153,8 +172,8 @@ impl<E: Engine> Worker<E> {
             if step.finished {
                 info!("nothing is left of the task; forgotten");
                 self.shared.ledger.forget(&step.record.uid);
-                if let Some(folder) = &self.shared.files {
-                    folder.remove(&step.record.uid);
+                for folder in self.shared.folders() {
+                    files::remove_of(folder, &step.record.uid);
                 }
                 return;
             }
@@ -234,7 +253,7 @@ impl<E: Engine> Worker<E> {
                 if action.must_be_remembered() {
                     shared.ledger.written(version).await;
                 }
-                let outcome = perform(&*shared.engine, &shared.ports, &action).await;
+                let outcome = perform(&*shared.engine, shared.premises(), &action).await;
                 (action, outcome)
             }));
         }

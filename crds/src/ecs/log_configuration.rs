@@ -68,7 +68,7 @@ impl LogDriver {
 pub struct LogConfiguration {
     /// Log driver.
     pub log_driver: LogDriver,
-    /// Options of the driver, such as `max-size`.
+    /// Options of the driver, such as `max-size`. Of `awsfirelens`: of the output plugin of the task's log router.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 100, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 4096})))]
     pub options: BTreeMap<String, String>,
@@ -91,13 +91,24 @@ pub enum FirelensConfigurationType {
     Fluentbit,
 }
 
+impl FirelensConfigurationType {
+    /// The type as ECS spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fluentd => "fluentd",
+            Self::Fluentbit => "fluentbit",
+        }
+    }
+}
+
 /// Makes a container the task's log router.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FirelensConfiguration {
     /// Which router it runs.
     pub r#type: FirelensConfigurationType,
-    /// Router options, such as `enable-ecs-log-metadata` or `config-file-type`.
+    /// Router options: `enable-ecs-log-metadata`, and `config-file-type` with `config-file-value`: `file` and a path inside
+    /// the router's container, or `s3` and an ARN, which names a key of a ConfigMap as in `environmentFiles`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 100, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 4096})))]
     pub options: BTreeMap<String, String>,

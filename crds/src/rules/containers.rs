@@ -35,6 +35,23 @@ pub(super) const RULES: &[Row] = &[
         "`volumesFrom` must name other containers, not the container itself",
     ),
     (
+        "container-log-router-user",
+        "ContainerDefinition",
+        ".user",
+        "!has(self.firelensConfiguration) || !has(self.user) || self.user in ['', '0', 'root']
+         || self.user.startsWith('0:') || self.user.startsWith('root:')",
+        "`user` must be absent or `0` with `firelensConfiguration`: the log router runs as root",
+    ),
+    (
+        "container-log-router-output",
+        "ContainerDefinition",
+        ".logConfiguration",
+        "!has(self.firelensConfiguration) || !has(self.logConfiguration)
+         || self.logConfiguration.logDriver != 'awsfirelens'",
+        "`logConfiguration` must have another `logDriver` than `awsfirelens` with `firelensConfiguration`: the log router
+         cannot send to itself",
+    ),
+    (
         "port-or-range",
         "PortMapping",
         ".containerPort",

@@ -92,6 +92,21 @@ pub(super) const RULES: &[Row] = &[
         "`links` must be absent unless `networkMode` is `bridge`",
     ),
     (
+        "definition-one-log-router",
+        "TaskDefinitionSpec",
+        ".containerDefinitions",
+        "self.containerDefinitions.filter(c, has(c.firelensConfiguration)).size() <= 1",
+        "`firelensConfiguration` must be given to one container of the task only",
+    ),
+    (
+        "definition-log-router",
+        "TaskDefinitionSpec",
+        ".containerDefinitions",
+        "self.containerDefinitions.exists(c, has(c.firelensConfiguration))
+         || self.containerDefinitions.all(c, !has(c.logConfiguration) || c.logConfiguration.logDriver != 'awsfirelens')",
+        "`logDriver: awsfirelens` needs a container of the task with `firelensConfiguration`",
+    ),
+    (
         "definition-host-ports",
         "TaskDefinitionSpec",
         ".networkMode",

@@ -14,6 +14,7 @@ use tallyman_crds::labels;
 use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask, StopCode};
 
 use crate::containers;
+use crate::firelens::FirelensSettings;
 use crate::ids::{Fence, TaskUid};
 use crate::limits::TaskLimits;
 use crate::metadata::{Injection, TaskRole};
@@ -43,6 +44,8 @@ pub struct Door {
     pub disable_privileged: bool,
     /// What containers are told of their agent.
     pub injection: Injection,
+    /// How log routers are served.
+    pub firelens: FirelensSettings,
 }
 
 /// A HostPlan whose head could be read; entries may still be bad.
@@ -431,6 +434,7 @@ impl Assignment {
             pids_limit: door.pids_limit,
             disable_privileged: door.disable_privileged,
             injection: &door.injection,
+            firelens: &door.firelens,
         };
         let planned = containers::plan(definition, task, &scope).and_then(|containers| {
             let volumes = volumes::plan(definition, task, &scope)?;

@@ -19,6 +19,7 @@ use tallyman_crds::order;
 use tallyman_crds::roles;
 use tallyman_crds::{PlannedDefinition, PlannedTask};
 
+use crate::firelens::{FirelensSettings, Lens};
 use crate::ids::TaskUid;
 use crate::metadata::Injection;
 use crate::names;
@@ -67,6 +68,8 @@ pub struct Scope<'a> {
     pub disable_privileged: bool,
     /// What containers are told of their agent.
     pub injection: &'a Injection,
+    /// How log routers are served.
+    pub firelens: &'a FirelensSettings,
 }
 
 /// The containers of one task, in the order of its definition.
@@ -83,6 +86,7 @@ pub fn plan(
     if definition.container_definitions.is_empty() {
         return Err(Refused::Empty);
     }
+    let lens = Lens::of(planned, task, &network, scope)?;
     let mut containers: Vec<PlannedContainer> = Vec::new();
     containers.extend(pause::plan(planned, task, scope));
     for container in &definition.container_definitions {
@@ -96,7 +100,7 @@ pub fn plan(
                 .find(|o| o.name.as_deref() == Some(container.name.as_str()))
         });
         containers.push(plan_one(
-            container, changes, planned, task, &network, scope,
+            container, changes, planned, task, &network, &lens, scope,
         )?);
     }
     if let Some(tangle) = order::tangles(&definition.container_definitions)
@@ -105,6 +109,7 @@ pub fn plan(
     {
         return Err(Refused::Order(tangle));
     }
+    lens.order(&mut containers);
     pause::hold(&mut containers);
     Ok(containers)
 }
@@ -115,6 +120,7 @@ fn plan_one(
     planned: &PlannedDefinition,
     task: &PlannedTask,
     network: &Network,
+    lens: &Lens<'_>,
     scope: &Scope<'_>,
 ) -> Result<PlannedContainer, Refused> {
     let ContainerDefinition {
@@ -158,11 +164,12 @@ fn plan_one(
         repository_credentials: _,
         environment_files: _,
         secrets: _,
+        // Read by `Lens::of`.
+        firelens_configuration: _,
         // The operator's: it says in the plan which digest is meant.
         version_consistency: _,
         // Nothing honours these yet.
         resource_requirements: _,
-        firelens_configuration: _,
         credential_specs: _,
     } = container;
     let nothing = ContainerOverride::default();
@@ -204,6 +211,7 @@ fn plan_one(
     let mut environment = variables(name, environment, other_environment)?;
     let has_role = roles::named(&planned.definition, task.overrides.as_ref()).is_some();
     scope.injection.add(&uid, name, has_role, &mut environment);
+    lens.variables(container, &network, &mut environment);
     let mut mounts = volumes::mounts(name, mount_points, planned, task, scope)?;
     if let Some((folder, path)) = scope.injection.file_folder(&uid, name) {
         mounts.push(Mount {
@@ -212,6 +220,7 @@ fn plan_one(
             read_only: true,
         });
     }
+    mounts.extend(lens.mounts(container));
     let spec = ContainerSpec {
         name: names::container(&planned.family, planned.revision, name, &uid, 1),
         image: image.trim().to_owned(),
@@ -245,6 +254,7 @@ fn plan_one(
             memory_bytes,
             task,
             &pause::engine_name(planned, task),
+            lens,
             scope,
         )?,
     };
@@ -266,6 +276,9 @@ fn plan_one(
     planned.edges = order::edges(container);
     planned.start_timeout = seconds(*start_timeout);
     planned.needs = Needs::of(container, changes.unwrap_or(&nothing))?;
+    planned.needs.route(lens.sources(container));
+    planned.router = lens.configuration(container);
+    planned.routed = lens.routed(container);
     planned.restart = restart_policy.as_ref().and_then(restart);
     Ok(planned)
 }

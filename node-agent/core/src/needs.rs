@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tallyman_agent_engine::{ContainerSpec, RegistryCredentials, Sensitive};
 use tallyman_crds::ecs::{ContainerDefinition, ContainerOverride, Secret};
+use tallyman_crds::firelens;
 use tallyman_crds::sources::{Source, SourceObject, Supplied, Supply, of_credentials};
 
 use crate::refused::Refused;
@@ -19,6 +20,8 @@ pub struct Needs {
     /// Variables that definition or run set, which no file changes.
     set: BTreeSet<String>,
     credentials: Option<SourceObject>,
+    /// The file that the configuration of a log router includes.
+    configuration: Option<Source>,
 }
 
 /// Why a need is not met.
@@ -30,6 +33,9 @@ pub enum Unmet {
     /// It is not to be had; what is wrong.
     #[error("{0}")]
     Never(String),
+    /// The same of the file that the configuration of a log router includes.
+    #[error("{0}")]
+    NoConfiguration(String),
 }
 
 impl Needs {
@@ -58,7 +64,9 @@ impl Needs {
         } else {
             &changes.environment_files
         };
+        // What a container sends to a log router, that one's options are for.
         let options = container.log_configuration.iter();
+        let options = options.filter(|_| firelens::sends(container).is_none());
         let variables = container.environment.iter().chain(&changes.environment);
         let credentials = container.repository_credentials.as_ref();
         Ok(Self {
@@ -80,7 +88,32 @@ impl Needs {
                 .map(Source::of_registry)
                 .transpose()
                 .map_err(refuse("repositoryCredentials.credentialsParameter"))?,
+            configuration: None,
         })
+    }
+
+    /// Adds what a log router takes for the containers that send to it: variables, and the file that it includes.
+    pub(crate) fn route(
+        &mut self,
+        (variables, configuration): (Vec<(String, Source)>, Option<Source>),
+    ) {
+        self.secrets.extend(variables);
+        self.configuration = configuration;
+    }
+
+    /// The file that the configuration of a log router includes, if a ConfigMap has it.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn configuration(&self, supply: Option<&Supply>) -> Result<Option<String>, Unmet> {
+        let Some(source) = &self.configuration else {
+            return Ok(None);
+        };
+        match take(supply, source) {
+            Ok(text) => Ok(Some(text.to_owned())),
+            Err(Unmet::Never(why)) => Err(Unmet::NoConfiguration(why)),
+            Err(other) => Err(other),
+        }
     }
 
     /// Whether everything is there.
@@ -93,6 +126,7 @@ impl Needs {
         for source in sources {
             take(supply, source)?;
         }
+        self.configuration(supply)?;
         self.credentials(supply, image).map(|_| ())
     }
 

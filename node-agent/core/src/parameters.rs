@@ -15,6 +15,7 @@ use tallyman_crds::ecs::{
 use tallyman_crds::{PlannedTask, TaskDefinitionSpec};
 
 use crate::containers::{MIB, Scope};
+use crate::firelens::Lens;
 use crate::pause;
 use crate::refused::Refused;
 
@@ -49,6 +50,7 @@ pub(crate) fn of(
     memory_bytes: Option<i64>,
     task: &PlannedTask,
     pause: &str,
+    lens: &Lens<'_>,
     scope: &Scope<'_>,
 ) -> Result<Parameters, Refused> {
     let at = At(&container.name);
@@ -111,11 +113,10 @@ pub(crate) fn of(
                 Ok((entry.hostname.clone(), found))
             })
             .collect::<Result<_, _>>()?,
-        log: container
-            .log_configuration
-            .as_ref()
-            .map(|wanted| log(&at, wanted, &task.name))
-            .transpose()?,
+        log: lens.log(&container.name).or_else(|| {
+            let wanted = container.log_configuration.as_ref();
+            wanted.map(|wanted| log(&at, wanted, &task.name))
+        }),
     })
 }
 
@@ -294,19 +295,13 @@ fn swap(
 /// Options go to the engine as they are, but for the two that ECS has of its own: the delivery mode is non-blocking
 /// with a buffer of 10 MiB when the definition does not say (1.23), and `awslogs-stream-prefix` names the stream
 /// `prefix/container/task`.
-fn log(at: &At<'_>, wanted: &LogConfiguration, task: &str) -> Result<Log, Refused> {
+fn log(at: &At<'_>, wanted: &LogConfiguration, task: &str) -> Log {
     let LogConfiguration {
         log_driver,
         options,
-        // Nothing honours these yet.
+        // Read by `Needs::of`.
         secret_options: _,
     } = wanted;
-    if *log_driver == LogDriver::Awsfirelens {
-        return Err(at.refuse(
-            "logConfiguration.logDriver",
-            "is `awsfirelens`, which this agent does not support",
-        ));
-    }
     let mut options = options.clone();
     if *log_driver == LogDriver::Awslogs
         && let Some(prefix) = options.remove("awslogs-stream-prefix")
@@ -327,10 +322,10 @@ fn log(at: &At<'_>, wanted: &LogConfiguration, task: &str) -> Result<Log, Refuse
                 .or_insert_with(|| size.to_owned());
         }
     }
-    Ok(Log {
+    Log {
         driver: log_driver.as_str().to_owned(),
         options,
         // Filled in when the container is created (`needs`).
         secret_options: BTreeMap::new(),
-    })
+    }
 }

@@ -6,6 +6,7 @@ use tallyman_agent_engine::{
 use tallyman_crds::labels;
 
 use crate::dynamic_ports::PortSource;
+use crate::firelens::{RouterFiles, RouterFolder};
 use crate::ports::PortSpan;
 use crate::task::Action;
 
@@ -87,25 +88,38 @@ async fn provide<E: Engine>(engine: &E, group: Option<&Group>) -> Result<(), Eng
     }
 }
 
-/// Creates a container in its group. Ports of the host are chosen here, at the last moment.
+/// What actions need of the host beside its engine.
+#[derive(Clone, Copy)]
+pub struct Premises<'a> {
+    /// Chooses ports of the host.
+    pub ports: &'a dyn PortSource,
+    /// Keeps the files of log routers.
+    pub routers: &'a dyn RouterFolder,
+}
+
+/// Creates a container in its group, after the files that it reads. Ports of the host are chosen here, at the last moment.
 async fn create<E: Engine>(
     engine: &E,
-    ports: &dyn PortSource,
+    premises: Premises<'_>,
     spec: &ContainerSpec,
     group: Option<&Group>,
     wishes: &[PortSpan],
+    files: Option<&RouterFiles>,
 ) -> Result<Created, EngineError> {
+    if let Some(files) = files {
+        premises.routers.provide(files)?;
+    }
     provide(engine, group).await?;
     if wishes.is_empty() {
         return engine.create(spec).await;
     }
     let mut spec = spec.clone();
-    spec.ports.extend(ports.choose(wishes)?);
+    spec.ports.extend(premises.ports.choose(wishes)?);
     engine.create(&spec).await
 }
 
 /// Carries an action out once. Retries are [`crate::task::step`]'s.
-pub async fn perform<E: Engine>(engine: &E, ports: &dyn PortSource, action: &Action) -> Outcome {
+pub async fn perform<E: Engine>(engine: &E, premises: Premises<'_>, action: &Action) -> Outcome {
     match action {
         Action::Prepare {
             image,
@@ -123,8 +137,12 @@ pub async fn perform<E: Engine>(engine: &E, ports: &dyn PortSource, action: &Act
             spec,
             group,
             ports: wishes,
+            files,
             ..
-        } => Outcome::Created(create(engine, ports, spec, group.as_deref(), wishes).await),
+        } => {
+            let (group, files) = (group.as_deref(), files.as_deref());
+            Outcome::Created(create(engine, premises, spec, group, wishes, files).await)
+        }
         Action::Start { name, group, .. } => {
             Outcome::Started(match provide(engine, group.as_deref()).await {
                 Ok(()) => engine.start(name).await,

@@ -5,8 +5,11 @@ use std::time::Duration;
 use tallyman_agent_engine::{ContainerSpec, Log, Mount, Network, NetworkSpec, Protocol};
 use tallyman_crds::labels;
 use tallyman_crds::order::Edge;
+use tallyman_crds::sources::Supply;
 
-use crate::needs::Needs;
+use crate::firelens::RouterFiles;
+use crate::ids::TaskUid;
+use crate::needs::{Needs, Unmet};
 use crate::pause::{self, Groundwork};
 use crate::ports::PortSpan;
 
@@ -36,6 +39,12 @@ pub struct PlannedContainer {
     pub dynamic: Vec<PortSpan>,
     /// What must be on the engine before it is made; of a pause container only.
     pub groundwork: Option<Box<Groundwork>>,
+    /// It is the log router of its task, with this configuration.
+    pub router: Option<String>,
+    /// Its log driver as the definition has it, when a log router stands between.
+    pub(crate) routed: Option<Log>,
+    /// The log router whose address it is told when it is created.
+    pub fluent_host: Option<String>,
     /// `cpu` of its definition, in CPU units; 0 is none.
     pub cpu_units: i64,
     /// `memory` of its definition, in MiB; 0 is none.
@@ -78,6 +87,9 @@ impl PlannedContainer {
             exposed: Vec::new(),
             dynamic: Vec::new(),
             groundwork: None,
+            router: None,
+            routed: None,
+            fluent_host: None,
             cpu_units: 0,
             memory_mib: 0,
             spec,
@@ -99,6 +111,25 @@ impl PlannedContainer {
     /// Whether it is reached at the task's own address.
     pub fn has_task_address(&self) -> bool {
         matches!(self.spec.network, Network::Container(_))
+    }
+
+    /// What must be on the host's disk before it is made; `None` when that is nothing.
+    ///
+    /// # Errors
+    /// The file that its configuration includes is not there.
+    pub(crate) fn router_files(
+        &self,
+        task: &TaskUid,
+        supply: Option<&Supply>,
+    ) -> Result<Option<RouterFiles>, Unmet> {
+        let Some(configuration) = &self.router else {
+            return Ok(None);
+        };
+        Ok(Some(RouterFiles {
+            task: task.clone(),
+            configuration: configuration.clone(),
+            external: self.needs.configuration(supply)?,
+        }))
     }
 
     /// Name of its `attempt`th container on the engine.
@@ -150,9 +181,10 @@ impl PlannedContainer {
         &self.spec.network
     }
 
-    /// Where its output goes, unless that is left to the engine.
+    /// Where its output goes as the definition has it, unless that is left to the engine.
     pub fn log(&self) -> Option<&Log> {
-        self.spec.parameters.log.as_ref()
+        let told = self.spec.parameters.log.as_ref();
+        self.routed.as_ref().or(told)
     }
 
     /// What it sees of the host.

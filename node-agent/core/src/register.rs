@@ -161,6 +161,16 @@ fn attributes(
         .collect()
 }
 
+/// What the agent does for log routers.
+const FIRELENS: [&str; 6] = [
+    capabilities::FIRELENS_FLUENTD,
+    capabilities::FIRELENS_FLUENTBIT,
+    capabilities::FIRELENS_CONFIG_FILE,
+    capabilities::FIRELENS_CONFIG_S3,
+    capabilities::FIRELENS_DRIVER,
+    capabilities::FIRELENS_BUFFER_LIMIT,
+];
+
 fn architecture(engine: &str) -> &str {
     match engine {
         "aarch64" | "arm64" => "arm64",
@@ -226,7 +236,13 @@ fn offered(
         ),
     ];
     let by_setting = by_setting.into_iter().filter(|(on, _)| *on);
-    let named = always.into_iter().chain(by_setting.map(|(_, name)| name));
+    // Output reaches a log router by this driver of the engine.
+    let routes = description.logging_drivers.iter().any(|d| d == "fluentd");
+    let firelens = FIRELENS.iter().copied().filter(|_| routes);
+    let named = always
+        .into_iter()
+        .chain(by_setting.map(|(_, name)| name))
+        .chain(firelens);
     let plugins = description.volume_drivers.iter();
     let plugins = plugins.map(|driver| capabilities::docker_plugin(driver));
     apis.chain(drivers)
@@ -416,6 +432,21 @@ mod tests {
         );
         assert_eq!(value("com.amazonaws.ecs.capability.apparmor"), Some(None));
         assert_eq!(value("com.amazonaws.ecs.capability.selinux"), None);
+    }
+
+    #[test]
+    fn log_routers_are_offered_where_the_engine_can_send_to_them() {
+        let offers = |drivers: &[&str]| {
+            let drivers = drivers.iter().map(|driver| (*driver).to_owned());
+            let description = EngineDescription {
+                logging_drivers: drivers.collect(),
+                ..description()
+            };
+            let offered = offered(&Settings::default(), None, &description);
+            FIRELENS.map(|name| offered.iter().any(|one| one == name))
+        };
+        assert_eq!(offers(&["json-file"]), [false; 6]);
+        assert_eq!(offers(&["json-file", "fluentd"]), [true; 6]);
     }
 
     #[test]

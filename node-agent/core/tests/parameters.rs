@@ -337,7 +337,7 @@ fn what_no_engine_can_be_told_is_refused_with_the_field() {
         (
             none,
             json!({ "logConfiguration": { "logDriver": "awsfirelens" } }),
-            "`logConfiguration.logDriver` is `awsfirelens`",
+            "`logConfiguration.logDriver` is `awsfirelens`, so a container of the task must have",
         ),
     ];
     for (task, container, words) in rows {

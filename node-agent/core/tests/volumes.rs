@@ -401,7 +401,7 @@ fn a_pull_that_goes_on_does_not_hold_the_volume_of_a_deleted_task() {
         if action.verb() == Verb::CreateVolume {
             let outcome = rig::block(tallyman_agent_core::perform(
                 &rig.engine,
-                &rig.ports,
+                rig.premises(),
                 action,
             ));
             rig.machine.settle(action.container(), outcome, now);

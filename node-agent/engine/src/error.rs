@@ -71,6 +71,14 @@ pub enum EngineError {
         /// The host's words.
         message: String,
     },
+    /// The files that the container reads could not be written.
+    #[error("{path} could not be written: {message}")]
+    CannotWrite {
+        /// Which file of the host.
+        path: String,
+        /// The host's words.
+        message: String,
+    },
     /// The host has no network of the name that the container is to be on.
     #[error("{message}")]
     NetworkNotFound {
@@ -210,6 +218,7 @@ impl EngineError {
             | Self::VolumeInUse { .. }
             | Self::ImageInUse { .. }
             | Self::CannotLimit { .. }
+            | Self::CannotWrite { .. }
             | Self::NetworkNotFound { .. }
             | Self::Unreachable { .. } => Retry::Later,
             Self::NameTaken { .. }
@@ -239,6 +248,7 @@ impl EngineError {
             | Self::VolumeInUse { .. }
             | Self::ImageInUse { .. }
             | Self::CannotLimit { .. }
+            | Self::CannotWrite { .. }
             | Self::NetworkNotFound { .. }
             | Self::PortTaken { .. }
             | Self::NoSpace { .. }

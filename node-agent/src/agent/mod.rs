@@ -30,6 +30,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use crate::files;
 use crate::introspection::Facts;
 use crate::mailbox::News;
 use crate::worker::{self, Shared, Told};
@@ -366,7 +367,7 @@ impl<E: Engine> Agent<E> {
         }
     }
 
-    /// Once, as soon as all tasks of this host are known: removes metadata files that an earlier agent left.
+    /// Once, as soon as all tasks of this host are known: removes files that an earlier agent left.
     fn sweep_files(
         &mut self,
         beginning: &[(AssignedTask, Option<TaskRecord>)],
@@ -376,11 +377,12 @@ impl<E: Engine> Agent<E> {
             return;
         }
         self.files_swept = true;
-        if let Some(folder) = &self.shared.files {
-            let known = self.workers.keys().cloned();
-            let beginning = beginning.iter().map(|(task, _)| task.uid.clone());
-            let listed = listed.keys().map(|uid| TaskUid::new(uid.clone()));
-            folder.sweep(&known.chain(beginning).chain(listed).collect());
+        let known = self.workers.keys().cloned();
+        let beginning = beginning.iter().map(|(task, _)| task.uid.clone());
+        let listed = listed.keys().map(|uid| TaskUid::new(uid.clone()));
+        let known = known.chain(beginning).chain(listed).collect();
+        for folder in self.shared.folders() {
+            files::sweep(folder, &known);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Containers see their own folder, read-only. A file is replaced by renaming, so nobody reads half of one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -42,29 +42,6 @@ impl Folder {
 
     fn task(&self, uid: &TaskUid) -> PathBuf {
         self.path.join(uid.as_str())
-    }
-
-    /// Removes the files of a task.
-    pub fn remove(&self, uid: &TaskUid) {
-        match std::fs::remove_dir_all(self.task(uid)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => warn!(%uid, %error, "metadata files are not removed"),
-        }
-    }
-
-    /// Removes the files of tasks that nobody knows any more.
-    pub fn sweep(&self, known: &BTreeSet<TaskUid>) {
-        let Ok(entries) = std::fs::read_dir(&self.path) else {
-            // No task had any.
-            return;
-        };
-        for entry in entries.flatten() {
-            let uid = TaskUid::new(entry.file_name().to_string_lossy());
-            if !known.contains(&uid) {
-                self.remove(&uid);
-            }
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::ecs::{ContainerDefinition, NetworkMode, TaskOverride, TransportProtocol};
+use tallyman_crds::firelens;
 use tallyman_crds::order;
 pub use tallyman_crds::quantity::{cpu_units, memory_mib};
 use tallyman_crds::roles::RoleSources;
@@ -94,6 +95,17 @@ impl Definition {
                 tangle.container, tangle.field
             );
             problems.push(Problem::new(field, tangle.message));
+        }
+        for mistake in firelens::read(containers).err().into_iter().flatten() {
+            let field = format!(
+                "spec.containerDefinitions[{}].{}",
+                mistake.container, mistake.field
+            );
+            let problem = Problem::new(field, mistake.message);
+            // A reference that cannot be read was told above.
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
         }
         let demand = demand(spec, task_cpu, task_memory, &mut problems);
         if let Some(limit) = task_cpu {

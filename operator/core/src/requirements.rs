@@ -8,10 +8,15 @@ use std::collections::BTreeMap;
 
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::capabilities::{
-    ENVIRONMENT_FILES, HEALTH_CHECK, LOG_SECRETS, PORT_RANGES, PRIVATE_REGISTRY, SECRETS,
-    SHARED_NAMESPACES, TASK_ADDRESS, TASK_LIMITS, TASK_ROLE, TASK_ROLE_NETWORK_HOST, docker_plugin,
+    ENVIRONMENT_FILES, FIRELENS_BUFFER_LIMIT, FIRELENS_CONFIG_FILE, FIRELENS_CONFIG_S3,
+    FIRELENS_FLUENTBIT, FIRELENS_FLUENTD, HEALTH_CHECK, LOG_SECRETS, PORT_RANGES, PRIVATE_REGISTRY,
+    SECRETS, SHARED_NAMESPACES, TASK_ADDRESS, TASK_LIMITS, TASK_ROLE, TASK_ROLE_NETWORK_HOST,
+    docker_plugin,
 };
-use tallyman_crds::ecs::{CPUArchitecture, ContainerDefinition, NetworkMode, OSFamily};
+use tallyman_crds::ecs::{
+    CPUArchitecture, ContainerDefinition, FirelensConfigurationType, NetworkMode, OSFamily,
+};
+use tallyman_crds::firelens::{self, BUFFER_LIMIT, External};
 
 use crate::definition::checked;
 
@@ -76,7 +81,6 @@ fn of_container(c: &ContainerDefinition) -> Vec<String> {
     if c.privileged == Some(true) {
         names.push(format!("{CAPABILITY}.privileged-container"));
     }
-    // `awsfirelens` is refused as unsupported; no host has it.
     if let Some(log) = &c.log_configuration {
         let driver = log.log_driver.as_str();
         names.push(format!("{CAPABILITY}.logging-driver.{driver}"));
@@ -119,6 +123,31 @@ fn of_container(c: &ContainerDefinition) -> Vec<String> {
     }
     if checked(c) {
         names.push(HEALTH_CHECK.to_owned());
+    }
+    names.extend(of_firelens(c).into_iter().map(str::to_owned));
+    names
+}
+
+/// What the container needs as log router, or to send to one.
+fn of_firelens(c: &ContainerDefinition) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    if let Some(router) = &c.firelens_configuration {
+        names.push(match router.r#type {
+            FirelensConfigurationType::Fluentd => FIRELENS_FLUENTD,
+            FirelensConfigurationType::Fluentbit => FIRELENS_FLUENTBIT,
+        });
+        let options = firelens::router_options(router).ok();
+        names.extend(
+            options
+                .and_then(|options| options.external)
+                .map(|external| match external {
+                    External::File(_) => FIRELENS_CONFIG_FILE,
+                    External::Kept(_) => FIRELENS_CONFIG_S3,
+                }),
+        );
+    }
+    if firelens::sends(c).is_some_and(|log| log.options.contains_key(BUFFER_LIMIT)) {
+        names.push(FIRELENS_BUFFER_LIMIT);
     }
     names
 }

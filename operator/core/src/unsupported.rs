@@ -59,19 +59,6 @@ pub enum Support {
 
 use Support::{Full, Ignored, Values};
 
-/// All but `awsfirelens`.
-const LOG_DRIVERS: &[&str] = &[
-    "json-file",
-    "local",
-    "none",
-    "syslog",
-    "journald",
-    "gelf",
-    "fluentd",
-    "awslogs",
-    "splunk",
-];
-
 const DEFINITION: &[(&str, Support)] = &[
     ("family", Full),
     ("networkMode", Full),
@@ -147,15 +134,8 @@ const DEFINITION: &[(&str, Support)] = &[
     ("containerDefinitions[].dnsServers", Full),
     ("containerDefinitions[].dnsSearchDomains", Full),
     ("containerDefinitions[].disableNetworking", Full),
-    (
-        "containerDefinitions[].logConfiguration.logDriver",
-        Values(LOG_DRIVERS),
-    ),
-    ("containerDefinitions[].logConfiguration.options", Full),
-    (
-        "containerDefinitions[].logConfiguration.secretOptions",
-        Full,
-    ),
+    ("containerDefinitions[].logConfiguration", Full),
+    ("containerDefinitions[].firelensConfiguration", Full),
 ];
 
 const SERVICE: &[(&str, Support)] = &[

@@ -497,7 +497,7 @@ impl Lab {
             name: host.name(),
             namespace: &self.namespace,
             docker_host: &format!("unix://{}", host.engine_socket().display()),
-            data: &data,
+            data: &short_way(&host, &data)?,
             http: SocketAddr::from((host.address(), AGENT_PORT)),
         };
         let agent = host.process(
@@ -511,5 +511,17 @@ impl Lab {
             kubeconfig,
             data,
         })
+    }
+}
+
+/// A short path to the agent's folder, beside the socket of its engine: it makes sockets of its own.
+fn short_way(host: &Host, data: &Path) -> Result<PathBuf> {
+    let folder = host.engine_socket().parent();
+    let link = folder.context("the socket has no folder")?.join("agent");
+    match std::os::unix::fs::symlink(data, &link) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| link.display().to_string())
+        }
+        Ok(()) | Err(_) => Ok(link),
     }
 }

@@ -95,7 +95,8 @@ impl Injection {
     }
 }
 
-fn set(variables: &mut Vec<(String, String)>, name: &str, value: String) {
+/// Sets a variable, whoever set it before.
+pub(crate) fn set(variables: &mut Vec<(String, String)>, name: &str, value: String) {
     match variables.iter_mut().find(|(known, _)| known == name) {
         Some(known) => known.1 = value,
         None => variables.push((name.to_owned(), value)),

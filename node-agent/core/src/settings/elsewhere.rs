@@ -64,10 +64,6 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "the log driver awslogs has the credentials of the engine's own environment",
     ),
     ("ECS_ENABLE_CPU_UNBOUNDED_WINDOWS_WORKAROUND", WINDOWS),
-    (
-        "ECS_ENABLE_FIRELENS_ASYNC",
-        "the log driver awsfirelens is not supported",
-    ),
     ("ECS_ENABLE_HIGH_DENSITY_ENI", ENI),
     ("ECS_ENABLE_INF_SUPPORT", "Inferentia is hardware of AWS"),
     ("ECS_ENABLE_MEMORY_UNBOUNDED_WINDOWS_WORKAROUND", WINDOWS),

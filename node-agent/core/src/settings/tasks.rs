@@ -47,6 +47,10 @@ settings! {
             ["ECS_EXCLUDE_IPV6_PORTBINDING", "ShouldExcludeIPv6PortBinding",
              "false: report host ports on IPv6 addresses, too (default true)"],
             flag;
+        firelens_async: bool = true,
+            ["ECS_ENABLE_FIRELENS_ASYNC", "FirelensAsyncEnabled",
+             "false: a container with the log driver awsfirelens cannot start before its log router listens (default true)"],
+            flag;
         cpu_mem_limit: bool = true,
             ["ECS_ENABLE_TASK_CPU_MEM_LIMIT", "TaskCPUMemLimit",
              "false: do not enforce `cpu` and `memory` of tasks, and do not offer the capability (default true)"],

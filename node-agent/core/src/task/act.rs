@@ -8,6 +8,7 @@ use tallyman_agent_engine::{Phase, Verb};
 
 use crate::assignment::AssignedTask;
 use crate::backoff::later;
+use crate::firelens;
 use crate::pause;
 use crate::planned::PlannedContainer;
 use crate::task::gates::{self, Gate};
@@ -111,7 +112,7 @@ pub(super) fn act(
                 turn
             }
         };
-        let Some(action) = action(task, container, known, host, turn) else {
+        let Some(action) = action(task, container, record, known, host, turn) else {
             continue;
         };
         let waiting = match action.verb() {
@@ -184,6 +185,7 @@ fn winding_down(sighting: &Sighting, sweep: bool) -> Turn {
 fn action(
     task: &AssignedTask,
     container: &PlannedContainer,
+    record: &TaskRecord,
     known: &ContainerRecord,
     host: &HostContext,
     turn: Turn,
@@ -223,11 +225,14 @@ fn action(
         Turn::Create => {
             let mut spec = container.spec(known.attempt);
             container.needs.fill(&mut spec, supply).ok()?;
+            firelens::tell_host(container, record, &mut spec);
+            let files = container.router_files(&task.uid, supply).ok()?;
             task.limits.apply(host.enforcement, &mut spec);
             Action::Create {
                 container: container_name,
                 spec: Box::new(spec),
                 ports: container.dynamic.clone(),
+                files: files.map(Box::new),
                 group: task.limits.group(host.enforcement).map(Box::new),
             }
         }

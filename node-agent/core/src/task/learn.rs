@@ -108,7 +108,8 @@ fn present(
                 known.retrying = None;
             }
             known.bindings = bindings(container, state);
-            if container.is_pause() {
+            // The task's address, and that of a log router on a bridge.
+            if container.is_pause() || container.router.is_some() {
                 known.interface = interface(state).or_else(|| known.interface.take());
             }
             known.health_since.get_or_insert(now);

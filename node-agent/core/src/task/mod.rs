@@ -40,6 +40,7 @@ use tallyman_crds::TaskStatus;
 use tallyman_crds::sources::Supply;
 
 use crate::assignment::AssignedTask;
+use crate::firelens::RouterFiles;
 use crate::ids::TaskUid;
 use crate::limits::Enforcement;
 use crate::ports::PortSpan;
@@ -116,6 +117,8 @@ pub enum Action {
         group: Option<Box<Group>>,
         /// What it wants on ports of the host that are chosen when this is carried out.
         ports: Vec<PortSpan>,
+        /// What must be on the host's disk before, when it is a log router.
+        files: Option<Box<RouterFiles>>,
     },
     /// Start it: one that never ran, or one whose exit its restart policy takes for a reason to.
     Start {

@@ -43,6 +43,12 @@ pub(super) fn readiness(
             Err(Unmet::NotYet(source)) => {
                 waiting.get_or_insert(source);
             }
+            Err(Unmet::NoConfiguration(why)) => {
+                return Readiness::Never(format!(
+                    "ResourceInitializationError: unable to download firelens s3 config file: container `{}`: {why}",
+                    container.name
+                ));
+            }
             Err(Unmet::Never(why)) => {
                 // In the ECS agent's words, and what is wrong.
                 return Readiness::Never(format!(
@@ -58,7 +64,7 @@ pub(super) fn readiness(
             Err(Unmet::NotYet(source)) => {
                 waiting.get_or_insert(source);
             }
-            Err(Unmet::Never(why)) => {
+            Err(Unmet::Never(why) | Unmet::NoConfiguration(why)) => {
                 return Readiness::Never(format!(
                     "ECS was unable to assume the role '{}' that was provided for this task: {why}",
                     role.arn

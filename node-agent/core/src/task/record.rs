@@ -212,7 +212,7 @@ pub struct ContainerRecord {
     /// Somebody else has a port that was chosen for it: it never ran, is removed, and made anew with others.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ports_lost: bool,
-    /// Where it is on the network, of a pause container; the task's own address.
+    /// Where it is on the network: of a pause container, whose address is the task's own, and of a log router.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<Interface>,
     /// Its health.
@@ -264,7 +264,7 @@ impl Default for ContainerRecord {
     }
 }
 
-/// The network interface that the containers of a task share (ECS task networking).
+/// A network interface: that which the containers of a task share (ECS task networking), or a log router's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Interface {

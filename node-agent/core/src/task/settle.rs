@@ -280,7 +280,9 @@ pub(super) fn reason(verb: Verb, error: &EngineError) -> String {
             "DockerTimeoutError: Could not transition to {state}; timed out after waiting {}",
             minutes(*after)
         ),
-        EngineError::CannotLimit { .. } => format!("ResourceInitializationError: {error}"),
+        EngineError::CannotLimit { .. } | EngineError::CannotWrite { .. } => {
+            format!("ResourceInitializationError: {error}")
+        }
         EngineError::NetworkNotFound { .. } => format!(
             "ContainerNetworkingError: {error}; make it with `docker network create`, or name another one in \
              ECS_AWSVPC_NETWORK"

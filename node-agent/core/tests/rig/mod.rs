@@ -18,8 +18,9 @@ use tallyman_agent_core::metadata::{Injection, Roles};
 use tallyman_agent_core::settings::network::Networking;
 use tallyman_agent_core::settings::volumes::VolumeSettings;
 use tallyman_agent_core::{
-    AssignedTask, Assignment, Delivery, Due, DynamicPorts, HostContext, Outcome, Parcel, Plan,
-    PortRange, PortSource, PortSpan, Step, TaskMachine, TaskRecord, perform,
+    AssignedTask, Assignment, Delivery, Due, DynamicPorts, FirelensSettings, HostContext, Outcome,
+    Parcel, Plan, PortRange, PortSource, PortSpan, Premises, RouterFiles, RouterFolder, Step,
+    TaskMachine, TaskRecord, perform,
 };
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{
@@ -52,6 +53,10 @@ pub fn door() -> Door {
                 port_80: true,
             }),
             ..Injection::default()
+        },
+        firelens: FirelensSettings {
+            folder: "/var/lib/tallyman/firelens".to_owned(),
+            asynchronous: true,
         },
     }
 }
@@ -179,8 +184,32 @@ impl PortSource for Ports {
     }
 }
 
+/// The disk of a fake host: files of log routers as they were written.
+#[derive(Clone, Default)]
+pub struct Disk {
+    pub written: Arc<Mutex<Vec<RouterFiles>>>,
+    /// So many writes fail first.
+    pub full: Arc<Mutex<u32>>,
+}
+
+impl RouterFolder for Disk {
+    fn provide(&self, files: &RouterFiles) -> Result<(), EngineError> {
+        let mut full = self.full.lock().unwrap();
+        if *full > 0 {
+            *full -= 1;
+            return Err(EngineError::CannotWrite {
+                path: "/var/lib/tallyman/firelens".to_owned(),
+                message: "No space left on device".to_owned(),
+            });
+        }
+        self.written.lock().unwrap().push(files.clone());
+        Ok(())
+    }
+}
+
 pub struct Rig {
     pub engine: FakeEngine,
+    pub disk: Disk,
     pub ports: Ports,
     pub host: HostContext,
     pub machine: TaskMachine,
@@ -206,6 +235,7 @@ impl Rig {
         Self {
             ports: Ports::of(&engine, 32_768, 60_999),
             engine,
+            disk: Disk::default(),
             host: host(),
             machine,
             spec,
@@ -280,13 +310,20 @@ impl Rig {
             self.machine.started(action);
         }
         for action in &step.actions {
-            let outcome = perform(&self.engine, &self.ports, action).now_or_never();
+            let outcome = perform(&self.engine, self.premises(), action).now_or_never();
             if let Some(outcome) = outcome {
                 self.settle(action.container(), outcome);
             }
         }
         self.deliver();
         step
+    }
+
+    pub fn premises(&self) -> Premises<'_> {
+        Premises {
+            ports: &self.ports,
+            routers: &self.disk,
+        }
     }
 
     fn settle(&mut self, container: &str, outcome: Outcome) {

@@ -105,7 +105,9 @@ impl World {
                 cgroup_driver: "cgroupfs".to_owned(),
                 storage_driver: "overlay2".to_owned(),
                 engine_id: format!("FAKE:{host}"),
-                logging_drivers: ["json-file", "local", "none"].map(str::to_owned).into(),
+                logging_drivers: ["fluentd", "json-file", "local", "none"]
+                    .map(str::to_owned)
+                    .into(),
                 volume_drivers: vec!["local".to_owned()],
                 live_restore: true,
             },

@@ -3,6 +3,7 @@
 mod deploy;
 mod explain;
 mod failures;
+mod firelens;
 mod hosts;
 mod metadata;
 mod network;
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Scenario> {
     [
         deploy::SCENARIOS,
         failures::SCENARIOS,
+        firelens::SCENARIOS,
         explain::SCENARIOS,
         standalone::SCENARIOS,
         hosts::SCENARIOS,

@@ -42,7 +42,8 @@ fn definition(container: Value) -> Value {
     t
 }
 
-fn kept(user: &User<'_>, kind: &str, name: &str, data: Value) -> Result<()> {
+/// Makes a Secret or ConfigMap.
+pub(super) fn kept(user: &User<'_>, kind: &str, name: &str, data: Value) -> Result<()> {
     let mut object = json!({
         "apiVersion": "v1", "kind": kind, "metadata": { "name": name, "namespace": user.namespace() },
     });

@@ -137,7 +137,7 @@ impl Agent {
                     }
                     let mut answer = None;
                     outcome = self.deed(|agent| {
-                        answer = Some(block_on(perform(&agent.engine, &agent.ports, action)));
+                        answer = Some(block_on(perform(&agent.engine, agent.premises(), action)));
                     });
                     if let Some(answer) = answer {
                         let dynamic = p.machines.get(uid).is_some_and(|machine| {

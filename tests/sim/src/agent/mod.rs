@@ -6,6 +6,7 @@ mod engine;
 mod host;
 mod plan;
 mod ports;
+mod routers;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +19,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{
-    Action, AssignedTask, Delivery, Due, Enforcement, Host, HostContext, Outcome, Parcel, Plan,
-    Settings, TaskMachine, TaskRecord, TaskUid,
+    Action, AssignedTask, Delivery, Due, Enforcement, FirelensSettings, Host, HostContext, Outcome,
+    Parcel, Plan, Premises, Settings, TaskMachine, TaskRecord, TaskUid,
     assignment::Door,
     metadata::{Injection, Roles},
     perform,
@@ -39,6 +40,7 @@ use crate::sim::Shared;
 
 use plan::{begin_waiting, of_task};
 use ports::Ports;
+use routers::Routers;
 
 const LIST_PERIOD: SignedDuration = SignedDuration::from_secs(10);
 const VOLUME_LIST_PERIOD: SignedDuration = SignedDuration::from_secs(5 * 60);
@@ -66,6 +68,7 @@ pub struct Agent {
     /// Its engine.
     pub engine: FakeEngine,
     ports: Ports,
+    routers: Routers,
     /// No way to the API server.
     pub cut_off: bool,
     /// No power: no process, no containers.
@@ -146,6 +149,7 @@ impl Agent {
         Ok(Agent {
             name: name.to_owned(),
             ports: Ports::new(&engine),
+            routers: Routers::default(),
             engine,
             cut_off: false,
             off: false,
@@ -178,7 +182,8 @@ impl Agent {
         // What was asked of the engine may be done all the same.
         for flight in process.in_flight {
             if matches!(flight.flight, Flight::Asked) && shared.rng.chance(50) {
-                let _nobody_hears = block_on(perform(&self.engine, &self.ports, &flight.action));
+                let _nobody_hears =
+                    block_on(perform(&self.engine, self.premises(), &flight.action));
             }
         }
         self.engine.break_watches();
@@ -249,6 +254,13 @@ impl Agent {
         self.deeds != before
     }
 
+    fn premises(&self) -> Premises<'_> {
+        Premises {
+            ports: &self.ports,
+            routers: &self.routers,
+        }
+    }
+
     fn begin(&mut self, shared: &mut Shared) {
         let now = shared.now;
         let mut cache = Cache::of(&[Kind::HostPlan, Kind::Secret]);
@@ -271,6 +283,10 @@ impl Agent {
             injection: Injection {
                 roles: ROLES,
                 ..Injection::default()
+            },
+            firelens: FirelensSettings {
+                folder: "/var/lib/tallyman/firelens".to_owned(),
+                asynchronous: self.settings.tasks.firelens_async,
             },
         };
         self.process = Some(Process {

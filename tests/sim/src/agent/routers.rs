@@ -1,0 +1,19 @@
+//! Files of log routers, as the agent writes them on its host.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use tallyman_agent_core::{RouterFiles, RouterFolder, TaskUid};
+use tallyman_agent_engine::EngineError;
+
+/// A disk that keeps what was written last.
+#[derive(Default)]
+pub(super) struct Routers(Mutex<BTreeMap<TaskUid, RouterFiles>>);
+
+impl RouterFolder for Routers {
+    fn provide(&self, files: &RouterFiles) -> Result<(), EngineError> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(files.task.clone(), files.clone());
+        Ok(())
+    }
+}
