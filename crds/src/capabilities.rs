@@ -19,6 +19,11 @@ pub const SHARED_NAMESPACES: &str = "ecs.capability.pid-ipc-namespace-sharing";
 /// Ranges of ports in port mappings.
 pub const PORT_RANGES: &str = "ecs.capability.network.container-port-range";
 
+/// The driver of the host's GPUs, by its version.
+pub fn nvidia_driver(version: &str) -> String {
+    format!("ecs.capability.nvidia-driver-version.{version}")
+}
+
 /// The capability to use volumes of a driver: its name without a tag, as ECS and engines have it.
 pub fn docker_plugin(driver: &str) -> String {
     let name = driver.split(':').next().unwrap_or(driver);

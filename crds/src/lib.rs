@@ -39,6 +39,7 @@ pub mod cluster;
 pub mod conditions;
 pub mod container_instance;
 pub mod ecs;
+pub mod gpus;
 pub mod host_plan;
 pub mod labels;
 pub mod lifecycle;

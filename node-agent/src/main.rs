@@ -13,6 +13,7 @@ mod agent;
 mod api;
 mod desk;
 mod files;
+mod gpus;
 mod heartbeat;
 mod instance;
 mod introspection;
@@ -37,7 +38,7 @@ use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::metadata::{Injection, Place};
 use tallyman_agent_core::register::{CannotRegister, HostFacts};
 use tallyman_agent_core::settings::Parsed;
-use tallyman_agent_core::{Enforcement, Host, HostContext};
+use tallyman_agent_core::{Enforcement, Gpus, Host, HostContext};
 use tallyman_agent_docker::DockerEngine;
 use tallyman_agent_engine::Counted;
 use tokio::signal::unix::{SignalKind, signal};
@@ -130,6 +131,8 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         "agent starts"
     );
 
+    let gpus = gpus::find(&settings.gpus);
+
     let _lock = ledger::lock(&data_dir)?;
     let saved = ledger::load(&data_dir);
     info!(
@@ -181,6 +184,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             registries: Arc::new(settings.images.registries()),
         }),
         ports: ports::HostPorts::new(&settings),
+        gpus: Gpus::new(gpus.ids.clone()),
         slots: Arc::new(Semaphore::new(SLOTS)),
         patches: Semaphore::new(PATCHES),
         desk: Arc::new(Desk::default()),
@@ -217,6 +221,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         stop_timeout: settings.tasks.stop_timeout,
         volumes: settings.volumes.clone(),
         networking: settings.network.clone(),
+        gpus: settings.gpus.clone(),
         pause_image: tallyman_agent_pause::image(),
         pids_limit: settings.tasks.pids_limit,
         disable_privileged: settings.registration.disable_privileged,
@@ -240,6 +245,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             address,
             boot_id,
+            gpus,
         },
         saved_plan: saved.plan,
         saved_records: saved.records,

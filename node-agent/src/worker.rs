@@ -12,8 +12,8 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use tallyman_agent_core::metadata::TaskSight;
 use tallyman_agent_core::{
-    Action, AssignedTask, Delivery, Due, HostContext, Outcome, Parcel, TaskMachine, TaskUid,
-    perform,
+    Action, AssignedTask, Chosen, Delivery, Due, Gpus, HostContext, Outcome, Parcel, TaskMachine,
+    TaskUid, perform,
 };
 use tallyman_agent_engine::{ContainerSummary, Engine, Hint, Verb};
 use tallyman_crds::LastStatus;
@@ -53,9 +53,19 @@ pub struct Shared<E> {
     pub files: Option<Folder>,
     /// Free ports of the host.
     pub ports: HostPorts,
+    /// GPUs of the host.
+    pub gpus: Gpus,
 }
 
 impl<E> Shared<E> {
+    /// What of the host is chosen at the last moment.
+    fn chosen(&self) -> Chosen<'_> {
+        Chosen {
+            ports: &self.ports,
+            gpus: &self.gpus,
+        }
+    }
+
     /// What a step must know of the host, to be changed.
     pub fn host_context(&self) -> RwLockWriteGuard<'_, HostContext> {
         self.host.write().unwrap_or_else(PoisonError::into_inner)
@@ -133,6 +143,9 @@ impl<E: Engine> Worker<E> {
             let step = self.machine.step(&host, now);
             let version = self.shared.ledger.put(&step.record);
             self.show(step.report.last_status);
+            if step.record.is_stopped() {
+                self.shared.gpus.ended(&step.record.uid);
+            }
             if step.finished {
                 info!("nothing is left of the task; forgotten");
                 self.shared.ledger.forget(&step.record.uid);
@@ -207,7 +220,7 @@ impl<E: Engine> Worker<E> {
                 if action.must_be_remembered() {
                     shared.ledger.written(version).await;
                 }
-                let outcome = perform(&*shared.engine, &shared.ports, &action).await;
+                let outcome = perform(&*shared.engine, shared.chosen(), &action).await;
                 (action, outcome)
             }));
         }

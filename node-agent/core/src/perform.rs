@@ -6,6 +6,7 @@ use tallyman_agent_engine::{
 use tallyman_crds::labels;
 
 use crate::dynamic_ports::PortSource;
+use crate::gpus::{GpuClaim, GpuWish, Gpus};
 use crate::ports::PortSpan;
 use crate::task::Action;
 
@@ -87,25 +88,55 @@ async fn provide<E: Engine>(engine: &E, group: Option<&Group>) -> Result<(), Eng
     }
 }
 
-/// Creates a container in its group. Ports of the host are chosen here, at the last moment.
+/// Creates a container in its group. Ports and GPUs of the host are chosen here, at the last moment.
 async fn create<E: Engine>(
     engine: &E,
-    ports: &dyn PortSource,
+    chosen: &Chosen<'_>,
     spec: &ContainerSpec,
     group: Option<&Group>,
-    wishes: &[PortSpan],
+    wishes: (&[PortSpan], Option<&GpuWish>),
 ) -> Result<Created, EngineError> {
     provide(engine, group).await?;
-    if wishes.is_empty() {
+    let (ports, gpus) = wishes;
+    if ports.is_empty() && gpus.is_none() {
         return engine.create(spec).await;
     }
     let mut spec = spec.clone();
-    spec.ports.extend(ports.choose(wishes)?);
+    if let Some(wish) = gpus {
+        chosen.gpus.choose(wish, &mut spec)?;
+    }
+    if !ports.is_empty() {
+        spec.ports.extend(chosen.ports.choose(ports)?);
+    }
     engine.create(&spec).await
 }
 
+/// Starts a container in its group, if its GPUs are its own.
+async fn start<E: Engine>(
+    engine: &E,
+    chosen: &Chosen<'_>,
+    name: &str,
+    group: Option<&Group>,
+    claim: Option<&GpuClaim>,
+) -> Result<(), EngineError> {
+    if let Some(claim) = claim {
+        chosen.gpus.claim(claim)?;
+    }
+    provide(engine, group).await?;
+    engine.start(name).await
+}
+
+/// What of the host is chosen at the last moment.
+#[derive(Clone, Copy)]
+pub struct Chosen<'a> {
+    /// Free ports.
+    pub ports: &'a dyn PortSource,
+    /// GPUs.
+    pub gpus: &'a Gpus,
+}
+
 /// Carries an action out once. Retries are [`crate::task::step`]'s.
-pub async fn perform<E: Engine>(engine: &E, ports: &dyn PortSource, action: &Action) -> Outcome {
+pub async fn perform<E: Engine>(engine: &E, chosen: Chosen<'_>, action: &Action) -> Outcome {
     match action {
         Action::Prepare {
             image,
@@ -122,14 +153,18 @@ pub async fn perform<E: Engine>(engine: &E, ports: &dyn PortSource, action: &Act
         Action::Create {
             spec,
             group,
-            ports: wishes,
+            ports,
+            gpus,
             ..
-        } => Outcome::Created(create(engine, ports, spec, group.as_deref(), wishes).await),
-        Action::Start { name, group, .. } => {
-            Outcome::Started(match provide(engine, group.as_deref()).await {
-                Ok(()) => engine.start(name).await,
-                Err(error) => Err(error),
-            })
+        } => {
+            let wishes = (ports.as_slice(), gpus.as_ref());
+            Outcome::Created(create(engine, &chosen, spec, group.as_deref(), wishes).await)
+        }
+        Action::Start {
+            name, group, gpus, ..
+        } => {
+            let started = start(engine, &chosen, name, group.as_deref(), gpus.as_ref());
+            Outcome::Started(started.await)
         }
         Action::Inspect { name, .. } => {
             Outcome::Inspected(engine.inspect(name).await.map(|state| state.map(Box::new)))

@@ -11,6 +11,7 @@ use tallyman_crds::capabilities;
 use tallyman_crds::{Attribute, HostReport, Resources};
 
 use crate::backoff::{Backoff, later};
+use crate::gpu_info::GpuInfo;
 use crate::settings::Settings;
 
 /// CPU units of one processor.
@@ -33,6 +34,8 @@ pub struct HostFacts {
     pub address: Option<String>,
     /// Changes when the host boots.
     pub boot_id: Option<String>,
+    /// Its GPUs for tasks.
+    pub gpus: GpuInfo,
 }
 
 /// What the agent knows of its engine.
@@ -73,7 +76,7 @@ pub fn report(
 ) -> Result<HostReport, CannotRegister> {
     let description = engine.description.as_ref();
     let registered_resources = match description {
-        Some(description) => resources(settings, description)?,
+        Some(description) => resources(settings, host, description)?,
         None => Resources::default(),
     };
     Ok(HostReport {
@@ -86,14 +89,14 @@ pub fn report(
             .unwrap_or_default(),
         engine_reachable: description.is_some() && engine.trouble.is_none(),
         registered_resources,
-        attributes: attributes(settings, description),
+        attributes: attributes(settings, host, description),
         address: host.address.clone(),
         boot_id: host.boot_id.clone(),
         engine_id: description
             .map(|d| d.engine_id.clone())
             .filter(|id| !id.is_empty()),
         applied_plan_generation: applied_generation,
-        message: engine.trouble.clone(),
+        message: engine.trouble.clone().or_else(|| host.gpus.trouble.clone()),
     })
 }
 
@@ -104,6 +107,7 @@ fn short(version: &str) -> &str {
 
 fn resources(
     settings: &Settings,
+    host: &HostFacts,
     description: &EngineDescription,
 ) -> Result<Resources, CannotRegister> {
     let memory = description.memory_mib - settings.registration.reserved_memory_mib;
@@ -119,11 +123,16 @@ fn resources(
         memory,
         ports: ports(&settings.registration.reserved_ports),
         ports_udp: ports(&settings.registration.reserved_ports_udp),
+        gpu: host.gpus.ids.clone(),
     })
 }
 
 /// Sorted by name. A custom attribute may set `ecs.availability-zone`, never a capability.
-fn attributes(settings: &Settings, description: Option<&EngineDescription>) -> Vec<Attribute> {
+fn attributes(
+    settings: &Settings,
+    host: &HostFacts,
+    description: Option<&EngineDescription>,
+) -> Vec<Attribute> {
     let mut all: BTreeMap<String, Option<String>> = settings
         .registration
         .instance_attributes
@@ -147,6 +156,9 @@ fn attributes(settings: &Settings, description: Option<&EngineDescription>) -> V
         );
         for capability in offered(settings, description) {
             all.insert(capability, None);
+        }
+        if let Some(version) = &host.gpus.driver_version {
+            all.insert(capabilities::nvidia_driver(version), None);
         }
     }
     all.into_iter()
@@ -400,6 +412,32 @@ mod tests {
         );
         assert_eq!(value("com.amazonaws.ecs.capability.apparmor"), Some(None));
         assert_eq!(value("com.amazonaws.ecs.capability.selinux"), None);
+    }
+
+    #[test]
+    fn gpus_are_registered_by_id_and_their_driver_is_a_capability() {
+        let host = HostFacts {
+            gpus: GpuInfo {
+                driver_version: Some("535.104.05".to_owned()),
+                ids: vec!["GPU-1".to_owned()],
+                trouble: None,
+            },
+            ..HostFacts::default()
+        };
+        let report = |host: &HostFacts| report(&Settings::default(), host, &engine(), 0).unwrap();
+        let has = |host: &HostFacts| {
+            let name = "ecs.capability.nvidia-driver-version.535.104.05";
+            report(host).attributes.iter().any(|a| a.name == name)
+        };
+        assert_eq!(report(&host).registered_resources.gpu, ["GPU-1"]);
+        assert!(has(&host) && !has(&HostFacts::default()));
+        assert_eq!(report(&host).message, None);
+        let none = HostFacts {
+            gpus: GpuInfo::none("why".to_owned()),
+            ..HostFacts::default()
+        };
+        let said = report(&none).message.unwrap_or_default();
+        assert!(said.contains("no GPU was found: why."), "{said}");
     }
 
     #[test]

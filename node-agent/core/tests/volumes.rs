@@ -399,11 +399,11 @@ fn a_pull_that_goes_on_does_not_hold_the_volume_of_a_deleted_task() {
     for action in &step.actions {
         rig.machine.started(action);
         if action.verb() == Verb::CreateVolume {
-            let outcome = rig::block(tallyman_agent_core::perform(
-                &rig.engine,
-                &rig.ports,
-                action,
-            ));
+            let chosen = tallyman_agent_core::Chosen {
+                ports: &rig.ports,
+                gpus: &rig.gpus,
+            };
+            let outcome = rig::block(tallyman_agent_core::perform(&rig.engine, chosen, action));
             rig.machine.settle(action.container(), outcome, now);
         }
     }

@@ -16,6 +16,7 @@
 //! | S11 | the API server's rules refuse nothing of the only leader                                      | every write |
 //! | S12 | a container starts when what it waits for holds, and stops after those that wait for it        | every start and stop |
 //! | S13 | a container has the volumes of its task; what a task owned goes after its last container     | every step, the end |
+//! | S14 | no GPU is in two containers that run                                                          | every step |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -256,7 +257,7 @@ impl Monitor {
         self.broken("S2", format!("{host}: {message}"));
     }
 
-    /// I1 to I5, S1, S5, S6, S7.
+    /// I1 to I5, S1, S5, S6, S7, S14.
     pub(crate) fn check(&mut self, server: &Server, agents: &[Agent], settings: &Settings) {
         let calls: u64 = agents.iter().map(|a| a.engine.call_count()).sum();
         if self.calls != calls {
@@ -303,6 +304,7 @@ impl Monitor {
         let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
         for agent in agents {
             let mut memory = 0;
+            let mut gpus: BTreeSet<String> = BTreeSet::new();
             for container in agent.engine.containers() {
                 let label = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
                 let (task, name) = (
@@ -316,6 +318,15 @@ impl Monitor {
                     ));
                 }
                 if container.phase.is_alive() {
+                    let given = agent.engine.spec(&container.name).map(|spec| spec.gpus);
+                    for id in given.into_iter().flatten() {
+                        if !gpus.insert(id.clone()) {
+                            self.found.push(format!(
+                                "S14: {} has {id}, as another one has",
+                                container.name
+                            ));
+                        }
+                    }
                     let limit = agent
                         .engine
                         .spec(&container.name)

@@ -3,6 +3,7 @@
 mod deploy;
 mod explain;
 mod failures;
+mod gpus;
 mod hosts;
 mod metadata;
 mod network;
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Scenario> {
         failures::SCENARIOS,
         explain::SCENARIOS,
         standalone::SCENARIOS,
+        gpus::SCENARIOS,
         hosts::SCENARIOS,
         metadata::SCENARIOS,
         network::SCENARIOS,

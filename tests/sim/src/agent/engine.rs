@@ -83,6 +83,7 @@ impl Agent {
             .filter(|r| r.is_stopped())
             .map(|r| r.uid.clone())
             .collect();
+        p.gpus.saw(&list, &ended);
         let condemned = p.host.strays(&list, &ended, shared.now);
         p.listed = Some(list);
         begin_waiting(p);
@@ -136,8 +137,11 @@ impl Agent {
                         }
                     }
                     let mut answer = None;
+                    let gpus = &p.gpus;
                     outcome = self.deed(|agent| {
-                        answer = Some(block_on(perform(&agent.engine, &agent.ports, action)));
+                        let ports = &agent.ports;
+                        let chosen = Chosen { ports, gpus };
+                        answer = Some(block_on(perform(&agent.engine, chosen, action)));
                     });
                     if let Some(answer) = answer {
                         let dynamic = p.machines.get(uid).is_some_and(|machine| {

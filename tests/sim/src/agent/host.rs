@@ -25,6 +25,7 @@ impl Agent {
             agent_version: "0.1.0".to_owned(),
             address: None,
             boot_id: None,
+            gpus: self.gpus.clone(),
         };
         let Ok(report) = register::report(
             &self.settings,

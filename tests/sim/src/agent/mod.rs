@@ -17,8 +17,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{
-    Action, AssignedTask, Delivery, Due, Enforcement, Host, HostContext, Outcome, Parcel, Plan,
-    Settings, TaskMachine, TaskRecord, TaskUid, assignment::Door, metadata::Injection, perform,
+    Action, AssignedTask, Chosen, Delivery, Due, Enforcement, GpuInfo, Gpus, Host, HostContext,
+    Outcome, Parcel, Plan, Settings, TaskMachine, TaskRecord, TaskUid, assignment::Door,
+    metadata::Injection, perform,
 };
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{
@@ -62,6 +63,8 @@ pub struct Agent {
     /// Its engine.
     pub engine: FakeEngine,
     ports: Ports,
+    /// Its GPUs.
+    pub gpus: GpuInfo,
     /// No way to the API server.
     pub cut_off: bool,
     /// No power: no process, no containers.
@@ -93,6 +96,7 @@ struct InFlight {
 }
 
 struct Process {
+    gpus: Gpus,
     host: Host,
     cache: Cache,
     machines: BTreeMap<TaskUid, TaskMachine>,
@@ -136,6 +140,7 @@ impl Agent {
         Ok(Agent {
             name: name.to_owned(),
             ports: Ports::new(&engine),
+            gpus: GpuInfo::default(),
             engine,
             cut_off: false,
             off: false,
@@ -168,7 +173,11 @@ impl Agent {
         // What was asked of the engine may be done all the same.
         for flight in process.in_flight {
             if matches!(flight.flight, Flight::Asked) && shared.rng.chance(50) {
-                let _nobody_hears = block_on(perform(&self.engine, &self.ports, &flight.action));
+                let chosen = Chosen {
+                    ports: &self.ports,
+                    gpus: &process.gpus,
+                };
+                let _nobody_hears = block_on(perform(&self.engine, chosen, &flight.action));
             }
         }
         self.engine.break_watches();
@@ -250,6 +259,7 @@ impl Agent {
             stop_timeout: self.settings.tasks.stop_timeout,
             volumes: self.settings.volumes.clone(),
             networking: self.settings.network.clone(),
+            gpus: self.settings.gpus.clone(),
             pause_image: LocalImage {
                 reference: "localhost/pause:1".to_owned(),
                 archive: Archive(b""),
@@ -261,6 +271,7 @@ impl Agent {
             injection: Injection::default(),
         };
         self.process = Some(Process {
+            gpus: Gpus::new(self.gpus.ids.clone()),
             host: Host::new(door),
             cache,
             machines: BTreeMap::new(),
