@@ -37,6 +37,11 @@ pub const FIRELENS_DRIVER: &str = "com.amazonaws.ecs.capability.logging-driver.a
 pub const FIRELENS_BUFFER_LIMIT: &str =
     "ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit";
 
+/// The driver of the host's GPUs, by its version.
+pub fn nvidia_driver(version: &str) -> String {
+    format!("ecs.capability.nvidia-driver-version.{version}")
+}
+
 /// The capability to use volumes of a driver: its name without a tag, as ECS and engines have it.
 pub fn docker_plugin(driver: &str) -> String {
     let name = driver.split(':').next().unwrap_or(driver);

@@ -202,4 +202,8 @@ pub struct Resources {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 65535), inner(range(min = 0, max = 65535)))]
     pub ports_udp: Vec<i32>,
+    /// Ids of GPUs: those of the host in `registeredResources`, those that no task holds in `remainingResources`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 255)))]
+    pub gpu: Vec<String>,
 }

@@ -44,6 +44,8 @@ pub const CONTAINER_NAMESPACE: &str = "tallyman.dev/namespace";
 pub const CONTAINER_INSTANCE_UID: &str = "tallyman.dev/container-instance-uid";
 /// On a container: which attempt of the container it is, from 1.
 pub const CONTAINER_ATTEMPT: &str = "tallyman.dev/attempt";
+/// On a container: ids of the GPUs that it was given, apart by commas.
+pub const CONTAINER_GPUS: &str = "tallyman.dev/gpu-ids";
 
 /// On an image: it is the agent's own, for pause containers; image clean-up leaves it alone.
 pub const PAUSE_IMAGE: &str = "tallyman.dev/pause-image";

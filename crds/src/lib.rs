@@ -40,6 +40,7 @@ pub mod conditions;
 pub mod container_instance;
 pub mod ecs;
 pub mod firelens;
+pub mod gpus;
 pub mod host_plan;
 pub mod labels;
 pub mod lifecycle;

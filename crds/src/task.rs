@@ -249,6 +249,10 @@ pub struct ContainerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub network_bindings: Vec<NetworkBinding>,
+    /// GPUs of the host that it was given, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 255)))]
+    pub gpu_ids: Vec<String>,
     /// Addresses of its task, with network mode `awsvpc`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]

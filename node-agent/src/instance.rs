@@ -47,6 +47,7 @@ fn host(report: &HostReport) -> Value {
             "memory": registered_resources.memory,
             "ports": registered_resources.ports,
             "portsUdp": registered_resources.ports_udp,
+            "gpu": registered_resources.gpu,
         },
         "attributes": attributes,
         "address": address,
@@ -77,6 +78,7 @@ mod tests {
                 memory: 2,
                 ports: vec![22],
                 ports_udp: vec![53],
+                gpu: vec!["GPU-1".to_owned()],
             },
             ..HostReport::default()
         };

@@ -13,6 +13,7 @@ mod agent;
 mod api;
 mod desk;
 mod files;
+mod gpus;
 mod heartbeat;
 mod instance;
 mod introspection;
@@ -38,7 +39,7 @@ use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::metadata::{Injection, Place, Roles};
 use tallyman_agent_core::register::{CannotRegister, HostFacts};
 use tallyman_agent_core::settings::Parsed;
-use tallyman_agent_core::{Enforcement, FirelensSettings, Host, HostContext};
+use tallyman_agent_core::{Enforcement, FirelensSettings, Gpus, Host, HostContext};
 use tallyman_agent_docker::DockerEngine;
 use tallyman_agent_engine::Counted;
 use tokio::signal::unix::{SignalKind, signal};
@@ -135,6 +136,8 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         "agent starts"
     );
 
+    let gpus = gpus::find(&settings.gpus);
+
     let _lock = ledger::lock(&data_dir)?;
     let saved = ledger::load(&data_dir);
     info!(
@@ -186,6 +189,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             registries: Arc::new(settings.images.registries()),
         }),
         ports: ports::HostPorts::new(&settings),
+        gpus: Gpus::new(gpus.ids.clone()),
         routers: Routers {
             path: data_dir.join(ROUTERS),
         },
@@ -227,6 +231,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         stop_timeout: settings.tasks.stop_timeout,
         volumes: settings.volumes.clone(),
         networking: settings.network.clone(),
+        gpus: settings.gpus.clone(),
         pause_image: tallyman_agent_pause::image(),
         pids_limit: settings.tasks.pids_limit,
         disable_privileged: settings.registration.disable_privileged,
@@ -255,6 +260,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             address,
             boot_id,
+            gpus,
             roles,
         },
         saved_plan: saved.plan,

@@ -13,7 +13,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use tallyman_agent_core::metadata::TaskSight;
 use tallyman_agent_core::{
-    Action, AssignedTask, Delivery, Due, HostContext, Outcome, Parcel, Premises, TaskMachine,
+    Action, AssignedTask, Delivery, Due, Gpus, HostContext, Outcome, Parcel, Premises, TaskMachine,
     TaskUid, perform,
 };
 use tallyman_agent_engine::{ContainerSummary, Engine, Hint, Verb};
@@ -59,6 +59,8 @@ pub struct Shared<E> {
     pub ports: HostPorts,
     /// Where the files of log routers are.
     pub routers: Routers,
+    /// GPUs of the host.
+    pub gpus: Gpus,
 }
 
 impl<E> Shared<E> {
@@ -78,6 +80,7 @@ impl<E> Shared<E> {
     fn premises(&self) -> Premises<'_> {
         Premises {
             ports: &self.ports,
+            gpus: &self.gpus,
             routers: &self.routers,
         }
     }
@@ -169,6 +172,9 @@ impl<E: Engine> Worker<E> {
             let step = self.machine.step(&host, now);
             let version = self.shared.ledger.put(&step.record);
             self.show(step.report.last_status);
+            if step.record.is_stopped() {
+                self.shared.gpus.ended(&step.record.uid);
+            }
             if step.finished {
                 info!("nothing is left of the task; forgotten");
                 self.shared.ledger.forget(&step.record.uid);

@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::container_definition::{EnvironmentFile, KeyValuePair};
 use super::resource_requirement::{EphemeralStorage, ResourceRequirement};
-use crate::patterns;
+use crate::{patterns, rules};
 
 /// Changes to one container (ECS `ContainerOverride`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::on("ContainerOverride")))]
 pub struct ContainerOverride {
     /// Name of the container in the task definition.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules;
+
 /// Kind of device.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -44,8 +46,9 @@ pub struct SharingStrategy {
 /// A device that a container needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::on("ResourceRequirement")))]
 pub struct ResourceRequirement {
-    /// How many GPUs, or the name of the accelerator.
+    /// How many GPUs, a whole number from 1, or the name of the accelerator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
     pub value: Option<String>,

@@ -20,6 +20,7 @@ use crate::limits::TaskLimits;
 use crate::metadata::{Injection, TaskRole};
 use crate::pause;
 use crate::planned::PlannedContainer;
+use crate::settings::gpus::GpuSettings;
 use crate::settings::network::Networking;
 use crate::settings::volumes::VolumeSettings;
 use crate::task::TaskRecord;
@@ -36,6 +37,8 @@ pub struct Door {
     pub volumes: VolumeSettings,
     /// How tasks reach the network.
     pub networking: Networking,
+    /// How containers get GPUs.
+    pub gpus: GpuSettings,
     /// Image of pause containers.
     pub pause_image: LocalImage,
     /// Most processes of each container (`ECS_TASK_PIDS_LIMIT`).
@@ -430,6 +433,7 @@ impl Assignment {
             stop_timeout: door.stop_timeout,
             volumes: &door.volumes,
             networking: &door.networking,
+            gpus: &door.gpus,
             pause_image: &door.pause_image,
             pids_limit: door.pids_limit,
             disable_privileged: door.disable_privileged,

@@ -14,12 +14,14 @@ use tallyman_crds::arn::Arns;
 use tallyman_crds::ecs::{
     ContainerDefinition, ContainerOverride, ContainerRestartPolicy, KeyValuePair,
 };
+use tallyman_crds::gpus;
 use tallyman_crds::labels;
 use tallyman_crds::order;
 use tallyman_crds::roles;
 use tallyman_crds::{PlannedDefinition, PlannedTask};
 
 use crate::firelens::{FirelensSettings, Lens};
+use crate::gpus::{NO_GPU, VISIBLE_DEVICES};
 use crate::ids::TaskUid;
 use crate::metadata::Injection;
 use crate::names;
@@ -29,6 +31,7 @@ use crate::pause;
 use crate::planned::{PlannedContainer, RestartPolicy};
 use crate::ports::ports;
 use crate::refused::Refused;
+use crate::settings::gpus::GpuSettings;
 use crate::settings::network::Networking;
 use crate::settings::volumes::VolumeSettings;
 use crate::volumes;
@@ -60,6 +63,8 @@ pub struct Scope<'a> {
     pub volumes: &'a VolumeSettings,
     /// How tasks reach the network.
     pub networking: &'a Networking,
+    /// How containers get GPUs.
+    pub gpus: &'a GpuSettings,
     /// Image of pause containers.
     pub pause_image: &'a LocalImage,
     /// Most processes of each container (`ECS_TASK_PIDS_LIMIT`).
@@ -168,8 +173,8 @@ fn plan_one(
         firelens_configuration: _,
         // The operator's: it says in the plan which digest is meant.
         version_consistency: _,
+        resource_requirements,
         // Nothing honours these yet.
-        resource_requirements: _,
         credential_specs: _,
     } = container;
     let nothing = ContainerOverride::default();
@@ -182,8 +187,7 @@ fn plan_one(
         memory_reservation: other_reservation,
         // Read by `Needs::of`.
         environment_files: _,
-        // Nothing honours these yet.
-        resource_requirements: _,
+        resource_requirements: other_requirements,
     } = changes.unwrap_or(&nothing);
 
     if image.trim().is_empty() {
@@ -212,6 +216,17 @@ fn plan_one(
     let has_role = roles::named(&planned.definition, task.overrides.as_ref()).is_some();
     scope.injection.add(&uid, name, has_role, &mut environment);
     lens.variables(container, &network, &mut environment);
+    let gpus = gpus::count(resource_requirements, other_requirements).map_err(|refusal| {
+        Refused::Parameter {
+            container: name.clone(),
+            field: "resourceRequirements",
+            why: refusal.into_clause(),
+        }
+    })?;
+    let mut labels = our_labels(unreserved(docker_labels), name, planned, task, scope);
+    if gpus == 0 && scope.gpus.enabled {
+        hide_gpus(container, &mut environment, &mut labels);
+    }
     let mut mounts = volumes::mounts(name, mount_points, planned, task, scope)?;
     if let Some((folder, path)) = scope.injection.file_folder(&uid, name) {
         mounts.push(Mount {
@@ -228,7 +243,7 @@ fn plan_one(
         command: (!command.is_empty()).then(|| command.clone()),
         environment,
         secrets: Vec::new(),
-        labels: our_labels(unreserved(docker_labels), name, planned, task, scope),
+        labels,
         cpu_shares: Some(
             i64::from(other_cpu.or(*cpu).unwrap_or(0)).clamp(CPU_SHARES.0, CPU_SHARES.1),
         ),
@@ -238,7 +253,9 @@ fn plan_one(
         // Put in by `TaskLimits::apply`, once the host has said what it can do.
         cpu_quota: None,
         group: None,
-        runtime: None,
+        runtime: scope.gpus.runtime.clone().filter(|_| gpus > 0),
+        // Chosen when it is created.
+        gpus: Vec::new(),
         ports: mappings.fixed,
         links: linked(name, links, &network, planned, &uid)?,
         network,
@@ -271,6 +288,7 @@ fn plan_one(
     }
     planned.cpu_units = i64::from(other_cpu.or(*cpu).unwrap_or(0));
     planned.memory_mib = i64::from(other_memory.or(*memory).unwrap_or(0));
+    planned.gpus = gpus;
     planned.exposed = mappings.exposed;
     planned.dynamic = mappings.dynamic;
     planned.edges = order::edges(container);
@@ -353,6 +371,20 @@ fn variables(
         }
     }
     Ok(variables)
+}
+
+/// Images of the vendor ask for all GPUs, and get them where the vendor's runtime is the engine's default. Who writes the
+/// variable into the definition means it. And no image says in a label of its own that it holds some.
+fn hide_gpus(
+    container: &ContainerDefinition,
+    environment: &mut Vec<(String, String)>,
+    labels: &mut BTreeMap<String, String>,
+) {
+    let by_secret = container.secrets.iter().any(|s| s.name == VISIBLE_DEVICES);
+    if !by_secret && !environment.iter().any(|(name, _)| name == VISIBLE_DEVICES) {
+        environment.push((VISIBLE_DEVICES.to_owned(), NO_GPU.to_owned()));
+    }
+    labels.insert(labels::CONTAINER_GPUS.to_owned(), String::new());
 }
 
 /// What the user wants as labels, less what is reserved.

@@ -7,6 +7,7 @@ use tallyman_crds::labels;
 
 use crate::dynamic_ports::PortSource;
 use crate::firelens::{RouterFiles, RouterFolder};
+use crate::gpus::{GpuClaim, GpuWish, Gpus};
 use crate::ports::PortSpan;
 use crate::task::Action;
 
@@ -93,29 +94,52 @@ async fn provide<E: Engine>(engine: &E, group: Option<&Group>) -> Result<(), Eng
 pub struct Premises<'a> {
     /// Chooses ports of the host.
     pub ports: &'a dyn PortSource,
+    /// Gives GPUs of the host.
+    pub gpus: &'a Gpus,
     /// Keeps the files of log routers.
     pub routers: &'a dyn RouterFolder,
 }
 
-/// Creates a container in its group, after the files that it reads. Ports of the host are chosen here, at the last moment.
+/// Creates a container in its group, after the files that it reads. Ports and GPUs of the host are chosen here, at the last moment.
 async fn create<E: Engine>(
     engine: &E,
     premises: Premises<'_>,
     spec: &ContainerSpec,
     group: Option<&Group>,
-    wishes: &[PortSpan],
+    wishes: (&[PortSpan], Option<&GpuWish>),
     files: Option<&RouterFiles>,
 ) -> Result<Created, EngineError> {
     if let Some(files) = files {
         premises.routers.provide(files)?;
     }
     provide(engine, group).await?;
-    if wishes.is_empty() {
+    let (ports, gpus) = wishes;
+    if ports.is_empty() && gpus.is_none() {
         return engine.create(spec).await;
     }
     let mut spec = spec.clone();
-    spec.ports.extend(premises.ports.choose(wishes)?);
+    if let Some(wish) = gpus {
+        premises.gpus.choose(wish, &mut spec)?;
+    }
+    if !ports.is_empty() {
+        spec.ports.extend(premises.ports.choose(ports)?);
+    }
     engine.create(&spec).await
+}
+
+/// Starts a container in its group, if its GPUs are its own.
+async fn start<E: Engine>(
+    engine: &E,
+    premises: Premises<'_>,
+    name: &str,
+    group: Option<&Group>,
+    claim: Option<&GpuClaim>,
+) -> Result<(), EngineError> {
+    if let Some(claim) = claim {
+        premises.gpus.claim(claim)?;
+    }
+    provide(engine, group).await?;
+    engine.start(name).await
 }
 
 /// Carries an action out once. Retries are [`crate::task::step`]'s.
@@ -136,18 +160,20 @@ pub async fn perform<E: Engine>(engine: &E, premises: Premises<'_>, action: &Act
         Action::Create {
             spec,
             group,
-            ports: wishes,
+            ports,
+            gpus,
             files,
             ..
         } => {
+            let wishes = (ports.as_slice(), gpus.as_ref());
             let (group, files) = (group.as_deref(), files.as_deref());
             Outcome::Created(create(engine, premises, spec, group, wishes, files).await)
         }
-        Action::Start { name, group, .. } => {
-            Outcome::Started(match provide(engine, group.as_deref()).await {
-                Ok(()) => engine.start(name).await,
-                Err(error) => Err(error),
-            })
+        Action::Start {
+            name, group, gpus, ..
+        } => {
+            let started = start(engine, premises, name, group.as_deref(), gpus.as_ref());
+            Outcome::Started(started.await)
         }
         Action::Inspect { name, .. } => {
             Outcome::Inspected(engine.inspect(name).await.map(|state| state.map(Box::new)))

@@ -37,6 +37,8 @@ pub struct PlannedContainer {
     pub exposed: Vec<PortSpan>,
     /// Ports that are published on ports of the host that are chosen when it is created.
     pub dynamic: Vec<PortSpan>,
+    /// GPUs of the host that it gets; which ones is chosen when it is created.
+    pub gpus: u32,
     /// What must be on the engine before it is made; of a pause container only.
     pub groundwork: Option<Box<Groundwork>>,
     /// It is the log router of its task, with this configuration.
@@ -86,6 +88,7 @@ impl PlannedContainer {
             needs: Needs::default(),
             exposed: Vec::new(),
             dynamic: Vec::new(),
+            gpus: 0,
             groundwork: None,
             router: None,
             routed: None,

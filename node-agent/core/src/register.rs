@@ -11,6 +11,7 @@ use tallyman_crds::capabilities;
 use tallyman_crds::{Attribute, HostReport, Resources};
 
 use crate::backoff::{Backoff, later};
+use crate::gpu_info::GpuInfo;
 use crate::metadata::Roles;
 use crate::settings::Settings;
 
@@ -36,6 +37,8 @@ pub struct HostFacts {
     pub boot_id: Option<String>,
     /// How its containers are given credentials for roles, if they are.
     pub roles: Option<Roles>,
+    /// Its GPUs for tasks.
+    pub gpus: GpuInfo,
 }
 
 /// What the agent knows of its engine.
@@ -76,7 +79,7 @@ pub fn report(
 ) -> Result<HostReport, CannotRegister> {
     let description = engine.description.as_ref();
     let registered_resources = match description {
-        Some(description) => resources(settings, description)?,
+        Some(description) => resources(settings, host, description)?,
         None => Resources::default(),
     };
     Ok(HostReport {
@@ -89,14 +92,14 @@ pub fn report(
             .unwrap_or_default(),
         engine_reachable: description.is_some() && engine.trouble.is_none(),
         registered_resources,
-        attributes: attributes(settings, host.roles, description),
+        attributes: attributes(settings, host, description),
         address: host.address.clone(),
         boot_id: host.boot_id.clone(),
         engine_id: description
             .map(|d| d.engine_id.clone())
             .filter(|id| !id.is_empty()),
         applied_plan_generation: applied_generation,
-        message: engine.trouble.clone(),
+        message: engine.trouble.clone().or_else(|| host.gpus.trouble.clone()),
     })
 }
 
@@ -107,6 +110,7 @@ fn short(version: &str) -> &str {
 
 fn resources(
     settings: &Settings,
+    host: &HostFacts,
     description: &EngineDescription,
 ) -> Result<Resources, CannotRegister> {
     let memory = description.memory_mib - settings.registration.reserved_memory_mib;
@@ -122,13 +126,14 @@ fn resources(
         memory,
         ports: ports(&settings.registration.reserved_ports),
         ports_udp: ports(&settings.registration.reserved_ports_udp),
+        gpu: host.gpus.ids.clone(),
     })
 }
 
 /// Sorted by name. A custom attribute may set `ecs.availability-zone`, never a capability.
 fn attributes(
     settings: &Settings,
-    roles: Option<Roles>,
+    host: &HostFacts,
     description: Option<&EngineDescription>,
 ) -> Vec<Attribute> {
     let mut all: BTreeMap<String, Option<String>> = settings
@@ -152,8 +157,11 @@ fn attributes(
             "ecs.cpu-architecture".to_owned(),
             Some(architecture(&description.architecture).to_owned()),
         );
-        for capability in offered(settings, roles, description) {
+        for capability in offered(settings, host, description) {
             all.insert(capability, None);
+        }
+        if let Some(version) = &host.gpus.driver_version {
+            all.insert(capabilities::nvidia_driver(version), None);
         }
     }
     all.into_iter()
@@ -180,11 +188,7 @@ fn architecture(engine: &str) -> &str {
 }
 
 /// What this host can do, as ECS names it.
-fn offered(
-    settings: &Settings,
-    roles: Option<Roles>,
-    description: &EngineDescription,
-) -> Vec<String> {
+fn offered(settings: &Settings, host: &HostFacts, description: &EngineDescription) -> Vec<String> {
     const OLD: &str = "com.amazonaws.ecs.capability";
     let minor = description
         .api_version
@@ -229,9 +233,9 @@ fn offered(
         ),
         (settings.tasks.cpu_mem_limit, capabilities::TASK_LIMITS),
         (settings.network.task_eni, capabilities::TASK_ADDRESS),
-        (roles.is_some(), capabilities::TASK_ROLE),
+        (host.roles.is_some(), capabilities::TASK_ROLE),
         (
-            roles.is_some_and(|roles| roles.network_host),
+            host.roles.is_some_and(|roles| roles.network_host),
             capabilities::TASK_ROLE_NETWORK_HOST,
         ),
     ];
@@ -442,11 +446,37 @@ mod tests {
                 logging_drivers: drivers.collect(),
                 ..description()
             };
-            let offered = offered(&Settings::default(), None, &description);
+            let offered = offered(&Settings::default(), &HostFacts::default(), &description);
             FIRELENS.map(|name| offered.iter().any(|one| one == name))
         };
         assert_eq!(offers(&["json-file"]), [false; 6]);
         assert_eq!(offers(&["json-file", "fluentd"]), [true; 6]);
+    }
+
+    #[test]
+    fn gpus_are_registered_by_id_and_their_driver_is_a_capability() {
+        let host = HostFacts {
+            gpus: GpuInfo {
+                driver_version: Some("535.104.05".to_owned()),
+                ids: vec!["GPU-1".to_owned()],
+                trouble: None,
+            },
+            ..HostFacts::default()
+        };
+        let report = |host: &HostFacts| report(&Settings::default(), host, &engine(), 0).unwrap();
+        let has = |host: &HostFacts| {
+            let name = "ecs.capability.nvidia-driver-version.535.104.05";
+            report(host).attributes.iter().any(|a| a.name == name)
+        };
+        assert_eq!(report(&host).registered_resources.gpu, ["GPU-1"]);
+        assert!(has(&host) && !has(&HostFacts::default()));
+        assert_eq!(report(&host).message, None);
+        let none = HostFacts {
+            gpus: GpuInfo::none("why".to_owned()),
+            ..HostFacts::default()
+        };
+        let said = report(&none).message.unwrap_or_default();
+        assert!(said.contains("no GPU was found: why."), "{said}");
     }
 
     #[test]

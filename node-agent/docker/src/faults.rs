@@ -145,6 +145,9 @@ pub(crate) fn start(name: &str, answer: Answer) -> EngineError {
                 message,
             }
         }
+        Answer::Status(_, message) if says(&message, &["could not select device driver"]) => {
+            EngineError::NoDeviceDriver { message }
+        }
         Answer::Status(_, message) if is_port_taken(&message) => EngineError::PortTaken {
             port: port_in(&message),
             message,

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, PortBinding, PortMap, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceRequest, HealthConfig, HostConfig, PortBinding, PortMap,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 
 use tallyman_agent_engine::{
@@ -30,6 +30,7 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         cpu_quota,
         group,
         runtime,
+        gpus,
         ports,
         network,
         links,
@@ -74,6 +75,7 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         // Absolute: below the root of control groups, whatever the engine's own parent is.
         cgroup_parent: group.as_ref().map(|name| format!("/{name}")),
         runtime: runtime.clone(),
+        device_requests: (!gpus.is_empty()).then(|| vec![gpu_request(gpus)]),
         network_mode: Some(network_mode(network)),
         links: Some(links_of(network, links)).filter(|links| !links.is_empty()),
         port_bindings: Some(bindings(published)),
@@ -93,6 +95,18 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
 
 fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// As `docker run --gpus device=...` asks, with the driver by name: another vendor's may know the same capability.
+fn gpu_request(ids: &[String]) -> DeviceRequest {
+    DeviceRequest {
+        driver: Some("nvidia".to_owned()),
+        // By id and by count exclude each other.
+        count: None,
+        device_ids: Some(ids.to_vec()),
+        capabilities: Some(vec![vec!["gpu".to_owned()]]),
+        options: None,
+    }
 }
 
 /// `/srv/data:/data:ro`, `volume:/data`. Not Docker's `Mounts`: only for a bind it makes the directory of
@@ -243,6 +257,19 @@ mod tests {
         let binds = host.binds.unwrap_or_default();
         assert_eq!(binds, ["/srv:/data:ro", "v1:/data"]);
         assert_eq!(host.volumes_from.unwrap_or_default(), ["web:ro", "web"]);
+    }
+
+    #[test]
+    fn gpus_are_one_device_request_by_id_and_none_without() {
+        let mut spec = ContainerSpec::new("a", "b");
+        let asked = |spec: &ContainerSpec| body(spec).host_config.unwrap_or_default();
+        assert_eq!(asked(&spec).device_requests, None);
+        spec.gpus = vec!["GPU-1".to_owned(), "GPU-2".to_owned()];
+        let spelled = serde_json::to_value(asked(&spec).device_requests).unwrap();
+        let wanted = serde_json::json!([{
+            "Driver": "nvidia", "DeviceIDs": ["GPU-1", "GPU-2"], "Capabilities": [["gpu"]],
+        }]);
+        assert_eq!(spelled, wanted);
     }
 
     #[test]

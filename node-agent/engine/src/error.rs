@@ -93,6 +93,18 @@ pub enum EngineError {
         /// The engine's words.
         message: String,
     },
+    /// The GPUs that the container is to have are another's, for now.
+    #[error("{message}")]
+    GpusTaken {
+        /// Which, or how many.
+        message: String,
+    },
+    /// The engine has no driver for the devices that the container is to have.
+    #[error("{message}")]
+    NoDeviceDriver {
+        /// The engine's words.
+        message: String,
+    },
     /// The host's disk is full.
     #[error("{message}")]
     NoSpace {
@@ -214,6 +226,7 @@ impl EngineError {
             // ECS retries a missing image like any failed pull: it may be pushed or replicated soon.
             Self::ImageNotFound { .. }
             | Self::PortTaken { .. }
+            | Self::GpusTaken { .. }
             | Self::NoSpace { .. }
             | Self::VolumeInUse { .. }
             | Self::ImageInUse { .. }
@@ -227,6 +240,7 @@ impl EngineError {
             | Self::Running { .. }
             | Self::InvalidSpec { .. }
             | Self::CannotStart { .. }
+            | Self::NoDeviceDriver { .. }
             | Self::TooOld { .. } => Retry::Never,
             Self::Timeout { .. } | Self::Interrupted { .. } => Retry::Unknown,
             Self::Engine { status, .. } => match status {
@@ -251,6 +265,8 @@ impl EngineError {
             | Self::CannotWrite { .. }
             | Self::NetworkNotFound { .. }
             | Self::PortTaken { .. }
+            | Self::GpusTaken { .. }
+            | Self::NoDeviceDriver { .. }
             | Self::NoSpace { .. }
             | Self::NotFound { .. }
             | Self::Running { .. }

@@ -65,7 +65,7 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`EngineError::NotFound`], [`EngineError::PortTaken`], [`EngineError::NetworkNotFound`],
-    /// [`EngineError::CannotStart`].
+    /// [`EngineError::NoDeviceDriver`], [`EngineError::CannotStart`].
     fn start(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Stops a container: its stop signal (SIGTERM), and SIGKILL when it still runs after `grace`.

@@ -40,6 +40,8 @@ pub struct ContainerSpec {
     pub group: Option<String>,
     /// Runtime of the engine that starts it; `None` is the engine's default.
     pub runtime: Option<String>,
+    /// GPUs of the host, by id, that the engine's own device driver is to give it.
+    pub gpus: Vec<String>,
     /// Ports published on the host; only [`Network::Bridge`] honours them.
     pub ports: Vec<PortSpec>,
     /// Which network the container lives in.
@@ -81,6 +83,7 @@ impl ContainerSpec {
             cpu_quota: None,
             group: None,
             runtime: None,
+            gpus: Vec::new(),
             ports: Vec::new(),
             network: Network::Bridge,
             links: Vec::new(),

@@ -300,6 +300,7 @@ impl Bench for FakeBench {
             stop_timeout_seconds: spec
                 .stop_timeout
                 .map(|span| i64::try_from(span.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)),
+            gpus: spec.gpus.clone(),
             network: spec.network.clone(),
             privileged: spec.parameters.privileged,
             ipc: spec.parameters.ipc.clone(),

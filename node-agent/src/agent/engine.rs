@@ -105,6 +105,7 @@ impl<E: Engine> Agent<E> {
             let _ = worker.send(Told::Listed(ours));
         }
         let ended = self.shared.ledger.stopped();
+        self.shared.gpus.saw(&list, &ended);
         let condemned = self.host.strays(&list, &ended, Timestamp::now());
         self.listed = Some(list);
         self.begin_waiting();

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::ecs::{ContainerDefinition, NetworkMode, TaskOverride, TransportProtocol};
 use tallyman_crds::firelens;
+use tallyman_crds::gpus;
 use tallyman_crds::order;
 pub use tallyman_crds::quantity::{cpu_units, memory_mib};
 use tallyman_crds::roles::RoleSources;
@@ -24,6 +25,8 @@ pub struct Demand {
     pub cpu: i64,
     /// MiB.
     pub memory: i64,
+    /// Whole GPUs.
+    pub gpus: i64,
     /// Fixed TCP host ports.
     pub ports: BTreeSet<u16>,
     /// Fixed UDP host ports.
@@ -154,6 +157,9 @@ impl Definition {
             c.cpu = o.cpu.or(c.cpu);
             c.memory = o.memory.or(c.memory);
             c.memory_reservation = o.memory_reservation.or(c.memory_reservation);
+            if !o.resource_requirements.is_empty() {
+                c.resource_requirements.clone_from(&o.resource_requirements);
+            }
         }
         let cpu = spec.cpu.as_deref().and_then(cpu_units);
         let memory = spec.memory.as_deref().and_then(memory_mib);
@@ -212,6 +218,10 @@ fn check_container(
             format!("must not be above `memory` ({hard} MiB), but is {soft}"),
         )),
         _ => {}
+    }
+    // What hosts outside AWS do not have is told as unsupported.
+    if let Err(gpus::Refusal::Invalid(wrong)) = gpus::count(&c.resource_requirements, &[]) {
+        problems.push(Problem::new(at("resourceRequirements"), wrong));
     }
     check_sources(c, problems);
     if let (Some(own), Some(limit)) = (c.memory.map(i64::from), task_memory)
@@ -289,6 +299,12 @@ fn demand(
                 .map(|c| i64::from(c.memory_reservation.or(c.memory).unwrap_or(0)))
                 .sum()
         }),
+        // What cannot be read is told of the container, or by the agent.
+        gpus: containers
+            .iter()
+            .filter_map(|c| gpus::count(&c.resource_requirements, &[]).ok())
+            .map(i64::from)
+            .sum(),
         attributes: requirements::of(spec),
         ..Demand::default()
     };

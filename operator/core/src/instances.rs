@@ -140,7 +140,7 @@ fn publish(
         let n = world.tasks_on(name).filter(|(_, t)| pick(t.last)).count();
         i32::try_from(n).unwrap_or(i32::MAX)
     };
-    let remaining = i.host.as_ref().and_then(|_| ledger.remaining(name));
+    let remaining = i.host.as_ref().and_then(|_| ledger.remaining(name, world));
     let free = |pick: fn(&tallyman_crds::Resources) -> i64| {
         let registered = &i.host.as_ref()?.registered_resources;
         Some(format!(
@@ -231,10 +231,15 @@ fn standing(
             format!("{name} leaves when its tasks have stopped."),
         );
     }
+    // What the agent says beside it is no reason to place nothing there: GPUs that it cannot find, say.
+    let more = host.message.iter().map(|said| format!(" {said}"));
     (
         Standing::Ready,
         "AgentConnected",
-        format!("The agent of {name} is connected and its engine answers."),
+        format!(
+            "The agent of {name} is connected and its engine answers.{}",
+            more.collect::<String>()
+        ),
     )
 }
 

@@ -28,14 +28,13 @@ impl fmt::Display for Violation {
 
 /// Checks what must hold of a world at any moment:
 ///
-/// - `I1` no host holds more CPU or memory than it registered;
+/// - `I1` no host holds more CPU, memory or GPUs than it registered;
 /// - `I2` no fixed host port is held twice on a host;
 /// - `I4` a task is in the plan of its own host only;
 /// - `I5` every service task has a host and the stop finalizer.
 pub fn check(world: &World) -> Vec<Violation> {
     let mut found = Vec::new();
-    let mut cpu: BTreeMap<&InstanceName, i64> = BTreeMap::new();
-    let mut memory: BTreeMap<&InstanceName, i64> = BTreeMap::new();
+    let mut held: BTreeMap<&InstanceName, [i64; 3]> = BTreeMap::new();
     let mut ports: BTreeSet<(&InstanceName, bool, u16)> = BTreeSet::new();
     for (name, t) in world.tasks.iter().filter(|(_, t)| t.holds()) {
         let Some(host) = &t.instance else {
@@ -47,8 +46,10 @@ pub fn check(world: &World) -> Vec<Violation> {
             }
             continue;
         };
-        *cpu.entry(host).or_default() += t.demand.cpu;
-        *memory.entry(host).or_default() += t.demand.memory;
+        let [cpu, memory, gpus] = held.entry(host).or_default();
+        *cpu += t.demand.cpu;
+        *memory += t.demand.memory;
+        *gpus += t.demand.gpus;
         let tcp = t.demand.ports.iter().map(|p| (false, *p));
         let udp = t.demand.ports_udp.iter().map(|p| (true, *p));
         for (is_udp, port) in tcp.chain(udp) {
@@ -62,18 +63,14 @@ pub fn check(world: &World) -> Vec<Violation> {
     }
     for (name, i) in &world.instances {
         let Some(host) = &i.host else { continue };
-        let held = (
-            cpu.get(name).copied().unwrap_or(0),
-            memory.get(name).copied().unwrap_or(0),
-        );
-        let registered = (
-            host.registered_resources.cpu,
-            host.registered_resources.memory,
-        );
-        if held.0 > registered.0 || held.1 > registered.1 {
+        let held = held.get(name).copied().unwrap_or_default();
+        let registered = &host.registered_resources;
+        let gpus = i64::try_from(registered.gpu.len()).unwrap_or(i64::MAX);
+        let registered = [registered.cpu, registered.memory, gpus];
+        if held.iter().zip(&registered).any(|(held, has)| held > has) {
             found.push(Violation {
                 id: "I1",
-                message: format!("{name} holds {held:?} of {registered:?} (CPU units, MiB)"),
+                message: format!("{name} holds {held:?} of {registered:?} (CPU units, MiB, GPUs)"),
             });
         }
     }

@@ -23,6 +23,7 @@ pub mod world;
 
 mod clusters;
 mod gather;
+mod gpus;
 mod host_plans;
 mod instances;
 mod not_yet;

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use tallyman_crds::{DesiredInstanceStatus, Resources};
 
 use crate::definition::Demand;
+use crate::gpus;
 use crate::names::{InstanceName, ServiceName};
 use crate::world::{InstanceState, World};
 
@@ -39,6 +40,11 @@ pub enum Refusal {
     },
     /// A fixed host port is taken.
     Port(u16),
+    /// Too few GPUs are left.
+    Gpu {
+        /// Whole GPUs left.
+        free: i64,
+    },
 }
 
 impl Refusal {
@@ -53,6 +59,7 @@ impl Refusal {
             Refusal::Cpu { .. } => "RESOURCE:CPU",
             Refusal::Memory { .. } => "RESOURCE:MEMORY",
             Refusal::Port(_) => "RESOURCE:PORTS",
+            Refusal::Gpu { .. } => "RESOURCE:GPU",
         }
     }
 
@@ -69,6 +76,7 @@ impl Refusal {
             Refusal::Cpu { .. } => "has insufficient CPU units available.".to_owned(),
             Refusal::Memory { .. } => "has insufficient memory available.".to_owned(),
             Refusal::Port(_) => "is already using a port required by your task.".to_owned(),
+            Refusal::Gpu { .. } => "encountered error \"RESOURCE:GPU\".".to_owned(),
         }
     }
 
@@ -84,6 +92,21 @@ impl Refusal {
             Refusal::Cpu { .. } => 6,
             Refusal::Memory { .. } => 7,
             Refusal::Port(_) => 8,
+            Refusal::Gpu { .. } => 9,
+        }
+    }
+
+    /// How much is left of what there is too little of.
+    fn free(&self) -> i64 {
+        match self {
+            Refusal::Cpu { free } | Refusal::Memory { free } | Refusal::Gpu { free } => *free,
+            Refusal::NotRegistered
+            | Refusal::Deregistering
+            | Refusal::Draining
+            | Refusal::AgentDisconnected
+            | Refusal::EngineUnreachable
+            | Refusal::Attribute(_)
+            | Refusal::Port(_) => 0,
         }
     }
 }
@@ -113,13 +136,9 @@ impl Unplaceable {
 
     /// The host that failed the latest check, and by the least.
     pub fn closest(&self) -> Option<(&InstanceName, &Refusal)> {
-        self.refusals.iter().max_by_key(|(name, r)| {
-            let free = match r {
-                Refusal::Cpu { free } | Refusal::Memory { free } => *free,
-                _ => 0,
-            };
-            (r.rank(), free, std::cmp::Reverse((*name).clone()))
-        })
+        self.refusals
+            .iter()
+            .max_by_key(|(name, r)| (r.rank(), r.free(), std::cmp::Reverse((*name).clone())))
     }
 
     /// Counts per reason in a few words: `5 hosts lack memory, 1 is draining`; `no hosts` in an empty cluster.
@@ -179,6 +198,7 @@ impl Unplaceable {
                 Refusal::Cpu { .. } => write!(text, "lack{s} CPU"),
                 Refusal::Memory { .. } => write!(text, "lack{s} memory"),
                 Refusal::Port(_) => write!(text, "already use{s} a port of the task"),
+                Refusal::Gpu { .. } => write!(text, "lack{s} GPUs"),
             };
             if detailed {
                 self.detail(&mut text, group);
@@ -188,10 +208,9 @@ impl Unplaceable {
     }
 
     fn detail(&self, text: &mut String, group: &[(&InstanceName, &Refusal)]) {
-        let most = group.iter().max_by_key(|(name, r)| match r {
-            Refusal::Cpu { free } | Refusal::Memory { free } => (*free, std::cmp::Reverse(*name)),
-            _ => (0, std::cmp::Reverse(*name)),
-        });
+        let most = group
+            .iter()
+            .max_by_key(|(name, r)| (r.free(), std::cmp::Reverse(*name)));
         let Some((name, refusal)) = most else { return };
         let _ = match refusal {
             Refusal::Cpu { free } => {
@@ -209,6 +228,13 @@ impl Unplaceable {
                 )
             }
             Refusal::Port(port) => write!(text, " (port {port} on `{name}`)"),
+            Refusal::Gpu { free } => {
+                write!(
+                    text,
+                    " (a task needs {}, the most free is {free} on `{name}`)",
+                    self.demand.gpus
+                )
+            }
             Refusal::Attribute(a) => write!(text, " (`{a}` on `{name}`)"),
             Refusal::NotRegistered
             | Refusal::Deregistering
@@ -238,6 +264,8 @@ pub struct Room {
     pub cpu: i64,
     /// MiB left.
     pub memory: i64,
+    /// Whole GPUs left; below 0 when the host lost some.
+    pub gpus: i64,
     ports: BTreeSet<u16>,
     ports_udp: BTreeSet<u16>,
     tasks: i64,
@@ -282,6 +310,7 @@ impl Ledger {
         };
         room.cpu -= demand.cpu;
         room.memory -= demand.memory;
+        room.gpus -= demand.gpus;
         room.ports.extend(&demand.ports);
         room.ports_udp.extend(&demand.ports_udp);
         room.tasks += 1;
@@ -291,13 +320,14 @@ impl Ledger {
     }
 
     /// What is left on `instance`, as ECS `remainingResources`.
-    pub fn remaining(&self, instance: &InstanceName) -> Option<Resources> {
+    pub fn remaining(&self, instance: &InstanceName, world: &World) -> Option<Resources> {
         let room = self.rooms.get(instance)?;
         Some(Resources {
             cpu: room.cpu,
             memory: room.memory,
             ports: room.ports.iter().map(|p| i32::from(*p)).collect(),
             ports_udp: room.ports_udp.iter().map(|p| i32::from(*p)).collect(),
+            gpu: gpus::free(world, instance, room.gpus),
         })
     }
 
@@ -403,6 +433,7 @@ fn room(instance: &InstanceState, world: &World) -> Room {
     Room {
         cpu: registered.cpu,
         memory: registered.memory,
+        gpus: count(&registered.gpu),
         ports: ports(&registered.ports),
         ports_udp: ports(&registered.ports_udp),
         tasks: 0,
@@ -468,5 +499,14 @@ fn refuse(room: &Room, demand: &Demand, name: &InstanceName, world: &World) -> O
     }
     let tcp = demand.ports.intersection(&room.ports).next();
     let udp = demand.ports_udp.intersection(&room.ports_udp).next();
-    tcp.or(udp).map(|p| Refusal::Port(*p))
+    if let Some(port) = tcp.or(udp) {
+        return Some(Refusal::Port(*port));
+    }
+    (demand.gpus > room.gpus.max(0)).then(|| Refusal::Gpu {
+        free: room.gpus.max(0),
+    })
+}
+
+fn count(gpus: &[String]) -> i64 {
+    i64::try_from(gpus.len()).unwrap_or(i64::MAX)
 }

@@ -122,6 +122,13 @@ const DEFINITION: &[(&str, Support)] = &[
     ("containerDefinitions[].stopTimeout", Full),
     ("containerDefinitions[].healthCheck", Full),
     ("containerDefinitions[].linuxParameters", Full),
+    // InferenceAccelerator and NeuronDevice are hardware of AWS; a part of a GPU (`sharingStrategy`) would need NVIDIA's MPS
+    // daemon on every host.
+    (
+        "containerDefinitions[].resourceRequirements[].type",
+        Values(&["GPU"]),
+    ),
+    ("containerDefinitions[].resourceRequirements[].value", Full),
     ("containerDefinitions[].ulimits", Full),
     ("containerDefinitions[].hostname", Full),
     ("containerDefinitions[].interactive", Full),
@@ -182,6 +189,14 @@ const TASK: &[(&str, Support)] = &[
     ("overrides.containerOverrides[].cpu", Full),
     ("overrides.containerOverrides[].memory", Full),
     ("overrides.containerOverrides[].memoryReservation", Full),
+    (
+        "overrides.containerOverrides[].resourceRequirements[].type",
+        Values(&["GPU"]),
+    ),
+    (
+        "overrides.containerOverrides[].resourceRequirements[].value",
+        Full,
+    ),
     ("overrides.cpu", Full),
     ("overrides.memory", Full),
     ("overrides.taskRoleArn", Full),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use tallyman_lab::{EngineGeneration, Lab};
+use tallyman_lab::{EngineGeneration, HostOptions, Lab, paths};
 
 use crate::user::User;
 
@@ -47,7 +47,8 @@ pub fn run(
     println!("\nlab: 3 hosts, {generation:?}");
     let started = Instant::now();
     let lab = Lab::builder()
-        .hosts(3, generation)
+        .host("host-1", gpu_host(generation)?)
+        .hosts(2, generation)
         .operator_binary(binary("tallyman-operator")?)
         .operator_args(OPERATOR_FLAGS)
         .agent_env(
@@ -91,6 +92,21 @@ pub fn run(
     }
     lab.down().context("the lab did not go down")?;
     Ok((passed, failed))
+}
+
+/// A host with two GPUs as far as its files say, and with what stands for the vendor's hook: Docker takes it for its GPU
+/// driver and runs it before a container's first process.
+fn gpu_host(generation: EngineGeneration) -> Result<HostOptions> {
+    let toolkit = paths::source_root()?.join("tests/e2e/toolkit");
+    let info = toolkit.join("nvidia-gpu-info.json").display().to_string();
+    let mut options = HostOptions::new(generation);
+    options.tools = Some(toolkit);
+    options.agent_env = [
+        ("ECS_ENABLE_GPU_SUPPORT".to_owned(), "true".to_owned()),
+        ("ECS_NVIDIA_GPU_INFO_FILE".to_owned(), info),
+    ]
+    .into();
+    Ok(options)
 }
 
 fn tell_logs(lab: &Lab) {

@@ -183,6 +183,8 @@ pub struct EngineOptions {
     pub identity: Option<PathBuf>,
     /// More arguments for dockerd.
     pub dockerd_args: Vec<String>,
+    /// A folder of programs that dockerd finds before others.
+    pub tools: Option<PathBuf>,
 }
 
 /// An engine of ours.
@@ -220,7 +222,7 @@ impl Engine {
             .flag("config", files.containerd_config.display())
             .namespace(namespace)
             .path(folder);
-        let dockerd = CommandSpec::new(&options.programs.dockerd)
+        let mut dockerd = CommandSpec::new(&options.programs.dockerd)
             .flag("config-file", files.dockerd_config.display())
             .flag("host", format!("unix://{}", files.socket.display()))
             .flag("containerd", files.containerd_socket.display())
@@ -235,6 +237,7 @@ impl Engine {
             .args(options.dockerd_args.clone())
             .namespace(namespace)
             .path(folder);
+        dockerd.path.extend(options.tools.clone());
 
         Process::new(ledger, &containerd_name(name), containerd)?;
         Process::new(ledger, &dockerd_name(name), dockerd)?;

@@ -1,5 +1,6 @@
 //! A Docker host: a network namespace and an engine of its own.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +26,10 @@ pub struct HostOptions {
     pub identity: Option<PathBuf>,
     /// More arguments for dockerd.
     pub dockerd_args: Vec<String>,
+    /// A folder of programs that dockerd finds before others; `None` by default.
+    pub tools: Option<PathBuf>,
+    /// Variables for its agent, beside those that all agents get.
+    pub agent_env: BTreeMap<String, String>,
 }
 
 impl HostOptions {
@@ -35,6 +40,8 @@ impl HostOptions {
             live_restore: true,
             identity: None,
             dockerd_args: Vec::new(),
+            tools: None,
+            agent_env: BTreeMap::new(),
         }
     }
 }
@@ -48,6 +55,7 @@ pub struct Host {
     namespace: String,
     generation: EngineGeneration,
     engine: Engine,
+    agent_env: BTreeMap<String, String>,
 }
 
 impl Host {
@@ -76,6 +84,7 @@ impl Host {
                 live_restore: options.live_restore,
                 identity: options.identity.clone(),
                 dockerd_args,
+                tools: options.tools.clone(),
             },
         )?;
         ledger.update(|state| {
@@ -93,6 +102,7 @@ impl Host {
             namespace: place.namespace,
             generation: options.generation,
             engine,
+            agent_env: options.agent_env.clone(),
         })
     }
 
@@ -119,6 +129,11 @@ impl Host {
     /// Its engine.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Variables for its agent, beside those that all agents get.
+    pub fn agent_env(&self) -> &BTreeMap<String, String> {
+        &self.agent_env
     }
 
     /// Its engine's API socket.

@@ -500,10 +500,9 @@ impl Lab {
             data: &short_way(&host, &data)?,
             http: SocketAddr::from((host.address(), AGENT_PORT)),
         };
-        let agent = host.process(
-            &format!("agent-{}", host.name()),
-            components::agent(&self.agent_program, &facts),
-        )?;
+        let mut command = components::agent(&self.agent_program, &facts);
+        command.env.extend(host.agent_env().clone());
+        let agent = host.process(&format!("agent-{}", host.name()), command)?;
         agent.start()?;
         Ok(LabHost {
             host,

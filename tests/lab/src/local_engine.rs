@@ -48,6 +48,7 @@ impl LocalEngine {
                 live_restore: true,
                 identity: None,
                 dockerd_args: Vec::new(),
+                tools: None,
             },
         )?;
         Ok(LocalEngine {

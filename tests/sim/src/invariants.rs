@@ -17,6 +17,7 @@
 //! | S12 | a container starts when what it waits for holds, and stops after those that wait for it        | every start and stop |
 //! | S13 | a container has the volumes of its task; what a task owned goes after its last container     | every step, the end |
 //! | S14 | neither scale-in nor a deployment stops a task that is protected                              | every stop |
+//! | S15 | no GPU is in two containers that run                                                          | every step |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -277,7 +278,7 @@ impl Monitor {
         self.broken("S2", format!("{host}: {message}"));
     }
 
-    /// I1 to I5, S1, S5, S6, S7.
+    /// I1 to I5, S1, S5, S6, S7, S14, S15.
     pub(crate) fn check(&mut self, server: &Server, agents: &[Agent], settings: &Settings) {
         let calls: u64 = agents.iter().map(|a| a.engine.call_count()).sum();
         if self.calls != calls {
@@ -324,6 +325,7 @@ impl Monitor {
         let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
         for agent in agents {
             let mut memory = 0;
+            let mut gpus: BTreeSet<String> = BTreeSet::new();
             for container in agent.engine.containers() {
                 let label = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
                 let (task, name) = (
@@ -337,6 +339,15 @@ impl Monitor {
                     ));
                 }
                 if container.phase.is_alive() {
+                    let given = agent.engine.spec(&container.name).map(|spec| spec.gpus);
+                    for id in given.into_iter().flatten() {
+                        if !gpus.insert(id.clone()) {
+                            self.found.push(format!(
+                                "S15: {} has {id}, as another one has",
+                                container.name
+                            ));
+                        }
+                    }
                     let limit = agent
                         .engine
                         .spec(&container.name)

@@ -62,6 +62,14 @@ pub fn with_sidecar(image: &str) -> Value {
     spec
 }
 
+/// The same as [`definition`], with GPUs.
+pub fn on_gpus(image: &str, count: u32) -> Value {
+    let mut spec = definition(image);
+    spec["containerDefinitions"][0]["resourceRequirements"] =
+        json!([{ "type": "GPU", "value": count.to_string() }]);
+    spec
+}
+
 /// Two containers with an address and processes of their own: a task with a pause container.
 pub fn sharing(image: &str) -> Value {
     let mut spec = with_sidecar(image);
@@ -104,6 +112,16 @@ pub fn ordered(image: &str) -> Value {
 }
 
 impl Sim {
+    /// Gives every host so many GPUs, and its engine their driver. Before the first step.
+    pub fn with_gpus(&mut self, count: usize) {
+        for agent in &mut self.agents {
+            agent.gpus.ids = (1..=count)
+                .map(|n| format!("GPU-{}-{n}", agent.name))
+                .collect();
+            agent.engine.set_gpu_driver(true);
+        }
+    }
+
     /// What containers of `image` do on every host.
     pub fn program(&self, image: &str, program: &Program) {
         for agent in &self.agents {

@@ -7,6 +7,7 @@
 
 pub mod elsewhere;
 mod file;
+pub mod gpus;
 mod group;
 pub mod images;
 pub mod metadata;
@@ -23,6 +24,7 @@ pub use group::Variable;
 pub use process::LogLevel;
 pub use values::Wrong;
 
+use gpus::GpuSettings;
 use images::Images;
 use metadata::Metadata;
 use network::Networking;
@@ -52,6 +54,7 @@ pub fn variables() -> impl Iterator<Item = &'static Variable> {
         VolumeSettings::VARIABLES,
         Metadata::VARIABLES,
         Networking::VARIABLES,
+        GpuSettings::VARIABLES,
         Process::VARIABLES,
     ]
     .into_iter()
@@ -73,6 +76,8 @@ pub struct Settings {
     pub metadata: Metadata,
     /// How tasks reach the network.
     pub network: Networking,
+    /// GPUs of the host.
+    pub gpus: GpuSettings,
     /// The agent as a process.
     pub process: Process,
 }
@@ -137,6 +142,7 @@ impl Settings {
             volumes: VolumeSettings::read(&mut from),
             metadata: Metadata::read(&mut from),
             network: Networking::read(&mut from),
+            gpus: GpuSettings::read(&mut from),
             process: Process::read(&mut from),
         };
         from.warnings.extend(left_aside(variables));
@@ -265,6 +271,9 @@ mod tests {
             ("ECS_DYNAMIC_HOST_PORT_RANGE", "40000-40010"),
             ("ECS_ENABLE_TASK_ENI", "false"),
             ("ECS_AWSVPC_NETWORK", "lan"),
+            ("ECS_ENABLE_GPU_SUPPORT", "true"),
+            ("ECS_NVIDIA_RUNTIME", "nvidia"),
+            ("ECS_NVIDIA_GPU_INFO_FILE", "/etc/gpus.json"),
             ("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", "true"),
             (
                 "ECS_EFS_FILE_SYSTEMS",
@@ -290,6 +299,9 @@ mod tests {
         assert_eq!(settings.network.awsvpc_network.as_deref(), Some("lan"));
         let range = settings.network.dynamic_ports.unwrap();
         assert_eq!((range.first, range.last), (40_000, 40_010));
+        assert!(settings.gpus.enabled);
+        assert_eq!(settings.gpus.runtime.as_deref(), Some("nvidia"));
+        assert_eq!(settings.gpus.info_file, "/etc/gpus.json");
         assert!(settings.volumes.match_full_config);
         let exports = &settings.volumes.file_systems;
         let export = |id: &str| (exports[id].server.as_str(), exports[id].path.as_str());
@@ -326,10 +338,12 @@ mod tests {
             ("ECS_TASK_PIDS_LIMIT", "few"),
             ("ECS_DYNAMIC_HOST_PORT_RANGE", "40000"),
             ("ECS_AWSVPC_NETWORK", "none"),
+            ("ECS_ENABLE_GPU_SUPPORT", "some"),
+            ("ECS_NVIDIA_RUNTIME", "nvidia runtime"),
         ])
         .unwrap();
         assert_eq!(parsed.settings, Settings::default());
-        assert_eq!(parsed.warnings.len(), 9, "{parsed:?}");
+        assert_eq!(parsed.warnings.len(), 11, "{parsed:?}");
         let wanted = "ECS_CONTAINER_STOP_TIMEOUT is `soon`, which is not a duration like `30s` or `1h30m`; \
                       the default is used.";
         assert!(parsed.warnings.iter().any(|w| w == wanted), "{parsed:?}");

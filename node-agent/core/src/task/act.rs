@@ -9,6 +9,7 @@ use tallyman_agent_engine::{Phase, Verb};
 use crate::assignment::AssignedTask;
 use crate::backoff::later;
 use crate::firelens;
+use crate::gpus::{GpuClaim, GpuHolder, GpuWish};
 use crate::pause;
 use crate::planned::PlannedContainer;
 use crate::task::gates::{self, Gate};
@@ -49,7 +50,7 @@ enum Turn {
     Restart,
     Stop,
     Remove,
-    /// Remove what never ran, to make it anew with other ports.
+    /// Remove what never ran, to make it anew with other ports or GPUs.
     Discard,
 }
 
@@ -149,11 +150,11 @@ fn bringing_up(container: &PlannedContainer, known: &ContainerRecord, sighting: 
         Sighting::Absent if !known.prepared => Turn::Prepare,
         Sighting::Absent if network => Turn::Network,
         Sighting::Absent => Turn::Create,
-        Sighting::Made { .. } if known.ports_lost => Turn::Discard,
+        Sighting::Made { .. } if known.choice_lost => Turn::Discard,
         Sighting::Made { .. } if network => Turn::Network,
         Sighting::Made { .. } => Turn::Start,
         Sighting::Present(state) => match state.phase {
-            Phase::Created if known.ports_lost => Turn::Discard,
+            Phase::Created if known.choice_lost => Turn::Discard,
             Phase::Created if network => Turn::Network,
             Phase::Created => Turn::Start,
             // Paused is somebody's wish; restarting and removing pass, and the next list sees it.
@@ -193,6 +194,11 @@ fn action(
     let name = container.engine_name(known.attempt);
     let container_name = container.name.clone();
     let supply = host.supply.as_deref();
+    let holder = || GpuHolder {
+        task: task.uid.clone(),
+        container: container.name.clone(),
+    };
+    let gpus = Some(container.gpus).filter(|count| *count > 0);
     Some(match turn {
         Turn::Rest => return None,
         Turn::Look => Action::Inspect {
@@ -233,6 +239,10 @@ fn action(
                 spec: Box::new(spec),
                 ports: container.dynamic.clone(),
                 files: files.map(Box::new),
+                gpus: gpus.map(|count| GpuWish {
+                    holder: holder(),
+                    count,
+                }),
                 group: task.limits.group(host.enforcement).map(Box::new),
             }
         }
@@ -240,6 +250,10 @@ fn action(
             container: container_name,
             name,
             group: task.limits.group(host.enforcement).map(Box::new),
+            gpus: gpus.map(|_| GpuClaim {
+                holder: holder(),
+                ids: known.gpu_ids.clone(),
+            }),
         },
         Turn::Stop => Action::Stop {
             container: container_name,

@@ -5,6 +5,7 @@ use tallyman_agent_engine::{ContainerState, Health, Moment, Phase, Verb};
 use tallyman_crds::{HealthStatus, NetworkBinding};
 
 use crate::assignment::AssignedTask;
+use crate::gpus;
 use crate::planned::PlannedContainer;
 use crate::ports;
 use crate::task::TaskObservation;
@@ -34,8 +35,9 @@ pub(super) fn learn(
         known.created |= container.is_pause() && joined;
         match seen.sighting(&container.name) {
             Sighting::Stale => {}
-            Sighting::Absent if known.ports_lost => {
-                known.ports_lost = false;
+            Sighting::Absent if known.choice_lost => {
+                known.choice_lost = false;
+                known.gpu_ids.clear();
                 known.created = false;
                 known.runtime_id = None;
             }
@@ -95,6 +97,9 @@ fn present(
 ) {
     known.created = true;
     known.runtime_id = Some(state.id.clone());
+    if known.chooses_gpus {
+        known.gpu_ids = gpus::ids_in(&state.labels);
+    }
     let failed = known.failure.is_some();
     match &state.phase {
         Phase::Created | Phase::Removing => {}
@@ -184,7 +189,7 @@ fn started(
     now: Timestamp,
 ) {
     known.started = true;
-    known.ports_lost = false;
+    known.choice_lost = false;
     let began = state.started_at.and_then(timestamp);
     if container.restart.is_some() && known.run_began.is_some() && known.run_began < began {
         known.restarts = known.restarts.saturating_add(1);

@@ -41,6 +41,7 @@ use tallyman_crds::sources::Supply;
 
 use crate::assignment::AssignedTask;
 use crate::firelens::RouterFiles;
+use crate::gpus::{GpuClaim, GpuWish};
 use crate::ids::TaskUid;
 use crate::limits::Enforcement;
 use crate::ports::PortSpan;
@@ -119,6 +120,8 @@ pub enum Action {
         ports: Vec<PortSpan>,
         /// What must be on the host's disk before, when it is a log router.
         files: Option<Box<RouterFiles>>,
+        /// What it wants of the host's GPUs, which are chosen when this is carried out.
+        gpus: Option<GpuWish>,
     },
     /// Start it: one that never ran, or one whose exit its restart policy takes for a reason to.
     Start {
@@ -128,6 +131,8 @@ pub enum Action {
         name: String,
         /// The group that it is in: the host may have booted since it was made.
         group: Option<Box<Group>>,
+        /// The GPUs that it must have for itself.
+        gpus: Option<GpuClaim>,
     },
     /// Look at it.
     Inspect {
@@ -152,7 +157,7 @@ pub enum Action {
         /// Name on the engine.
         name: String,
     },
-    /// Remove it to make it anew: it never ran, and cannot with the ports that were chosen for it. The record must
+    /// Remove it to make it anew: it never ran, and cannot with the ports or GPUs that were chosen for it. The record must
     /// be on disk before ([`Action::must_be_remembered`]).
     Discard {
         /// Container name in the task definition.

@@ -132,6 +132,7 @@ impl TaskRecord {
             known.base_name = container.engine_name(1);
             container.given_image().clone_into(&mut known.image);
             known.chooses_ports = !container.dynamic.is_empty();
+            known.chooses_gpus = container.gpus > 0;
         }
         for volume in &task.volumes {
             let known = self.volumes.entry(volume.name.clone()).or_default();
@@ -209,9 +210,15 @@ pub struct ContainerRecord {
     /// Its ports on the host are chosen by the agent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub chooses_ports: bool,
-    /// Somebody else has a port that was chosen for it: it never ran, is removed, and made anew with others.
+    /// GPUs that it has, as the engine said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpu_ids: Vec<String>,
+    /// Its GPUs are chosen by the agent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub ports_lost: bool,
+    pub chooses_gpus: bool,
+    /// Somebody else has a port or a GPU that was chosen for it: it never ran, is removed, and made anew with others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub choice_lost: bool,
     /// Where it is on the network: of a pause container, whose address is the task's own, and of a log router.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<Interface>,
@@ -252,7 +259,9 @@ impl Default for ContainerRecord {
             restarts: 0,
             bindings: Vec::new(),
             chooses_ports: false,
-            ports_lost: false,
+            gpu_ids: Vec::new(),
+            chooses_gpus: false,
+            choice_lost: false,
             interface: None,
             health: HealthStatus::Unknown,
             health_since: None,

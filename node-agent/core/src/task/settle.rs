@@ -21,7 +21,7 @@ use crate::task::volumes;
 /// Failures in a row after which a container is not brought up any more (ECS agent stop order).
 pub(super) const MOST_ATTEMPTS: u32 = 5;
 
-/// Choices of ports in a row that somebody else was quicker to take, after which the container is given up.
+/// Choices of ports or GPUs in a row that somebody else was quicker to take, after which the container is given up.
 const MOST_CHOICES: u32 = 20;
 
 /// Takes the outcome of the verb in flight for `container`, or the volume of that name, into record and
@@ -77,6 +77,7 @@ pub fn settle(
             if created.adopted {
                 Sighting::Stale
             } else {
+                known.gpu_ids.clear();
                 Sighting::Made {
                     id: created.container_id,
                 }
@@ -84,6 +85,10 @@ pub fn settle(
         }
         Outcome::Created(Err(error)) => {
             let after = match error.retry() {
+                // Perhaps an earlier agent created it with other GPUs.
+                _ if matches!(error, EngineError::NameTaken { .. }) && known.chooses_gpus => {
+                    Sighting::Stale
+                }
                 Retry::Never | Retry::Later => Sighting::Absent,
                 Retry::Unknown => Sighting::Stale,
             };
@@ -145,11 +150,15 @@ pub fn settle(
                 .filter(|retrying| retrying.verb == verb)
                 .map_or(0, |retrying| retrying.attempts);
             let ran = matches!(&before, Sighting::Present(state) if state.phase.kind() == PhaseKind::Exited);
-            let others = known.chooses_ports
-                && !ran
-                && attempts < MOST_CHOICES
-                && verb == Verb::Start
-                && matches!(error, EngineError::PortTaken { .. });
+            let lost = match error {
+                EngineError::PortTaken { .. } => known.chooses_ports,
+                EngineError::GpusTaken { .. } => true,
+                _ => false,
+            };
+            let others = lost && !ran && attempts < MOST_CHOICES && verb == Verb::Start;
+            let looks = known.chooses_gpus
+                && attempts == 1
+                && matches!(error, EngineError::NameTaken { .. });
             let not_before = if others {
                 now
             } else {
@@ -162,8 +171,8 @@ pub fn settle(
                 message: trim(error.to_string()),
             });
             if others {
-                known.ports_lost = true;
-            } else if gives_up(verb, &error, attempts) {
+                known.choice_lost = true;
+            } else if !looks && gives_up(verb, &error, attempts) {
                 let reason = reason(verb, &error);
                 match &before {
                     // It ran, exited, and cannot be started again: that is its end, not a failure to start.
@@ -259,6 +268,8 @@ pub(super) fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
     match (error, error.retry()) {
         // The engine is away: that says nothing about the container.
         (EngineError::Unreachable { .. } | EngineError::Interrupted { .. }, _) => false,
+        // It waits for another task to stop, as long as that takes.
+        (EngineError::GpusTaken { .. }, _) if verb == Verb::Create => false,
         (_, Retry::Never) => true,
         (_, Retry::Later | Retry::Unknown) => attempts >= MOST_ATTEMPTS,
     }
@@ -286,6 +297,9 @@ pub(super) fn reason(verb: Verb, error: &EngineError) -> String {
         EngineError::NetworkNotFound { .. } => format!(
             "ContainerNetworkingError: {error}; make it with `docker network create`, or name another one in \
              ECS_AWSVPC_NETWORK"
+        ),
+        EngineError::NoDeviceDriver { .. } => format!(
+            "{name}: {error}; install the NVIDIA Container Toolkit on the host and restart its engine"
         ),
         _ => format!("{name}: {error}"),
     })

@@ -160,6 +160,7 @@ fn container_status(
             HealthStatus::Unknown
         },
         network_bindings: known.bindings.clone(),
+        gpu_ids: known.gpu_ids.clone(),
         network_interfaces: interface::of_container(container, record),
     }
 }

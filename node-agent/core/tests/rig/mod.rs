@@ -7,6 +7,7 @@
     reason = "test rig; not every test file uses all of it"
 )]
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,12 +16,13 @@ use jiff::Timestamp;
 use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::limits::Enforcement;
 use tallyman_agent_core::metadata::{Injection, Roles};
+use tallyman_agent_core::settings::gpus::GpuSettings;
 use tallyman_agent_core::settings::network::Networking;
 use tallyman_agent_core::settings::volumes::VolumeSettings;
 use tallyman_agent_core::{
-    AssignedTask, Assignment, Delivery, Due, DynamicPorts, FirelensSettings, HostContext, Outcome,
-    Parcel, Plan, PortRange, PortSource, PortSpan, Premises, RouterFiles, RouterFolder, Step,
-    TaskMachine, TaskRecord, perform,
+    AssignedTask, Assignment, Delivery, Due, DynamicPorts, FirelensSettings, Gpus, HostContext,
+    Outcome, Parcel, Plan, PortRange, PortSource, PortSpan, Premises, RouterFiles, RouterFolder,
+    Step, TaskMachine, TaskRecord, TaskUid, perform,
 };
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{
@@ -44,6 +46,7 @@ pub fn door() -> Door {
         stop_timeout: Duration::from_secs(30),
         volumes: VolumeSettings::default(),
         networking: Networking::default(),
+        gpus: GpuSettings::default(),
         pause_image: pause_image(),
         pids_limit: None,
         disable_privileged: false,
@@ -211,6 +214,7 @@ pub struct Rig {
     pub engine: FakeEngine,
     pub disk: Disk,
     pub ports: Ports,
+    pub gpus: Arc<Gpus>,
     pub host: HostContext,
     pub machine: TaskMachine,
     pub spec: HostPlanSpec,
@@ -234,6 +238,7 @@ impl Rig {
         let machine = TaskMachine::begin(assigned(spec.clone()), None, &[]);
         Self {
             ports: Ports::of(&engine, 32_768, 60_999),
+            gpus: Arc::default(),
             engine,
             disk: Disk::default(),
             host: host(),
@@ -278,6 +283,9 @@ impl Rig {
         let now = self.now();
         let before = self.machine.record().last_status;
         let step = self.machine.step(&self.host, now);
+        if step.record.is_stopped() {
+            self.gpus.ended(&step.record.uid);
+        }
         assert!(
             before.may_become(step.report.last_status),
             "{before:?} {:?}",
@@ -322,6 +330,7 @@ impl Rig {
     pub fn premises(&self) -> Premises<'_> {
         Premises {
             ports: &self.ports,
+            gpus: &self.gpus,
             routers: &self.disk,
         }
     }
@@ -366,6 +375,7 @@ impl Rig {
         loop {
             let list = self.list();
             self.machine.listed(&list);
+            self.gpus.saw(&list, &self.ended());
             self.settle_down();
             if self.engine.now() >= end {
                 return;
@@ -389,10 +399,20 @@ impl Rig {
         }
     }
 
+    /// The task, if it is STOPPED.
+    fn ended(&self) -> BTreeSet<TaskUid> {
+        let record = Some(self.machine.record()).filter(|record| record.is_stopped());
+        record
+            .map(|record| record.uid.clone())
+            .into_iter()
+            .collect()
+    }
+
     /// The agent dies and a new one begins, with the record or without.
     pub fn restart(&mut self, record: Option<TaskRecord>) {
         self.engine.mend();
         let list = self.list();
+        self.gpus.saw(&list, &BTreeSet::new());
         self.machine = TaskMachine::begin(assigned(self.spec.clone()), record, &list);
     }
 

@@ -355,6 +355,13 @@ impl Bench for DockerBench {
                 .chain(found.args.unwrap_or_default())
                 .collect(),
             stop_timeout_seconds: config.stop_timeout,
+            gpus: host
+                .device_requests
+                .into_iter()
+                .flatten()
+                .filter(|one| one.driver.as_deref() == Some("nvidia"))
+                .flat_map(|one| one.device_ids.unwrap_or_default())
+                .collect(),
             network,
             privileged: host.privileged.unwrap_or(false),
             ipc: match host.ipc_mode.as_deref() {

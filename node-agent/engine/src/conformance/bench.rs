@@ -160,6 +160,8 @@ pub struct Settings {
     pub argv: Vec<String>,
     /// Seconds from stop signal to kill, when set.
     pub stop_timeout_seconds: Option<i64>,
+    /// GPUs asked of the engine's device driver, by id.
+    pub gpus: Vec<String>,
     /// Which network.
     pub network: Network,
     /// All rights of the host's root.

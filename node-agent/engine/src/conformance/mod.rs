@@ -10,6 +10,7 @@
 //! [`Bench::pass`] and says what never came true. A case leaves nothing behind.
 
 mod bench;
+mod gpus;
 mod groups;
 mod health;
 mod images;
@@ -135,6 +136,8 @@ suite![
     parameters::log_driver_and_options_are_set,
     parameters::unknown_names_are_invalid,
     parameters::what_the_host_lacks_cannot_start,
+    gpus::gpus_are_asked_for_by_id,
+    gpus::an_unknown_runtime_is_invalid,
     networks::fixed_port_is_published,
     networks::dynamic_ports_are_chosen_and_differ,
     networks::udp_port_is_published,

@@ -67,6 +67,11 @@ impl FakeEngine {
         self.lock().interpreter = Some(Interpreter(Arc::new(interpret)));
     }
 
+    /// Whether the engine has the driver that gives GPUs to containers; without it none of them starts.
+    pub fn set_gpu_driver(&self, has: bool) {
+        self.lock().gpu_driver = has;
+    }
+
     /// The limits of a group that was made.
     pub fn group(&self, name: &str) -> Option<Group> {
         self.lock().groups.get(name).cloned()

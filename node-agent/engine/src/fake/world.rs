@@ -38,6 +38,8 @@ pub(super) struct World {
     pub(super) groups: Groups,
     /// Labels of the networks that were made, by name.
     pub(super) networks: BTreeMap<String, BTreeMap<String, String>>,
+    /// It can give GPUs to containers.
+    pub(super) gpu_driver: bool,
     pub(super) hold_stops: bool,
     pub(super) mute: bool,
     host: u64,
@@ -119,6 +121,7 @@ impl World {
             volumes: Volumes::default(),
             groups: Groups::default(),
             networks: BTreeMap::new(),
+            gpu_driver: false,
             hold_stops: false,
             mute: false,
             host: hash(&[host]),
@@ -294,6 +297,12 @@ impl World {
         self.volumes.make_directories(&spec.mounts);
         let program = self.program(&spec);
         self.check_shared(name, &spec)?;
+        if !spec.gpus.is_empty() && !self.gpu_driver {
+            return Err(EngineError::NoDeviceDriver {
+                message: "could not select device driver \"nvidia\" with capabilities: [[gpu]]"
+                    .to_owned(),
+            });
+        }
         let refusal = refusals::at_start(&spec.parameters, &spec.network);
         if let Some(message) = refusal.or(program.refuses_to_start) {
             return Err(EngineError::CannotStart {
@@ -673,6 +682,9 @@ fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
     let fine = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
     if spec.name.len() < 2 || !spec.name.chars().all(fine) {
         return invalid(format!("Invalid container name ({})", spec.name));
+    }
+    if let Some(runtime) = spec.runtime.as_deref().filter(|name| *name != "runc") {
+        return invalid(format!("unknown or invalid runtime name: {runtime}"));
     }
     match (spec.memory_bytes, spec.memory_reservation_bytes) {
         (Some(limit), _) if limit < LEAST_MEMORY => {

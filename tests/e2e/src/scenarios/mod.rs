@@ -4,6 +4,7 @@ mod deploy;
 mod explain;
 mod failures;
 mod firelens;
+mod gpus;
 mod hosts;
 mod metadata;
 mod network;
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Scenario> {
         firelens::SCENARIOS,
         explain::SCENARIOS,
         standalone::SCENARIOS,
+        gpus::SCENARIOS,
         hosts::SCENARIOS,
         metadata::SCENARIOS,
         network::SCENARIOS,

@@ -83,6 +83,7 @@ impl Agent {
             .filter(|r| r.is_stopped())
             .map(|r| r.uid.clone())
             .collect();
+        p.gpus.saw(&list, &ended);
         let condemned = p.host.strays(&list, &ended, shared.now);
         p.listed = Some(list);
         begin_waiting(p);
@@ -136,8 +137,13 @@ impl Agent {
                         }
                     }
                     let mut answer = None;
+                    let gpus = &p.gpus;
                     outcome = self.deed(|agent| {
-                        answer = Some(block_on(perform(&agent.engine, agent.premises(), action)));
+                        answer = Some(block_on(perform(
+                            &agent.engine,
+                            agent.premises(gpus),
+                            action,
+                        )));
                     });
                     if let Some(answer) = answer {
                         let dynamic = p.machines.get(uid).is_some_and(|machine| {

@@ -26,6 +26,7 @@ impl Agent {
             address: None,
             boot_id: None,
             roles: ROLES,
+            gpus: self.gpus.clone(),
         };
         let Ok(report) = register::report(
             &self.settings,

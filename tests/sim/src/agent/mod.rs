@@ -19,8 +19,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{
-    Action, AssignedTask, Delivery, Due, Enforcement, FirelensSettings, Host, HostContext, Outcome,
-    Parcel, Plan, Premises, Settings, TaskMachine, TaskRecord, TaskUid,
+    Action, AssignedTask, Delivery, Due, Enforcement, FirelensSettings, GpuInfo, Gpus, Host,
+    HostContext, Outcome, Parcel, Plan, Premises, Settings, TaskMachine, TaskRecord, TaskUid,
     assignment::Door,
     metadata::{Injection, Roles},
     perform,
@@ -69,6 +69,8 @@ pub struct Agent {
     pub engine: FakeEngine,
     ports: Ports,
     routers: Routers,
+    /// Its GPUs.
+    pub gpus: GpuInfo,
     /// No way to the API server.
     pub cut_off: bool,
     /// No power: no process, no containers.
@@ -106,6 +108,7 @@ struct InFlight {
 }
 
 struct Process {
+    gpus: Gpus,
     host: Host,
     cache: Cache,
     machines: BTreeMap<TaskUid, TaskMachine>,
@@ -150,6 +153,7 @@ impl Agent {
             name: name.to_owned(),
             ports: Ports::new(&engine),
             routers: Routers::default(),
+            gpus: GpuInfo::default(),
             engine,
             cut_off: false,
             off: false,
@@ -182,8 +186,11 @@ impl Agent {
         // What was asked of the engine may be done all the same.
         for flight in process.in_flight {
             if matches!(flight.flight, Flight::Asked) && shared.rng.chance(50) {
-                let _nobody_hears =
-                    block_on(perform(&self.engine, self.premises(), &flight.action));
+                let _nobody_hears = block_on(perform(
+                    &self.engine,
+                    self.premises(&process.gpus),
+                    &flight.action,
+                ));
             }
         }
         self.engine.break_watches();
@@ -254,9 +261,10 @@ impl Agent {
         self.deeds != before
     }
 
-    fn premises(&self) -> Premises<'_> {
+    fn premises<'a>(&'a self, gpus: &'a Gpus) -> Premises<'a> {
         Premises {
             ports: &self.ports,
+            gpus,
             routers: &self.routers,
         }
     }
@@ -272,6 +280,7 @@ impl Agent {
             stop_timeout: self.settings.tasks.stop_timeout,
             volumes: self.settings.volumes.clone(),
             networking: self.settings.network.clone(),
+            gpus: self.settings.gpus.clone(),
             pause_image: LocalImage {
                 reference: "localhost/pause:1".to_owned(),
                 archive: Archive(b""),
@@ -290,6 +299,7 @@ impl Agent {
             },
         };
         self.process = Some(Process {
+            gpus: Gpus::new(self.gpus.ids.clone()),
             host: Host::new(door),
             cache,
             machines: BTreeMap::new(),

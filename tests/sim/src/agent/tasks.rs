@@ -24,6 +24,9 @@ impl Agent {
                 continue;
             };
             let step = machine.step(&context, shared.now);
+            if step.record.is_stopped() {
+                p.gpus.ended(&uid);
+            }
             if p.records.get(&uid) != Some(&step.record) {
                 p.records.insert(uid.clone(), step.record.clone());
                 p.dirty = true;

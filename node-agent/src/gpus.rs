@@ -1,0 +1,90 @@
+//! GPUs of the host: the core knows what to make of what is read here.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use tallyman_agent_core::GpuInfo;
+use tallyman_agent_core::settings::gpus::GpuSettings;
+use tracing::{info, warn};
+
+/// Where NVIDIA's kernel driver shows itself.
+const DRIVER: &str = "/proc/driver/nvidia";
+
+/// The GPUs that tasks of this host may have, told in one line of the log; none unless the settings say so.
+pub fn find(settings: &GpuSettings) -> GpuInfo {
+    if !settings.enabled {
+        return GpuInfo::default();
+    }
+    let found = look(settings, Path::new(DRIVER));
+    match &found.trouble {
+        Some(trouble) => warn!(trouble, "no GPUs"),
+        None => info!(
+            driver = found.driver_version.as_deref(),
+            ids = found.ids.join(","),
+            "GPUs"
+        ),
+    }
+    found
+}
+
+fn look(settings: &GpuSettings, driver: &Path) -> GpuInfo {
+    let path = &settings.info_file;
+    match std::fs::read_to_string(path) {
+        Ok(text) => GpuInfo::of_file(path, &text),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let version = std::fs::read_to_string(driver.join("version")).ok();
+            GpuInfo::of_driver(version.as_deref(), &information(driver))
+        }
+        Err(error) => GpuInfo::none(format!("`{path}` cannot be read: {error}")),
+    }
+}
+
+/// What the driver tells of each GPU, in order of their places on the bus.
+fn information(driver: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(driver.join("gpus"));
+    let mut folders: Vec<_> = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    folders.sort();
+    let texts = folders.iter();
+    texts
+        .filter_map(|folder| std::fs::read_to_string(folder.join("information")).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_goes_before_the_driver_and_the_driver_is_enough() {
+        let folder = std::env::temp_dir().join(format!("tallyman-gpus-{}", std::process::id()));
+        let driver = folder.join("driver");
+        for (place, id) in [("0000:65:00.0", "GPU-late"), ("0000:17:00.0", "GPU-early")] {
+            let gpu = driver.join("gpus").join(place);
+            std::fs::create_dir_all(&gpu).unwrap();
+            std::fs::write(gpu.join("information"), format!("GPU UUID: \t {id}\n")).unwrap();
+        }
+        let version = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat\n";
+        std::fs::write(driver.join("version"), version).unwrap();
+        let settings = GpuSettings {
+            enabled: true,
+            info_file: folder.join("gpus.json").display().to_string(),
+            ..GpuSettings::default()
+        };
+        let found = look(&settings, &driver);
+        assert_eq!(found.ids, ["GPU-early", "GPU-late"]);
+        assert_eq!(found.driver_version.as_deref(), Some("535.104.05"));
+        std::fs::write(&settings.info_file, r#"{"GPUIDs":["MIG-1"]}"#).unwrap();
+        assert_eq!(look(&settings, &driver).ids, ["MIG-1"]);
+        assert_eq!(find(&GpuSettings::default()), GpuInfo::default());
+        std::fs::remove_dir_all(&folder).unwrap();
+        let trouble = look(&settings, &driver).trouble.unwrap_or_default();
+        assert!(
+            trouble.contains("ECS_ENABLE_GPU_SUPPORT is set"),
+            "{trouble}"
+        );
+    }
+}

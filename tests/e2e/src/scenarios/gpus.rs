@@ -1,0 +1,187 @@
+//! GPUs of a host: counted, given by id, and each to one container. The first host of the lab has two, as far as its
+//! files say.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tallyman_lab::{LabHost as Host, wait_until};
+
+use crate::suite::Scenario;
+use crate::user::{PATIENCE, User, condition, hello, service};
+
+/// Scenarios of this file.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "tasks with GPUs get their own, and one too many says what is free",
+        run: own_gpus,
+    },
+    Scenario {
+        name: "a container without GPUs sees none of its host",
+        run: sees_none,
+    },
+];
+
+const DRIVER: &str = "ecs.capability.nvidia-driver-version.535.104.05";
+const VARIABLE: &str = "NVIDIA_VISIBLE_DEVICES";
+
+fn training(name: &str, gpus: u32) -> Value {
+    json!({
+        "kind": "TaskDefinition", "metadata": { "name": name },
+        "spec": { "containerDefinitions": [{
+            "name": "app", "image": "localhost/tallyman/busybox:1", "cpu": 16, "memory": 16, "stopTimeout": 2,
+            "command": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"],
+            "resourceRequirements": [{ "type": "GPU", "value": gpus.to_string() }],
+        }] },
+    })
+}
+
+fn texts(list: &Value) -> BTreeSet<String> {
+    let items = list.as_array().into_iter().flatten();
+    items
+        .filter_map(|item| item.as_str().map(str::to_owned))
+        .collect()
+}
+
+/// What the engine was asked for a task, by the status of the task, and what the container sees.
+fn request(host: &Host, task: &Value) -> Result<BTreeSet<String>> {
+    let container = &task["status"]["containers"][0];
+    let id = container["runtimeId"].as_str().context("no runtimeId")?;
+    let format = "{{json .HostConfig.DeviceRequests}}";
+    let text = host.docker_ok(["inspect", "--format", format, id])?;
+    let requests: Value = serde_json::from_str(&text)?;
+    ensure!(
+        requests[0]["Driver"] == "nvidia" && requests[0]["Capabilities"] == json!([["gpu"]]),
+        "the request: {requests}"
+    );
+    let ids = texts(&requests[0]["DeviceIDs"]);
+    let told = texts(&container["gpuIds"]);
+    ensure!(ids == told, "asked for {ids:?}, told {told:?}");
+    let seen = host.docker_ok(["exec", id, "sh", "-c", &format!("echo ${VARIABLE}")])?;
+    let seen: BTreeSet<String> = seen.trim().split(',').map(str::to_owned).collect();
+    ensure!(ids == seen, "asked for {ids:?}, sees {seen:?}");
+    Ok(ids)
+}
+
+fn own_gpus(user: &User<'_>) -> Result<()> {
+    let host = user.lab.host(0);
+    let instance = user.get("containerinstances", host.name())?;
+    let report = &instance["status"]["host"];
+    let all = texts(&report["registeredResources"]["gpu"]);
+    ensure!(all.len() == 2, "registered: {report}");
+    let attributes = report["attributes"].as_array().cloned().unwrap_or_default();
+    ensure!(
+        attributes.iter().any(|a| a["name"] == DRIVER),
+        "no {DRIVER}: {attributes:?}"
+    );
+    user.apply(&[training("train", 1), service("train", 2)])?;
+    let mut given = BTreeSet::new();
+    for task in user.wait_steady("train", 2)? {
+        ensure!(task["spec"]["containerInstance"] == host.name(), "{task}");
+        given.extend(request(host, &task)?);
+    }
+    ensure!(given == all, "of {all:?} were given {given:?}");
+
+    user.apply(&[service("train", 3)])?;
+    wait_until("the service to say what is free", PATIENCE, || {
+        let (_, reason, message) = condition(&user.get("services", "train")?, "Ready");
+        ensure!(reason == "TasksNotPlaceable", "{reason}: {message}");
+        for part in [
+            "1 of 3 tasks cannot be placed. Of 3 hosts, 3 lack GPUs (a task needs 1, the most free is 0 on",
+            "encountered error \"RESOURCE:GPU\"",
+        ] {
+            ensure!(message.contains(part), "it lacks '{part}': {message}");
+        }
+        let left = &user.get("containerinstances", host.name())?["status"]["remainingResources"];
+        ensure!(left["gpu"].is_null(), "remaining: {left}");
+        Ok(true)
+    })?;
+
+    // A new agent knows from the containers what was given.
+    let before = user.running("train")?;
+    host.agent().kill9()?;
+    host.agent().start()?;
+    let own = json!({
+        "kind": "Task", "metadata": { "name": "train-more" },
+        "spec": { "taskDefinition": "train", "containerInstance": host.name() },
+    });
+    user.apply(std::slice::from_ref(&own))?;
+    wait_until("a task of its own to be refused", PATIENCE, || {
+        let status = user.get("tasks", "train-more")?["status"].clone();
+        let reason = status["stoppedReason"].as_str().unwrap_or_default();
+        ensure!(
+            reason.starts_with("TaskFailedToStart: RESOURCE:GPU."),
+            "{status}"
+        );
+        Ok(true)
+    })?;
+    user.k(&[
+        "delete",
+        "tasks.tallyman.dev",
+        "train-more",
+        "--timeout=60s",
+    ])?;
+    user.apply(&[service("train", 1)])?;
+    let kept = user.wait_steady("train", 1)?;
+    let kept = request(host, &kept[0])?;
+    user.apply(&[own])?;
+    wait_until("a task to get the GPU that is free", PATIENCE, || {
+        let task = user.get("tasks", "train-more")?;
+        ensure!(
+            task["status"]["lastStatus"] == "RUNNING",
+            "{}",
+            task["status"]
+        );
+        let ids = request(host, &task)?;
+        ensure!(ids.is_disjoint(&kept), "{ids:?} and {kept:?}");
+        Ok(true)
+    })?;
+    let after = user.running("train")?;
+    let gone_on = after
+        .iter()
+        .filter(|(task, id)| before.get(*task) == Some(id));
+    ensure!(gone_on.count() == 1, "{before:?} became {after:?}");
+    user.k(&[
+        "delete",
+        "tasks.tallyman.dev",
+        "train-more",
+        "--timeout=60s",
+    ])?;
+
+    user.delete(&["train"])?;
+
+    user.apply(&[training("pair", 2), service("pair", 1)])?;
+    let both = user.wait_steady("pair", 1)?;
+    let both = request(host, &both[0])?;
+    ensure!(both == all, "of {all:?} were given {both:?}");
+    user.delete(&["pair"])
+}
+
+fn sees_none(user: &User<'_>) -> Result<()> {
+    user.apply(&[hello("blind", "x")])?;
+    for (index, wanted) in [(0, "void"), (1, "")] {
+        let host = user.lab.host(index);
+        let name = format!("blind-{index}");
+        let task = json!({
+            "kind": "Task", "metadata": { "name": name },
+            "spec": { "taskDefinition": "blind", "containerInstance": host.name() },
+        });
+        user.apply(&[task])?;
+        let id = wait_until("the task to run", PATIENCE, || {
+            let status = user.get("tasks", &name)?["status"].clone();
+            ensure!(status["lastStatus"] == "RUNNING", "{status}");
+            let id = status["containers"][0]["runtimeId"].as_str();
+            Ok(id.map(str::to_owned))
+        })?;
+        let format = "{{json .HostConfig.DeviceRequests}}";
+        let requests = host.docker_ok(["inspect", "--format", format, &id])?;
+        ensure!(
+            requests == "null" || requests == "[]",
+            "asked for {requests}"
+        );
+        let seen = host.docker_ok(["exec", &id, "sh", "-c", &format!("echo ${VARIABLE}")])?;
+        ensure!(seen == wanted, "on {} it sees '{seen}'", host.name());
+        user.k(&["delete", "tasks.tallyman.dev", &name, "--timeout=60s"])?;
+    }
+    user.delete(&["blind"])
+}
