@@ -55,6 +55,7 @@ pub mod run_task;
 pub mod scheduled_task;
 pub mod schema;
 pub mod service;
+pub mod size;
 pub mod sources;
 pub mod task;
 pub mod task_definition;

@@ -25,6 +25,7 @@ mod metadata;
 mod options;
 mod ports;
 mod routers;
+mod stops;
 mod token;
 mod worker;
 
@@ -39,7 +40,7 @@ use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::metadata::{Injection, Place, Roles};
 use tallyman_agent_core::register::{CannotRegister, HostFacts};
 use tallyman_agent_core::settings::Parsed;
-use tallyman_agent_core::{Enforcement, FirelensSettings, Gpus, Host, HostContext};
+use tallyman_agent_core::{Account, Enforcement, FirelensSettings, Gpus, Host, HostContext};
 use tallyman_agent_docker::DockerEngine;
 use tallyman_agent_engine::Counted;
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,6 +53,7 @@ use crate::introspection::Facts;
 use crate::metadata::files::Folder;
 use crate::options::Options;
 use crate::routers::Routers;
+use crate::stops::Stops;
 use crate::worker::{PATCHES, SLOTS, Shared};
 
 /// ECS: another start would not help (bad settings); the supervisor leaves it at that.
@@ -190,10 +192,12 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         }),
         ports: ports::HostPorts::new(&settings),
         gpus: Gpus::new(gpus.ids.clone()),
+        account: Account::default(),
         routers: Routers {
             path: data_dir.join(ROUTERS),
         },
         slots: Arc::new(Semaphore::new(SLOTS)),
+        stops: Stops::default(),
         patches: Semaphore::new(PATCHES),
         desk: Arc::new(Desk::default()),
         files: asked.files.then(|| Folder {

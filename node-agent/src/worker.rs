@@ -13,8 +13,8 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use tallyman_agent_core::metadata::TaskSight;
 use tallyman_agent_core::{
-    Action, AssignedTask, Delivery, Due, Gpus, HostContext, Outcome, Parcel, Premises, TaskMachine,
-    TaskUid, perform,
+    Account, Action, AssignedTask, Delivery, Due, Gpus, HostContext, Outcome, Parcel, Premises,
+    TaskMachine, TaskUid, perform,
 };
 use tallyman_agent_engine::{ContainerSummary, Engine, Hint, Verb};
 use tallyman_crds::LastStatus;
@@ -29,6 +29,7 @@ use crate::ledger::Ledger;
 use crate::metadata::files::{Files, Folder};
 use crate::ports::HostPorts;
 use crate::routers::Routers;
+use crate::stops::Stops;
 
 /// Containers that are created and started at once, over all tasks.
 pub const SLOTS: usize = 8;
@@ -49,6 +50,8 @@ pub struct Shared<E> {
     pub host: RwLock<HostContext>,
     /// Containers being brought up.
     pub slots: Arc<Semaphore>,
+    /// Stops under way.
+    pub stops: Stops,
     /// Patches under way.
     pub patches: Semaphore,
     /// Where tasks are asked about.
@@ -61,6 +64,8 @@ pub struct Shared<E> {
     pub routers: Routers,
     /// GPUs of the host.
     pub gpus: Gpus,
+    /// What the host has left.
+    pub account: Account,
 }
 
 impl<E> Shared<E> {
@@ -106,6 +111,8 @@ pub enum Told {
     Condemned,
     /// What the operator delivers for tasks changed.
     Supplied,
+    /// There is room for it now.
+    Room,
     /// Protect it until then, or not any more, and say when the API server knows.
     Protect {
         /// Until when.
@@ -169,7 +176,9 @@ impl<E: Engine> Worker<E> {
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone();
+            self.enter();
             let step = self.machine.step(&host, now);
+            self.enter();
             let version = self.shared.ledger.put(&step.record);
             self.show(step.report.last_status);
             if step.record.is_stopped() {
@@ -220,6 +229,13 @@ impl<E: Engine> Worker<E> {
         }
     }
 
+    /// Enters the task in the account of the host, and wakes those for whom there is room now.
+    fn enter(&mut self) {
+        for freed in self.shared.account.enter(&mut self.machine) {
+            self.shared.desk.tell(&freed, Told::Room);
+        }
+    }
+
     fn hear(&mut self, news: Told) {
         match news {
             Told::Assigned(task) => self.machine.assign(*task),
@@ -228,7 +244,7 @@ impl<E: Engine> Worker<E> {
             Told::Hinted(container, hint) => self.machine.hinted(&container, &hint),
             Told::Condemned => self.machine.condemn(),
             // Every step reads it.
-            Told::Supplied => {}
+            Told::Supplied | Told::Room => {}
             Told::Protect { until, reply } => {
                 self.machine.protect(until);
                 self.protecting.push(reply);
@@ -259,7 +275,11 @@ impl<E: Engine> Worker<E> {
                 if action.must_be_remembered() {
                     shared.ledger.written(version).await;
                 }
-                let outcome = perform(&*shared.engine, shared.premises(), &action).await;
+                let done = perform(&*shared.engine, shared.premises(), &action);
+                let outcome = match action.verb() {
+                    Verb::Stop => shared.stops.in_turn(done).await,
+                    _ => done.await,
+                };
                 (action, outcome)
             }));
         }

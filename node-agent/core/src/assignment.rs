@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tallyman_agent_engine::{ContainerSpec, ContainerSummary, LocalImage};
 use tallyman_crds::labels;
+use tallyman_crds::size::{self, Size};
 use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask, StopCode};
 
 use crate::containers;
@@ -242,6 +243,8 @@ pub struct AssignedTask {
     pub volumes: Vec<PlannedVolume>,
     /// What its containers may take together.
     pub limits: TaskLimits,
+    /// What it takes from the host.
+    pub size: Size,
     /// The role that its containers get credentials for.
     pub role: Option<TaskRole>,
 }
@@ -300,6 +303,7 @@ impl AssignedTask {
             body: TaskBody::Runnable(containers),
             volumes: PlannedVolume::remembered(record),
             limits: TaskLimits::default(),
+            size: record.size.clone(),
             role: None,
         }
     }
@@ -453,6 +457,10 @@ impl Assignment {
         AssignedTask {
             volumes,
             limits,
+            size: Size::of(&size::overridden(
+                &definition.definition,
+                task.overrides.as_ref(),
+            )),
             role,
             ..self.head(task, definition.family.clone(), definition.revision, body)
         }
@@ -485,6 +493,7 @@ impl Assignment {
             body,
             volumes: Vec::new(),
             limits: TaskLimits::default(),
+            size: Size::default(),
             role: None,
         }
     }

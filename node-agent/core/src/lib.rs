@@ -16,6 +16,7 @@
 //! containers**. A **record** is what the agent remembers of a task and may lose; a **sighting** is what
 //! it last saw of a container; an **action** is one engine verb handed out and not yet **settled**.
 
+pub mod account;
 pub mod assignment;
 pub mod backoff;
 pub mod containers;
@@ -44,6 +45,7 @@ pub mod settings;
 pub mod task;
 pub mod volumes;
 
+pub use account::{Account, Room};
 pub use assignment::{AssignedTask, Assignment, Desired, Plan, TaskBody};
 pub use dynamic_ports::{DynamicPorts, PortRange, PortSource};
 pub use firelens::{FirelensSettings, RouterFiles, RouterFolder};

@@ -163,6 +163,9 @@ impl<E: Engine> Agent<E> {
                 &self.engine,
                 self.host.applied_generation(),
             )?;
+            for freed in self.shared.account.registered(&report) {
+                self.shared.desk.tell(&freed, Told::Room);
+            }
             let report_at = self.report(report);
             self.ask_engine();
             let engine_at = self.next_engine_call();

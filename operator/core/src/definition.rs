@@ -6,12 +6,13 @@
 use std::collections::BTreeSet;
 
 use tallyman_crds::TaskDefinitionSpec;
-use tallyman_crds::ecs::{ContainerDefinition, NetworkMode, TaskOverride, TransportProtocol};
+use tallyman_crds::ecs::{ContainerDefinition, NetworkMode, TaskOverride};
 use tallyman_crds::firelens;
 use tallyman_crds::gpus;
 use tallyman_crds::order;
 pub use tallyman_crds::quantity::{cpu_units, memory_mib};
 use tallyman_crds::roles::RoleSources;
+use tallyman_crds::size::{self, Size};
 use tallyman_crds::sources::Source;
 
 use crate::ports;
@@ -110,7 +111,7 @@ impl Definition {
                 problems.push(problem);
             }
         }
-        let demand = demand(spec, task_cpu, task_memory, &mut problems);
+        check_fixed_ports(spec, &mut problems);
         if let Some(limit) = task_cpu {
             let sum: i64 = containers
                 .iter()
@@ -125,7 +126,7 @@ impl Definition {
         }
         if problems.is_empty() {
             Ok(Definition {
-                demand,
+                demand: demand(spec),
                 health_checked: containers.iter().any(|c| essential(c) && checked(c)),
             })
         } else {
@@ -139,31 +140,10 @@ impl Definition {
         spec: &TaskDefinitionSpec,
         overrides: Option<&TaskOverride>,
     ) -> Demand {
-        let Some(overrides) = overrides else {
-            return self.demand.clone();
-        };
-        let mut spec = spec.clone();
-        spec.cpu = overrides.cpu.clone().or(spec.cpu);
-        spec.memory = overrides.memory.clone().or(spec.memory);
-        spec.task_role_arn = overrides.task_role_arn.clone().or(spec.task_role_arn);
-        for o in &overrides.container_overrides {
-            let Some(c) = spec
-                .container_definitions
-                .iter_mut()
-                .find(|c| Some(&c.name) == o.name.as_ref())
-            else {
-                continue;
-            };
-            c.cpu = o.cpu.or(c.cpu);
-            c.memory = o.memory.or(c.memory);
-            c.memory_reservation = o.memory_reservation.or(c.memory_reservation);
-            if !o.resource_requirements.is_empty() {
-                c.resource_requirements.clone_from(&o.resource_requirements);
-            }
+        match overrides {
+            None => self.demand.clone(),
+            some => demand(&size::overridden(spec, some)),
         }
-        let cpu = spec.cpu.as_deref().and_then(cpu_units);
-        let memory = spec.memory.as_deref().and_then(memory_mib);
-        demand(&spec, cpu, memory, &mut Vec::new())
     }
 }
 
@@ -279,42 +259,32 @@ fn check_sources(c: &ContainerDefinition, problems: &mut Vec<Problem>) {
     }
 }
 
-fn demand(
-    spec: &TaskDefinitionSpec,
-    task_cpu: Option<i64>,
-    task_memory: Option<i64>,
-    problems: &mut Vec<Problem>,
-) -> Demand {
-    let containers = &spec.container_definitions;
-    let mut demand = Demand {
-        cpu: task_cpu.unwrap_or_else(|| {
-            containers
-                .iter()
-                .map(|c| i64::from(c.cpu.unwrap_or(0)))
-                .sum()
-        }),
-        memory: task_memory.unwrap_or_else(|| {
-            containers
-                .iter()
-                .map(|c| i64::from(c.memory_reservation.or(c.memory).unwrap_or(0)))
-                .sum()
-        }),
-        // What cannot be read is told of the container, or by the agent.
-        gpus: containers
-            .iter()
-            .filter_map(|c| gpus::count(&c.resource_requirements, &[]).ok())
-            .map(i64::from)
-            .sum(),
+/// What cannot be read counts as nothing: it is told of its field.
+fn demand(spec: &TaskDefinitionSpec) -> Demand {
+    let Size {
+        cpu,
+        memory,
+        ports,
+        ports_udp,
+    } = Size::of(spec);
+    let containers = spec.container_definitions.iter();
+    let gpus = containers.filter_map(|c| gpus::count(&c.resource_requirements, &[]).ok());
+    Demand {
+        cpu,
+        memory,
+        ports,
+        ports_udp,
+        gpus: gpus.map(i64::from).sum(),
         attributes: requirements::of(spec),
-        ..Demand::default()
-    };
-    for c in containers {
-        for (protocol, port) in ports::fixed(c, spec.network_mode) {
-            let set = match protocol {
-                TransportProtocol::Tcp => &mut demand.ports,
-                TransportProtocol::Udp => &mut demand.ports_udp,
-            };
-            if !set.insert(port) {
+    }
+}
+
+/// A port of the host is taken once.
+fn check_fixed_ports(spec: &TaskDefinitionSpec, problems: &mut Vec<Problem>) {
+    let mut taken = BTreeSet::new();
+    for c in &spec.container_definitions {
+        for (protocol, port) in size::fixed_ports(c, spec.network_mode) {
+            if !taken.insert((protocol, port)) {
                 problems.push(Problem::new(
                     format!(
                         "spec.containerDefinitions[{}].portMappings.hostPort",
@@ -325,5 +295,4 @@ fn demand(
             }
         }
     }
-    demand
 }

@@ -137,19 +137,3 @@ fn port(number: Option<i32>) -> Option<u16> {
 fn protocol(m: &PortMapping) -> TransportProtocol {
     m.protocol.unwrap_or(TransportProtocol::Tcp)
 }
-
-/// Ports that a container takes from its host for sure: those it names in bridge mode, its own in host mode. A task with
-/// an address of its own takes none.
-pub(crate) fn fixed(
-    c: &ContainerDefinition,
-    mode: Option<NetworkMode>,
-) -> impl Iterator<Item = (TransportProtocol, u16)> + '_ {
-    c.port_mappings.iter().filter_map(move |m| {
-        let host = match mode {
-            Some(NetworkMode::Host) => m.container_port,
-            Some(NetworkMode::Awsvpc | NetworkMode::None) => None,
-            Some(NetworkMode::Bridge) | None => m.host_port,
-        };
-        Some((protocol(m), port(host)?))
-    })
-}

@@ -43,7 +43,7 @@ const HEALTHY_AFTER: SignedDuration = SignedDuration::from_secs(40);
 pub struct Monitor {
     /// Containers failed, or hosts did: what is healthy is not only up to us.
     pub faults: bool,
-    /// Two leaders at once may place two tasks into one gap; the host then has more than it registered until one stops.
+    /// Two leaders at once may place two tasks into one gap; one of them then waits on its host.
     pub two_leaders: bool,
     found: Vec<String>,
     checked: u64,
@@ -371,7 +371,7 @@ impl Monitor {
             let host = server.get(Kind::ContainerInstance, &agent.name);
             let registered =
                 host.and_then(|h| h["status"]["host"]["registeredResources"]["memory"].as_i64());
-            if registered.is_some_and(|r| r > 0 && memory > r) && !self.two_leaders {
+            if registered.is_some_and(|r| r > 0 && memory > r) {
                 self.broken(
                     "S1",
                     format!("{} runs {memory} MiB of {registered:?}", agent.name),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tallyman_agent_engine::{Phase, Verb};
 
+use crate::account::Room;
 use crate::assignment::AssignedTask;
 use crate::backoff::later;
 use crate::firelens;
@@ -65,6 +66,7 @@ pub(super) fn act(
     let sweep = may_remove(task, record, host, now, &mut todo);
     let ending = record.stop.is_some();
     let ready = matches!(readiness(task, record, seen, host), Readiness::Ready);
+    let waits = matches!(seen.room, Room::Awaited { .. });
     let mut pulls = false;
     for container in task.containers() {
         let Some(known) = record.containers.get(&container.name) else {
@@ -86,6 +88,7 @@ pub(super) fn act(
             }
         };
         let turn = match turn {
+            Turn::Prepare | Turn::Network | Turn::Create if waits => Turn::Rest,
             Turn::Prepare if host.pull_upfront => turn,
             Turn::Create if !volumes::ready(task, seen, container) => Turn::Rest,
             Turn::Create if container.is_pause() && !is_first(container, task, seen) => Turn::Rest,

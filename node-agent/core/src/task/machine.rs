@@ -5,14 +5,26 @@ use jiff::Timestamp;
 use tallyman_agent_engine::{ContainerState, ContainerSummary, Hint};
 use tallyman_crds::TaskStatus;
 
+use crate::account::Room;
 use crate::assignment::{AssignedTask, Desired, TaskBody};
 use crate::metadata::TaskSight;
 use crate::perform::Outcome;
 use crate::report::{Delivery, Due, Outbox, Parcel};
 use crate::task::observe::{Sighting, TaskObservation};
-use crate::task::record::TaskRecord;
+use crate::task::record::{ContainerRecord, TaskRecord};
 use crate::task::{Action, HostContext, Step, settle, step};
 use crate::volumes::PlannedVolume;
+
+/// What a task is to the account of its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It has containers.
+    Holds,
+    /// It wants to start.
+    Asks,
+    /// It is STOPPED, or will never start.
+    Over,
+}
 
 /// One task, its record, what is seen of it, and its reports.
 #[derive(Clone, Debug)]
@@ -74,6 +86,28 @@ impl TaskMachine {
             next.limits.clone_from(&self.task.limits);
         }
         self.task = next;
+    }
+
+    /// What it is to the account of its host.
+    pub(crate) fn claim(&self) -> Claim {
+        let exists = |(name, known): (&String, &ContainerRecord)| {
+            known.created || !matches!(self.seen.sighting(name), Sighting::Absent)
+        };
+        let wanted = self.record.stop.is_none() && matches!(self.task.desired, Desired::Run);
+        if self.record.is_stopped() {
+            Claim::Over
+        } else if self.record.containers.iter().any(exists) {
+            Claim::Holds
+        } else if wanted {
+            Claim::Asks
+        } else {
+            Claim::Over
+        }
+    }
+
+    /// Whether the host has room for it.
+    pub(crate) fn set_room(&mut self, room: Room) {
+        self.seen.room = room;
     }
 
     /// The newest plan has no entry for it.

@@ -19,7 +19,7 @@ mod gates;
 mod interface;
 mod judge;
 mod learn;
-mod machine;
+pub(crate) mod machine;
 mod needs;
 mod observe;
 mod record;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tallyman_agent_engine::{ContainerState, ContainerSummary, Hint, Phase, PhaseKind, Verb};
 
+use crate::account::Room;
 use crate::assignment::AssignedTask;
 use crate::task::record::TaskRecord;
 use crate::task::volumes::VolumeSighting;
@@ -48,6 +49,8 @@ pub struct TaskObservation {
     pub volumes: BTreeMap<String, VolumeSighting>,
     /// The verb in flight for a volume. None survives a restart.
     pub volumes_in_flight: BTreeMap<String, Verb>,
+    /// Whether the host has room for it.
+    pub room: Room,
     /// Containers of which there was news while a verb was in flight: look again when it settles.
     pub(crate) look_again: BTreeSet<String>,
 }

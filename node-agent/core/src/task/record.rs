@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tallyman_agent_engine::Verb;
+use tallyman_crds::size::Size;
 use tallyman_crds::{Condition, HealthStatus, LastStatus, NetworkBinding, StopCode};
 
 use crate::assignment::AssignedTask;
@@ -33,6 +34,9 @@ pub struct TaskRecord {
     /// `metadata.generation` of the Task as last planned.
     #[serde(default)]
     pub generation: i64,
+    /// What it takes from the host.
+    #[serde(default)]
+    pub size: Size,
     /// When the agent took it on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_at: Option<Timestamp>,
@@ -96,6 +100,7 @@ impl TaskRecord {
             family: String::new(),
             revision: 0,
             generation: 0,
+            size: Size::default(),
             accepted_at: None,
             containers: BTreeMap::new(),
             volumes: BTreeMap::new(),
@@ -127,6 +132,7 @@ impl TaskRecord {
         self.family.clone_from(&task.family);
         self.revision = task.revision;
         self.generation = task.generation;
+        self.size.clone_from(&task.size);
         for container in task.containers() {
             let known = self.containers.entry(container.name.clone()).or_default();
             known.base_name = container.engine_name(1);

@@ -10,6 +10,7 @@ use tallyman_crds::{
     ConditionStatus, ContainerStatus, HealthStatus, LastStatus, StopCode, TaskStatus,
 };
 
+use crate::account::Room;
 use crate::assignment::AssignedTask;
 use crate::planned::PlannedContainer;
 use crate::task::act::all_gone;
@@ -324,6 +325,22 @@ fn waiting_for(
     host: &HostContext,
     now: Timestamp,
 ) -> String {
+    match &seen.room {
+        Room::Granted => {}
+        Room::Awaited {
+            before: 0,
+            lacks: Some(lack),
+        } => {
+            return format!(
+                "The task waits for {lack}, which tasks of this host that have not stopped yet still have."
+            );
+        }
+        Room::Awaited { before, .. } => {
+            return format!(
+                "The task waits for its turn after {before} that wait for room on this host."
+            );
+        }
+    }
     if let Readiness::Waiting(source) = readiness(task, record, seen, host) {
         return format!("The task waits for {source}, which the operator delivers to this host.");
     }

@@ -36,6 +36,7 @@ impl Agent {
         ) else {
             return;
         };
+        p.news |= !p.account.registered(&report).is_empty();
         let Some(at) = p.outbox.due(&report, shared.now) else {
             p.report_at = shared.now + SignedDuration::from_secs(600);
             return;

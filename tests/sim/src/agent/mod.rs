@@ -19,8 +19,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{
-    Action, AssignedTask, Delivery, Due, Enforcement, FirelensSettings, GpuInfo, Gpus, Host,
-    HostContext, Outcome, Parcel, Plan, Premises, Settings, TaskMachine, TaskRecord, TaskUid,
+    Account, Action, AssignedTask, Delivery, Due, Enforcement, FirelensSettings, GpuInfo, Gpus,
+    Host, HostContext, Outcome, Parcel, Plan, Premises, Settings, TaskMachine, TaskRecord, TaskUid,
     assignment::Door,
     metadata::{Injection, Roles},
     perform,
@@ -118,6 +118,7 @@ struct Process {
     disk_plan_at: Option<Timestamp>,
     heard: Option<u64>,
     supply: Option<Arc<Supply>>,
+    account: Account,
     records: BTreeMap<TaskUid, TaskRecord>,
     plan: Option<Value>,
     dirty: bool,
@@ -309,6 +310,7 @@ impl Agent {
             disk_plan_at: self.disk.plan.is_some().then(|| now + PLAN_PATIENCE),
             heard: None,
             supply: None,
+            account: Account::default(),
             records: self.disk.records.clone(),
             plan: self.disk.plan.clone(),
             dirty: false,

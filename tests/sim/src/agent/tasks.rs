@@ -23,7 +23,10 @@ impl Agent {
             let Some(machine) = p.machines.get_mut(&uid) else {
                 continue;
             };
+            let mut freed = p.account.enter(machine);
             let step = machine.step(&context, shared.now);
+            freed.extend(p.account.enter(machine));
+            p.news |= !freed.is_empty();
             if step.record.is_stopped() {
                 p.gpus.ended(&uid);
             }
