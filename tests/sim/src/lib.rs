@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod deaths;
 pub mod invariants;
 pub mod operator;
 pub mod rng;

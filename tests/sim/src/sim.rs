@@ -395,7 +395,7 @@ impl Sim {
     }
 }
 
-fn option(name: &str) -> Option<String> {
+pub(crate) fn option(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

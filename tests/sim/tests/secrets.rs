@@ -6,7 +6,7 @@ use tallyman_crds::{labels, names};
 use tallyman_operator_core::Kind;
 use tallyman_sim::api::Object;
 use tallyman_sim::user::{definition, with_secret};
-use tallyman_sim::{CrashPoint, Sim, story};
+use tallyman_sim::{Sim, deaths, story};
 
 /// In no log, no status and on no disk.
 const CANARY: &str = "canary-4711";
@@ -130,32 +130,11 @@ fn life(sim: &mut Sim) {
 #[test]
 fn an_agent_dies_at_every_deed_on_the_way() {
     let name = "an_agent_dies_at_every_deed_on_the_way";
-    let mut sim = Sim::new(name, 1, 1);
-    life(&mut sim);
-    let deeds = sim.agents[0].deeds;
-    assert!(deeds > 20, "only {deeds} deeds: the story is too short");
-    for at in 1..=deeds {
-        for carried_out in [false, true] {
-            let mut sim = Sim::new(name, 2_000_000 + at * 2 + u64::from(carried_out), 1);
-            sim.agents[0].crash = Some(CrashPoint { at, carried_out });
-            sim.agents[0].loses_disk = at % 2 == 0;
-            life(&mut sim);
-        }
-    }
+    deaths::of_agent(name, 1, |at| at % 2 == 0, life);
 }
 
 #[test]
 fn an_operator_dies_at_every_write_on_the_way() {
     let name = "an_operator_dies_at_every_write_on_the_way";
-    let mut sim = Sim::new(name, 1, 1);
-    life(&mut sim);
-    let writes: u64 = sim.operators.iter().map(|o| o.writes).sum();
-    assert!(writes > 10, "only {writes} writes: the story is too short");
-    for at in 1..=writes {
-        for carried_out in [false, true] {
-            let mut sim = Sim::new(name, 3_000_000 + at * 2 + u64::from(carried_out), 1);
-            sim.operator_crash = Some(CrashPoint { at, carried_out });
-            life(&mut sim);
-        }
-    }
+    deaths::of_operator(name, 1, life);
 }

@@ -2,7 +2,7 @@
 
 use tallyman_operator_core::Kind;
 use tallyman_sim::user::with_volumes;
-use tallyman_sim::{CrashPoint, Sim, story};
+use tallyman_sim::{Sim, deaths, story};
 
 /// Hosts that have the shared volume.
 fn shared(sim: &Sim) -> usize {
@@ -50,31 +50,16 @@ fn life(sim: &mut Sim) {
     sim.until("nothing is left", 900, Sim::nothing_left);
 }
 
-fn an_agent_dies_at_every_deed(name: &str, loses_disk: bool) {
-    let mut sim = Sim::new(name, 1, 1);
-    life(&mut sim);
-    let deeds = sim.agents[0].deeds;
-    assert!(deeds > 20, "only {deeds} deeds: the story is too short");
-    for at in 1..=deeds {
-        for carried_out in [false, true] {
-            let own = 1_000_000 + at * 2 + u64::from(carried_out);
-            let mut sim = Sim::new(name, own, 1);
-            sim.agents[0].crash = Some(CrashPoint { at, carried_out });
-            sim.agents[0].loses_disk = loses_disk;
-            life(&mut sim);
-        }
-    }
-}
-
 #[test]
 fn an_agent_with_volumes_dies_at_every_deed() {
-    an_agent_dies_at_every_deed("an_agent_with_volumes_dies_at_every_deed", false);
+    let name = "an_agent_with_volumes_dies_at_every_deed";
+    deaths::of_agent(name, 1, |_| false, life);
 }
 
 #[test]
 fn an_agent_with_volumes_dies_at_every_deed_and_its_disk_with_it() {
     let name = "an_agent_with_volumes_dies_at_every_deed_and_its_disk_with_it";
-    an_agent_dies_at_every_deed(name, true);
+    deaths::of_agent(name, 1, |_| true, life);
 }
 
 /// A volume whose task is gone with every record of it: the sweep finds it.
