@@ -53,6 +53,46 @@ pub fn remove(rule: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The address of an agent's metadata endpoint.
+const AGENT_ADDRESS: &str = "169.254.170.2/32";
+/// What an agent writes beside its rules.
+const AGENT_MARK: &str = "--comment tallyman ";
+
+/// Notes that an agent starts in the root namespace, unless one was there already.
+///
+/// # Errors
+/// When `ip` does not answer.
+pub fn expect_agent(ledger: &Ledger) -> Result<()> {
+    let addresses = Tool::new("ip")
+        .args(["-oneline", "address", "show", "dev", "lo"])
+        .check()?;
+    if addresses.contains(AGENT_ADDRESS) {
+        return Ok(());
+    }
+    ledger.update(|state| state.agent_address = true)
+}
+
+/// Takes away what an agent in the root namespace leaves when it is killed.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn remove_agent() -> Result<()> {
+    let rules = iptables("nat").arg("-S").check()?;
+    for rule in rules.lines().filter(|line| line.contains(AGENT_MARK)) {
+        let deletion = rule.replacen("-A", "-D", 1);
+        iptables("nat").args(deletion.split(' ')).check()?;
+    }
+    let addresses = Tool::new("ip")
+        .args(["-oneline", "address", "show", "dev", "lo"])
+        .check()?;
+    if addresses.contains(AGENT_ADDRESS) {
+        Tool::new("ip")
+            .args(["address", "delete", AGENT_ADDRESS, "dev", "lo"])
+            .check()?;
+    }
+    Ok(())
+}
+
 fn split<'a, 'b>(rule: &'b [&'a str]) -> Result<(&'a str, &'a str, &'b [&'a str])> {
     match rule {
         [table, chain, rest @ ..] => Ok((table, chain, rest)),

@@ -24,7 +24,7 @@ use crate::process::Process;
 use crate::progress::say;
 use crate::state::{GuestContainers, HostRecord, Ledger, QuickstartRecord, State};
 use crate::wait::wait_until;
-use crate::{http, image, join, paths};
+use crate::{firewall, http, image, join, paths};
 
 const NAMESPACE: &str = "default";
 const SERVICE: &str = "hello";
@@ -289,6 +289,7 @@ fn join_this_machine(
         data: &ledger.folder("agent")?,
         http: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)),
     };
+    firewall::expect_agent(ledger)?;
     Process::spawn(ledger, "agent", components::agent(program, &facts))
 }
 

@@ -49,6 +49,9 @@ pub struct State {
     pub firewall_rules: Vec<Vec<String>>,
     /// Taken before an engine was started in the root namespace.
     pub firewall_before: Option<firewall::Before>,
+    /// An agent in the root namespace puts the address of its metadata endpoint on loopback, and leads port 80 to it.
+    #[serde(default)]
+    pub agent_address: bool,
     /// Folders, removed with all they hold.
     pub folders: Vec<PathBuf>,
     /// Files outside of these.

@@ -58,6 +58,9 @@ pub fn clear(state: &State) -> Result<()> {
     for rule in &state.firewall_rules {
         failures.note("firewall rule", firewall::remove(rule));
     }
+    if state.agent_address {
+        failures.note("metadata endpoint", firewall::remove_agent());
+    }
     if let Some(before) = &state.firewall_before {
         failures.note("firewall", before.restore());
     }
