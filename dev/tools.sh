@@ -159,32 +159,23 @@ registry() {
   printf '%s\n' "$sum" >"$stamps/registry"
 }
 
-# OpenTelemetry's resource detector for ECS, as a program.
-metadata_reader() {
-  local bin="$tools/engines/bin" sum
+# A program of ours for the end-to-end tests: the folder of its module is called as it is.
+test_program() {
+  local name="$1" what="$2" bin="$tools/engines/bin" sum
   mkdir -p "$bin" "$stamps"
-  sum="$(digest "$here/metadata-reader/go.mod" "$here/metadata-reader/go.sum" "$here/metadata-reader/main.go")"
-  current "$stamps/metadata-reader" "$sum" "$bin/metadata-reader" && return 0
-  need_go "The metadata reader"
-  go_build metadata-reader 0 "$bin/metadata-reader" . -ldflags "-s -w"
-  printf '%s\n' "$sum" >"$stamps/metadata-reader"
-}
-
-# What log routers do, as far as tests need it: neither Fluent Bit nor Fluentd is in a package registry of Debian or Go.
-log_router() {
-  local bin="$tools/engines/bin" sum
-  mkdir -p "$bin" "$stamps"
-  sum="$(digest "$here/log-router/go.mod" "$here/log-router/go.sum" "$here/log-router/main.go")"
-  current "$stamps/log-router" "$sum" "$bin/log-router" && return 0
-  need_go "The log router"
-  go_build log-router 0 "$bin/log-router" . -ldflags "-s -w"
-  printf '%s\n' "$sum" >"$stamps/log-router"
+  sum="$(digest "$here/$name/go.mod" "$here/$name/go.sum" "$here/$name/main.go")"
+  current "$stamps/$name" "$sum" "$bin/$name" && return 0
+  need_go "$what"
+  go_build "$name" 0 "$bin/$name" . -ldflags "-s -w"
+  printf '%s\n' "$sum" >"$stamps/$name"
 }
 
 engines() {
   registry
-  metadata_reader
-  log_router
+  # OpenTelemetry's resource detector for ECS, and the AWS SDK.
+  test_program metadata-reader "The metadata reader"
+  # What log routers do, as far as tests need it: neither Fluent Bit nor Fluentd is in a package registry of Debian or Go.
+  test_program log-router "The log router"
   mkdir -p "$engines_bin" "$stamps"
   local sum; sum="$(digest "$here/engines/go.mod" "$here/engines/go.sum")"
   local parts=(dockerd docker-proxy containerd containerd-shim-runc-v2 runc)

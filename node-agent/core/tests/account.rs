@@ -150,6 +150,19 @@ fn turns_are_kept_but_not_by_one_that_never_fits() {
 }
 
 #[test]
+fn what_the_plan_forgot_before_it_started_holds_nobody_up() {
+    let account = Account::default();
+    account.registered(&host(0, 100));
+    let mut forgotten = machine(sized("a", 0, 80, None));
+    let mut next = machine(sized("b", 0, 80, None));
+    assert_eq!(room(&account, &mut forgotten), Room::Granted);
+    assert_ne!(room(&account, &mut next), Room::Granted);
+    forgotten.unplanned();
+    assert_eq!(account.enter(&mut forgotten), [TaskUid::new("b")]);
+    assert_eq!(room(&account, &mut next), Room::Granted);
+}
+
+#[test]
 fn a_task_starts_once_another_has_stopped_and_says_what_it_waits_for() {
     let account = Account::default();
     account.registered(&host(0, 100));

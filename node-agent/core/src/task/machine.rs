@@ -93,7 +93,11 @@ impl TaskMachine {
         let exists = |(name, known): (&String, &ContainerRecord)| {
             known.created || !matches!(self.seen.sighting(name), Sighting::Absent)
         };
-        let wanted = self.record.stop.is_none() && matches!(self.task.desired, Desired::Run);
+        // What starts nothing holds nobody up.
+        let wanted = self.record.stop.is_none()
+            && matches!(self.task.desired, Desired::Run)
+            && self.task.planned
+            && !self.task.remove;
         if self.record.is_stopped() {
             Claim::Over
         } else if self.record.containers.iter().any(exists) {

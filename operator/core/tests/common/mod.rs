@@ -12,6 +12,7 @@
 pub mod build;
 pub mod moves;
 pub mod supplies;
+pub mod written;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
