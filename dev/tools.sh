@@ -66,6 +66,8 @@ packages() {
   have iptables || missing+=(iptables)
   have ip || missing+=(iproute2)
   have nsenter || missing+=(util-linux)
+  have losetup && have mount || missing+=(mount)
+  have mkfs.ext4 || missing+=(e2fsprogs)
   # Images are made of it alone, so it has to be the one without libraries.
   is_static busybox || missing+=(busybox-static)
   [ ${#missing[@]} = 0 ] || install_packages "Docker engine, small images and host networks for the lab" "${missing[@]}"

@@ -6,6 +6,8 @@ pub const SECRETS: &str = "ecs.capability.secrets.asm.environment-variables";
 pub const LOG_SECRETS: &str = "ecs.capability.secrets.asm.bootstrap.log-driver";
 /// Files of environment variables.
 pub const ENVIRONMENT_FILES: &str = "ecs.capability.env-files.s3";
+/// Files of environment variables that are the host's own. Not in ECS' list.
+pub const HOST_ENVIRONMENT_FILES: &str = "ecs.capability.env-files.file";
 /// Credentials of a task for its registry.
 pub const PRIVATE_REGISTRY: &str = "ecs.capability.private-registry-authentication.secretsmanager";
 /// Credentials of a role for the task.
@@ -36,6 +38,13 @@ pub const FIRELENS_DRIVER: &str = "com.amazonaws.ecs.capability.logging-driver.a
 /// Its option `log-driver-buffer-limit`.
 pub const FIRELENS_BUFFER_LIMIT: &str =
     "ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit";
+
+/// Only the agent can know this attribute of its host, whatever a user writes.
+pub fn is_agents_own(name: &str) -> bool {
+    name.starts_with("ecs.capability.")
+        || name.starts_with("com.amazonaws.ecs.")
+        || ["ecs.os-type", "ecs.os-family", "ecs.cpu-architecture"].contains(&name)
+}
 
 /// The driver of the host's GPUs, by its version.
 pub fn nvidia_driver(version: &str) -> String {

@@ -15,6 +15,14 @@ pub const STALLED: &str = "Stalled";
 /// Present only while True: the object uses fields that nothing honours yet; the message names them.
 pub const UNSUPPORTED_FIELDS: &str = "UnsupportedFields";
 
+/// Beginning of the types that others than the operator set: `alarm.tallyman.dev/<name>` on a Service is True while the
+/// deployment alarm of that name goes off (ECS `DeploymentAlarms`).
+pub const ALARM: &str = "alarm.tallyman.dev/";
+/// Present only while True, of a run: every copy ended well (as of a Kubernetes Job).
+pub const COMPLETE: &str = "Complete";
+/// Present only while True, of a run: it ended, and not every copy ended well (as of a Kubernetes Job).
+pub const FAILED: &str = "Failed";
+
 /// `observedGeneration` of an object that no controller has seen.
 pub const UNOBSERVED: i64 = -1;
 
@@ -75,30 +83,29 @@ pub struct Statement {
 }
 
 /// Conditions after `statements` at `generation`: transition times are kept where the status did not change,
-/// types that are not stated any more disappear, order is that of the statements.
+/// types that are not stated any more disappear, order is that of the statements; what others set stays, behind them.
 pub fn merge(
     previous: &[Condition],
     statements: &[Statement],
     generation: i64,
     now: &Time,
 ) -> Vec<Condition> {
-    statements
-        .iter()
-        .map(|s| {
-            let since = previous
-                .iter()
-                .find(|c| c.type_ == s.type_ && c.status == s.status)
-                .map(|c| c.last_transition_time.clone());
-            Condition {
-                type_: s.type_.to_owned(),
-                status: s.status,
-                observed_generation: Some(generation),
-                last_transition_time: since.unwrap_or_else(|| now.clone()),
-                reason: s.reason.to_owned(),
-                message: s.message.clone(),
-            }
-        })
-        .collect()
+    let others = previous.iter().filter(|c| c.type_.starts_with(ALARM));
+    let stated = statements.iter().map(|s| {
+        let since = previous
+            .iter()
+            .find(|c| c.type_ == s.type_ && c.status == s.status)
+            .map(|c| c.last_transition_time.clone());
+        Condition {
+            type_: s.type_.to_owned(),
+            status: s.status,
+            observed_generation: Some(generation),
+            last_transition_time: since.unwrap_or_else(|| now.clone()),
+            reason: s.reason.to_owned(),
+            message: s.message.clone(),
+        }
+    });
+    stated.chain(others.cloned()).collect()
 }
 
 #[cfg(test)]
@@ -162,6 +169,23 @@ mod tests {
             one.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(),
             [READY]
         );
+    }
+
+    #[test]
+    fn what_others_set_stays() {
+        let now = at("2026-01-01T00:00:00Z");
+        let mut list = merge(&[], &[ready(ConditionStatus::False, "Placing")], 1, &now);
+        list.push(Condition {
+            type_: format!("{ALARM}errors"),
+            status: ConditionStatus::True,
+            observed_generation: None,
+            last_transition_time: now.clone(),
+            reason: "Threshold".to_owned(),
+            message: String::new(),
+        });
+        let next = merge(&list, &[ready(ConditionStatus::True, "Steady")], 2, &now);
+        assert_eq!(next[0].reason, "Steady");
+        assert_eq!(next[1..], list[1..]);
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub struct ContainerInstanceSpec {
     /// ACTIVE takes tasks; DRAINING takes none and its service tasks move away. Default ACTIVE.
     #[serde(default)]
     pub status: DesiredInstanceStatus,
-    /// Custom attributes that placement constraints and strategies can ask for.
+    /// Custom attributes that placement constraints and strategies can ask for. One that the agent reports as well
+    /// (ECS_INSTANCE_ATTRIBUTES) has the value given here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub attributes: Vec<Attribute>,

@@ -4,9 +4,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// On a Task: the service it belongs to.
 pub const SERVICE: &str = "tallyman.dev/service";
+/// On a Task: the RunTask it belongs to.
+pub const RUN_TASK: &str = "tallyman.dev/run-task";
+/// On a RunTask: the ScheduledTask that it was made for.
+pub const SCHEDULED_TASK: &str = "tallyman.dev/scheduled-task";
+/// Annotation of a RunTask: when it was due, by the schedule that it was made for (RFC 3339).
+pub const SCHEDULED_TIME: &str = "tallyman.dev/scheduled-time";
 /// On a Task and on a host's objects: the cluster.
 pub const CLUSTER: &str = "tallyman.dev/cluster";
-/// On a Task: the object name of its task definition revision, `<name>-<n>`.
+/// On a Task and on a RunTask: the object name of its task definition revision, `<name>-<n>`.
 pub const REVISION: &str = "tallyman.dev/revision";
 /// On a Task: number of the deployment that started it.
 pub const DEPLOYMENT: &str = "tallyman.dev/deployment";
@@ -16,6 +22,8 @@ pub const CONTAINER_INSTANCE: &str = "tallyman.dev/container-instance";
 pub const TASK_DEFINITION: &str = "tallyman.dev/task-definition";
 /// On a host's Secret: what it was supplied with, and as of which versions ([`crate::sources::Receipt`]).
 pub const SUPPLIED: &str = "tallyman.dev/supplied";
+/// On a Service, an annotation: another value starts a new deployment of the same revision (ECS `forceNewDeployment`).
+pub const RESTARTED_AT: &str = "tallyman.dev/restartedAt";
 /// On objects that the operator made.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY`].
@@ -29,7 +37,7 @@ pub fn is_ours(metadata: &ObjectMeta) -> bool {
 
 /// Finalizer of a Task: its containers are stopped and removed first.
 pub const STOP_FINALIZER: &str = "tallyman.dev/stop";
-/// Finalizer of a Service: its tasks are stopped first.
+/// Finalizer of a Service or a RunTask: its tasks are stopped first.
 pub const SERVICE_FINALIZER: &str = "tallyman.dev/stop-tasks";
 /// Finalizer of a Cluster, ContainerInstance or TaskDefinitionRevision: kept while in use.
 pub const IN_USE_FINALIZER: &str = "tallyman.dev/in-use";

@@ -19,7 +19,10 @@
 //! | deployment | The part of a service that runs one revision. The newest is PRIMARY. |
 //! | task | One copy of a revision on one host. Placed once, never moved, never restarted once STOPPED. |
 //! | container | One process tree of a task, as the engine runs it; *essential* when its end is the end of the task. |
-//! | run | One [`RunTask`]: up to ten tasks that belong to no service. |
+//! | run | One [`RunTask`]: up to ten copies that belong to no service. |
+//! | copy, try | One of the copies that a run wants; each of its tasks is a try of it. |
+//! | schedule | One [`ScheduledTask`]. |
+//! | due time | When a schedule wants a run: started, left out, passed over while suspended, or missed. |
 //! | container instance, host | A machine with an engine and an agent. *Container instance* is the object and the ECS word, *host* the machine. |
 //! | attribute | A name, or name and value, of a host that placement can ask for. |
 //! | placement | Choosing the host of a task: *constraints* must hold, *strategies* prefer. |

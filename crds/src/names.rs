@@ -25,6 +25,25 @@ pub fn service_task_number(service: &str, task: &str) -> Option<i64> {
         .then(|| digits.parse().ok())?
 }
 
+/// Name of a task of a run. Number `n` is try `(n - 1) / count + 1` of copy `(n - 1) % count + 1`, so that whoever tries
+/// the same copy for the same time means the same name: of three copies, `job-1`, `job-2` and `job-3`, and copy 2 anew is
+/// `job-5`.
+pub fn run_task(run: &str, number: u32) -> String {
+    format!("{run}-{number}")
+}
+
+/// The number in a task name of `run`, if it is one.
+pub fn run_task_number(run: &str, task: &str) -> Option<u32> {
+    let digits = task.strip_prefix(run)?.strip_prefix('-')?;
+    let number = digits.parse().ok().filter(|n| *n > 0)?;
+    (run_task(run, number) == task).then_some(number)
+}
+
+/// Name of the RunTask of a schedule that was due so many minutes after 1970 (UTC).
+pub fn scheduled_run(scheduled_task: &str, minutes: i64) -> String {
+    format!("{scheduled_task}-{minutes}")
+}
+
 /// Name of a host's ServiceAccount, Role, RoleBinding, Secret and Lease. Its HostPlan is named like the host itself.
 pub fn host_identity(container_instance: &str) -> String {
     format!("tallyman-host-{container_instance}")
@@ -74,7 +93,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_runs_number_is_not_read_from_another_name() {
+        assert_eq!(run_task("job", 5), "job-5");
+        assert_eq!(scheduled_run("nightly", 29_454_721), "nightly-29454721");
+        for task in [
+            "job-0", "job-05", "job-x", "job-", "job5", "jobs-5", "job-+5", "job-5-1",
+        ] {
+            assert_eq!(run_task_number("job", task), None, "{task}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_run_tasks_number_is_read_back(run in "[a-z]([-a-z0-9]{0,50}[a-z0-9])?", number in 1u32..) {
+            prop_assert_eq!(run_task_number(&run, &run_task(&run, number)), Some(number));
+        }
+
         #[test]
         fn a_tasks_number_is_read_back(service in "[a-z]([-a-z0-9]{0,50}[a-z0-9])?", number in 0i64..) {
             prop_assert_eq!(service_task_number(&service, &service_task(&service, number)), Some(number));

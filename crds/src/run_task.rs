@@ -1,16 +1,20 @@
 //! `RunTask`: up to ten standalone copies of a task definition.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::Condition;
 use crate::ecs::*;
+use crate::lifecycle::{LastStatus, StopCode};
 use crate::patterns;
 use crate::rules;
 
-/// Up to ten standalone copies of a task definition (the input of ECS `RunTask`). Runs once; the
-/// spec is immutable.
+/// Up to ten standalone copies of a task definition (the input of ECS `RunTask`), each a Task named
+/// `<run>-<number>`. Runs once, so the spec is immutable, and the object's name is what makes it run once: applied
+/// twice it is one run. Ours, in the words of Kubernetes Jobs: `backoffLimit`, `activeDeadlineSeconds`,
+/// `ttlSecondsAfterFinished`; and `waitForCapacity`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "tallyman.dev",
@@ -91,7 +95,8 @@ pub struct RunTaskSpec {
     /// `family` for its latest ACTIVE revision, or `family:revision`.
     #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::TASK_DEFINITION))]
     pub task_definition: String,
-    /// Idempotency token of ECS; the object's name does that here.
+    /// Idempotency token of ECS. The object's name is what makes it run once; of two RunTasks of a cluster with one token
+    /// the younger starts nothing and says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub client_token: Option<String>,
@@ -99,6 +104,27 @@ pub struct RunTaskSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub volume_configurations: Vec<TaskVolumeConfiguration>,
+    /// True: a copy that finds no host waits until one has room. False, the default and what ECS does: it fails at once
+    /// and is in `status.failures`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
+    pub wait_for_capacity: Option<bool>,
+    /// How many times, over all copies, a copy that failed is tried again: its task did not start, found no host, lost its
+    /// host, or ended with an exit code other than 0 of an essential container. 0 to 100, default 0. The delay before
+    /// each further try of a copy is 10 s, 20 s, 40 s, ... and at most 6 minutes. Other copies go on, unlike the pods of a
+    /// Kubernetes Job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100), extend("default" = 0))]
+    pub backoff_limit: Option<i32>,
+    /// Seconds after `status.startTime` at which whatever is left of the run is stopped, and the run fails. Retries and
+    /// waiting count. No limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub active_deadline_seconds: Option<i32>,
+    /// Seconds after the run's end at which the RunTask is deleted, with its tasks. Never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub ttl_seconds_after_finished: Option<i32>,
 }
 
 /// What became of a run.
@@ -110,18 +136,93 @@ pub struct RunTaskStatus {
     #[serde(default = "crate::conditions::unobserved")]
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
-    /// `Ready` once every copy is started.
+    /// `Ready` is True once every copy has started, and False again while one is to be tried again or has failed for good.
+    /// `Complete` or `Failed` is True once the run has ended, as of a Kubernetes Job: nothing is started any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Names of the tasks that were started.
+    /// How it stands, in a few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32768))]
+    pub message: Option<String>,
+    /// The revision that the run was taken on with, `family:revision`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub task_definition: Option<String>,
+    /// Tasks that have not STOPPED.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub active: i32,
+    /// Copies that ended well: exit code 0 of every essential container.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub succeeded: i32,
+    /// Tasks that failed, those that were tried again and those that found no host too.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub failed: i32,
+    /// When the run was taken on; `activeDeadlineSeconds` counts from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When the run ended, well or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    /// The copies that were started or tried, each by its latest task.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 10), inner(length(max = 253)))]
-    pub tasks: Vec<String>,
-    /// One entry for every copy that could not be placed.
+    #[schemars(length(max = 10))]
+    pub tasks: Vec<RunTaskCopy>,
+    /// Why copies found no host (ECS RunTask): one entry for every host that was asked, at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub failures: Vec<Failure>,
+}
+
+impl Default for RunTaskStatus {
+    fn default() -> Self {
+        RunTaskStatus {
+            observed_generation: crate::conditions::UNOBSERVED,
+            conditions: Vec::new(),
+            message: None,
+            task_definition: None,
+            active: 0,
+            succeeded: 0,
+            failed: 0,
+            start_time: None,
+            completion_time: None,
+            tasks: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+}
+
+/// One copy of a run, by its latest task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunTaskCopy {
+    /// Name of its latest task.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Where that task is in its life.
+    #[serde(default)]
+    pub last_status: LastStatus,
+    /// Its host. Absent: no host took it, and there is no such Task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub container_instance: Option<String>,
+    /// Exit code of its essential containers: the first that is not 0, or 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = i32::MIN))]
+    pub exit_code: Option<i32>,
+    /// Why it stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_code: Option<StopCode>,
+    /// Why it stopped, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32768))]
+    pub stopped_reason: Option<String>,
+    /// When it stopped, or found no host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<Time>,
 }
 
 /// Why something was refused (ECS `Failure`).

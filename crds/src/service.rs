@@ -141,6 +141,11 @@ pub struct ServiceSpec {
     /// Resolution of the service's metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monitoring: Option<MonitoringConfiguration>,
+    /// True: no deployment begins, and one that is under way stays where it is. Tasks that end are replaced all the same.
+    /// Default false. Not a field of ECS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
+    pub paused: Option<bool>,
 }
 
 /// What runs of a service, and what the scheduler is doing about it.
@@ -188,6 +193,20 @@ pub struct ServiceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub deployments: Vec<DeploymentStatus>,
+    /// The deployment that completed last: where a failed one goes back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_completed_deployment: Option<CompletedDeployment>,
+    /// The deployment that the spec asks for, once it was given up. It is not tried again until the spec asks for another
+    /// one or the service is restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_deployment: Option<FailedDeployment>,
+    /// The task that is being moved to another availability zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalancing: Option<ZoneRebalancing>,
+    /// What happened lately, the newest first (ECS service event messages).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub events: Vec<ServiceEvent>,
     /// Highest task number ever handed out; task names are `<service>-<number>`.
     #[serde(default)]
     #[schemars(range(min = 0))]
@@ -249,10 +268,132 @@ pub struct DeploymentStatus {
     pub rollout_state_reason: Option<String>,
     /// When it began.
     pub created_at: Time,
+    /// Tasks with a higher number are of its current try; a deployment that is gone back to is tried anew.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub after_task_number: i64,
+    /// When a task of it first ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_running_at: Option<Time>,
+    /// Since when all of its tasks run and no older one is left, while `bakeTimeInMinutes` passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baking_since: Option<Time>,
+    /// The circuit breaker, where it is enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreakerStatus>,
+    /// The deployment alarms, where they are enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarms: Option<AlarmsStatus>,
     /// Digests of its images, as its first tasks found them; its later tasks are started with these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub container_images: Vec<crate::ContainerImage>,
+}
+
+/// A deployment that completed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CompletedDeployment {
+    /// `ecs-svc/<number>`.
+    #[schemars(length(max = 128))]
+    pub id: String,
+    /// `family:revision`.
+    #[schemars(length(max = 300))]
+    pub task_definition: String,
+}
+
+/// A deployment that was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedDeployment {
+    /// `ecs-svc/<number>`.
+    #[schemars(length(max = 128))]
+    pub id: String,
+    /// `family:revision`.
+    #[schemars(length(max = 300))]
+    pub task_definition: String,
+    /// Why, in whole sentences.
+    #[schemars(length(max = 32768))]
+    pub reason: String,
+    /// When.
+    pub failed_at: Time,
+}
+
+/// A task that moves from one availability zone to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneRebalancing {
+    /// The fullest zone, which loses a task once the new one is healthy.
+    #[schemars(length(max = 1024))]
+    pub from: String,
+    /// The emptiest zone, where a task was started.
+    #[schemars(length(max = 1024))]
+    pub to: String,
+    /// The task that was started.
+    #[schemars(length(max = 253))]
+    pub task: String,
+}
+
+/// What a guard of a deployment is doing (ECS `ServiceDeploymentRollbackMonitorsStatus`).
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum MonitorStatus {
+    /// It gave the deployment up.
+    #[serde(rename = "TRIGGERED")]
+    Triggered,
+    /// It watches.
+    #[serde(rename = "MONITORING")]
+    Monitoring,
+    /// The deployment completed.
+    #[serde(rename = "MONITORING_COMPLETE")]
+    MonitoringComplete,
+}
+
+/// How close a deployment is to being given up (ECS `ServiceDeploymentCircuitBreaker`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CircuitBreakerStatus {
+    /// What it is doing.
+    pub status: MonitorStatus,
+    /// Failures counted.
+    #[schemars(range(min = 0))]
+    pub failure_count: i32,
+    /// At so many it trips.
+    #[schemars(range(min = 1))]
+    pub threshold: i32,
+    /// Failures since then are counted: since the deployment began, or its last task became healthy.
+    pub counted_from: Time,
+    /// Since when no host takes the next task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unplaceable_since: Option<Time>,
+}
+
+/// What the alarms of a deployment say (ECS `ServiceDeploymentAlarms`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AlarmsStatus {
+    /// What they are doing.
+    pub status: MonitorStatus,
+    /// Alarms that ended the deployment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 255)))]
+    pub triggered_alarm_names: Vec<String>,
+    /// Alarms that went off before the deployment began; for this one they do not count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 255)))]
+    pub ignored_alarm_names: Vec<String>,
+}
+
+/// Something that happened to a service (ECS `ServiceEvent`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceEvent {
+    /// When.
+    pub created_at: Time,
+    /// What, in the words of ECS.
+    #[schemars(length(max = 4096))]
+    pub message: String,
 }
 
 /// Whether a deployment is the wanted one (ECS `status` of a deployment).

@@ -201,21 +201,23 @@ impl Source {
     }
 
     /// Reads an `environmentFiles` entry. Of type `s3` (ECS): `arn:aws:s3:::bucket/prod/web.env` is key `prod.web.env` of
-    /// ConfigMap `bucket`. Of type `configMap` and `secret` (ours): `name:key`, or `name` for the only key.
+    /// ConfigMap `bucket`. Of type `configMap` and `secret` (ours): `name:key`, or `name` for the only key. Of type `file`
+    /// (ours): an absolute path.
     ///
     /// # Errors
     /// What it must be, to go behind the name of the field.
-    pub fn of_file(file: &EnvironmentFile) -> Result<Self, String> {
+    pub fn of_file(file: &EnvironmentFile) -> Result<FileSource, String> {
         let EnvironmentFile { value, r#type } = file;
-        let kind = match r#type {
-            EnvironmentFileType::S3 => return Self::of_object(value),
-            EnvironmentFileType::ConfigMap => SourceKind::ConfigMap,
-            EnvironmentFileType::Secret => SourceKind::Secret,
-        };
-        match value.split_once(':') {
+        let kept = |kind| match value.split_once(':') {
             Some((_, "")) => Err(format!("must name a key after the `:`, unlike '{value}'")),
             Some((name, key)) => Self::new(kind, name, Some(key)),
             None => Self::new(kind, value, None),
+        };
+        match r#type {
+            EnvironmentFileType::S3 => Self::of_object(value).map(FileSource::Kept),
+            EnvironmentFileType::ConfigMap => kept(SourceKind::ConfigMap).map(FileSource::Kept),
+            EnvironmentFileType::Secret => kept(SourceKind::Secret).map(FileSource::Kept),
+            EnvironmentFileType::File => host_path(value).map(FileSource::Host),
         }
     }
 
@@ -254,6 +256,35 @@ impl Source {
         let key = self.key.as_deref().unwrap_or_default();
         format!("{kind}/{}/{key}", self.object.name)
     }
+}
+
+/// Where a file of environment variables is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileSource {
+    /// In a Secret or ConfigMap.
+    Kept(Source),
+    /// On the host that runs the container, at this absolute path.
+    Host(String),
+}
+
+impl FileSource {
+    /// What the operator supplies of it.
+    pub fn kept(self) -> Option<Source> {
+        match self {
+            Self::Kept(source) => Some(source),
+            Self::Host(_) => None,
+        }
+    }
+}
+
+fn host_path(text: &str) -> Result<String, String> {
+    let climbs = text.split('/').any(|part| part == "..");
+    if !text.starts_with('/') || text.ends_with('/') || climbs || text.contains('\0') {
+        return Err(format!(
+            "must be the absolute path of a file without `..`, such as `/etc/app/web.env`, unlike '{text}'"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 fn member(bytes: &[u8], key: &str) -> Option<String> {
@@ -302,7 +333,8 @@ pub fn of_task(spec: &TaskDefinitionSpec, overrides: Option<&TaskOverride>) -> B
     let mut sources = roles::of_task(spec, overrides);
     for c in &spec.container_definitions {
         let files = changed(c).unwrap_or_else(|| c.environment_files.clone());
-        sources.extend(files.iter().flat_map(Source::of_file));
+        let files = files.iter().flat_map(Source::of_file);
+        sources.extend(files.filter_map(FileSource::kept));
         let options = c.log_configuration.iter().flat_map(|l| &l.secret_options);
         sources.extend(
             c.secrets

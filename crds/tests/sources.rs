@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proptest::prelude::*;
 use tallyman_crds::ecs::{EnvironmentFile, EnvironmentFileType};
 use tallyman_crds::sources::{
-    Contents, Source, SourceKind, SourceObject, Supplied, Supply, supply,
+    Contents, FileSource, Source, SourceKind, SourceObject, Supplied, Supply, supply,
 };
 
 fn read(text: &str) -> Result<(String, Option<String>), String> {
@@ -76,10 +76,11 @@ fn files_name_a_key_of_a_config_map_or_secret() {
             value: value.to_owned(),
             r#type,
         })?;
+        let source = source.kept().ok_or("of the host")?;
         let SourceObject { kind, name } = source.object;
         Ok::<_, String>((kind, name, source.key.unwrap_or_default()))
     };
-    use EnvironmentFileType::{ConfigMap, S3, Secret};
+    use EnvironmentFileType::{ConfigMap, File, S3, Secret};
     let is = |kind, name: &str, key: &str| Ok((kind, name.to_owned(), key.to_owned()));
     assert_eq!(
         file(S3, "arn:aws:s3:::acme.config/prod/web.env"),
@@ -96,6 +97,10 @@ fn files_name_a_key_of_a_config_map_or_secret() {
         (S3, "arn:aws:s3:::bucket/"),
         (ConfigMap, "web:"),
         (Secret, ""),
+        (File, "web.env"),
+        (File, "/etc/app/../shadow"),
+        (File, "/etc/app/"),
+        (File, "file:///etc/app/web.env"),
     ] {
         assert!(file(kind, text).is_err(), "{text}");
     }
@@ -203,4 +208,15 @@ proptest! {
             Err(why) => prop_assert!(!why.is_empty()),
         }
     }
+}
+
+#[test]
+fn a_file_of_the_host_is_its_path_and_nothing_that_is_supplied() {
+    let file = EnvironmentFile {
+        value: "/etc/app/web.env".to_owned(),
+        r#type: EnvironmentFileType::File,
+    };
+    let source = Source::of_file(&file).unwrap();
+    assert_eq!(source, FileSource::Host("/etc/app/web.env".to_owned()));
+    assert_eq!(source.kept(), None);
 }

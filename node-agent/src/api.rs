@@ -13,6 +13,7 @@ use kube::core::{Request, Status};
 use kube::{Client, Config};
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use tallyman_agent_core::proxy::is_direct;
 use tallyman_agent_core::{Delivery, Parcel};
 
 /// No answer takes longer; it is asked again.
@@ -50,6 +51,7 @@ pub async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
             .await
             .context("no way to the API server: give --kubeconfig, or set KUBECONFIG")?,
     };
+    config.proxy_url = proxy(config.proxy_url.take(), config.cluster_url.host());
     // Retries are ours: the client's own may keep a call for minutes.
     config.default_retry = false;
     config.connect_timeout = Some(LEASE_PATIENCE);
@@ -58,6 +60,41 @@ pub async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
         .headers
         .push((USER_AGENT, HeaderValue::from_static(agent)));
     Ok(config)
+}
+
+/// The proxy that leads to the API server: that of the kubeconfig or of `HTTPS_PROXY`. The client holds `NO_PROXY` against the
+/// proxy's own name, so it is held against the server's here.
+fn proxy(found: Option<http::Uri>, server: Option<&str>) -> Option<http::Uri> {
+    let variable = |name: &str| {
+        let value = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase()));
+        value.unwrap_or_default()
+    };
+    choose_proxy(
+        found?,
+        server,
+        &variable("HTTPS_PROXY"),
+        &variable("NO_PROXY"),
+    )
+}
+
+fn choose_proxy(
+    found: http::Uri,
+    server: Option<&str>,
+    https_proxy: &str,
+    no_proxy: &str,
+) -> Option<http::Uri> {
+    // One that the kubeconfig names is meant for this server.
+    let by_variable = https_proxy
+        .parse()
+        .is_ok_and(|named: http::Uri| named == found);
+    if by_variable && server.is_some_and(|server| is_direct(server, no_proxy)) {
+        return None;
+    }
+    // ECS writes `host:port`.
+    match found.scheme() {
+        Some(_) => Some(found),
+        None => format!("http://{found}").parse().ok(),
+    }
 }
 
 impl Api {
@@ -188,6 +225,22 @@ pub fn words(error: &kube::Error) -> String {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_api_server_is_reached_by_the_proxy_unless_it_is_excepted() {
+        let uri = |text: &str| text.parse::<http::Uri>().unwrap();
+        let chosen = |found: &str, variable: &str, no_proxy: &str| {
+            let chosen = choose_proxy(uri(found), Some("api.example.com"), variable, no_proxy);
+            chosen.map(|uri| uri.to_string())
+        };
+        let proxy = "http://proxy.example.com:3128/";
+        assert_eq!(chosen(proxy, proxy, ""), Some(proxy.to_owned()));
+        assert_eq!(chosen(proxy, proxy, "example.com"), None);
+        // That of the kubeconfig is meant.
+        assert_eq!(chosen(proxy, "", "example.com"), Some(proxy.to_owned()));
+        let short = "10.0.0.131:3128";
+        assert_eq!(chosen(short, short, ""), Some(format!("http://{short}/")));
+    }
 
     fn answer(status: &str) -> Delivery {
         delivery(&kube::Error::Api(Box::new(

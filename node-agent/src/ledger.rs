@@ -18,7 +18,7 @@ use tallyman_agent_core::images::ImageBook;
 use tallyman_agent_core::{TaskRecord, TaskUid};
 use tallyman_agent_engine::{EngineDescription, ImageState};
 use tokio::sync::{Notify, watch};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::files;
 
@@ -29,6 +29,8 @@ const IMAGES: &str = "images.json";
 const LOCK: &str = "lock";
 /// Changes within this time go to disk together.
 const COALESCE: Duration = Duration::from_millis(100);
+/// After a write that failed.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// What was on disk.
 #[derive(Debug, Default)]
@@ -53,7 +55,8 @@ struct Pages {
     /// Counts changes.
     version: u64,
     records_dirty: bool,
-    plan_dirty: bool,
+    /// Why the last changes could not be written.
+    trouble: Option<String>,
 }
 
 /// A handle to the files; clones share them.
@@ -180,7 +183,6 @@ impl Ledger {
     pub fn put_plan(&self, spec: Arc<Value>) {
         let mut pages = self.pages();
         pages.plan = Some(spec);
-        pages.plan_dirty = true;
         self.touch(pages);
     }
 
@@ -227,6 +229,16 @@ impl Ledger {
             .collect()
     }
 
+    /// Why plan and records cannot be written, for people; `None` while they can.
+    pub fn trouble(&self) -> Option<String> {
+        let pages = self.pages();
+        let error = pages.trouble.as_ref()?;
+        Some(format!(
+            "The agent cannot write down what it knows ({error}): it works on, but should it be restarted now, it has to learn \
+             anew from the engine and the API server. It tries again."
+        ))
+    }
+
     fn touch(&self, mut pages: MutexGuard<'_, Pages>) -> u64 {
         pages.version += 1;
         let version = pages.version;
@@ -254,46 +266,108 @@ async fn write_on(
     changed: Arc<Notify>,
     written: watch::Sender<u64>,
 ) {
+    let mut failed = false;
     loop {
-        changed.notified().await;
-        tokio::time::sleep(COALESCE).await;
-        let (version, records, plan, engine, images) = {
-            let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
-            let records = std::mem::take(&mut pages.records_dirty)
-                .then(|| serde_json::to_vec(&pages.records));
-            let plan = std::mem::take(&mut pages.plan_dirty)
-                .then(|| pages.plan.take())
-                .flatten();
-            let images =
-                std::mem::take(&mut pages.images_dirty).then(|| serde_json::to_vec(&pages.images));
-            (pages.version, records, plan, pages.engine.take(), images)
-        };
-        let folder = folder.clone();
-        let outcome = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
-            if let Some(plan) = plan {
-                files::replace(&folder.join(PLAN), &serde_json::to_vec(&*plan)?)?;
-            }
-            if let Some(engine) = engine {
-                files::replace(&folder.join(ENGINE), &serde_json::to_vec(&engine)?)?;
-            }
-            if let Some(images) = images {
-                files::replace(&folder.join(IMAGES), &images?)?;
-            }
-            if let Some(records) = records {
-                files::replace(&folder.join(TASKS), &records?)?;
-            }
-            Ok(())
-        })
-        .await;
-        match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(
-                error = format!("{error:#}"),
-                "cannot write plan and records"
-            ),
-            Err(error) => warn!(%error, "writing plan and records broke off"),
+        tokio::select! {
+            () = changed.notified() => {}
+            () = tokio::time::sleep(RETRY), if failed => {}
         }
+        tokio::time::sleep(COALESCE).await;
+        let locked = || pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let (version, taken) = {
+            let mut pages = locked();
+            (pages.version, pages.take_changes())
+        };
+        let outcome = match taken {
+            Ok(batch) => write(batch.clone(), folder.clone())
+                .await
+                .map_err(|error| (batch, error)),
+            Err(error) => Err((Batch::default(), error.into())),
+        };
+        failed = outcome.is_err();
+        locked().note(outcome);
         written.send_replace(version);
+    }
+}
+
+async fn write(batch: Batch, folder: PathBuf) -> anyhow::Result<()> {
+    tokio::task::spawn_blocking(move || batch.write(&folder)).await?
+}
+
+/// Changes that go to disk together, as they are in the files.
+#[derive(Clone, Default)]
+struct Batch {
+    records: Option<Vec<u8>>,
+    plan: Option<Arc<Value>>,
+    engine: Option<EngineDescription>,
+    images: Option<Vec<u8>>,
+}
+
+impl Batch {
+    fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let replace = |name: &str, bytes: &[u8]| {
+            let path = folder.join(name);
+            files::replace(&path, bytes).with_context(|| path.display().to_string())
+        };
+        if let Some(plan) = &self.plan {
+            replace(PLAN, &serde_json::to_vec(&**plan)?)?;
+        }
+        if let Some(engine) = &self.engine {
+            replace(ENGINE, &serde_json::to_vec(engine)?)?;
+        }
+        if let Some(images) = &self.images {
+            replace(IMAGES, images)?;
+        }
+        if let Some(records) = &self.records {
+            replace(TASKS, records)?;
+        }
+        Ok(())
+    }
+}
+
+impl Pages {
+    fn take_changes(&mut self) -> serde_json::Result<Batch> {
+        let records = self
+            .records_dirty
+            .then(|| serde_json::to_vec(&self.records));
+        let images = self.images_dirty.then(|| serde_json::to_vec(&self.images));
+        let batch = Batch {
+            records: records.transpose()?,
+            plan: self.plan.take(),
+            engine: self.engine.take(),
+            images: images.transpose()?,
+        };
+        (self.records_dirty, self.images_dirty) = (false, false);
+        Ok(batch)
+    }
+
+    fn note(&mut self, outcome: Result<(), (Batch, anyhow::Error)>) {
+        match outcome {
+            Ok(()) => {
+                if self.trouble.take().is_some() {
+                    info!("plan and records are written again");
+                }
+            }
+            Err((batch, error)) => {
+                self.put_back(batch);
+                let trouble = Some(format!("{error:#}"));
+                if self.trouble != trouble {
+                    warn!(
+                        error = trouble,
+                        "cannot write plan and records; tried again"
+                    );
+                    self.trouble = trouble;
+                }
+            }
+        }
+    }
+
+    /// What could not be written is written with the next changes, unless it changed meanwhile.
+    fn put_back(&mut self, batch: Batch) {
+        self.records_dirty |= batch.records.is_some();
+        self.images_dirty |= batch.images.is_some();
+        self.plan = self.plan.take().or(batch.plan);
+        self.engine = self.engine.take().or(batch.engine);
     }
 }
 
@@ -318,6 +392,32 @@ mod tests {
         let saved = load(folder.path());
         assert!(saved.records.is_empty() && saved.plan.is_none());
         assert!(folder.path().join("tasks.broken").exists());
+    }
+
+    /// Whoever waits for the disk goes on, and what could not be written is written once it can be.
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_takes_nothing_is_told_of_and_tried_again() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("later");
+        let ledger = Ledger::open(folder.clone(), BTreeMap::new(), ImageBook::default());
+        ledger.put_plan(Arc::new(serde_json::json!({ "generation": 4 })));
+        let record: TaskRecord =
+            serde_json::from_value(serde_json::json!({ "uid": "u1", "name": "web-000001" }))
+                .unwrap();
+        ledger.put(&record);
+        ledger.flush().await;
+        let told = ledger.trouble().unwrap();
+        assert!(
+            told.contains("plan.json") && told.contains("No such file or directory"),
+            "{told}"
+        );
+        std::fs::create_dir(&folder).unwrap();
+        while ledger.trouble().is_some() {
+            tokio::time::sleep(RETRY).await;
+        }
+        let saved = load(&folder);
+        assert_eq!(saved.plan.unwrap()["generation"], 4);
+        assert_eq!(saved.records[&record.uid], record);
     }
 
     #[tokio::test]

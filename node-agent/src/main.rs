@@ -15,6 +15,7 @@ mod desk;
 mod files;
 mod gpus;
 mod heartbeat;
+mod host_files;
 mod instance;
 mod introspection;
 mod jitter;
@@ -40,7 +41,7 @@ use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::metadata::{Injection, Place, Roles};
 use tallyman_agent_core::register::{CannotRegister, HostFacts};
 use tallyman_agent_core::settings::Parsed;
-use tallyman_agent_core::{Account, Enforcement, FirelensSettings, Gpus, Host, HostContext};
+use tallyman_agent_core::{Enforcement, Failing, FirelensSettings, Holdings, Host, HostContext};
 use tallyman_agent_docker::DockerEngine;
 use tallyman_agent_engine::Counted;
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,6 +50,7 @@ use tracing::{error, info, warn};
 
 use crate::agent::{Agent, Parts};
 use crate::desk::Desk;
+use crate::host_files::AllowedFolders;
 use crate::introspection::Facts;
 use crate::metadata::files::Folder;
 use crate::options::Options;
@@ -191,11 +193,12 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             registries: Arc::new(settings.images.registries()),
         }),
         ports: ports::HostPorts::new(&settings),
-        gpus: Gpus::new(gpus.ids.clone()),
-        account: Account::default(),
+        holdings: Holdings::new(gpus.ids.clone()),
+        failing: Failing::default(),
         routers: Routers {
             path: data_dir.join(ROUTERS),
         },
+        host_files: AllowedFolders(settings.tasks.environment_file_folders.clone()),
         slots: Arc::new(Semaphore::new(SLOTS)),
         stops: Stops::default(),
         patches: Semaphore::new(PATCHES),
@@ -266,6 +269,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             boot_id,
             gpus,
             roles,
+            ledger_trouble: None,
         },
         saved_plan: saved.plan,
         saved_records: saved.records,

@@ -13,7 +13,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use tallyman_agent_core::metadata::TaskSight;
 use tallyman_agent_core::{
-    Account, Action, AssignedTask, Delivery, Due, Gpus, HostContext, Outcome, Parcel, Premises,
+    Action, AssignedTask, Delivery, Due, Failing, Holdings, HostContext, Outcome, Parcel, Premises,
     TaskMachine, TaskUid, perform,
 };
 use tallyman_agent_engine::{ContainerSummary, Engine, Hint, Verb};
@@ -25,6 +25,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use crate::api::Api;
 use crate::desk::Desk;
 use crate::files;
+use crate::host_files::AllowedFolders;
 use crate::ledger::Ledger;
 use crate::metadata::files::{Files, Folder};
 use crate::ports::HostPorts;
@@ -62,10 +63,12 @@ pub struct Shared<E> {
     pub ports: HostPorts,
     /// Where the files of log routers are.
     pub routers: Routers,
-    /// GPUs of the host.
-    pub gpus: Gpus,
-    /// What the host has left.
-    pub account: Account,
+    /// Files of the host that tasks may be given variables from.
+    pub host_files: AllowedFolders,
+    /// What tasks hold of the host.
+    pub holdings: Holdings,
+    /// What the engine fails to do, whichever task asks.
+    pub failing: Failing,
 }
 
 impl<E> Shared<E> {
@@ -85,8 +88,9 @@ impl<E> Shared<E> {
     fn premises(&self) -> Premises<'_> {
         Premises {
             ports: &self.ports,
-            gpus: &self.gpus,
+            gpus: &self.holdings.gpus,
             routers: &self.routers,
+            files: &self.host_files,
         }
     }
 
@@ -176,14 +180,13 @@ impl<E: Engine> Worker<E> {
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone();
-            self.enter();
-            let step = self.machine.step(&host, now);
-            self.enter();
+            let holdings = &self.shared.holdings;
+            let (step, freed) = holdings.step(&mut self.machine, &host, now);
+            for task in freed {
+                self.shared.desk.tell(&task, Told::Room);
+            }
             let version = self.shared.ledger.put(&step.record);
             self.show(step.report.last_status);
-            if step.record.is_stopped() {
-                self.shared.gpus.ended(&step.record.uid);
-            }
             if step.finished {
                 info!("nothing is left of the task; forgotten");
                 self.shared.ledger.forget(&step.record.uid);
@@ -226,13 +229,6 @@ impl<E: Engine> Worker<E> {
                 slot = poll(&mut self.queueing) => self.slot = slot,
                 () = tokio::time::sleep(sleep) => {}
             }
-        }
-    }
-
-    /// Enters the task in the account of the host, and wakes those for whom there is room now.
-    fn enter(&mut self) {
-        for freed in self.shared.account.enter(&mut self.machine) {
-            self.shared.desk.tell(&freed, Told::Room);
         }
     }
 
@@ -318,7 +314,9 @@ impl<E: Engine> Worker<E> {
             let ledger = &self.shared.ledger;
             ledger.note_image(&prepared.image_id, prepared.pulled, Timestamp::now());
         }
-        self.machine.settle(container, outcome, Timestamp::now());
+        let now = Timestamp::now();
+        self.shared.failing.note(&outcome, now);
+        self.machine.settle(container, outcome, now);
     }
 
     fn send(&self, parcel: Box<Parcel>, version: u64) -> Sending {

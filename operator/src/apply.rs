@@ -12,9 +12,9 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Error, ResourceExt};
 use serde_json::{Value, json};
 use tallyman_crds::sources::{self, Contents, Source, SourceKind, SourceObject};
-use tallyman_crds::{Cluster, Task, TaskDefinitionRevision, labels};
+use tallyman_crds::{Cluster, RunTask, Task, TaskDefinitionRevision, labels};
 use tallyman_operator_core::pacing::Outcome;
-use tallyman_operator_core::{Action, Kind, Publication, Target};
+use tallyman_operator_core::{Action, Kind, Note, Publication, Target};
 
 use crate::http::Health;
 use crate::identity;
@@ -52,15 +52,20 @@ impl Applier<'_> {
 
     /// Publishes statuses. The resourceVersion is the precondition: on a status subresource the API server does not
     /// compare a uid, and a namesake made since would be given the status of the one before.
-    pub async fn publish(&self, publications: Vec<Publication>) -> Vec<Outcome> {
-        futures::stream::iter(publications)
+    /// What goes out with a status that was written is returned to be told.
+    pub async fn publish(&self, publications: Vec<Publication>) -> (Vec<Outcome>, Vec<Note>) {
+        let written: Vec<(Outcome, Vec<Note>)> = futures::stream::iter(publications)
             .map(|p| async move {
                 let body = json!({ "metadata": preconditions(&p.target), "status": p.patch });
-                self.patch_status(&p.target, body).await
+                let outcome = self.patch_status(&p.target, body).await;
+                let stored = matches!(outcome, Outcome::Written { .. });
+                (outcome, if stored { p.notes } else { Vec::new() })
             })
             .buffer_unordered(CONCURRENT)
             .collect()
-            .await
+            .await;
+        let (outcomes, notes): (Vec<_>, Vec<_>) = written.into_iter().unzip();
+        (outcomes, notes.into_iter().flatten().collect())
     }
 
     /// The API server says that there is no such object.
@@ -83,6 +88,7 @@ impl Applier<'_> {
                     .await
             }
             Action::CreateTask(object) => self.create::<Task>(Kind::Task, &object).await,
+            Action::CreateRunTask(object) => self.create::<RunTask>(Kind::RunTask, &object).await,
             Action::StopTask { task, code, reason } => {
                 let spec = json!({ "desiredStatus": "STOPPED", "stopCode": code, "stoppedReason": reason });
                 let body = json!({ "metadata": preconditions(&task), "spec": spec });

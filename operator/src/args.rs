@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Parser;
+use tallyman_operator_core::quotas::Quotas;
 
 /// Runs Amazon ECS task definitions and services on plain Docker hosts.
 ///
@@ -50,6 +51,18 @@ pub struct Args {
     /// Silence after which a host's service tasks are replaced elsewhere.
     #[arg(long, env = "TALLYMAN_REPLACE_AFTER", default_value = "5m", value_parser = duration)]
     pub replace_after: Duration,
+
+    /// Services that a cluster may have (an ECS quota).
+    #[arg(long, env = "TALLYMAN_SERVICES_PER_CLUSTER", default_value_t = Quotas::default().services_per_cluster)]
+    pub services_per_cluster: usize,
+
+    /// Tasks that a service may want (an ECS quota).
+    #[arg(long, env = "TALLYMAN_TASKS_PER_SERVICE", default_value_t = Quotas::default().tasks_per_service)]
+    pub tasks_per_service: i64,
+
+    /// Tasks of a service that are started within a minute (an ECS quota).
+    #[arg(long, env = "TALLYMAN_LAUNCHES_PER_MINUTE", default_value_t = Quotas::default().launches_per_minute)]
+    pub launches_per_minute: usize,
 
     /// Form of the log.
     #[arg(long, env = "TALLYMAN_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]

@@ -1,4 +1,4 @@
-//! Delivers the sentences of the core as Kubernetes events. It says each once in six hours (ECS service event messages).
+//! Delivers the sentences of the core as Kubernetes events.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,12 +9,10 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Client;
 use kube::api::{Api, PostParams};
-use tallyman_operator_core::Note;
+use tallyman_operator_core::{Note, service_events};
 
 const SILENCE: Duration = Duration::from_secs(6 * 3600);
 const REMEMBERED: usize = 4096;
-/// The API refuses notes of 1 KiB and more.
-const LONGEST: usize = 1000;
 
 /// Records events.
 #[derive(Debug, Default)]
@@ -33,20 +31,29 @@ impl Recorder {
         }
     }
 
+    /// Those of `notes` that were not said within six hours (ECS service event messages). Notes that go out with a status
+    /// need no such memory: the status is it.
+    pub fn fresh(&mut self, mut notes: Vec<Note>) -> Vec<Note> {
+        notes.retain(|note| {
+            let key = (note.target.uid.clone(), note.reason, note.message.clone());
+            if self.said.get(&key).is_some_and(|at| at.elapsed() < SILENCE) {
+                return false;
+            }
+            if self.said.len() >= REMEMBERED {
+                self.said.retain(|_, at| at.elapsed() < SILENCE / 2);
+            }
+            self.said.insert(key, Instant::now());
+            true
+        });
+        notes
+    }
+
     /// Records `notes` on objects of `namespace`. An event that cannot be written is logged and dropped: conditions
     /// hold what matters.
     pub async fn record(&mut self, client: &Client, namespace: &str, notes: Vec<Note>) {
         let api: Api<Event> = Api::namespaced(client.clone(), namespace);
         let mut events = Vec::new();
         for note in notes {
-            let key = (note.target.uid.clone(), note.reason, note.message.clone());
-            if self.said.get(&key).is_some_and(|at| at.elapsed() < SILENCE) {
-                continue;
-            }
-            if self.said.len() >= REMEMBERED {
-                self.said.retain(|_, at| at.elapsed() < SILENCE / 2);
-            }
-            self.said.insert(key, Instant::now());
             tracing::info!(
                 kind = note.target.kind.as_str(),
                 namespace,
@@ -76,15 +83,7 @@ impl Recorder {
 
     fn event(&self, namespace: &str, note: Note) -> Event {
         let now = jiff::Timestamp::now();
-        let mut text = note.message;
-        if text.len() > LONGEST {
-            let cut = (0..=LONGEST)
-                .rev()
-                .find(|i| text.is_char_boundary(*i))
-                .unwrap_or(0);
-            text.truncate(cut);
-            text.push_str("...");
-        }
+        let text = service_events::cut(note.message);
         Event {
             metadata: ObjectMeta {
                 name: Some(format!(

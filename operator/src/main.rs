@@ -18,6 +18,7 @@ use clap::Parser;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tallyman_operator_core::Settings;
+use tallyman_operator_core::quotas::Quotas;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
@@ -103,6 +104,11 @@ async fn operate(
         task_retention: args.task_retention,
         agent_grace: args.agent_grace,
         replace_after: args.replace_after,
+        quotas: Quotas {
+            services_per_cluster: args.services_per_cluster,
+            tasks_per_service: args.tasks_per_service,
+            launches_per_minute: args.launches_per_minute,
+        },
         ..Settings::default()
     };
     let recorder = Recorder::new(identity);

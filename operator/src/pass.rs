@@ -98,9 +98,11 @@ impl Passes {
         let plan = pace.admit(plans, self.began.elapsed());
 
         let mut outcomes = applier.apply(plan.actions).await;
-        outcomes.extend(applier.publish(plan.publications).await);
+        let (published, told) = applier.publish(plan.publications).await;
+        outcomes.extend(published);
+        let notes = self.recorder.fresh(plan.notes).into_iter().chain(told);
         self.recorder
-            .record(&self.client, namespace, plan.notes)
+            .record(&self.client, namespace, notes.collect())
             .await;
         self.health
             .metrics

@@ -68,14 +68,17 @@ pub enum EnvironmentFileType {
     /// A key of a Secret. Not in ECS' list.
     #[serde(rename = "secret")]
     Secret,
+    /// A file of the host that the container runs on, in a folder that its owner allows. Not in ECS' list.
+    #[serde(rename = "file")]
+    File,
 }
 
 /// A file of `NAME=value` lines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentFile {
-    /// ARN of the object for type `s3`; else `name:key` of a Secret or ConfigMap in the same namespace, or `name` when it
-    /// has one key.
+    /// ARN of the object for type `s3`; absolute path for type `file`; else `name:key` of a Secret or ConfigMap in the same
+    /// namespace, or `name` when it has one key.
     #[schemars(length(min = 1, max = 2048))]
     pub value: String,
     /// Where the file lives.

@@ -46,6 +46,25 @@ pub struct DeploymentCircuitBreaker {
     /// When it trips; half of the desired count, but 3 to 200, when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold_configuration: Option<ThresholdConfiguration>,
+    /// Which failures count. Not a field of ECS, which always counts the first two; these are the default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub counted_failures: Vec<CountedFailure>,
+}
+
+/// A failure that the circuit breaker may count.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum CountedFailure {
+    /// A task stopped before it ever ran, and none of the deployment had run until then.
+    TaskFailedToStart,
+    /// A task was stopped because its container health check failed.
+    HealthCheckFailed,
+    /// A task ran, and ended by itself: a program that crashes soon after its start.
+    EssentialContainerExited,
+    /// No host takes the next task; one failure for every minute in which that is so.
+    PlacementFailed,
 }
 
 /// Alarms that end a deployment.
@@ -262,7 +281,8 @@ pub struct DeploymentConfiguration {
     /// How traffic moves. Default ROLLING.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<DeploymentStrategy>,
-    /// Minutes both revisions stay up after traffic has moved, 0 to 1440.
+    /// Minutes for which a deployment is watched once its last old task has gone, before it counts as completed: 0 to
+    /// 1440. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1440))]
     pub bake_time_in_minutes: Option<i32>,
@@ -279,6 +299,11 @@ pub struct DeploymentConfiguration {
     /// When the deployment counts as done early.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_success_criteria: Option<DeploymentEarlySuccessCriteria>,
+    /// Minutes after which a deployment that has not completed is given up, 1 to 20160. Never when absent. Not a field of
+    /// ECS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 20160))]
+    pub timeout_in_minutes: Option<i32>,
 }
 
 /// Who runs deployments.

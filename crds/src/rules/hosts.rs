@@ -11,6 +11,16 @@ pub(super) const RULES: &[Row] = &[
         "`cluster` must not change: drain the host, delete the ContainerInstance and make it anew",
     ),
     (
+        "container-instance-attributes",
+        "ContainerInstanceSpec",
+        ".attributes",
+        "!has(self.attributes) || self.attributes.all(a, !a.name.startsWith('ecs.capability.')
+         && !a.name.startsWith('com.amazonaws.ecs.')
+         && !(a.name in ['ecs.os-type', 'ecs.os-family', 'ecs.cpu-architecture']))",
+        "`attributes` must not name `ecs.capability.*`, `com.amazonaws.ecs.*`, `ecs.os-type`, `ecs.os-family` or
+         `ecs.cpu-architecture`: what a host is and can do its agent says",
+    ),
+    (
         "host-plan-generation",
         "HostPlanSpec",
         ".generation",

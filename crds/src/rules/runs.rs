@@ -1,4 +1,4 @@
-//! Tasks and runs (ECS RunTask, ECS task lifecycle).
+//! Tasks, runs and schedules (ECS RunTask, ECS task lifecycle, EventBridge Scheduler).
 
 use super::{Row, Rule};
 
@@ -16,6 +16,20 @@ pub(super) const RULES: &[Row] = &[
         ".spec",
         "self.spec == oldSelf.spec",
         "`spec` must not change: a RunTask runs once; make a new one",
+    ),
+    (
+        "scheduled-task-dates",
+        "ScheduledTaskSpec",
+        ".endDate",
+        "!has(self.startDate) || !has(self.endDate) || self.startDate < self.endDate",
+        "`endDate` must be later than `startDate`",
+    ),
+    (
+        "scheduled-task-client-token",
+        "ScheduledTaskSpec",
+        ".runTask",
+        "!has(self.runTask.clientToken)",
+        "`runTask.clientToken` must be absent: a token stands for one run, and a schedule makes many",
     ),
     (
         "task-container-instance",

@@ -96,9 +96,12 @@ const RUN_TASK: &[Column] = &[
     text("Cluster", ".spec.cluster"),
     text("Task Definition", ".spec.taskDefinition"),
     number("Count", ".spec.count"),
-    READY,
-    REASON,
+    number("Active", ".status.active"),
+    number("Succeeded", ".status.succeeded"),
+    number("Failed", ".status.failed"),
+    text("Status", ".status.message"),
     AGE,
+    wide(READY),
     MESSAGE,
 ];
 
@@ -109,7 +112,10 @@ const SCHEDULED_TASK: &[Column] = &[
     age("Last", ".status.lastScheduleTime"),
     text("Next", ".status.nextScheduleTime"),
     READY,
+    text("Last Result", ".status.lastResult"),
     AGE,
+    wide(text("Active", ".status.active")),
+    wide(number("Missed", ".status.missedRuns")),
     MESSAGE,
 ];
 

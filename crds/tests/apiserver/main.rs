@@ -214,7 +214,9 @@ fn defaults_are_served() {
     let service = namespace.get("tsvc", "web");
     assert_eq!(
         service["spec"],
-        json!({ "taskDefinition": "web", "cluster": "default", "schedulingStrategy": "REPLICA" })
+        json!({
+            "taskDefinition": "web", "cluster": "default", "schedulingStrategy": "REPLICA", "paused": false
+        })
     );
     assert_eq!(service["status"], json!({ "observedGeneration": -1 }));
 

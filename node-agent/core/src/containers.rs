@@ -67,7 +67,7 @@ pub struct Scope<'a> {
     pub gpus: &'a GpuSettings,
     /// Image of pause containers.
     pub pause_image: &'a LocalImage,
-    /// Most processes of each container (`ECS_TASK_PIDS_LIMIT`).
+    /// Most processes of each task (`ECS_TASK_PIDS_LIMIT`).
     pub pids_limit: Option<i64>,
     /// No container may be `privileged` (`ECS_DISABLE_PRIVILEGED`).
     pub disable_privileged: bool,

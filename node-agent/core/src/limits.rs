@@ -1,4 +1,5 @@
-//! `cpu` and `memory` of a task as a whole, and how this host enforces them (ECS agent, task cgroup).
+//! `cpu` and `memory` of a task as a whole and its most processes (`ECS_TASK_PIDS_LIMIT`), and how this host enforces them
+//! (ECS agent, task cgroup).
 //!
 //! Where Docker makes control groups itself (driver `cgroupfs`) the task has one of its own, and its containers live
 //! below it. Where the service manager makes them (driver `systemd`) only that can set limits, so each container gets
@@ -35,6 +36,8 @@ pub struct TaskLimits {
     pub cpu: Option<i64>,
     /// Bytes.
     pub memory_bytes: Option<i64>,
+    /// Processes, by the host's setting.
+    pub pids: Option<i64>,
     /// CPU units of its containers together, each counted as at least 2.
     pub shares: i64,
 }
@@ -121,6 +124,7 @@ impl TaskLimits {
             group: format!("{}/{}", parent(scope.container_instance_uid), task.uid),
             cpu,
             memory_bytes: memory.map(|mib| mib * MIB),
+            pids: scope.pids_limit,
             shares: containers.iter().map(PlannedContainer::cpu_shares).sum(),
         })
     }
@@ -128,7 +132,7 @@ impl TaskLimits {
     /// Puts the limits into what a container shall be.
     pub fn apply(&self, how: Enforcement, spec: &mut ContainerSpec) {
         match how {
-            Enforcement::Off => {}
+            Enforcement::Off => spec.parameters.pids_limit = self.pids,
             Enforcement::Group { propagate, .. } => {
                 if self.any() {
                     spec.group = Some(self.group.clone());
@@ -140,6 +144,7 @@ impl TaskLimits {
             Enforcement::Each { period } => {
                 spec.memory_bytes = spec.memory_bytes.or(self.memory_bytes);
                 spec.cpu_quota = self.cpu.map(|units| quota(units, period));
+                spec.parameters.pids_limit = self.pids;
             }
         }
     }
@@ -152,13 +157,14 @@ impl TaskLimits {
                 cpu_shares: self.cpu.unwrap_or(self.shares).clamp(2, 262_144),
                 cpu_quota: self.cpu.map(|units| quota(units, period)),
                 memory_bytes: self.memory_bytes,
+                pids: self.pids,
             }),
             Enforcement::Group { .. } | Enforcement::Off | Enforcement::Each { .. } => None,
         }
     }
 
     fn any(&self) -> bool {
-        self.cpu.is_some() || self.memory_bytes.is_some()
+        self.cpu.is_some() || self.memory_bytes.is_some() || self.pids.is_some()
     }
 }
 

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tallyman_agent_engine::{ContainerSpec, RegistryCredentials, Sensitive};
+use tallyman_agent_engine::{ContainerSpec, EngineError, RegistryCredentials, Sensitive};
 use tallyman_crds::ecs::{ContainerDefinition, ContainerOverride, Secret};
 use tallyman_crds::firelens;
-use tallyman_crds::sources::{Source, SourceObject, Supplied, Supply, of_credentials};
+use tallyman_crds::sources::{FileSource, Source, SourceObject, Supplied, Supply, of_credentials};
 
+use crate::host_files::HostFiles;
 use crate::refused::Refused;
 use crate::registries::Registries;
 
@@ -16,7 +17,7 @@ use crate::registries::Registries;
 pub struct Needs {
     secrets: Vec<(String, Source)>,
     log_options: Vec<(String, Source)>,
-    files: Vec<Source>,
+    files: Vec<FileSource>,
     /// Variables that definition or run set, which no file changes.
     set: BTreeSet<String>,
     credentials: Option<SourceObject>,
@@ -122,7 +123,12 @@ impl Needs {
     /// The first thing that is not.
     pub fn check(&self, supply: Option<&Supply>, image: &str) -> Result<(), Unmet> {
         let named = self.secrets.iter().chain(&self.log_options);
-        let sources = named.map(|(_, source)| source).chain(&self.files);
+        let kept = self.files.iter().filter_map(|file| match file {
+            FileSource::Kept(source) => Some(source),
+            // Read when the container is created.
+            FileSource::Host(_) => None,
+        });
+        let sources = named.map(|(_, source)| source).chain(kept);
         for source in sources {
             take(supply, source)?;
         }
@@ -172,21 +178,36 @@ impl Needs {
         }
     }
 
-    /// Puts the values into what the engine is told. Of a name the first file counts (ECS), what the definition or the
-    /// run says counts more, a secret most.
+    /// Its files of variables, if it has any.
+    ///
+    /// # Errors
+    /// One of those that the operator delivers is not there.
+    pub fn variable_files(&self, supply: Option<&Supply>) -> Result<Option<VariableFiles>, Unmet> {
+        if self.files.is_empty() {
+            return Ok(None);
+        }
+        let files = self.files.iter().map(|file| {
+            Ok(match file {
+                FileSource::Kept(source) => {
+                    VariableFile::Text(Sensitive::new(take(supply, source)?))
+                }
+                FileSource::Host(path) => VariableFile::Host(path.clone()),
+            })
+        });
+        let secrets = self.secrets.iter().map(|(name, _)| name);
+        Ok(Some(VariableFiles {
+            files: files.collect::<Result<_, _>>()?,
+            set: self.set.iter().chain(secrets).cloned().collect(),
+        }))
+    }
+
+    /// Puts the values into what the engine is told, but for those in files of variables. A secret counts more than what the
+    /// definition or the run says.
     ///
     /// # Errors
     /// One is not there.
     pub fn fill(&self, spec: &mut ContainerSpec, supply: Option<&Supply>) -> Result<(), Unmet> {
         let mut hidden: BTreeMap<String, Sensitive> = BTreeMap::new();
-        for file in &self.files {
-            for (name, value) in variables(take(supply, file)?) {
-                if !self.set.contains(name) {
-                    let value = || Sensitive::new(value);
-                    hidden.entry(name.to_owned()).or_insert_with(value);
-                }
-            }
-        }
         for (name, source) in &self.secrets {
             hidden.insert(name.clone(), Sensitive::new(take(supply, source)?));
         }
@@ -199,6 +220,48 @@ impl Needs {
                 log.secret_options.insert(name.clone(), value);
             }
         }
+        Ok(())
+    }
+}
+
+/// Files of variables of one container, in the order in which they count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VariableFiles {
+    files: Vec<VariableFile>,
+    /// Variables that the definition, the run or a secret sets, which no file changes.
+    set: BTreeSet<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum VariableFile {
+    /// What a Secret or ConfigMap had.
+    Text(Sensitive),
+    /// A file of the host, at this path.
+    Host(String),
+}
+
+impl VariableFiles {
+    /// Puts their variables into what the engine is told. Of a name the first file counts (ECS).
+    ///
+    /// # Errors
+    /// [`EngineError::CannotRead`]
+    pub fn fill(&self, spec: &mut ContainerSpec, host: &dyn HostFiles) -> Result<(), EngineError> {
+        let mut hidden: BTreeMap<String, Sensitive> = BTreeMap::new();
+        for file in &self.files {
+            let text = match file {
+                VariableFile::Text(text) => text.clone(),
+                VariableFile::Host(path) => Sensitive::new(host.read(path)?),
+            };
+            for (name, value) in variables(text.expose()) {
+                if !self.set.contains(name) {
+                    let value = || Sensitive::new(value);
+                    hidden.entry(name.to_owned()).or_insert_with(value);
+                }
+            }
+        }
+        spec.environment
+            .retain(|(name, _)| !hidden.contains_key(name));
+        spec.secrets.extend(hidden);
         Ok(())
     }
 }

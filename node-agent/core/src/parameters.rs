@@ -90,7 +90,8 @@ pub(crate) fn of(
         security_options: security_options(&at, &container.docker_security_options)?,
         sysctls: sysctls(&at, &container.system_controls, definition)?,
         ulimits: ulimits(&at, &container.ulimits)?,
-        pids_limit: scope.pids_limit,
+        // Of the task as a whole (`limits`).
+        pids_limit: None,
         shared_memory_bytes: shared_memory_size
             .filter(|mib| *mib > 0)
             .map(|mib| i64::from(mib) * MIB),

@@ -138,7 +138,6 @@ pub(crate) fn plan(
         read_only_root: true,
         dropped_capabilities: vec!["ALL".to_owned()],
         security_options: vec!["no-new-privileges".to_owned()],
-        pids_limit: scope.pids_limit,
         ipc: if sharing.memory {
             Ipc::Shareable
         } else {

@@ -8,6 +8,8 @@ use tallyman_crds::labels;
 use crate::dynamic_ports::PortSource;
 use crate::firelens::{RouterFiles, RouterFolder};
 use crate::gpus::{GpuClaim, GpuWish, Gpus};
+use crate::host_files::HostFiles;
+use crate::needs::VariableFiles;
 use crate::ports::PortSpan;
 use crate::task::Action;
 
@@ -98,26 +100,36 @@ pub struct Premises<'a> {
     pub gpus: &'a Gpus,
     /// Keeps the files of log routers.
     pub routers: &'a dyn RouterFolder,
+    /// Reads files of variables.
+    pub files: &'a dyn HostFiles,
 }
 
-/// Creates a container in its group, after the files that it reads. Ports and GPUs of the host are chosen here, at the last moment.
+/// What of a container is settled when it is created, at the last moment.
+struct Wishes<'a> {
+    ports: &'a [PortSpan],
+    gpus: Option<&'a GpuWish>,
+    variables: Option<&'a VariableFiles>,
+}
+
+/// Creates a container in its group, after the files that it reads. Ports and GPUs of the host are chosen, and files of
+/// variables read, here.
 async fn create<E: Engine>(
     engine: &E,
     premises: Premises<'_>,
     spec: &ContainerSpec,
     group: Option<&Group>,
-    wishes: (&[PortSpan], Option<&GpuWish>),
+    wishes: Wishes<'_>,
     files: Option<&RouterFiles>,
 ) -> Result<Created, EngineError> {
+    let mut spec = spec.clone();
+    if let Some(variables) = wishes.variables {
+        variables.fill(&mut spec, premises.files)?;
+    }
     if let Some(files) = files {
         premises.routers.provide(files)?;
     }
     provide(engine, group).await?;
-    let (ports, gpus) = wishes;
-    if ports.is_empty() && gpus.is_none() {
-        return engine.create(spec).await;
-    }
-    let mut spec = spec.clone();
+    let Wishes { ports, gpus, .. } = wishes;
     if let Some(wish) = gpus {
         premises.gpus.choose(wish, &mut spec)?;
     }
@@ -163,9 +175,14 @@ pub async fn perform<E: Engine>(engine: &E, premises: Premises<'_>, action: &Act
             ports,
             gpus,
             files,
-            ..
+            variables,
+            container: _,
         } => {
-            let wishes = (ports.as_slice(), gpus.as_ref());
+            let wishes = Wishes {
+                ports,
+                gpus: gpus.as_ref(),
+                variables: variables.as_deref(),
+            };
             let (group, files) = (group.as_deref(), files.as_deref());
             Outcome::Created(create(engine, premises, spec, group, wishes, files).await)
         }

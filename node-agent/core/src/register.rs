@@ -11,6 +11,7 @@ use tallyman_crds::capabilities;
 use tallyman_crds::{Attribute, HostReport, Resources};
 
 use crate::backoff::{Backoff, later};
+use crate::disk::EngineDisk;
 use crate::gpu_info::GpuInfo;
 use crate::metadata::Roles;
 use crate::settings::Settings;
@@ -39,6 +40,8 @@ pub struct HostFacts {
     pub roles: Option<Roles>,
     /// Its GPUs for tasks.
     pub gpus: GpuInfo,
+    /// Why plan and records cannot be written to disk; `None` while they can.
+    pub ledger_trouble: Option<String>,
 }
 
 /// What the agent knows of its engine.
@@ -50,6 +53,18 @@ pub struct EngineFacts {
     pub heard: bool,
     /// Why it cannot be reached; `None` while it can.
     pub trouble: Option<String>,
+    /// Whether its disk has room.
+    pub disk: EngineDisk,
+    /// What it fails to do, whichever task asks ([`crate::Failing`]).
+    pub failing: Option<String>,
+}
+
+impl EngineFacts {
+    /// What is wrong with its disk, for people.
+    pub fn disk_complaint(&self) -> Option<String> {
+        let folder = self.description.as_ref().map(|d| d.data_root.as_str());
+        self.disk.complaint(folder.unwrap_or_default())
+    }
 }
 
 /// Why a host cannot register.
@@ -99,8 +114,21 @@ pub fn report(
             .map(|d| d.engine_id.clone())
             .filter(|id| !id.is_empty()),
         applied_plan_generation: applied_generation,
-        message: engine.trouble.clone().or_else(|| host.gpus.trouble.clone()),
+        message: message(host, engine),
     })
+}
+
+/// What is wrong with the host as a whole, the worst first.
+fn message(host: &HostFacts, engine: &EngineFacts) -> Option<String> {
+    let all = [
+        engine.trouble.clone(),
+        engine.disk_complaint(),
+        engine.failing.clone(),
+        host.ledger_trouble.clone(),
+        host.gpus.trouble.clone(),
+    ];
+    let all: Vec<String> = all.into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join(" "))
 }
 
 /// A version without what the packager added: `20.10.24+dfsg1` is `20.10.24`.
@@ -231,6 +259,10 @@ fn offered(settings: &Settings, host: &HostFacts, description: &EngineDescriptio
             !settings.tasks.disable_health_check,
             capabilities::HEALTH_CHECK,
         ),
+        (
+            !settings.tasks.environment_file_folders.is_empty(),
+            capabilities::HOST_ENVIRONMENT_FILES,
+        ),
         (settings.tasks.cpu_mem_limit, capabilities::TASK_LIMITS),
         (settings.network.task_eni, capabilities::TASK_ADDRESS),
         (host.roles.is_some(), capabilities::TASK_ROLE),
@@ -305,6 +337,7 @@ impl HostOutbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::{DiskSpace, Room};
     use crate::settings::registration::Registration;
 
     fn description() -> EngineDescription {
@@ -320,6 +353,7 @@ mod tests {
             kernel: "6".to_owned(),
             cgroup_version: "1".to_owned(),
             storage_driver: "overlay2".to_owned(),
+            data_root: "/var/lib/docker".to_owned(),
             engine_id: "X".to_owned(),
             logging_drivers: vec!["json-file".to_owned(), "syslog".to_owned()],
             cgroup_driver: "cgroupfs".to_owned(),
@@ -333,6 +367,8 @@ mod tests {
             description: Some(description()),
             heard: true,
             trouble: None,
+            disk: EngineDisk::default(),
+            failing: None,
         }
     }
 
@@ -477,6 +513,38 @@ mod tests {
         };
         let said = report(&none).message.unwrap_or_default();
         assert!(said.contains("no GPU was found: why."), "{said}");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_the_worst_first() {
+        let mut disk = EngineDisk::default();
+        let full = Room {
+            free: 0,
+            total: 1 << 30,
+        };
+        disk.looked(Some(DiskSpace {
+            bytes: full,
+            inodes: Room::default(),
+        }));
+        let host = HostFacts {
+            ledger_trouble: Some("Not written.".to_owned()),
+            ..HostFacts::default()
+        };
+        let mut engine = EngineFacts { disk, ..engine() };
+        let message = |engine: &EngineFacts| {
+            let report = report(&Settings::default(), &host, engine, 0).unwrap();
+            (report.engine_reachable, report.message.unwrap_or_default())
+        };
+        let (reachable, said) = message(&engine);
+        assert!(reachable, "a full disk is no engine that is away");
+        assert!(
+            said.starts_with(
+                "The disk of the container engine (/var/lib/docker) has hardly any space left"
+            ) && said.ends_with(" Not written."),
+            "{said}"
+        );
+        engine.trouble = Some("Away.".to_owned());
+        assert!(message(&engine).1.starts_with("Away. The disk"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod rig;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -164,12 +165,12 @@ fn what_the_plan_forgot_before_it_started_holds_nobody_up() {
 
 #[test]
 fn a_task_starts_once_another_has_stopped_and_says_what_it_waits_for() {
-    let account = Account::default();
+    let mut rig = Rig::of(sized("b", 0, 80, None));
+    let holdings = Arc::clone(&rig.holdings);
+    let account = &holdings.account;
     account.registered(&host(0, 100));
     let mut before = machine(sized("a", 0, 80, None));
     account.enter(&mut before);
-    let mut rig = Rig::of(sized("b", 0, 80, None));
-    account.enter(&mut rig.machine);
     rig.run(Duration::from_secs(60));
     assert_eq!(rig.starts(), 0);
     assert_eq!(rig.status().last_status, LastStatus::Pending);
@@ -179,7 +180,6 @@ fn a_task_starts_once_another_has_stopped_and_says_what_it_waits_for() {
     );
     stop(&mut before);
     assert_eq!(account.enter(&mut before), [TaskUid::new("b")]);
-    account.enter(&mut rig.machine);
     rig.settle_down();
     assert_eq!(rig.status().last_status, LastStatus::Running);
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::settings::gpus::GpuSettings;
 use tallyman_agent_core::{
-    Assignment, GpuHolder, GpuWish, Gpus, Plan, TaskBody, TaskMachine, TaskUid,
+    Assignment, GpuHolder, GpuWish, Gpus, Holdings, Plan, TaskBody, TaskMachine, TaskUid,
 };
 use tallyman_agent_engine::fake::Crash;
 use tallyman_agent_engine::{ContainerSpec, Verb};
@@ -21,8 +21,8 @@ use tallyman_crds::{HostPlanSpec, LastStatus, StopCode, labels};
 
 const IDS: [&str; 3] = ["GPU-0", "GPU-1", "GPU-2"];
 
-fn gpus() -> Arc<Gpus> {
-    Arc::new(Gpus::new(IDS.map(str::to_owned).into()))
+fn holdings() -> Arc<Holdings> {
+    Arc::new(Holdings::new(IDS.map(str::to_owned).into()))
 }
 
 fn gpu_door(runtime: Option<&str>) -> Door {
@@ -46,7 +46,7 @@ fn of(spec: HostPlanSpec, door: &Door) -> Rig {
     let tasks = Assignment::parse(Plan::from(spec), door).tasks;
     let task = tasks.into_values().next().unwrap();
     rig.machine = TaskMachine::begin(task, None, &[]);
-    rig.gpus = gpus();
+    rig.holdings = holdings();
     rig.engine.set_gpu_driver(true);
     rig
 }
@@ -78,7 +78,7 @@ fn take(gpus: &Gpus, task: &str, count: u32) {
 #[test]
 fn a_container_gets_gpus_by_id_and_its_status_tells_them() {
     let mut rig = asking("2");
-    take(&rig.gpus, "earlier", 1);
+    take(&rig.holdings.gpus, "earlier", 1);
     rig.settle_down();
     assert_eq!(rig.status().last_status, LastStatus::Running);
     let spec = spec(&rig, "app");
@@ -139,7 +139,7 @@ fn who_asks_for_none_sees_none_unless_the_definition_says_so() {
 #[test]
 fn a_task_waits_for_as_long_as_another_one_has_them() {
     let mut rig = asking("2");
-    take(&rig.gpus, "stopping", 2);
+    take(&rig.holdings.gpus, "stopping", 2);
     rig.run(Duration::from_secs(600));
     assert_eq!(rig.status().last_status, LastStatus::Pending);
     let message = &rig.status().conditions[0].message;
@@ -147,7 +147,7 @@ fn a_task_waits_for_as_long_as_another_one_has_them() {
         message.contains("asks for 2 GPUs, and the host has 1 of 3 free"),
         "{message}"
     );
-    rig.gpus.ended(&TaskUid::new("stopping"));
+    rig.holdings.gpus.ended(&TaskUid::new("stopping"));
     rig.run(Duration::from_secs(20));
     assert_eq!(rig.status().last_status, LastStatus::Running);
 }
@@ -203,7 +203,7 @@ fn a_stopped_task_gives_its_gpus_back_though_its_container_is_kept() {
     assert_eq!(rig.status().last_status, LastStatus::Stopped);
     assert_eq!(rig.engine.containers().len(), 1);
     assert_eq!(rig.status().containers[0].gpu_ids, IDS);
-    take(&rig.gpus, "next", 3);
+    take(&rig.holdings.gpus, "next", 3);
 }
 
 #[test]
@@ -237,8 +237,8 @@ fn a_container_with_a_gpu_of_another_is_made_anew() {
         assert!(rig.engine.peek(&name).unwrap().started_at.is_none());
         // The next agent sees none of it, and gives its GPU to another task before it creates this one.
         rig.machine = TaskMachine::begin(rig.machine.task().clone(), None, &[]);
-        rig.gpus = gpus();
-        take(&rig.gpus, "quick", given_away);
+        rig.holdings = holdings();
+        take(&rig.holdings.gpus, "quick", given_away);
         if !listed {
             rig.settle_down();
             // The name is taken; its own is looked at, removed, and made anew.
@@ -276,12 +276,12 @@ fn killed_at_every_call_a_task_keeps_its_gpus() {
                 rig.engine.mend();
                 let task = rig.machine.task().clone();
                 rig.machine = TaskMachine::begin(task, (!lost).then_some(saved), &rig.list());
-                rig.gpus = gpus();
+                rig.holdings = holdings();
                 rig.run(Duration::from_secs(60));
                 assert_eq!(rig.status().last_status, LastStatus::Running, "{what}");
                 assert_eq!(rig.engine.containers().len(), 1, "{what}");
-                take(&rig.gpus, "second", 2);
-                assert!(!gives(&rig.gpus), "{what}");
+                take(&rig.holdings.gpus, "second", 2);
+                assert!(!gives(&rig.holdings.gpus), "{what}");
             }
         }
     }

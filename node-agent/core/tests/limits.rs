@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use rig::{INSTANCE, Rig, UID, assigned, container, plan};
+use rig::{INSTANCE, Rig, UID, assigned, container, door, plan};
+use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::limits::{Enforcement, Leftovers, parent};
 use tallyman_agent_core::settings::tasks::Tasks;
-use tallyman_agent_core::{TaskBody, TaskUid};
+use tallyman_agent_core::{Assignment, Plan, TaskBody, TaskMachine, TaskUid};
 use tallyman_agent_engine::fake::Mishap;
 use tallyman_agent_engine::{EngineDescription, EngineError, Verb};
 use tallyman_crds::ecs::TaskOverride;
@@ -85,6 +86,41 @@ fn where_nobody_makes_groups_no_container_takes_more_than_its_task() {
         assert_eq!(spec.group, None);
         assert_eq!(spec.memory_bytes, Some(memory * MIB));
         assert_eq!(spec.cpu_quota.unwrap().quota, PERIOD / 2);
+    }
+}
+
+#[test]
+fn processes_are_limited_together_or_one_by_one_where_nobody_makes_groups() {
+    let group_of_task = Enforcement::Group {
+        period: PERIOD,
+        propagate: false,
+    };
+    let each = Enforcement::Each { period: PERIOD };
+    for (how, together, alone) in [
+        (group_of_task, Some(Some(100)), None),
+        (each, None, Some(100)),
+        (Enforcement::Off, None, Some(100)),
+    ] {
+        // Nothing else is limited.
+        let spec = plan(vec![container("app", true), container("other", true)]);
+        let mut rig = Rig::of(spec.clone());
+        let door = Door {
+            pids_limit: Some(100),
+            ..door()
+        };
+        let tasks = Assignment::parse(Plan::from(spec), &door).tasks;
+        let task = tasks.into_values().next().unwrap();
+        rig.machine = TaskMachine::begin(task, None, &[]);
+        rig.host.enforcement = how;
+        rig.settle_down();
+        assert_eq!(rig.status().last_status, LastStatus::Running);
+        let made = rig.engine.group(&group());
+        assert_eq!(made.map(|group| group.pids), together, "{how:?}");
+        for name in ["app", "other"] {
+            let spec = rig.engine.spec(&rig.name(name)).unwrap();
+            assert_eq!(spec.parameters.pids_limit, alone, "{how:?}");
+            assert_eq!(spec.group.is_some(), together.is_some(), "{how:?}");
+        }
     }
 }
 

@@ -102,6 +102,50 @@ fn nothing_is_pulled_or_created_before_everything_is_delivered() {
 }
 
 #[test]
+fn files_of_the_host_are_read_when_the_container_is_created_and_count_in_their_turn() {
+    let spec = plan(json!({
+        "environment": [{ "name": "SET", "value": "definition" }],
+        "environmentFiles": [
+            { "type": "configMap", "value": "web:one.env" },
+            { "type": "file", "value": "/etc/app/web.env" },
+            { "type": "configMap", "value": "web:two.env" },
+        ],
+    }));
+    let mut rig = Rig::of(spec.clone());
+    let one = "FIRST=map\nSET=map\n";
+    let two = "FIRST=last\nONLY=last\nLAST=last\n";
+    let web = object(
+        SourceKind::ConfigMap,
+        "web",
+        &[("one.env", one), ("two.env", two)],
+    );
+    rig.host.supply = delivered(&spec, &[web]);
+    rig.settle_down();
+    assert_eq!(rig.status().last_status, LastStatus::Running);
+    let wanted = [
+        ("FIRST", "map"),
+        ("LAST", "last"),
+        ("ONLY", "host"),
+        ("SET", "definition"),
+    ];
+    assert_eq!(environment(&rig), pairs(&wanted));
+}
+
+#[test]
+fn a_file_of_the_host_that_cannot_be_read_fails_the_task_with_its_path() {
+    let file = json!({ "type": "file", "value": "/etc/app/none.env" });
+    let mut rig = Rig::of(plan(json!({ "environmentFiles": [file] })));
+    rig.settle_down();
+    let status = rig.status();
+    assert_eq!(status.last_status, LastStatus::Stopped);
+    assert_eq!(status.stop_code, Some(StopCode::TaskFailedToStart));
+    let words = "ResourceInitializationError: environment file `/etc/app/none.env` of the host cannot be read: No such \
+                 file or directory";
+    assert_eq!(status.stopped_reason.as_deref(), Some(words));
+    assert_eq!(rig.engine.calls_of(Verb::Create), 0);
+}
+
+#[test]
 fn what_is_not_to_be_had_fails_the_task_with_its_name() {
     for (value_from, objects, wanted) in [
         (

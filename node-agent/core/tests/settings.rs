@@ -94,7 +94,7 @@ fn the_environment_file_of_an_ecs_host_starts_the_agent() {
             ("ECS_CGROUP_CPU_PERIOD", "10ms"),
             ("ECS_SOMETHING_NEW", "1"),
             ("AWS_DEFAULT_REGION", "eu-west-1"),
-            ("NO_PROXY", "169.254.169.254"),
+            ("SSL_CERT_DIR", "/etc/pki"),
         ],
         None,
     );
@@ -110,7 +110,7 @@ fn the_environment_file_of_an_ecs_host_starts_the_agent() {
         parsed.warnings,
         [
             "ECS_IMAGE_CLEANUP_INTERVAL is `1m`, below its minimum of 600 s; the default is used.",
-            "ECS_SOMETHING_NEW, NO_PROXY have no meaning here; \
+            "ECS_SOMETHING_NEW, SSL_CERT_DIR have no meaning here; \
              docs/settings.md has the reasons.",
         ]
     );

@@ -10,6 +10,7 @@ use tallyman_agent_engine::{CpuQuota, EngineError, Group};
 /// Controllers of cgroup v1 that limits are set in.
 const CPU: &str = "cpu";
 const MEMORY: &str = "memory";
+const PIDS: &str = "pids";
 
 /// The control groups of the host.
 #[derive(Clone, Debug)]
@@ -49,13 +50,15 @@ impl Groups {
             cpu_shares,
             cpu_quota,
             memory_bytes,
+            pids,
         } = group;
         if self.unified() {
-            let folder = self.unified_folder(name)?;
+            let folder = self.unified_folder(name, pids.is_some())?;
             set(&folder, "cpu.weight", weight(*cpu_shares))?;
             set(&folder, "cpu.max", quota_of_two(*cpu_quota))?;
             let memory = memory_bytes.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string());
-            return set(&folder, "memory.max", memory);
+            set(&folder, "memory.max", memory)?;
+            return set_pids(&folder, *pids);
         }
         let cpu = self.root.join(CPU).join(name);
         fs::create_dir_all(&cpu)?;
@@ -68,14 +71,24 @@ impl Groups {
             None => set(&cpu, "cpu.cfs_quota_us", -1)?,
         }
         let memory = self.hierarchical_folder(name)?;
-        set(&memory, "memory.limit_in_bytes", memory_bytes.unwrap_or(-1))
+        set(&memory, "memory.limit_in_bytes", memory_bytes.unwrap_or(-1))?;
+        let counted = self.root.join(PIDS).join(name);
+        if pids.is_some() {
+            fs::create_dir_all(&counted)?;
+        }
+        set_pids(&counted, *pids)
     }
 
     /// On the way down every folder hands its controllers on.
-    fn unified_folder(&self, name: &str) -> io::Result<PathBuf> {
+    fn unified_folder(&self, name: &str, pids: bool) -> io::Result<PathBuf> {
+        let controllers = if pids {
+            "+cpu +memory +pids"
+        } else {
+            "+cpu +memory"
+        };
         let mut folder = self.root.clone();
         for part in Path::new(name) {
-            set(&folder, "cgroup.subtree_control", "+cpu +memory")?;
+            set(&folder, "cgroup.subtree_control", controllers)?;
             folder.push(part);
             make(&folder)?;
         }
@@ -179,6 +192,15 @@ fn set(folder: &Path, file: &str, value: impl ToString) -> io::Result<()> {
     fs::write(&path, value.to_string()).map_err(|error| told(&path, &error))
 }
 
+/// Where processes are counted already, a limit that is not wanted any more is taken away.
+fn set_pids(folder: &Path, most: Option<i64>) -> io::Result<()> {
+    match most {
+        Some(most) => set(folder, "pids.max", most),
+        None if folder.join("pids.max").exists() => set(folder, "pids.max", "max"),
+        None => Ok(()),
+    }
+}
+
 fn told(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -210,6 +232,14 @@ mod tests {
                 period: Duration::from_millis(100),
             }),
             memory_bytes: Some(64 << 20),
+            pids: None,
+        }
+    }
+
+    fn counted() -> Group {
+        Group {
+            pids: Some(100),
+            ..group()
         }
     }
 
@@ -239,6 +269,11 @@ mod tests {
             read("memory/ecs/host/task/memory.limit_in_bytes"),
             "67108864"
         );
+        assert!(!root.join("pids").exists());
+        groups.write(&counted()).unwrap();
+        assert_eq!(read("pids/ecs/host/task/pids.max"), "100");
+        groups.write(&group()).unwrap();
+        assert_eq!(read("pids/ecs/host/task/pids.max"), "max");
         assert_eq!(groups.read("ecs/host").unwrap(), ["ecs/host/task"]);
         assert_eq!(groups.read("ecs/other").unwrap(), [] as [&str; 0]);
         // Plain folders keep their files, as a group keeps its containers.
@@ -258,6 +293,10 @@ mod tests {
         assert_eq!(read("ecs/host/task/cpu.weight"), "39");
         assert_eq!(read("ecs/host/task/cpu.max"), "50000 100000");
         assert_eq!(read("ecs/host/task/memory.max"), "67108864");
+        assert!(!root.join("ecs/host/task/pids.max").exists());
+        groups.write(&counted()).unwrap();
+        assert_eq!(read("cgroup.subtree_control"), "+cpu +memory +pids");
+        assert_eq!(read("ecs/host/task/pids.max"), "100");
         fs::remove_dir_all(root).unwrap();
     }
 }

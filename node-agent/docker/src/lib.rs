@@ -18,6 +18,7 @@ mod events;
 mod faults;
 mod groups;
 mod images;
+mod kernel_log;
 mod local;
 mod parameters;
 mod pulls;

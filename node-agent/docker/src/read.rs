@@ -46,6 +46,7 @@ pub(crate) fn description(version: SystemVersion, info: SystemInfo) -> EngineDes
             .map(|one| one.to_string())
             .unwrap_or_default(),
         storage_driver: info.driver.unwrap_or_default(),
+        data_root: info.docker_root_dir.unwrap_or_default(),
         engine_id: info.id.unwrap_or_default(),
         logging_drivers,
         volume_drivers,

@@ -17,7 +17,7 @@ use tallyman_agent_engine::{
 };
 
 use crate::faults::{self, Answer, Trouble, answer, plain};
-use crate::{DockerEngine, Failure, events, read, spell};
+use crate::{DockerEngine, Failure, events, kernel_log, read, spell};
 
 impl Engine for DockerEngine {
     async fn describe(&self) -> Result<EngineDescription, EngineError> {
@@ -282,7 +282,10 @@ impl DockerEngine {
         let only_ipv4 = self.settings.exclude_ipv6_port_bindings;
         match read::state(found, only_ipv4) {
             // Docker also finds containers by id prefix; ours are asked for by name only.
-            Some(state) if state.name == name => Ok(Some(state)),
+            Some(mut state) if state.name == name => {
+                kernel_log::correct(&mut state).await;
+                Ok(Some(state))
+            }
             Some(_) => Ok(None),
             None => Err(incomprehensible(verb)),
         }

@@ -34,6 +34,9 @@ pub struct EngineDescription {
     pub cgroup_driver: String,
     /// E.g. `overlay2`, `overlayfs`.
     pub storage_driver: String,
+    /// Folder of the host that the engine keeps images and containers in; empty when the engine does not say.
+    #[serde(default)]
+    pub data_root: String,
     /// The engine's identity. Not unique: cloned hosts and engines on one machine may share it.
     pub engine_id: String,
     /// Log drivers that the engine offers, sorted.

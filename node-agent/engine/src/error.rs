@@ -79,6 +79,14 @@ pub enum EngineError {
         /// The host's words.
         message: String,
     },
+    /// A file of the host that the container is given variables from could not be read, or may not be.
+    #[error("environment file `{path}` of the host {message}")]
+    CannotRead {
+        /// Which, as the task definition calls it.
+        path: String,
+        /// Why, as a clause.
+        message: String,
+    },
     /// The host has no network of the name that the container is to be on.
     #[error("{message}")]
     NetworkNotFound {
@@ -236,6 +244,7 @@ impl EngineError {
             | Self::Unreachable { .. } => Retry::Later,
             Self::NameTaken { .. }
             | Self::VolumeTaken { .. }
+            | Self::CannotRead { .. }
             | Self::NotFound { .. }
             | Self::Running { .. }
             | Self::InvalidSpec { .. }
@@ -263,6 +272,7 @@ impl EngineError {
             | Self::ImageInUse { .. }
             | Self::CannotLimit { .. }
             | Self::CannotWrite { .. }
+            | Self::CannotRead { .. }
             | Self::NetworkNotFound { .. }
             | Self::PortTaken { .. }
             | Self::GpusTaken { .. }

@@ -14,6 +14,8 @@ pub struct Group {
     pub cpu_quota: Option<CpuQuota>,
     /// Memory of all containers together, in bytes.
     pub memory_bytes: Option<i64>,
+    /// Processes of all containers together.
+    pub pids: Option<i64>,
 }
 
 /// So much processor time in each period; more than the period is more than one core.

@@ -80,6 +80,7 @@ impl<E: Engine> Agent<E> {
     pub(super) fn take_list(&mut self, list: Result<Vec<ContainerSummary>, EngineError>) {
         let now = Instant::now();
         self.overdue_at = None;
+        self.look_at_disk();
         let list = match list {
             Ok(list) => list,
             Err(error) => {
@@ -105,7 +106,7 @@ impl<E: Engine> Agent<E> {
             let _ = worker.send(Told::Listed(ours));
         }
         let ended = self.shared.ledger.stopped();
-        self.shared.gpus.saw(&list, &ended);
+        self.shared.holdings.gpus.saw(&list, &ended);
         let condemned = self.host.strays(&list, &ended, Timestamp::now());
         self.listed = Some(list);
         self.begin_waiting();

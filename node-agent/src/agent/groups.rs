@@ -19,6 +19,7 @@ pub(super) async fn describe<E: Engine>(engine: &E) -> Described {
         cpu_shares: limits::ROOT_SHARES,
         cpu_quota: None,
         memory_bytes: None,
+        pids: None,
     };
     Ok((description, engine.provide_group(&root).await))
 }

@@ -4,6 +4,7 @@
 //! (or, when that is away, the one from disk), a complete list of our containers, then workers. Nothing is
 //! removed before a plan was read from the API.
 
+mod disk;
 mod engine;
 mod groups;
 mod host;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
+use jiff::Timestamp;
 use serde_json::Value;
 use tallyman_agent_core::limits::Leftovers;
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
@@ -94,6 +96,7 @@ pub struct Agent<E> {
     listing_volumes: Option<ListingVolumes>,
     volumes_at: Instant,
     listing_groups: Option<ListingGroups>,
+    looking_at_disk: Option<disk::Looking>,
     leftovers: Leftovers,
 
     engine: EngineFacts,
@@ -134,6 +137,7 @@ impl<E: Engine> Agent<E> {
             listing_volumes: None,
             volumes_at: now,
             listing_groups: None,
+            looking_at_disk: None,
             leftovers: Leftovers::default(),
             engine: EngineFacts {
                 description: parts.saved_engine,
@@ -157,13 +161,15 @@ impl<E: Engine> Agent<E> {
         mut supplies: mpsc::Receiver<News<Arc<Supply>>>,
     ) -> anyhow::Result<()> {
         loop {
+            self.host_facts.ledger_trouble = self.shared.ledger.trouble();
+            self.engine.failing = self.shared.failing.complaint(Timestamp::now());
             let report = register::report(
                 &self.settings,
                 &self.host_facts,
                 &self.engine,
                 self.host.applied_generation(),
             )?;
-            for freed in self.shared.account.registered(&report) {
+            for freed in self.shared.holdings.account.registered(&report) {
                 self.shared.desk.tell(&freed, Told::Room);
             }
             let report_at = self.report(report);
@@ -182,6 +188,7 @@ impl<E: Engine> Agent<E> {
                 list = poll(&mut self.listing) => self.take_list(list),
                 list = poll(&mut self.listing_volumes) => self.take_volumes(list),
                 list = poll(&mut self.listing_groups) => self.take_groups(list),
+                space = poll(&mut self.looking_at_disk) => self.take_disk(space),
                 () = at(self.overdue_at) => self.list_overdue(),
                 hint = next(&mut self.hints) => self.take_hint(hint),
                 answer = poll(&mut self.describing) => self.take_description(answer),

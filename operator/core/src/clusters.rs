@@ -96,10 +96,13 @@ pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
     };
     let (standing, reason, message) = if deleting {
         let text = format!(
-            "Cluster {} is kept while it is in use: {} services, {} container instances, {} tasks. Delete these first.",
+            "Cluster {} is kept while it is in use: {} services, {} container instances, {} schedules, {} runs, {} tasks. \
+             Delete these first.",
             world.cluster,
             world.services.len(),
             world.instances.len(),
+            world.schedules.len(),
+            world.runs.values().filter(|r| !r.finished()).count(),
             world.tasks.values().filter(|t| t.holds()).count()
         );
         (Standing::Reconciling, "InUse", text)

@@ -15,12 +15,13 @@ use tallyman_crds::roles::RoleSources;
 use tallyman_crds::size::{self, Size};
 use tallyman_crds::sources::Source;
 
+use crate::placement::{self, Query};
 use crate::ports;
 use crate::problem::Problem;
 use crate::requirements::{self, Requirements};
 
 /// What a task takes from the host that runs it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Demand {
     /// CPU units; 1024 are one core.
     pub cpu: i64,
@@ -43,6 +44,8 @@ pub struct Definition {
     pub demand: Demand,
     /// An essential container has a health check: the task counts as healthy when it is HEALTHY.
     pub health_checked: bool,
+    /// `memberOf` expressions that are true of every host of its tasks.
+    pub member_of: Vec<Query>,
 }
 
 impl Definition {
@@ -112,6 +115,7 @@ impl Definition {
             }
         }
         check_fixed_ports(spec, &mut problems);
+        let member_of = placement::member_of(&spec.placement_constraints, &mut problems);
         if let Some(limit) = task_cpu {
             let sum: i64 = containers
                 .iter()
@@ -128,6 +132,7 @@ impl Definition {
             Ok(Definition {
                 demand: demand(spec),
                 health_checked: containers.iter().any(|c| essential(c) && checked(c)),
+                member_of,
             })
         } else {
             Err(problems)

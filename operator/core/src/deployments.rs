@@ -3,17 +3,19 @@
 //! Every task of a service falls into one bucket by ordered rules, first match wins; the counts of the buckets say
 //! how many tasks to start and which to stop. A host that drains is handled like a revision that is superseded.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tallyman_crds::{HealthStatus, LastStatus, ServiceSpec};
+use tallyman_crds::{HealthStatus, LastStatus};
 
-use crate::names::{DeploymentId, RevisionName, ServiceName, TaskName};
-use crate::placement::{self, Ledger, Refusal};
+use crate::names::{DeploymentId, InstanceName, RevisionName, ServiceName, TaskName};
+use crate::placement::{self, Candidate, Ledger, Refusal, ScaleIn, Strategy};
 use crate::settings::Settings;
-use crate::world::{TaskState, World};
+use crate::status::json;
+use crate::world::{ServiceState, TaskState, World};
+
+/// Stopped reason of a task whose container health check failed.
+pub const UNHEALTHY: &str = "Task failed container health checks";
 
 /// Where a task stands in the deployment of its service. In the order of the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +28,8 @@ pub enum Bucket {
     Superseded,
     /// Of the primary deployment, on a host that drains, leaves or is gone.
     Leaving,
+    /// Of a DAEMON service, on a host that does not meet the constraints of the service.
+    Misplaced,
     /// Of the primary deployment; an essential container fails its health check.
     Unhealthy,
     /// Of the primary deployment, and to stay.
@@ -45,6 +49,10 @@ pub struct Member<'a> {
     pub checked: bool,
     /// It counts towards `minimumHealthyPercent`.
     pub healthy: bool,
+    /// Its health check fails, and the grace period of its service is over.
+    pub sick: bool,
+    /// Its host drains, leaves or is gone.
+    pub away: bool,
     /// Until when neither scale-in nor a deployment stops it, if that is to come (ECS task scale-in protection). A host
     /// that drains takes its tasks with it, protected or not.
     pub protected_until: Option<Timestamp>,
@@ -52,23 +60,22 @@ pub struct Member<'a> {
 
 /// The deployment that a service with this spec is to run at this revision. A pure function: deciding twice gives the
 /// same deployment, and going back to a revision whose tasks still run goes back to its deployment.
-pub fn deployment_id(
-    service_uid: &str,
-    revision: &RevisionName,
-    spec: &ServiceSpec,
-) -> DeploymentId {
+pub fn deployment_id(service: &ServiceState, revision: &RevisionName) -> DeploymentId {
+    let spec = &service.object.spec;
     // The fields whose change starts a deployment (ECS DeploymentConfiguration), beside the task definition.
-    let triggers = serde_json::json!([
-        spec.network_configuration,
-        spec.platform_version,
-        spec.load_balancers,
-        spec.service_registries,
-        spec.service_connect_configuration,
-        spec.volume_configurations,
-        spec.vpc_lattice_configurations,
-        spec.capacity_provider_strategy,
-    ]);
-    let digest = Sha256::digest(format!("{service_uid}\n{revision}\n{triggers}"));
+    let mut triggers = vec![
+        json(&spec.network_configuration),
+        json(&spec.platform_version),
+        json(&spec.load_balancers),
+        json(&spec.service_registries),
+        json(&spec.service_connect_configuration),
+        json(&spec.volume_configurations),
+        json(&spec.vpc_lattice_configurations),
+        json(&spec.capacity_provider_strategy),
+    ];
+    triggers.extend(service.restarted_at.iter().map(json));
+    let (uid, triggers) = (&service.identity.uid, Value::Array(triggers));
+    let digest = Sha256::digest(format!("{uid}\n{revision}\n{triggers}"));
     let number = digest
         .iter()
         .take(8)
@@ -80,6 +87,11 @@ pub fn deployment_id(
 pub fn healthy_from(task: &TaskState, settings: &Settings) -> Option<Timestamp> {
     let wait = SignedDuration::try_from(settings.healthy_after).unwrap_or(SignedDuration::MAX);
     task.started_at?.checked_add(wait).ok()
+}
+
+/// When the health check of a task of `service` begins to count.
+pub fn counts_from(task: &TaskState, service: &ServiceState) -> Option<Timestamp> {
+    task.started_at?.checked_add(service.grace).ok()
 }
 
 fn healthy(task: &TaskState, checked: bool, settings: &Settings, now: Timestamp) -> bool {
@@ -101,9 +113,13 @@ pub fn classify<'a>(
     primary: &DeploymentId,
     now: Timestamp,
 ) -> Vec<Member<'a>> {
+    let state = world.services.get(service);
     world
         .tasks_of(service)
         .map(|(name, task)| {
+            let graced = state.and_then(|s| counts_from(task, s));
+            let sick =
+                task.health == HealthStatus::Unhealthy && graced.is_none_or(|from| from <= now);
             let checked = task
                 .revision
                 .as_ref()
@@ -113,9 +129,11 @@ pub fn classify<'a>(
             Member {
                 name,
                 task,
-                bucket: bucket(world, task, primary),
+                bucket: bucket(world, task, sick, primary),
                 checked,
+                sick,
                 healthy: healthy(task, checked, &world.settings, now),
+                away: away(world, task),
                 protected_until: task
                     .protected_until
                     .filter(|until| *until > now && !away(world, task)),
@@ -134,7 +152,7 @@ fn away(world: &World, task: &TaskState) -> bool {
     }
 }
 
-fn bucket(world: &World, task: &TaskState, primary: &DeploymentId) -> Bucket {
+fn bucket(world: &World, task: &TaskState, sick: bool, primary: &DeploymentId) -> Bucket {
     if !task.holds() {
         return Bucket::Stopped;
     }
@@ -146,22 +164,54 @@ fn bucket(world: &World, task: &TaskState, primary: &DeploymentId) -> Bucket {
     }
     if away(world, task) {
         Bucket::Leaving
-    } else if task.last == LastStatus::Running && task.health == HealthStatus::Unhealthy {
+    } else if task.last == LastStatus::Running && sick {
         Bucket::Unhealthy
     } else {
         Bucket::Kept
     }
 }
 
+/// Tasks to start, if there is room and the throttle lets them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// So many, wherever placement puts them.
+    Anywhere(i64),
+    /// One on each of these hosts.
+    On(Vec<InstanceName>),
+}
+
+impl Start {
+    /// Nothing is started.
+    pub fn is_none(&self) -> bool {
+        match self {
+            Start::Anywhere(n) => *n <= 0,
+            Start::On(hosts) => hosts.is_empty(),
+        }
+    }
+}
+
 /// What a deployment does next.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Tasks to start, if hosts are found and the throttle lets them.
-    pub start: i64,
+    /// Tasks to start.
+    pub start: Start,
     /// Tasks to stop.
     pub stop: Vec<TaskName>,
     /// Nothing can move because of `minimumHealthyPercent` and `maximumPercent`.
     pub deadlock: bool,
+}
+
+/// What a deployment may do at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Everything within its bounds.
+    Free,
+    /// The same, but one task more than is desired stays: it is to replace one that runs.
+    Spare,
+    /// Only replace what ends: neither revision gains on the other.
+    Still,
+    /// Start nothing.
+    Frozen,
 }
 
 /// Bounds of a deployment.
@@ -199,11 +249,15 @@ impl Bounds {
 /// n = min(D - kept, U - T) tasks are started. Of the superseded and leaving tasks those that are PENDING or UNHEALTHY
 /// are stopped at once, none that is protected and superseded, those that run and do not count as healthy once L others do, the healthy ones while L stay. T counts every task that is not STOPPED, so
 /// that the sum of old, new and stopping never exceeds U.
+///
+/// Under [`Hold::Still`] superseded tasks on hosts that stay count as kept, and of them together no more are stopped than
+/// are above U; under [`Hold::Frozen`] moreover nothing is started, and so nothing unhealthy is stopped for it.
 pub fn step(
     members: &[Member<'_>],
     bounds: Bounds,
+    hold: Hold,
     ledger: &Ledger,
-    service: &ServiceName,
+    strategy: &Strategy,
 ) -> Step {
     let count = |b: Bucket| {
         i64::try_from(members.iter().filter(|m| m.bucket == b).count()).unwrap_or(i64::MAX)
@@ -223,13 +277,24 @@ pub fn step(
     } else {
         bounds.upper.max(bounds.desired)
     };
-    let wanted = (bounds.desired - kept).max(0);
+    let still = match hold {
+        Hold::Free | Hold::Spare => false,
+        Hold::Still | Hold::Frozen => true,
+    };
+    let stays = |m: &&Member<'_>| still && m.bucket == Bucket::Superseded && !m.away;
+    let staying = i64::try_from(members.iter().filter(stays).count()).unwrap_or(i64::MAX);
+    let wanted = match hold {
+        Hold::Free | Hold::Spare | Hold::Still => (bounds.desired - kept - staying).max(0),
+        Hold::Frozen => 0,
+    };
     let start = wanted.min(upper - total).max(0);
 
     let mut budget = (healthy_now - bounds.lower).max(0);
     let mut stop: Vec<TaskName> = Vec::new();
     let goes = |m: &&Member<'_>| {
-        matches!(m.bucket, Bucket::Superseded | Bucket::Leaving) && m.protected_until.is_none()
+        matches!(m.bucket, Bucket::Superseded | Bucket::Leaving)
+            && m.protected_until.is_none()
+            && !stays(m)
     };
     let mut old: Vec<&Member<'_>> = members.iter().filter(goes).collect();
     old.sort_by_key(|m| (!idle(m), m.healthy, m.bucket, m.name.clone()));
@@ -248,19 +313,27 @@ pub fn step(
         }
     }
     let blocked = start == 0 && total >= upper && stopping == 0;
-    stop.extend(unhealthy_to_stop(members, bounds, blocked));
-    stop.extend(scale_in(members, bounds, budget, ledger, service));
+    if hold != Hold::Frozen {
+        stop.extend(unhealthy_to_stop(members, bounds, blocked));
+    }
+    let candidates = members
+        .iter()
+        .filter(|m| m.bucket == Bucket::Kept || stays(m))
+        .collect();
+    let limit = match hold {
+        Hold::Free => bounds.desired,
+        Hold::Spare => bounds.desired + 1,
+        Hold::Still | Hold::Frozen => bounds.upper.max(bounds.desired),
+    };
+    stop.extend(scale_in(candidates, limit, budget, ledger, strategy));
 
     let waiting = members.iter().any(|m| {
-        m.bucket == Bucket::Stopping
-            || (m.bucket != Bucket::Stopped
-                && !m.healthy
-                && m.task.health != HealthStatus::Unhealthy)
+        m.bucket == Bucket::Stopping || (m.bucket != Bucket::Stopped && !m.healthy && !m.sick)
     });
     let stuck = members.iter().any(|m| goes(&m));
     let deadlock = stuck && start == 0 && stop.is_empty() && !waiting;
     Step {
-        start,
+        start: Start::Anywhere(start),
         stop,
         deadlock,
     }
@@ -268,7 +341,7 @@ pub fn step(
 
 /// Stopping it takes nothing from what is healthy or about to be.
 fn idle(m: &Member<'_>) -> bool {
-    m.task.last < LastStatus::Running || m.task.health == HealthStatus::Unhealthy
+    m.task.last < LastStatus::Running || m.sick
 }
 
 /// Unhealthy tasks of the primary deployment: each is stopped once a replacement is healthy; where `maximumPercent`
@@ -305,58 +378,44 @@ fn unhealthy_to_stop(members: &[Member<'_>], bounds: Bounds, blocked: bool) -> V
         .collect()
 }
 
-/// Tasks of the primary deployment above the desired count, less those that are protected: those that do not run yet first, then from the zone and the
-/// host with most tasks of the service, the youngest first (ECS service scale-in; ECS picks the last at random).
+/// Tasks of `kept` above `limit`, less those that are protected, in the order of [`ScaleIn::pick`].
 fn scale_in(
-    members: &[Member<'_>],
-    bounds: Bounds,
+    kept: Vec<&Member<'_>>,
+    limit: i64,
     mut budget: i64,
     ledger: &Ledger,
-    service: &ServiceName,
+    strategy: &Strategy,
 ) -> Vec<TaskName> {
-    let mut kept: Vec<&Member<'_>> = members
-        .iter()
-        .filter(|m| m.bucket == Bucket::Kept)
-        .collect();
-    let excess = i64::try_from(kept.len()).unwrap_or(i64::MAX) - bounds.desired;
-    kept.retain(|m| m.protected_until.is_none());
-    let mut by_host: BTreeMap<&str, i64> = BTreeMap::new();
-    let mut by_zone: BTreeMap<&str, i64> = BTreeMap::new();
-    for m in &kept {
-        if let Some(i) = &m.task.instance {
-            by_host.insert(i.as_str(), ledger.tasks_of(service, i));
-            *by_zone.entry(ledger.zone(i)).or_default() += 1;
-        }
+    let excess = i64::try_from(kept.len()).unwrap_or(i64::MAX) - limit;
+    if excess <= 0 {
+        return Vec::new();
     }
+    let hosts = kept.iter().filter_map(|m| m.task.instance.as_ref());
+    let mut order = ScaleIn::of(ledger, strategy, hosts);
+    let mut candidates: Vec<Candidate<'_>> = kept
+        .iter()
+        .filter(|m| m.protected_until.is_none())
+        .map(|m| Candidate {
+            name: m.name,
+            uid: &m.task.identity.uid,
+            host: m.task.instance.as_ref(),
+            running: m.task.last == LastStatus::Running,
+            healthy: m.healthy,
+            demand: &m.task.demand,
+        })
+        .collect();
     let mut stop = Vec::new();
-    for _ in 0..excess.max(0) {
-        let best = kept.iter().enumerate().max_by_key(|(_, m)| {
-            let (host, zone) = m
-                .task
-                .instance
-                .as_ref()
-                .map_or((0, 0), |i| (by_host[i.as_str()], by_zone[ledger.zone(i)]));
-            (
-                Reverse(m.task.last == LastStatus::Running),
-                Reverse(m.healthy),
-                zone,
-                host,
-                m.name.clone(),
-            )
-        });
-        let Some((index, _)) = best else { break };
-        let m = kept.swap_remove(index);
-        if m.healthy {
+    for _ in 0..excess {
+        let Some(next) = order.pick(&mut candidates) else {
+            break;
+        };
+        if next.healthy {
             if budget <= 0 {
                 break;
             }
             budget -= 1;
         }
-        if let Some(i) = &m.task.instance {
-            by_host.entry(i.as_str()).and_modify(|n| *n -= 1);
-            by_zone.entry(ledger.zone(i)).and_modify(|n| *n -= 1);
-        }
-        stop.push(m.name.clone());
+        stop.push(next.name.clone());
     }
     stop
 }

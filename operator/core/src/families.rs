@@ -23,8 +23,7 @@ use crate::status::{Standing, json, statements};
 use crate::unsupported;
 use crate::world::Objects;
 
-/// Decides for every object of the namespace that belongs to no cluster: TaskDefinitions, revisions, and the kinds
-/// that nothing carries out yet.
+/// Decides for every object of the namespace that belongs to no cluster: TaskDefinitions and revisions.
 pub fn plan(objects: &Objects, namespace: &str, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let owners = owners(objects);
@@ -37,7 +36,6 @@ pub fn plan(objects: &Objects, namespace: &str, now: Timestamp) -> Plan {
     for r in &objects.revisions {
         revision(r, &used, now, &mut plan);
     }
-    crate::not_yet::plan_all(objects, now, &mut plan);
     plan
 }
 
@@ -167,8 +165,9 @@ fn register(
         .conditions
         .iter()
         .find(|c| c.type_ == conditions::READY);
+    let mut notes = Vec::new();
     if was.is_none_or(|c| c.message != message) {
-        plan.notes.push(Note {
+        notes.push(Note {
             target: Target::of(Kind::TaskDefinition, &t.metadata),
             warning: standing == Standing::Stalled,
             reason,
@@ -177,11 +176,8 @@ fn register(
     }
     let list = statements(&standing, reason, &message, unsupported.sentence());
     next.conditions = conditions::merge(&previous.conditions, &list, generation, &time(now));
-    plan.publish(
-        Target::of(Kind::TaskDefinition, &t.metadata),
-        &json(&previous),
-        &json(&next),
-    );
+    let target = Target::of(Kind::TaskDefinition, &t.metadata);
+    plan.tell(target, &json(&previous), &json(&next), false, notes);
 }
 
 /// What makes two registrations the same: everything but the family, which both have.
@@ -222,7 +218,7 @@ fn mint(namespace: &str, t: &TaskDefinition, family: &str, number: i64, plan: &m
         })));
 }
 
-/// `family:revision` of everything that a task holds or a service names or runs.
+/// `family:revision` of everything that a task holds, a service names or runs, or a run was taken on with.
 fn in_use(objects: &Objects) -> BTreeSet<String> {
     let mut used = BTreeSet::new();
     for t in &objects.tasks {
@@ -253,6 +249,22 @@ fn in_use(objects: &Objects) -> BTreeSet<String> {
                 .flat_map(|s| &s.deployments)
                 .map(|d| d.task_definition.clone()),
         );
+        // A rollout that fails goes back there.
+        let completed = s
+            .status
+            .iter()
+            .filter_map(|s| s.last_completed_deployment.as_ref());
+        used.extend(completed.map(|d| d.task_definition.clone()));
+    }
+    for r in &objects.run_tasks {
+        let ended = r.status.as_ref().and_then(|s| s.completion_time.as_ref());
+        let label = r.metadata.labels.as_ref();
+        let label = label.and_then(|l| l.get(labels::REVISION));
+        let revision = objects
+            .revisions
+            .iter()
+            .find(|known| ended.is_none() && label.is_some_and(|l| *l == name(&known.metadata)));
+        used.extend(revision.map(|r| names::family_revision(&r.spec.family, r.spec.revision)));
     }
     used
 }

@@ -1,25 +1,37 @@
 //! The door: objects of the caches become the [`World`] of one cluster. Here they are parsed, names are resolved and
 //! problems are collected; past it no object is parsed again. Nothing here decides.
 
+mod jobs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as k8s_meta;
-use tallyman_crds::ecs::TaskOverride;
+use tallyman_crds::conditions::ALARM;
+use tallyman_crds::ecs::{SchedulingStrategy, TaskOverride};
 use tallyman_crds::sources::Source;
 use tallyman_crds::{
-    ContainerInstance, DesiredStatus, LastStatus, Service, Task, TaskStatus, labels, names, roles,
-    sources,
+    ConditionStatus, ContainerInstance, DesiredStatus, LastStatus, Service, Task, TaskStatus,
+    capabilities, labels, names, roles, sources,
 };
 
 use crate::definition::{Definition, Demand};
-use crate::names::{DeploymentId, Family, InstanceName, RevisionName, ServiceName, TaskName};
+use crate::deployments;
+use crate::guards::Guards;
+use crate::names::{
+    DeploymentId, Family, Group, InstanceName, RevisionName, RunTaskName, ScheduledTaskName,
+    ServiceName, TaskName,
+};
+use crate::placement::Rules;
 use crate::problem::Problem;
+use crate::quotas;
 use crate::settings::Settings;
+use crate::tags;
 use crate::unsupported;
 use crate::world::{
-    FamilyState, Identity, InstanceState, Objects, PlanState, Revision, SecretState, ServiceState,
-    TaskState, World,
+    FamilyState, Identity, InstanceState, Objects, PlanState, Revision, RunState, SecretState,
+    ServiceState, TaskState, World,
 };
 
 fn identity(meta: &k8s_meta::ObjectMeta) -> Identity {
@@ -77,6 +89,18 @@ pub fn cluster_names(objects: &Objects) -> BTreeSet<String> {
             .iter()
             .map(|i| cluster_name(i.spec.cluster.as_deref()).to_owned()),
     );
+    found.extend(
+        objects
+            .run_tasks
+            .iter()
+            .map(|r| cluster_name(r.spec.cluster.as_deref()).to_owned()),
+    );
+    found.extend(
+        objects
+            .scheduled_tasks
+            .iter()
+            .map(|s| cluster_name(s.spec.run_task.cluster.as_deref()).to_owned()),
+    );
     found
 }
 
@@ -106,11 +130,31 @@ impl World {
                 )
             })
             .collect();
-        let services = objects
+        let mut services = objects
             .services
             .iter()
             .filter(|s| of_cluster(s.spec.cluster.as_ref(), cluster))
             .map(|s| (ServiceName::from(object_name(&s.metadata)), service(s)))
+            .collect();
+        quotas::enforce(&settings.quotas, cluster, &mut services);
+        let all_runs: BTreeMap<RunTaskName, RunState> = objects
+            .run_tasks
+            .iter()
+            .map(|r| (RunTaskName::from(object_name(&r.metadata)), jobs::run(r)))
+            .collect();
+        let schedules = objects
+            .scheduled_tasks
+            .iter()
+            .filter(|s| of_cluster(s.spec.run_task.cluster.as_ref(), cluster))
+            .map(|s| {
+                let name = ScheduledTaskName::from(object_name(&s.metadata));
+                let state = jobs::schedule(s, &name, &all_runs);
+                (name, state)
+            })
+            .collect();
+        let runs = all_runs
+            .into_iter()
+            .filter(|(_, r)| of_cluster(r.object.spec.cluster.as_ref(), cluster))
             .collect();
         let instances: BTreeMap<InstanceName, InstanceState> = objects
             .instances
@@ -140,7 +184,10 @@ impl World {
             .iter()
             .find(|c| c.metadata.name.as_deref() == Some(cluster))
             .cloned();
+        let zones = instances.values().filter_map(InstanceState::zone);
+        let zones = zones.map(str::to_owned).collect();
         let mut by_service: BTreeMap<ServiceName, Vec<TaskName>> = BTreeMap::new();
+        let mut by_run: BTreeMap<RunTaskName, Vec<TaskName>> = BTreeMap::new();
         let mut by_host: BTreeMap<InstanceName, Vec<TaskName>> = BTreeMap::new();
         for (name, t) in &tasks {
             if let Some(service) = &t.service {
@@ -148,6 +195,9 @@ impl World {
                     .entry(service.clone())
                     .or_default()
                     .push(name.clone());
+            }
+            if let Some(run) = &t.run {
+                by_run.entry(run.clone()).or_default().push(name.clone());
             }
             if let Some(host) = &t.instance {
                 by_host.entry(host.clone()).or_default().push(name.clone());
@@ -161,10 +211,14 @@ impl World {
             revisions,
             families,
             services,
+            runs,
+            schedules,
             tasks,
             instances,
             plans,
+            zones,
             by_service,
+            by_run,
             by_host,
             sources: objects.sources.clone(),
             settings: settings.clone(),
@@ -172,6 +226,8 @@ impl World {
         };
         world.cluster_in_use = !world.services.is_empty()
             || !world.instances.is_empty()
+            || !world.schedules.is_empty()
+            || world.runs.values().any(|r| !r.finished())
             || world.tasks.values().any(TaskState::holds);
         world
     }
@@ -237,14 +293,26 @@ fn service(s: &Arc<Service>) -> ServiceState {
         .as_ref()
         .filter(|s| s.observed_generation >= 0)
         .map(|s| s.desired_count);
-    let desired = i64::from(spec.desired_count.or(seen).unwrap_or(1));
-    let minimum = i64::from(
-        deployment
-            .and_then(|d| d.minimum_healthy_percent)
-            .unwrap_or(100),
-    );
-    let maximum = i64::from(deployment.and_then(|d| d.maximum_percent).unwrap_or(200));
+    let daemon = spec.scheduling_strategy == Some(SchedulingStrategy::Daemon);
+    let desired = match daemon {
+        false => i64::from(spec.desired_count.or(seen).unwrap_or(1)),
+        true => i64::from(seen.unwrap_or(0)),
+    };
+    let (least, most) = if daemon { (0, 100) } else { (100, 200) };
+    let minimum = deployment.and_then(|d| d.minimum_healthy_percent);
+    let minimum = i64::from(minimum.unwrap_or(least));
+    let maximum = deployment.and_then(|d| d.maximum_percent);
+    let maximum = i64::from(maximum.unwrap_or(most));
     let mut problems = Vec::new();
+    if daemon && (maximum != 100 || minimum > 100) {
+        problems.push(Problem::new(
+            "spec.deploymentConfiguration",
+            format!(
+                "must have `maximumPercent` 100 and `minimumHealthyPercent` 0 to 100 with `schedulingStrategy: DAEMON`, \
+                 not {maximum} and {minimum}: a host has one task at a time"
+            ),
+        ));
+    }
     if desired < 0 {
         problems.push(Problem::new(
             "spec.desiredCount",
@@ -271,9 +339,35 @@ fn service(s: &Arc<Service>) -> ServiceState {
             ),
         ));
     }
+    let rules = Rules::parse(
+        "spec",
+        &spec.placement_constraints,
+        &spec.placement_strategy,
+    );
+    let rules = rules.unwrap_or_else(|found| {
+        problems.extend(found);
+        Rules::default()
+    });
+    problems.extend(tags::problems("spec.tags", &spec.tags));
+    let annotations = s.metadata.annotations.as_ref();
+    let on = s.status.iter().flat_map(|status| &status.conditions);
+    let alarming = on
+        .filter(|c| c.status == ConditionStatus::True)
+        .filter_map(|c| c.type_.strip_prefix(ALARM))
+        .map(str::to_owned)
+        .collect();
+    let grace = spec.health_check_grace_period_seconds.unwrap_or(0);
     ServiceState {
         identity: identity(&s.metadata),
         object: s.clone(),
+        daemon,
+        guards: Guards::of(deployment),
+        grace: SignedDuration::from_secs(i64::from(grace)),
+        paused: spec.paused == Some(true),
+        restarted_at: annotations
+            .and_then(|a| a.get(labels::RESTARTED_AT))
+            .cloned(),
+        alarming,
         status: s
             .status
             .clone()
@@ -281,6 +375,7 @@ fn service(s: &Arc<Service>) -> ServiceState {
         desired: desired.max(0),
         minimum_healthy_percent: minimum.max(0),
         maximum_percent: maximum.max(0),
+        rules,
         unsupported: unsupported::of_service(spec),
         problems,
     }
@@ -309,19 +404,29 @@ fn task(
         .and_then(|r| revisions.get(r))
         .map(|r| sources_of(t, &status, r));
     let service = label(&t.metadata, labels::SERVICE).map(ServiceName::from);
+    let run = label(&t.metadata, labels::RUN_TASK).map(RunTaskName::from);
     // A user's own task that names a host holds nothing there before it is admitted.
-    let placed = match &service {
-        Some(_) => t
-            .spec
-            .container_instance
-            .clone()
-            .or(status.container_instance),
-        None => status.container_instance,
+    let ours = service.is_some() || run.is_some();
+    let given = t.spec.container_instance.clone().filter(|_| ours);
+    let placed = given.or(status.container_instance);
+    let waits = !ours && placed.is_none() && status.last_status != LastStatus::Stopped;
+    let rules = if waits {
+        Rules::parse(
+            "spec",
+            &t.spec.placement_constraints,
+            &t.spec.placement_strategy,
+        )
+    } else {
+        Ok(Rules::default())
     };
+    let family = revision.as_ref().and_then(|r| revisions.get(r));
     TaskState {
         identity: identity(&t.metadata),
         object: t.clone(),
+        group: group(t, service.as_ref(), family.map(|r| &r.family)),
+        rules,
         service,
+        run,
         deployment: label(&t.metadata, labels::DEPLOYMENT).map(DeploymentId::from),
         revision,
         instance: placed.map(InstanceName::from),
@@ -335,8 +440,23 @@ fn task(
         removed: status.removed_at.is_some(),
         protected_until: status.protected_until.map(|t| t.0),
         stop_code: status.stop_code,
+        failed_health_checks: t.spec.stopped_reason.as_deref() == Some(deployments::UNHEALTHY),
         demand: demand.unwrap_or_default(),
         sources: sources.unwrap_or_default(),
+    }
+}
+
+/// The task group (ECS API reference, Task): as given, else that of the service, else that of the family.
+fn group(t: &Task, service: Option<&ServiceName>, family: Option<&Family>) -> Group {
+    match (&t.spec.group, service, family) {
+        (Some(given), _, _) if !given.is_empty() => Group::from(given.as_str()),
+        (_, Some(service), _) => Group::of_service(service),
+        (_, None, Some(family)) => Group::of_family(family),
+        (_, None, None) => {
+            let short = short_task_definition(&t.spec.task_definition);
+            let family = short.rsplit_once(':').map_or(short, |(family, _)| family);
+            Group::of_family(&Family::from(family))
+        }
     }
 }
 
@@ -384,18 +504,31 @@ pub fn short_task_definition(given: &str) -> &str {
 fn instance(i: &Arc<ContainerInstance>, objects: &Objects) -> InstanceState {
     let name = object_name(&i.metadata);
     let host = i.status.as_ref().and_then(|s| s.host.clone());
-    let reported = host.iter().flat_map(|h| &h.attributes);
-    let attributes = reported
-        .chain(&i.spec.attributes)
-        .map(|a| (a.name.clone(), a.value.clone()))
-        .collect();
     InstanceState {
         identity: identity(&i.metadata),
         object: i.clone(),
         wanted: i.spec.status,
         lease_age: objects.lease_age.get(&name).copied(),
         secret: secret(&name, objects),
+        registered_at: i
+            .status
+            .as_ref()
+            .and_then(|s| s.registered_at.as_ref())
+            .map(|at| at.0),
+        attributes: Arc::new(attributes(i)),
         host,
-        attributes,
     }
+}
+
+/// Attributes of a host. A custom one of the ContainerInstance wins over what the agent was told by
+/// `ECS_INSTANCE_ATTRIBUTES`, because whoever may change the object runs the cluster. What only the agent can know stays
+/// the agent's: a capability that a host lacks cannot be claimed for it.
+fn attributes(i: &ContainerInstance) -> BTreeMap<String, Option<String>> {
+    let host = i.status.as_ref().and_then(|s| s.host.as_ref());
+    let reported = host.into_iter().flat_map(|h| &h.attributes);
+    let custom = i.spec.attributes.iter();
+    reported
+        .chain(custom.filter(|a| !capabilities::is_agents_own(&a.name)))
+        .map(|a| (a.name.clone(), a.value.clone()))
+        .collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
 use tallyman_crds::{
     DesiredStatus, HostPlanSpec, LastStatus, PlannedDefinition, PlannedTask, StopCode, labels,
 };
@@ -12,10 +13,15 @@ use crate::status::json;
 use crate::supplies;
 use crate::world::{InstanceState, TaskState, World};
 
+/// How long the tasks of services wait for the daemons of a host on which nothing of them runs yet.
+const HEAD_START: SignedDuration = SignedDuration::from_secs(30);
+
 /// Makes missing mailboxes, and writes every plan that is not what the tasks say.
-pub(crate) fn plan_all(world: &World, plan: &mut Plan) {
+pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
     for (name, instance) in &world.instances {
-        let wanted = derive(world, name, instance);
+        let daemons_until = head_start(world, name, now);
+        daemons_until.into_iter().for_each(|at| plan.wake(at));
+        let wanted = derive(world, name, instance, daemons_until.is_some());
         // What the agent holds already: it refuses anything older, so a plan that was lost, or came back from a backup,
         // goes on from there.
         let held = instance
@@ -94,7 +100,7 @@ pub(crate) fn belongs(task: &TaskState) -> bool {
     admitted(task) && (task.last != LastStatus::Stopped || (!task.removed && to_remove(task)))
 }
 
-/// The task was placed by the operator: as a service's task at creation, as a user's by its status.
+/// The task was placed by the operator: one that it made at creation, a user's by its status.
 fn admitted(task: &TaskState) -> bool {
     let finalizer = task.identity.finalizers.contains(labels::STOP_FINALIZER);
     let bound = task
@@ -102,7 +108,7 @@ fn admitted(task: &TaskState) -> bool {
         .status
         .as_ref()
         .is_some_and(|s| s.container_instance.is_some());
-    finalizer && task.instance.is_some() && (task.service.is_some() || bound)
+    finalizer && task.instance.is_some() && (task.is_made_by_us() || bound)
 }
 
 /// Its containers are to be removed once it is STOPPED: it is being deleted, or was given up with its host.
@@ -110,7 +116,26 @@ fn to_remove(task: &TaskState) -> bool {
     task.identity.deleting || task.stop_code == Some(StopCode::InfrastructureHealth)
 }
 
-fn derive(world: &World, name: &InstanceName, instance: &InstanceState) -> HostPlanSpec {
+/// Until when the daemons of a host are ahead: what collects logs is there before what writes them. Only where no task of
+/// another service runs yet, and not for longer than [`HEAD_START`]: a daemon that does not start holds nothing up.
+fn head_start(world: &World, host: &InstanceName, now: Timestamp) -> Option<Timestamp> {
+    let here = || world.tasks_on(host).filter(|(_, t)| t.holds());
+    if here().any(|(_, t)| !world.is_of_daemon(t) && t.last >= LastStatus::Running) {
+        return None;
+    }
+    here()
+        .filter(|(_, t)| world.is_of_daemon(t) && !t.leaving() && t.last < LastStatus::Running)
+        .filter_map(|(_, t)| t.created_at?.checked_add(HEAD_START).ok())
+        .filter(|until| *until > now)
+        .max()
+}
+
+fn derive(
+    world: &World,
+    name: &InstanceName,
+    instance: &InstanceState,
+    daemons_first: bool,
+) -> HostPlanSpec {
     let mut spec = HostPlanSpec {
         generation: 0,
         leader_epoch: world.leader_epoch,
@@ -124,8 +149,9 @@ fn derive(world: &World, name: &InstanceName, instance: &InstanceState) -> HostP
         current.is_some_and(|p| p.spec.tasks.iter().any(|e| e.uid == t.identity.uid))
     };
     for (task_name, t) in world.tasks_on(name).filter(|(_, t)| belongs(t)) {
+        let waits = daemons_first && t.service.is_some() && !world.is_of_daemon(t);
         // What an agent was told of it is told on, whatever became of the values since.
-        if !supplies::supplied(world, instance, t) && !known(t) {
+        if (waits || !supplies::supplied(world, instance, t)) && !known(t) {
             continue;
         }
         let Some((revision_name, revision)) = t

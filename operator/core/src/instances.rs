@@ -96,9 +96,14 @@ pub(crate) fn plan_all(world: &World, ledger: &Ledger, now: Timestamp, plan: &mu
         let fenced = i.identity.finalizers.contains(labels::IN_USE_FINALIZER);
         if i.identity.deleting {
             for (task, t) in here().filter(|(_, t)| t.service.is_none() && !t.leaving()) {
+                // A run may try elsewhere what its host no longer runs.
+                let code = match t.run {
+                    Some(_) => StopCode::TerminationNotice,
+                    None => StopCode::UserInitiated,
+                };
                 plan.actions.push(Action::StopTask {
                     task: Target::new(Kind::Task, task, &t.identity),
-                    code: StopCode::UserInitiated,
+                    code,
                     reason: format!("Container instance {name} was deregistered"),
                 });
             }
@@ -182,15 +187,16 @@ fn publish(
         .conditions
         .iter()
         .find(|c| c.type_ == conditions::READY);
+    let mut notes = Vec::new();
     if was.is_some_and(|c| c.reason != reason) || (was.is_none() && standing == Standing::Ready) {
-        plan.notes.push(Note {
+        notes.push(Note {
             target: target.clone(),
             warning: standing != Standing::Ready,
             reason,
             message: message.clone(),
         });
     }
-    plan.publish(target.clone(), &json(&previous), &json(&next));
+    plan.tell(target.clone(), &json(&previous), &json(&next), false, notes);
 }
 
 fn standing(

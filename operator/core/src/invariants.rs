@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tallyman_crds::{ConcurrencyPolicy, labels, names};
 
 use crate::deployments::{self, Bounds};
-use crate::names::{DeploymentId, InstanceName};
+use crate::names::{DeploymentId, InstanceName, ServiceName};
+use crate::placement::{Facts, Query};
 use crate::plan::{Action, Plan};
-use crate::world::World;
+use crate::world::{InstanceState, World};
 
 /// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,17 +34,19 @@ impl fmt::Display for Violation {
 /// - `I1` no host holds more CPU, memory or GPUs than it registered;
 /// - `I2` no fixed host port is held twice on a host;
 /// - `I4` a task is in the plan of its own host only;
-/// - `I5` every service task has a host and the stop finalizer.
+/// - `I5` every task of a service or a run has a host;
+/// - `I9` a host has one task of a DAEMON service at a time;
+/// - `I10` no copy of a run has two tasks that are not STOPPED.
 pub fn check(world: &World) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut held: BTreeMap<&InstanceName, [i64; 3]> = BTreeMap::new();
     let mut ports: BTreeSet<(&InstanceName, bool, u16)> = BTreeSet::new();
     for (name, t) in world.tasks.iter().filter(|(_, t)| t.holds()) {
         let Some(host) = &t.instance else {
-            if t.service.is_some() {
+            if t.is_made_by_us() {
                 found.push(Violation {
                     id: "I5",
-                    message: format!("task {name} of a service has no host"),
+                    message: format!("task {name} of a service or a run has no host"),
                 });
             }
             continue;
@@ -57,6 +62,30 @@ pub fn check(world: &World) -> Vec<Violation> {
                 found.push(Violation {
                     id: "I2",
                     message: format!("port {port} is held twice on {host}, by {name}"),
+                });
+            }
+        }
+    }
+    let mut daemons: BTreeSet<(&InstanceName, &ServiceName)> = BTreeSet::new();
+    for (name, t) in world.tasks.iter().filter(|(_, t)| t.holds()) {
+        if let (Some(host), Some(service)) = (&t.instance, &t.service)
+            && world.services.get(service).is_some_and(|s| s.daemon)
+            && !daemons.insert((host, service))
+        {
+            found.push(Violation {
+                id: "I9",
+                message: format!("{name} is on {host} beside another task of daemon {service}"),
+            });
+        }
+    }
+    for (name, run) in &world.runs {
+        let mut copies = BTreeSet::new();
+        for (task, _) in world.tasks_of_run(name, run).filter(|(_, t)| t.holds()) {
+            let number = names::run_task_number(name.as_str(), task.as_str()).unwrap_or(0);
+            if number == 0 || !copies.insert(number % run.count) {
+                found.push(Violation {
+                    id: "I10",
+                    message: format!("{task} is a task too many of run {name}"),
                 });
             }
         }
@@ -99,9 +128,13 @@ pub fn check(world: &World) -> Vec<Violation> {
 ///
 /// - `I3` no task is started above maximumPercent, or above the desired count if that is more;
 /// - `I6` no task is started under a name that is taken;
-/// - `I7` no healthy task is stopped below minimumHealthyPercent, but for a service that is being deleted.
+/// - `I7` no healthy task is stopped below minimumHealthyPercent, but for a service that is being deleted;
+/// - `I8` no task of a service is started where `memberOf` does not hold (as far as it asks of the host, not of its tasks), or
+///   where `distinctInstance` has one already;
+/// - `I11` of a schedule with Forbid or Replace no run is made while another has not ended; of any, none for a time that is
+///   decided on.
 pub fn check_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Violation> {
-    let mut found = Vec::new();
+    let mut found = constraints(world, plan);
     let mut starts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut stops: BTreeSet<&str> = BTreeSet::new();
     for action in &plan.actions {
@@ -123,6 +156,7 @@ pub fn check_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Violation> 
                     .entry(service.map_or("", String::as_str))
                     .or_default() += 1;
             }
+            Action::CreateRunTask(r) => found.extend(made_wrongly(world, &r.metadata)),
             Action::StopTask { task, .. } => {
                 stops.insert(task.name.as_str());
             }
@@ -135,7 +169,8 @@ pub fn check_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Violation> 
         let held = members.iter().filter(|m| m.task.holds()).count();
         let started = starts.get(name.as_str()).copied().unwrap_or(0);
         let allowed = bounds.upper.max(bounds.desired);
-        if started > 0 && i64::try_from(held + started).unwrap_or(i64::MAX) > allowed {
+        // How many a daemon has is up to its hosts: I9.
+        if started > 0 && !s.daemon && i64::try_from(held + started).unwrap_or(i64::MAX) > allowed {
             found.push(Violation {
                 id: "I3",
                 message: format!(
@@ -149,7 +184,11 @@ pub fn check_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Violation> 
             .filter(|m| m.healthy && stops.contains(m.name.as_str()))
             .count();
         let least = i64::try_from(healthy).unwrap_or(i64::MAX).min(bounds.lower);
-        if !s.identity.deleting && i64::try_from(healthy - stopped).unwrap_or(0) < least {
+        // A daemon leaves hosts that no longer meet its constraints, whatever is left.
+        if !s.identity.deleting
+            && !s.daemon
+            && i64::try_from(healthy - stopped).unwrap_or(0) < least
+        {
             found.push(Violation {
                 id: "I7",
                 message: format!("service {name} has {healthy} healthy tasks, {stopped} of them are stopped, {least} must stay"),
@@ -157,4 +196,83 @@ pub fn check_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Violation> 
         }
     }
     found
+}
+
+/// I8.
+fn constraints(world: &World, plan: &Plan) -> Vec<Violation> {
+    let mut found = Vec::new();
+    // Where a service has a task that is to run.
+    let wanted = world.tasks.values().filter(|t| t.holds() && !t.leaving());
+    let mut taken: BTreeSet<(&str, &str)> = wanted
+        .filter_map(|t| Some((t.service.as_ref()?.as_str(), t.instance.as_ref()?.as_str())))
+        .collect();
+    for action in &plan.actions {
+        let Action::CreateTask(t) = action else {
+            continue;
+        };
+        let labels = t.metadata.labels.iter();
+        let service = labels.flat_map(|l| l.get(tallyman_crds::labels::SERVICE));
+        let Some((service, host)) = service.zip(&t.spec.container_instance).next() else {
+            continue;
+        };
+        let rules = world.services.get(service.as_str()).map(|s| &s.rules);
+        let revision = t.metadata.labels.as_ref();
+        let revision = revision.and_then(|l| l.get(tallyman_crds::labels::REVISION));
+        let revision = revision.and_then(|r| world.revisions.get(r.as_str()));
+        let definition = revision.and_then(|r| r.definition.as_ref().ok());
+        let constraints = rules.map(|r| &r.constraints);
+        let queries = constraints.iter().flat_map(|c| &c.member_of);
+        let queries = queries.chain(definition.iter().flat_map(|d| &d.member_of));
+        for query in queries.filter(|q| !q.asks_of_tasks()) {
+            let instance = world.instances.get_key_value(host.as_str());
+            if !instance.is_some_and(|(name, i)| member(name, i, query, world)) {
+                found.push(Violation {
+                    id: "I8",
+                    message: format!(
+                        "a task of {service} is started on {host}, of which `{}` is not true",
+                        query.text()
+                    ),
+                });
+            }
+        }
+        let first = taken.insert((service, host));
+        if !first && constraints.is_some_and(|c| c.distinct_instance) {
+            found.push(Violation {
+                id: "I8",
+                message: format!(
+                    "a second task of {service} is started on {host}, which are to be distinct"
+                ),
+            });
+        }
+    }
+    found
+}
+
+fn member(name: &InstanceName, host: &InstanceState, query: &Query, world: &World) -> bool {
+    query.matches(&Facts {
+        name: name.as_str(),
+        agent_connected: host.connected(&world.settings),
+        agent_version: host.host.as_ref().map(|h| h.agent_version.as_str()),
+        registered_at: host.registered_at,
+        running_tasks_count: 0,
+        attributes: &host.attributes,
+        groups: &BTreeMap::new(),
+    })
+}
+
+/// I11.
+fn made_wrongly(world: &World, run: &ObjectMeta) -> Option<Violation> {
+    let name = run.name.as_deref().unwrap_or_default();
+    let owner = run.owner_references.iter().flatten().next();
+    let schedule = world.schedules.get(owner?.name.as_str())?;
+    let at = run.annotations.as_ref()?.get(labels::SCHEDULED_TIME)?;
+    let at: Timestamp = at.parse().ok()?;
+    let alone = schedule.object.spec.concurrency_policy != ConcurrencyPolicy::Allow;
+    let beside = schedule.runs.values().any(|r| !r.finished());
+    let decided = schedule.status.decided_until.as_ref();
+    let again = decided.is_some_and(|d| d.0 >= at) || schedule.runs.contains_key(name);
+    ((alone && beside) || again).then(|| Violation {
+        id: "I11",
+        message: format!("run {name} is made for {at}, decided until {decided:?}"),
+    })
 }

@@ -7,6 +7,7 @@ pub mod definition;
 pub mod deployments;
 mod digests;
 pub mod families;
+pub mod guards;
 pub mod invariants;
 pub mod liveness;
 pub mod names;
@@ -15,23 +16,31 @@ pub mod placement;
 pub mod plan;
 mod ports;
 pub mod problem;
+pub mod quotas;
 pub mod requirements;
+pub mod rollouts;
+pub mod runs;
+pub mod schedules;
+pub mod service_events;
 pub mod settings;
+pub mod tags;
 pub mod throttle;
 pub mod unsupported;
 pub mod world;
 
 mod clusters;
+mod daemons;
+mod deployment_report;
 mod gather;
 mod gpus;
 mod host_plans;
 mod instances;
-mod not_yet;
 mod service_report;
 mod services;
 mod status;
 mod supplies;
 mod tasks;
+mod zones;
 
 use jiff::Timestamp;
 
@@ -46,9 +55,11 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     clusters::plan_all(world, now, &mut plan);
     // What earlier passes decided goes out first: hosts work on it while the rest is written.
     supplies::plan_all(world, &mut plan);
-    host_plans::plan_all(world, &mut plan);
+    host_plans::plan_all(world, now, &mut plan);
     let lost = instances::lost(world, now, &mut plan);
     tasks::plan_all(world, &lost, &mut ledger, now, &mut plan);
+    runs::plan_all(world, &mut ledger, now, &mut plan);
+    schedules::plan_all(world, now, &mut plan);
     services::plan_all(world, &mut ledger, now, &mut plan);
     instances::plan_all(world, &ledger, now, &mut plan);
     plan

@@ -58,6 +58,14 @@ name!(
     RevisionName
 );
 name!(
+    /// Object name of a RunTask.
+    RunTaskName
+);
+name!(
+    /// Object name of a ScheduledTask.
+    ScheduledTaskName
+);
+name!(
     /// A task definition family.
     Family
 );
@@ -66,9 +74,31 @@ name!(
     DeploymentId
 );
 
+name!(
+    /// A task group: what placement counts together and `task:group` asks for (ECS API reference, Task).
+    Group
+);
+
+impl Group {
+    /// The group of a service's tasks.
+    pub fn of_service(service: &ServiceName) -> Group {
+        Group(format!("service:{service}"))
+    }
+
+    /// The group of a standalone task that names none.
+    pub fn of_family(family: &Family) -> Group {
+        Group(format!("family:{family}"))
+    }
+}
+
 impl DeploymentId {
     /// As ECS writes it.
     pub fn ecs(&self) -> String {
         format!("ecs-svc/{self}")
+    }
+
+    /// Of the id that ECS writes.
+    pub fn of_ecs(id: &str) -> Option<DeploymentId> {
+        id.strip_prefix("ecs-svc/").map(DeploymentId::from)
     }
 }

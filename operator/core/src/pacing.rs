@@ -127,7 +127,7 @@ impl Pace {
     }
 
     /// What of a pass's decisions goes out at `now`, as one plan. Held back is what cannot be taken back while the caches
-    /// lack our own writes, and counts and messages published less than [`HOLD`] ago; a later pass decides both anew.
+    /// lack our own writes, with the statuses that tell of it, and counts and messages published less than [`HOLD`] ago; a later pass decides both anew.
     pub fn admit(&mut self, plans: Vec<Plan>, now: Duration) -> Plan {
         let mut whole = Plan::default();
         for plan in plans {
@@ -139,6 +139,7 @@ impl Pace {
         let decided = whole.actions.len();
         if !self.written.is_empty() {
             whole.actions.retain(|a| !a.destructive());
+            whole.publications.retain(|p| !p.deeds);
         }
         self.pass = Pass {
             acted: !whole.actions.is_empty(),

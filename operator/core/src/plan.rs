@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use tallyman_crds::conditions::UNOBSERVED;
 use tallyman_crds::sources::Source;
-use tallyman_crds::{Cluster, HostPlanSpec, StopCode, Task, TaskDefinitionRevision};
+use tallyman_crds::{Cluster, HostPlanSpec, RunTask, StopCode, Task, TaskDefinitionRevision};
 
 use crate::world::Identity;
 
@@ -125,6 +125,8 @@ pub enum Action {
     CreateRevision(Box<TaskDefinitionRevision>),
     /// Create the Task, placed; "already exists" is success.
     CreateTask(Box<Task>),
+    /// Create the RunTask of a due time; "already exists" is success.
+    CreateRunTask(Box<RunTask>),
     /// Set `desiredStatus: STOPPED` with its reason.
     StopTask {
         /// The task.
@@ -187,10 +189,12 @@ pub enum Action {
 impl Action {
     /// True for what cannot be taken back: the operator acts on it only when its caches hold its own last writes. That
     /// holds for the start of a task too: its number is above the high-water mark in the Service's status, so a cache
-    /// that has the new status and not the new tasks would start all of them once more, under new names.
+    /// that has the new status and not the new tasks would start all of them once more, under new names. And for the run
+    /// of a due time: a cache without the run before would start one beside it that `Forbid` leaves out.
     pub fn destructive(&self) -> bool {
         match self {
             Action::CreateTask(_)
+            | Action::CreateRunTask(_)
             | Action::StopTask { .. }
             | Action::WriteTaskStatus { .. }
             | Action::Delete(_)
@@ -214,6 +218,10 @@ pub struct Publication {
     pub patch: Value,
     /// Something other than a count or a message moved; such a publication is not held back.
     pub urgent: bool,
+    /// It tells of what the plan's actions do: without them it must not go out.
+    pub deeds: bool,
+    /// Events to record once it is written.
+    pub notes: Vec<Note>,
 }
 
 /// An event to record on an object.
@@ -250,16 +258,30 @@ impl Plan {
 
     /// Publishes `next` for `target` where it differs from `previous`.
     pub(crate) fn publish(&mut self, target: Target, previous: &Value, next: &Value) {
+        self.tell(target, previous, next, false, Vec::new());
+    }
+
+    /// The same, with the events that go out with it.
+    pub(crate) fn tell(
+        &mut self,
+        target: Target,
+        previous: &Value,
+        next: &Value,
+        deeds: bool,
+        notes: Vec<Note>,
+    ) {
         // What the schema fills in is not stored: a first status says everything, zeros too.
         let nothing = Value::Object(Map::new());
         let untouched = previous["observedGeneration"] == UNOBSERVED;
         let stored = if untouched { &nothing } else { previous };
         if let Some(patch) = merge_patch(stored, next) {
-            let urgent = standing(previous) != standing(next);
+            let urgent = !notes.is_empty() || standing(previous) != standing(next);
             self.publications.push(Publication {
                 target,
                 patch,
                 urgent,
+                deeds,
+                notes,
             });
         }
     }

@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::capabilities::{
     ENVIRONMENT_FILES, FIRELENS_BUFFER_LIMIT, FIRELENS_CONFIG_FILE, FIRELENS_CONFIG_S3,
-    FIRELENS_FLUENTBIT, FIRELENS_FLUENTD, HEALTH_CHECK, LOG_SECRETS, PORT_RANGES, PRIVATE_REGISTRY,
-    SECRETS, SHARED_NAMESPACES, TASK_ADDRESS, TASK_LIMITS, TASK_ROLE, TASK_ROLE_NETWORK_HOST,
-    docker_plugin,
+    FIRELENS_FLUENTBIT, FIRELENS_FLUENTD, HEALTH_CHECK, HOST_ENVIRONMENT_FILES, LOG_SECRETS,
+    PORT_RANGES, PRIVATE_REGISTRY, SECRETS, SHARED_NAMESPACES, TASK_ADDRESS, TASK_LIMITS,
+    TASK_ROLE, TASK_ROLE_NETWORK_HOST, docker_plugin,
 };
 use tallyman_crds::ecs::{
-    CPUArchitecture, ContainerDefinition, FirelensConfigurationType, NetworkMode, OSFamily,
+    CPUArchitecture, ContainerDefinition, EnvironmentFileType, FirelensConfigurationType,
+    NetworkMode, OSFamily,
 };
 use tallyman_crds::firelens::{self, BUFFER_LIMIT, External};
 
@@ -100,7 +101,18 @@ fn of_container(c: &ContainerDefinition) -> Vec<String> {
     }
     let kept_elsewhere = [
         (!c.secrets.is_empty(), SECRETS),
-        (!c.environment_files.is_empty(), ENVIRONMENT_FILES),
+        (
+            c.environment_files
+                .iter()
+                .any(|f| f.r#type != EnvironmentFileType::File),
+            ENVIRONMENT_FILES,
+        ),
+        (
+            c.environment_files
+                .iter()
+                .any(|f| f.r#type == EnvironmentFileType::File),
+            HOST_ENVIRONMENT_FILES,
+        ),
         (c.repository_credentials.is_some(), PRIVATE_REGISTRY),
         (
             c.log_configuration

@@ -2,14 +2,18 @@
 
 use jiff::{Timestamp, Unit};
 use tallyman_crds::{
-    ConditionStatus, ContainerImage, DeploymentLifecycle, DeploymentStatus, HealthStatus,
-    LastStatus, RolloutState, ServiceLifecycle, ServiceStatus, StopCode, conditions, labels,
+    ContainerImage, HealthStatus, LastStatus, ServiceLifecycle, ServiceStatus, StopCode,
+    ZoneRebalancing, conditions, labels,
 };
 
+use crate::deployment_report;
 use crate::deployments::{Bounds, Bucket, Member};
+use crate::guards::{Begun, Watch};
 use crate::names::{DeploymentId, ServiceName};
 use crate::placement::{Unplaceable, plural};
-use crate::plan::{Kind, Note, Plan, Target};
+use crate::plan::{Kind, Plan, Target};
+use crate::rollouts::Course;
+use crate::service_events::{self, Said};
 use crate::services::time;
 use crate::status::{Standing, json, statements};
 use crate::throttle;
@@ -36,25 +40,32 @@ pub(crate) enum Outcome<'a> {
 /// A stepped deployment.
 pub(crate) struct Scheduled<'a> {
     pub deployment: DeploymentId,
+    pub course: Course,
     pub images: Vec<ContainerImage>,
     pub revision: String,
     pub members: Vec<Member<'a>>,
     pub bounds: Bounds,
+    pub begun: Begun,
+    pub watch: Watch,
     pub deadlock: bool,
     pub failures: usize,
     pub throttled_until: Option<Timestamp>,
     pub started: usize,
+    pub stopped: usize,
     pub last_task_number: i64,
     pub unplaceable: Option<(i64, Unplaceable)>,
+    pub rebalancing: Option<ZoneRebalancing>,
+    pub said: Vec<Said>,
 }
 
-struct Verdict {
-    standing: Standing,
-    reason: &'static str,
+/// How a service stands, for people.
+pub(crate) struct Verdict {
+    pub standing: Standing,
+    pub reason: &'static str,
     /// STATUS column.
-    short: String,
+    pub short: String,
     /// Condition message.
-    long: String,
+    pub long: String,
 }
 
 /// Publishes the status of `service` after `outcome`, and notes what changed.
@@ -79,6 +90,7 @@ pub(crate) fn publish(
             .count(),
     );
     status.status = Some(ServiceLifecycle::Active);
+    let mut steady_now = false;
     let verdict = match outcome {
         Outcome::Refused { reason, message } => Verdict {
             standing: Standing::Stalled,
@@ -108,22 +120,32 @@ pub(crate) fn publish(
         }
         Outcome::Scheduled(s) => {
             let verdict = verdict(world, name, service, s);
+            let steady = verdict.standing == Standing::Ready;
+            status.desired_count = clamp(s.bounds.desired);
+            status.rebalancing = s.rebalancing.clone();
             status.task_definition = Some(s.revision.clone());
             status.last_task_number = s.last_task_number.max(previous.last_task_number);
             status.consecutive_start_failures = clamp_len(s.failures);
             status.launch_not_before = s.throttled_until.map(time);
-            status.deployments = deployments(service, s, verdict.standing == Standing::Ready, now);
-            verdict
+            let progress = deployment_report::progress(service, s, steady, now);
+            progress.wake_at.into_iter().for_each(|at| plan.wake(at));
+            let trouble = last_failure(world, name, &s.deployment);
+            deployment_report::outcome(&mut status, s, &progress, trouble, now);
+            status.deployments = deployment_report::records(service, s, &progress, now);
+            steady_now = steady;
+            deployment_report::judged(verdict, &status, s, &progress)
         }
     };
-    status.steady_since = match (&verdict.standing, &previous.steady_since) {
-        (Standing::Ready, Some(since)) => Some(since.clone()),
-        (Standing::Ready, None) => Some(time(now.round(Unit::Second).unwrap_or(now))),
-        _ => None,
+    status.steady_since = match (steady_now, &previous.steady_since) {
+        (true, Some(since)) => Some(since.clone()),
+        (true, None) => Some(time(now.round(Unit::Second).unwrap_or(now))),
+        (false, _) => None,
     };
-    status.message = Some(match &status.steady_since {
-        Some(since) => format!("steady since {}", since.0.strftime("%Y-%m-%d %H:%MZ")),
-        None => verdict.short.clone(),
+    status.message = Some(match (&verdict.standing, &status.steady_since) {
+        (Standing::Ready, Some(since)) => {
+            format!("steady since {}", since.0.strftime("%Y-%m-%d %H:%MZ"))
+        }
+        _ => verdict.short.clone(),
     });
     let list = statements(
         &verdict.standing,
@@ -137,12 +159,16 @@ pub(crate) fn publish(
         service.identity.generation,
         &time(now),
     );
-    note(name, service, outcome, &verdict, &status, plan);
-    plan.publish(
-        Target::new(Kind::Service, name, &service.identity),
-        &json(previous),
-        &json(&status),
-    );
+    let mut said = said(name, service, outcome, &verdict, &status);
+    let mut deeds = false;
+    if let Outcome::Scheduled(s) = outcome {
+        deeds = s.started + s.stopped > 0;
+        said.splice(0..0, s.said.iter().cloned());
+    }
+    let target = Target::new(Kind::Service, name, &service.identity);
+    let (events, notes) = service_events::tell(&previous.events, said, &target, now);
+    status.events = events;
+    plan.tell(target, &json(previous), &json(&status), deeds, notes);
 }
 
 fn verdict(
@@ -160,7 +186,7 @@ fn verdict(
     let up = kept.iter().filter(|m| up(m)).count();
     let (old, leaving, stopping) = (
         count(Bucket::Superseded),
-        count(Bucket::Leaving),
+        count(Bucket::Leaving) + count(Bucket::Misplaced),
         count(Bucket::Stopping),
     );
     let desired = usize::try_from(s.bounds.desired).unwrap_or(usize::MAX);
@@ -227,6 +253,13 @@ fn verdict(
             text.push_str(&format!(", {n} protected until {last}"));
         }
         return reconciling("RollingOut", text.clone(), with_trouble(text, trouble));
+    }
+    if let Some(zones) = &s.rebalancing {
+        let text = format!(
+            "moving a task from zone {} to zone {}",
+            zones.from, zones.to
+        );
+        return reconciling("Rebalancing", text.clone(), text);
     }
     if up < desired || s.started > 0 {
         let checked = kept.iter().any(|m| m.checked);
@@ -340,112 +373,32 @@ fn last_failure(world: &World, name: &ServiceName, deployment: &DeploymentId) ->
     Some(text)
 }
 
-fn deployments(
-    service: &ServiceState,
-    s: &Scheduled<'_>,
-    steady: bool,
-    now: Timestamp,
-) -> Vec<DeploymentStatus> {
-    let id = s.deployment.ecs();
-    let known = |id: &str| service.status.deployments.iter().find(|d| d.id == id);
-    let created = |id: &str| known(id).map_or_else(|| time(now), |d| d.created_at.clone());
-    let completed =
-        steady || known(&id).is_some_and(|d| d.rollout_state == RolloutState::Completed);
-    let of = |d: &DeploymentId, pick: &dyn Fn(&TaskState) -> bool| {
-        clamp_len(
-            s.members
-                .iter()
-                .filter(|m| m.task.deployment.as_ref() == Some(d) && pick(m.task))
-                .count(),
-        )
-    };
-    let running = |t: &TaskState| t.last == LastStatus::Running;
-    let pending = |t: &TaskState| t.holds() && t.last < LastStatus::Running;
-    let mut list = vec![DeploymentStatus {
-        id: id.clone(),
-        status: DeploymentLifecycle::Primary,
-        task_definition: s.revision.clone(),
-        desired_count: clamp(s.bounds.desired),
-        pending_count: of(&s.deployment, &pending),
-        running_count: of(&s.deployment, &running),
-        failed_tasks: clamp_len(s.failures),
-        rollout_state: if completed {
-            RolloutState::Completed
-        } else {
-            RolloutState::InProgress
-        },
-        rollout_state_reason: Some(if completed {
-            format!("ECS deployment {id} completed.")
-        } else {
-            format!("ECS deployment {id} in progress.")
-        }),
-        created_at: created(&id),
-        container_images: s.images.clone(),
-    }];
-    let mut older: Vec<&DeploymentId> = s
-        .members
-        .iter()
-        .filter(|m| m.task.holds())
-        .filter_map(|m| m.task.deployment.as_ref())
-        .filter(|d| **d != s.deployment)
-        .collect();
-    older.sort();
-    older.dedup();
-    for d in older {
-        let id = d.ecs();
-        let revision = s
-            .members
-            .iter()
-            .find(|m| m.task.deployment.as_ref() == Some(d))
-            .map(|m| m.task.object.spec.task_definition.clone())
-            .unwrap_or_default();
-        list.push(DeploymentStatus {
-            status: DeploymentLifecycle::Active,
-            task_definition: revision,
-            desired_count: 0,
-            pending_count: of(d, &pending),
-            running_count: of(d, &running),
-            failed_tasks: known(&id).map_or(0, |k| k.failed_tasks),
-            rollout_state: known(&id).map_or(RolloutState::InProgress, |k| k.rollout_state),
-            rollout_state_reason: known(&id).and_then(|k| k.rollout_state_reason.clone()),
-            created_at: created(&id),
-            container_images: known(&id).map_or_else(Vec::new, |k| k.container_images.clone()),
-            id,
-        });
-    }
-    list
-}
-
-fn note(
+/// What there is to tell of the service, beside the tasks that were started and stopped.
+fn said(
     name: &ServiceName,
     service: &ServiceState,
     outcome: &Outcome<'_>,
     verdict: &Verdict,
     status: &ServiceStatus,
-    plan: &mut Plan,
-) {
+) -> Vec<Said> {
     let previous = &service.status;
     let before = previous
         .conditions
         .iter()
         .find(|c| c.type_ == conditions::READY);
+    let mut list = Vec::new();
     let mut say = |warning, reason, message| {
-        plan.notes.push(Note {
-            target: Target::new(Kind::Service, name, &service.identity),
+        list.push(Said {
             warning,
             reason,
             message,
         });
     };
     let reason_is_new = before.is_none_or(|c| c.reason != verdict.reason);
-    let was_ready = before.is_some_and(|c| c.status == ConditionStatus::True);
     match outcome {
         Outcome::Refused { reason, message } if before.is_none_or(|c| c.message != *message) => {
-            say(
-                true,
-                reason,
-                format!("(service {name}) cannot run: {message}"),
-            );
+            let text = format!("(service {name}) cannot run: {message}");
+            say(true, reason, text);
         }
         // A definition that was just applied is registered in a moment: not worth an event.
         Outcome::Waiting { reason, message }
@@ -454,44 +407,19 @@ fn note(
             say(true, reason, format!("(service {name}) waits: {message}"));
         }
         Outcome::Scheduled(s) => {
-            if verdict.standing == Standing::Ready && !was_ready {
-                let completed_before = previous.deployments.first().is_some_and(|d| {
-                    d.id == status.deployments[0].id && d.rollout_state == RolloutState::Completed
-                });
-                if !completed_before {
-                    say(
-                        false,
-                        "DeploymentCompleted",
-                        format!(
-                            "(service {name}) (deployment ecs-svc/{}) deployment completed.",
-                            s.deployment
-                        ),
-                    );
-                }
-                say(
-                    false,
-                    "SteadyState",
-                    format!("(service {name}) has reached a steady state."),
-                );
-            }
             if let Some((_, why)) = &s.unplaceable
                 && reason_is_new
             {
-                say(
-                    true,
-                    "TaskPlacementFailure",
-                    format!("(service {name}) {}", why.ecs_sentence()),
-                );
+                let text = format!("(service {name}) {}", why.ecs_sentence());
+                say(true, "TaskPlacementFailure", text);
             }
             let threshold = clamp_len(throttle::ENGAGES_AT);
             if status.consecutive_start_failures >= threshold
                 && previous.consecutive_start_failures < threshold
             {
-                say(
-                    true,
-                    "TaskStartImpaired",
-                    format!("(service {name}) is unable to consistently start tasks successfully."),
-                );
+                let text =
+                    format!("(service {name}) is unable to consistently start tasks successfully.");
+                say(true, "TaskStartImpaired", text);
             }
             if verdict.reason == "TasksProtected" && reason_is_new {
                 say(true, "TasksProtected", verdict.long.clone());
@@ -503,15 +431,21 @@ fn note(
                     verdict.long.clone(),
                 );
             }
+            deployment_report::said(name, previous, status, s, &mut say);
+            if status.steady_since.is_some() && previous.steady_since.is_none() {
+                let text = format!("(service {name}) has reached a steady state.");
+                say(false, "SteadyState", text);
+            }
         }
         Outcome::Refused { .. } | Outcome::Waiting { .. } | Outcome::Draining { .. } => {}
     }
+    list
 }
 
-fn clamp(n: i64) -> i32 {
+pub(crate) fn clamp(n: i64) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
-fn clamp_len(n: usize) -> i32 {
+pub(crate) fn clamp_len(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }

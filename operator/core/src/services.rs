@@ -1,22 +1,22 @@
 //! One service: resolve its revision, step its deployment, place what it starts, say how it stands.
 
-use std::collections::BTreeMap;
+mod start;
+mod work;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use tallyman_crds::ecs::SchedulingStrategy;
-use tallyman_crds::{ContainerImage, DesiredStatus, StopCode, Task, TaskSpec, labels, names};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tallyman_crds::{StopCode, labels};
 
-use crate::deployments::{self, Bounds, Bucket, Member, Step};
 use crate::digests;
 use crate::gather::short_task_definition;
-use crate::names::{DeploymentId, Family, InstanceName, RevisionName, ServiceName, TaskName};
-use crate::placement::{Ledger, Unplaceable};
-use crate::plan::{Action, Kind, Note, Plan, Target};
+use crate::names::{Family, RevisionName, ServiceName, TaskName};
+use crate::placement::Ledger;
+use crate::plan::{Action, Kind, Plan, Target};
 use crate::problem;
+use crate::rollouts;
 use crate::service_report::{self, Outcome};
-use crate::throttle;
 use crate::world::{Revision, ServiceState, World};
+use work::Work;
 
 /// Why a service has no revision to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,9 +83,10 @@ pub(crate) fn resolve<'w>(
     Ok((name.clone(), revision))
 }
 
-/// Decides for every service, in order of name.
+/// Decides for every service: daemons first, so that they have room on a host that is new, each in order of name.
 pub(crate) fn plan_all(world: &World, ledger: &mut Ledger, now: Timestamp, plan: &mut Plan) {
-    for (name, service) in &world.services {
+    let (daemons, replicas): (Vec<_>, Vec<_>) = world.services.iter().partition(|(_, s)| s.daemon);
+    for (name, service) in daemons.into_iter().chain(replicas) {
         if service.identity.deleting {
             drain(world, name, service, now, plan);
         } else {
@@ -144,8 +145,7 @@ fn reconcile(
         let outcome = refused("InvalidSpec", problem::sentence(&service.problems));
         return service_report::publish(world, name, service, &outcome, now, plan);
     }
-    let daemon = service.object.spec.scheduling_strategy == Some(SchedulingStrategy::Daemon);
-    if daemon || !service.unsupported.refused.is_empty() {
+    if !service.unsupported.refused.is_empty() {
         let message = service.unsupported.sentence().unwrap_or_default();
         return service_report::publish(
             world,
@@ -163,8 +163,7 @@ fn reconcile(
             .iter()
             .any(|d| d.task_definition == ecs_name)
     };
-    let (revision_name, revision) = match resolve(world, &service.object.spec.task_definition, runs)
-    {
+    let found = match resolve(world, &service.object.spec.task_definition, runs) {
         Ok(found) => found,
         Err(why) => {
             let outcome = match why {
@@ -194,148 +193,29 @@ fn reconcile(
         });
         return;
     }
-    let id =
-        deployments::deployment_id(&service.identity.uid, &revision_name, &service.object.spec);
-    let members = deployments::classify(world, name, &id, now);
-    let bounds = Bounds::new(
-        service.desired,
-        service.minimum_healthy_percent,
-        service.maximum_percent,
-    );
-    let mut step = deployments::step(&members, bounds, ledger, name);
-    let failures = throttle::failures(world, name, &id);
-    let mut throttled = None;
-    if step.start > 0
-        && let Some(until) =
-            throttle::not_before(&failures, service.desired).filter(|until| *until > now)
-    {
-        step.start = 0;
-        throttled = Some(until);
-        plan.wake(until);
-    }
-    let images = digests::of_deployment(world, name, &id, revision);
-    let started = start(
+    let Some(rollout) = rollouts::choose(world, service, found) else {
+        let message = format!(
+            "`spec.paused` is true and service {name} has no deployment yet; set it to false to begin one."
+        );
+        let outcome = Outcome::Waiting {
+            reason: "Paused",
+            message,
+        };
+        return service_report::publish(world, name, service, &outcome, now, plan);
+    };
+    let work = Work {
         world,
         name,
         service,
-        &id,
-        &images,
-        (&revision_name, revision),
-        step.start,
-        ledger,
-        plan,
-    );
-    stop(world, name, &id, &members, &step, plan);
-    wake_for_health(&members, world, now, plan);
-    let ends = members.iter().filter_map(|m| m.protected_until).min();
-    ends.into_iter().for_each(|at| plan.wake(at));
-    let outcome = Outcome::Scheduled(Box::new(service_report::Scheduled {
-        deployment: id,
-        images,
-        revision: revision.ecs_name(),
-        members,
-        bounds,
-        deadlock: step.deadlock,
-        failures: failures.len(),
-        throttled_until: throttled,
-        started: started.names.len(),
-        last_task_number: started.last_number,
-        unplaceable: started.unplaceable,
-    }));
+        images: digests::of_deployment(world, name, &rollout.id, rollout.revision),
+        rollout,
+    };
+    let outcome = Outcome::Scheduled(Box::new(work.advance(ledger, now, plan)));
     service_report::publish(world, name, service, &outcome, now, plan);
 }
 
-/// Tasks of a service that one pass starts, and that it stops. Hosts hear of them while the next ones are written, instead
-/// of after the last.
-const AT_ONCE: usize = 16;
-
-struct Started {
-    names: Vec<TaskName>,
-    last_number: i64,
-    unplaceable: Option<(i64, Unplaceable)>,
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call, and each argument is a thing of its own"
-)]
-fn start(
-    world: &World,
-    name: &ServiceName,
-    service: &ServiceState,
-    deployment: &DeploymentId,
-    images: &[ContainerImage],
-    (revision_name, revision): (&RevisionName, &Revision),
-    count: i64,
-    ledger: &mut Ledger,
-    plan: &mut Plan,
-) -> Started {
-    let prefix = format!("{name}-");
-    let seen = world
-        .tasks
-        .range(TaskName::from(prefix.as_str())..)
-        .take_while(|(task, _)| task.as_str().starts_with(&prefix))
-        .filter_map(|(task, _)| names::service_task_number(name.as_str(), task.as_str()))
-        .max()
-        .unwrap_or(0);
-    let mut number = seen.max(service.status.last_task_number);
-    let demand = revision
-        .definition
-        .as_ref()
-        .map(|d| d.demand.clone())
-        .unwrap_or_default();
-    let mut started = Started {
-        names: Vec::new(),
-        last_number: number,
-        unplaceable: None,
-    };
-    for i in 0..count {
-        if started.names.len() == AT_ONCE {
-            break;
-        }
-        match ledger.place(&demand, Some(name), world) {
-            Ok(instance) => {
-                number += 1;
-                let task_name = names::service_task(name.as_str(), number);
-                let task = service_task(
-                    world,
-                    &task_name,
-                    service,
-                    name,
-                    deployment,
-                    images,
-                    revision_name,
-                    revision,
-                    &instance,
-                );
-                plan.actions.push(Action::CreateTask(Box::new(task)));
-                started.names.push(TaskName::from(task_name));
-            }
-            Err(why) => {
-                // The same demand meets the same refusals: the rest cannot be placed either.
-                started.unplaceable = Some((count - i, why));
-                break;
-            }
-        }
-    }
-    started.last_number = number;
-    if !started.names.is_empty() {
-        plan.notes.push(Note {
-            target: target(name, service),
-            warning: false,
-            reason: "TasksStarted",
-            message: format!(
-                "(service {name}) has started {} tasks: {}",
-                started.names.len(),
-                list(&started.names)
-            ),
-        });
-    }
-    started
-}
-
 /// `(task a) (task b) ...`, cut after ten.
-fn list(names: &[TaskName]) -> String {
+pub(crate) fn list(names: &[TaskName]) -> String {
     let mut text = names
         .iter()
         .take(10)
@@ -347,115 +227,6 @@ fn list(names: &[TaskName]) -> String {
     }
     text.push('.');
     text
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call, and each argument is a thing of its own"
-)]
-fn service_task(
-    world: &World,
-    task: &str,
-    service: &ServiceState,
-    name: &ServiceName,
-    deployment: &DeploymentId,
-    images: &[ContainerImage],
-    revision_name: &RevisionName,
-    revision: &Revision,
-    instance: &InstanceName,
-) -> Task {
-    let labels = BTreeMap::from([
-        (labels::SERVICE.to_owned(), name.to_string()),
-        (labels::CLUSTER.to_owned(), world.cluster.clone()),
-        (labels::REVISION.to_owned(), revision_name.to_string()),
-        (labels::DEPLOYMENT.to_owned(), deployment.to_string()),
-        (labels::CONTAINER_INSTANCE.to_owned(), instance.to_string()),
-        (labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned()),
-    ]);
-    Task {
-        metadata: ObjectMeta {
-            name: Some(task.to_owned()),
-            namespace: Some(world.namespace.clone()),
-            labels: Some(labels),
-            finalizers: Some(vec![labels::STOP_FINALIZER.to_owned()]),
-            owner_references: Some(vec![target(name, service).as_owner()]),
-            ..ObjectMeta::default()
-        },
-        spec: TaskSpec {
-            cluster: Some(world.cluster.clone()),
-            task_definition: revision.ecs_name(),
-            container_instance: Some(instance.to_string()),
-            group: Some(format!("service:{name}")),
-            started_by: Some(deployment.ecs()),
-            desired_status: DesiredStatus::Running,
-            container_images: images.to_vec(),
-            ..TaskSpec::default()
-        },
-        status: None,
-    }
-}
-
-fn stop(
-    world: &World,
-    name: &ServiceName,
-    deployment: &DeploymentId,
-    members: &[Member<'_>],
-    step: &Step,
-    plan: &mut Plan,
-) {
-    let stopped = step.stop.get(..AT_ONCE).unwrap_or(&step.stop);
-    for task_name in stopped {
-        let Some(m) = members.iter().find(|m| m.name == task_name) else {
-            continue;
-        };
-        let reason = match m.bucket {
-            Bucket::Unhealthy => "Task failed container health checks".to_owned(),
-            Bucket::Leaving => "Task stopped during instance draining".to_owned(),
-            Bucket::Superseded | Bucket::Kept | Bucket::Stopping | Bucket::Stopped => {
-                format!("Scaling activity initiated by (deployment ecs-svc/{deployment})")
-            }
-        };
-        plan.actions.push(Action::StopTask {
-            task: Target::new(Kind::Task, task_name, &m.task.identity),
-            code: StopCode::ServiceSchedulerInitiated,
-            reason,
-        });
-    }
-    if !stopped.is_empty()
-        && let Some(service) = world.services.get(name)
-    {
-        plan.notes.push(Note {
-            target: target(name, service),
-            warning: false,
-            reason: "TasksStopped",
-            message: format!(
-                "(service {name}) has stopped {} running tasks: {}",
-                stopped.len(),
-                list(stopped)
-            ),
-        });
-    }
-}
-
-/// A task that counts as healthy only after a while wakes the next pass then, if somebody waits for it.
-fn wake_for_health(members: &[Member<'_>], world: &World, now: Timestamp, plan: &mut Plan) {
-    if !members.iter().any(|m| {
-        matches!(
-            m.bucket,
-            Bucket::Superseded | Bucket::Leaving | Bucket::Unhealthy
-        )
-    }) {
-        return;
-    }
-    for m in members
-        .iter()
-        .filter(|m| !m.healthy && m.bucket > Bucket::Stopping)
-    {
-        if let Some(at) = deployments::healthy_from(m.task, &world.settings).filter(|at| *at > now)
-        {
-            plan.wake(at);
-        }
-    }
 }
 
 /// Time as the API spells it.

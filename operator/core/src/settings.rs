@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::quotas::Quotas;
+
 /// Settings of the scheduler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -16,6 +18,8 @@ pub struct Settings {
     pub replace_after: Duration,
     /// No host is declared lost while at least this share of the cluster's hosts (percent) looks dead.
     pub brake_percent: u32,
+    /// Limits of a cluster.
+    pub quotas: Quotas,
 }
 
 impl Default for Settings {
@@ -26,6 +30,7 @@ impl Default for Settings {
             agent_grace: Duration::from_secs(50),
             replace_after: Duration::from_secs(300),
             brake_percent: 55,
+            quotas: Quotas::default(),
         }
     }
 }

@@ -1,4 +1,5 @@
 //! Single tasks: admission of those that users make, the end of those that no agent ends, retention, release.
+//! What a service or a run started and stops is theirs (`services`, `runs`).
 
 use std::collections::BTreeSet;
 
@@ -7,11 +8,14 @@ use tallyman_crds::{LastStatus, StopCode, conditions, labels};
 
 use crate::deployments;
 use crate::gather::demand_of;
+use crate::guards;
 use crate::host_plans;
 use crate::instances::Lost;
-use crate::names::{InstanceName, TaskName};
-use crate::placement::Ledger;
+use crate::names::{DeploymentId, InstanceName, TaskName};
+use crate::placement::{self, Ledger, Request};
 use crate::plan::{Action, Kind, Note, Plan, Target, merge_patch};
+use crate::problem;
+use crate::runs;
 use crate::services::{self, Unresolved, time};
 use crate::status::{Standing, json, statements};
 use crate::throttle;
@@ -67,7 +71,17 @@ fn holding(
             });
         }
         Some(_) => {}
-        None => admit(world, ledger, name, t, now, plan),
+        None => match &t.run {
+            Some(run) if world.run_of(t).is_none() && !t.leaving() => {
+                plan.actions.push(Action::StopTask {
+                    task: target(name, t),
+                    code: StopCode::UserInitiated,
+                    reason: format!("RunTask {run} was deleted"),
+                });
+            }
+            Some(_) => {}
+            None => admit(world, ledger, name, t, now, plan),
+        },
     }
 }
 
@@ -138,7 +152,22 @@ fn admit(
         });
         return;
     };
-    let demand = demand_of(revision, t.object.spec.overrides.as_ref());
+    let rules = match &t.rules {
+        Ok(rules) => rules.clone(),
+        Err(problems) => return fail(plan, problem::sentence(problems)),
+    };
+    let overrides = t.object.spec.overrides.as_ref();
+    let wrong = runs::wrong_overrides(overrides, revision);
+    if !wrong.is_empty() {
+        return fail(plan, problem::sentence(&wrong));
+    }
+    let definition = revision.definition.as_ref();
+    let request = Request {
+        demand: demand_of(revision, overrides),
+        rules: rules.with(definition.map_or(&[][..], |d| &d.member_of)),
+        group: t.group.clone(),
+        seed: placement::seed(&[&t.identity.uid]),
+    };
     let given = t
         .object
         .spec
@@ -147,9 +176,9 @@ fn admit(
         .map(InstanceName::from);
     let placed = match &given {
         Some(instance) => ledger
-            .place_on(instance, &demand, world)
+            .place_on(instance, &request)
             .map(|()| instance.clone()),
-        None => ledger.place(&demand, None, world),
+        None => ledger.place(&request),
     };
     match placed {
         Ok(instance) => {
@@ -168,15 +197,16 @@ fn admit(
             );
         }
         Err(why) => {
-            let failure = why.closest().map_or("INACTIVE", |(_, r)| r.ecs_reason());
-            let reason = match &given {
-                Some(i) if why.refusals.is_empty() => {
+            let (failure, reason) = match (&given, why.closest()) {
+                (_, Some((_, refusal))) => (refusal.ecs_reason(), why.sentence()),
+                (Some(i), None) => (
+                    "MISSING",
                     format!(
                         "`spec.containerInstance` names `{i}`, which is not in cluster `{}`",
                         world.cluster
-                    )
-                }
-                _ => why.sentence(),
+                    ),
+                ),
+                (None, None) => (runs::NO_HOSTS, why.sentence()),
             };
             fail(plan, format!("TaskFailedToStart: {failure}. {reason}"));
         }
@@ -245,10 +275,10 @@ fn write_status(
 ) {
     let previous = t.object.status.clone().unwrap_or_default();
     next.observed_generation = t.identity.generation;
-    let unsupported = if t.service.is_none() {
-        unsupported::of_task(&t.object.spec).sentence()
-    } else {
+    let unsupported = if t.is_made_by_us() {
         None
+    } else {
+        unsupported::of_task(&t.object.spec).sentence()
     };
     let list = statements(standing, reason, message, unsupported);
     next.conditions = conditions::merge(
@@ -282,6 +312,7 @@ fn stopped(
             .is_none_or(|i| !world.instances.contains_key(i));
         let never_there = !t.accepted && !on_a_host(world, name, t) && !host_plans::belongs(t);
         if t.identity.finalizers.contains(labels::STOP_FINALIZER)
+            && runs::is_recorded(world, name, t)
             && (t.removed || host_gone || never_there)
         {
             plan.actions.push(Action::RemoveFinalizer {
@@ -294,7 +325,8 @@ fn stopped(
     let orphan = t
         .service
         .as_ref()
-        .is_some_and(|s| world.services.get(s).is_none_or(|s| s.identity.deleting));
+        .is_some_and(|s| world.services.get(s).is_none_or(|s| s.identity.deleting))
+        || t.run.is_some() && world.run_of(t).is_none_or(|(_, r)| r.identity.deleting);
     let keep =
         SignedDuration::try_from(world.settings.task_retention).unwrap_or(SignedDuration::MAX);
     let ends = t
@@ -304,24 +336,32 @@ fn stopped(
     match ends {
         _ if orphan => plan.actions.push(Action::Delete(target(name, t))),
         Some(at) if at > now => plan.wake(at),
-        Some(_) if !remembered.contains(name) => plan.actions.push(Action::Delete(target(name, t))),
+        Some(_) if !remembered.contains(name) && runs::is_recorded(world, name, t) => {
+            plan.actions.push(Action::Delete(target(name, t)))
+        }
         Some(_) | None => {}
     }
 }
 
-/// Failed tasks that the launch throttle still needs.
+/// Failed tasks that the launch throttle and the circuit breaker still need.
 fn remembered(world: &World) -> BTreeSet<TaskName> {
     let mut kept = BTreeSet::new();
     for (name, s) in &world.services {
-        let Ok((revision, _)) = services::resolve(world, &s.object.spec.task_definition, |_| true)
-        else {
-            continue;
-        };
-        let id = deployments::deployment_id(&s.identity.uid, &revision, &s.object.spec);
-        kept.extend(throttle::remembered(
-            &throttle::failures(world, name, &id),
-            s.desired,
-        ));
+        let resolved = services::resolve(world, &s.object.spec.task_definition, |_| true).ok();
+        let wanted = resolved.map(|(revision, _)| deployments::deployment_id(s, &revision));
+        let primary = s.status.deployments.first();
+        let primary = primary.and_then(|d| DeploymentId::of_ecs(&d.id));
+        for id in BTreeSet::from([wanted, primary]).into_iter().flatten() {
+            if s.daemon {
+                for failures in throttle::failures_by_host(world, name, &id).values() {
+                    kept.extend(throttle::remembered(failures, 1));
+                }
+            } else {
+                let failures = throttle::failures(world, name, &id);
+                kept.extend(throttle::remembered(&failures, s.desired));
+            }
+        }
+        kept.extend(guards::evidence(world, name).cloned());
     }
     kept
 }

@@ -3,10 +3,12 @@
 //! The memory is the tasks themselves: STOPPED tasks that never ran, in a row, newest first. Such a row outlives the
 //! retention of tasks (see [`remembered`]), so that the delay grows to its cap and the evidence stays to be read.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use tallyman_crds::LastStatus;
 
-use crate::names::{DeploymentId, ServiceName, TaskName};
+use crate::names::{DeploymentId, InstanceName, ServiceName, TaskName};
 use crate::world::{TaskState, World};
 
 /// Failures in a row from which on launches are delayed.
@@ -22,10 +24,41 @@ pub fn failures<'a>(
     service: &ServiceName,
     deployment: &DeploymentId,
 ) -> Vec<(&'a TaskName, &'a TaskState)> {
-    let mut tasks: Vec<_> = world
+    in_a_row(of_deployment(world, service, deployment).collect())
+}
+
+/// The same for each host: of a daemon every host has a row of its own, for one host that cannot run it says nothing of the
+/// others.
+pub fn failures_by_host<'a>(
+    world: &'a World,
+    service: &ServiceName,
+    deployment: &DeploymentId,
+) -> BTreeMap<&'a InstanceName, Vec<(&'a TaskName, &'a TaskState)>> {
+    let mut hosts: BTreeMap<&InstanceName, Vec<_>> = BTreeMap::new();
+    for (name, task) in of_deployment(world, service, deployment) {
+        if let Some(host) = &task.instance {
+            hosts.entry(host).or_default().push((name, task));
+        }
+    }
+    let rows = hosts
+        .into_iter()
+        .map(|(host, tasks)| (host, in_a_row(tasks)));
+    rows.collect()
+}
+
+fn of_deployment<'a>(
+    world: &'a World,
+    service: &ServiceName,
+    deployment: &DeploymentId,
+) -> impl Iterator<Item = (&'a TaskName, &'a TaskState)> {
+    world
         .tasks_of(service)
-        .filter(|(_, t)| t.deployment.as_ref() == Some(deployment))
-        .collect();
+        .filter(move |(_, t)| t.deployment.as_ref() == Some(deployment))
+}
+
+fn in_a_row<'a>(
+    mut tasks: Vec<(&'a TaskName, &'a TaskState)>,
+) -> Vec<(&'a TaskName, &'a TaskState)> {
     tasks.sort_by_key(|(name, _)| std::cmp::Reverse((name.as_str().len(), (*name).clone())));
     tasks
         .into_iter()

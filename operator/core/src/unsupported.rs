@@ -1,12 +1,12 @@
 //! Fields that nothing honours yet, so that none is ignored in silence.
 //!
 //! The tables name what *is* honoured; every other field that a user gives a value is unsupported. What would change
-//! what runs is refused: the object is Stalled and says which field. What only advises (tags, hints, guards around a
-//! deployment) is left out, and the object says so in the condition `UnsupportedFields`. Later work moves lines from
+//! what runs is refused: the object is Stalled and says which field. What only advises (hints, names
+//! for what is not there) is left out, and the object says so in the condition `UnsupportedFields`. Later work moves lines from
 //! the one to the other until the lists are empty.
 
 use serde_json::Value;
-use tallyman_crds::{ServiceSpec, TaskDefinitionSpec, TaskSpec};
+use tallyman_crds::{RunTaskSpec, ScheduledTaskSpec, ServiceSpec, TaskDefinitionSpec, TaskSpec};
 
 /// Fields of one object that are not supported yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,10 +70,11 @@ const DEFINITION: &[(&str, Support)] = &[
     ("runtimePlatform.operatingSystemFamily", Values(&["LINUX"])),
     ("cpu", Full),
     ("memory", Full),
-    ("tags", Ignored),
+    ("tags", Full),
     ("taskRoleArn", Full),
     // The agent does with its own credentials, and with those that the task definition names, what ECS does with this role.
     ("executionRoleArn", Ignored),
+    ("placementConstraints", Full),
     ("volumes[].name", Full),
     ("volumes[].host.sourcePath", Full),
     ("volumes[].dockerVolumeConfiguration", Full),
@@ -152,19 +153,23 @@ const SERVICE: &[(&str, Support)] = &[
     ("desiredCount", Full),
     ("clientToken", Full),
     ("launchType", Values(&["EC2", "EXTERNAL"])),
-    ("schedulingStrategy", Values(&["REPLICA"])),
+    ("schedulingStrategy", Full),
     ("deploymentController.type", Values(&["ECS"])),
     ("deploymentConfiguration.minimumHealthyPercent", Full),
     ("deploymentConfiguration.maximumPercent", Full),
     ("deploymentConfiguration.strategy", Values(&["ROLLING"])),
-    ("deploymentConfiguration.deploymentCircuitBreaker", Ignored),
-    ("deploymentConfiguration.alarms", Ignored),
-    ("availabilityZoneRebalancing", Ignored),
-    ("healthCheckGracePeriodSeconds", Ignored),
-    ("placementStrategy", Ignored),
-    ("tags", Ignored),
-    ("propagateTags", Ignored),
-    ("enableECSManagedTags", Ignored),
+    ("deploymentConfiguration.deploymentCircuitBreaker", Full),
+    ("deploymentConfiguration.alarms", Full),
+    ("deploymentConfiguration.bakeTimeInMinutes", Full),
+    ("deploymentConfiguration.timeoutInMinutes", Full),
+    ("paused", Full),
+    ("availabilityZoneRebalancing", Full),
+    ("healthCheckGracePeriodSeconds", Full),
+    ("placementConstraints", Full),
+    ("placementStrategy", Full),
+    ("tags", Full),
+    ("propagateTags", Full),
+    ("enableECSManagedTags", Full),
     ("enableExecuteCommand", Ignored),
     ("monitoring", Ignored),
     ("networkConfiguration", Ignored),
@@ -204,20 +209,31 @@ const TASK: &[(&str, Support)] = &[
     ("containerImages", Full),
     ("launchType", Values(&["EC2", "EXTERNAL"])),
     ("referenceId", Full),
-    ("placementStrategy", Ignored),
-    ("tags", Ignored),
-    ("propagateTags", Ignored),
-    ("enableECSManagedTags", Ignored),
+    ("placementConstraints", Full),
+    ("placementStrategy", Full),
+    ("tags", Full),
+    ("propagateTags", Full),
+    ("enableECSManagedTags", Full),
     ("enableExecuteCommand", Ignored),
     ("platformVersion", Ignored),
     // Subnets and security groups are those of the host's network.
     ("networkConfiguration", Ignored),
 ];
 
+/// What a RunTask has beside or otherwise than a Task.
+const RUN_TASK: &[(&str, Support)] = &[
+    ("count", Full),
+    ("waitForCapacity", Full),
+    ("backoffLimit", Full),
+    ("activeDeadlineSeconds", Full),
+    ("ttlSecondsAfterFinished", Full),
+];
+
 /// Fields of a task definition that are not supported yet.
 pub fn of_definition(spec: &TaskDefinitionSpec) -> Unsupported {
     scan(
         serde_json::to_value(spec).ok(),
+        "spec",
         DEFINITION,
         "containerDefinitions",
     )
@@ -239,18 +255,35 @@ pub fn of_field(path: &str) -> Option<Support> {
 
 /// Fields of a service that are not supported yet.
 pub fn of_service(spec: &ServiceSpec) -> Unsupported {
-    scan(serde_json::to_value(spec).ok(), SERVICE, "")
+    scan(serde_json::to_value(spec).ok(), "spec", SERVICE, "")
 }
 
 /// Fields of a task that are not supported yet.
 pub fn of_task(spec: &TaskSpec) -> Unsupported {
-    scan(serde_json::to_value(spec).ok(), TASK, "")
+    scan(serde_json::to_value(spec).ok(), "spec", TASK, "")
 }
 
-fn scan(spec: Option<Value>, table: &[(&str, Support)], named: &str) -> Unsupported {
+/// Fields of a run that are not supported yet.
+pub fn of_run(spec: &RunTaskSpec) -> Unsupported {
+    of_run_at(spec, "spec")
+}
+
+/// Fields of a schedule's runs that are not supported yet; its own all are.
+pub fn of_schedule(spec: &ScheduledTaskSpec) -> Unsupported {
+    of_run_at(&spec.run_task, "spec.runTask")
+}
+
+fn of_run_at(spec: &RunTaskSpec, at: &str) -> Unsupported {
+    // The first line of a field counts.
+    let table = [RUN_TASK, TASK].concat();
+    scan(serde_json::to_value(spec).ok(), at, &table, "")
+}
+
+/// `at`: where the user finds the object that is scanned.
+fn scan(spec: Option<Value>, at: &str, table: &[(&str, Support)], named: &str) -> Unsupported {
     let mut found = Unsupported::default();
     if let Some(spec) = spec {
-        walk(&spec, "", "spec", table, named, &mut found);
+        walk(&spec, "", at, table, named, &mut found);
     }
     found.refused.sort();
     found.refused.dedup();

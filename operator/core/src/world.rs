@@ -6,18 +6,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tallyman_crds::sources::{self, Receipt, Source, SourceKind, SourceObject};
 use tallyman_crds::{
     Cluster, ContainerInstance, DesiredInstanceStatus, DesiredStatus, HealthStatus, HostPlan,
-    HostPlanSpec, HostReport, LastStatus, RunTask, ScheduledTask, Service, ServiceStatus, StopCode,
-    Task, TaskDefinition, TaskDefinitionRevision, names,
+    HostPlanSpec, HostReport, LastStatus, RunTask, RunTaskStatus, ScheduledTask,
+    ScheduledTaskStatus, Service, ServiceStatus, StopCode, Task, TaskDefinition,
+    TaskDefinitionRevision, names,
 };
 
 use crate::definition::{Definition, Demand};
-use crate::names::{DeploymentId, Family, InstanceName, RevisionName, ServiceName, TaskName};
+use crate::guards::Guards;
+use crate::names::{
+    DeploymentId, Family, Group, InstanceName, RevisionName, RunTaskName, ScheduledTaskName,
+    ServiceName, TaskName,
+};
+use crate::placement::Rules;
 use crate::problem::Problem;
+use crate::schedules::expression::Schedule;
 use crate::settings::Settings;
 use crate::unsupported::Unsupported;
 
@@ -105,6 +112,10 @@ pub struct World {
     pub families: BTreeMap<Family, FamilyState>,
     /// Services by name.
     pub services: BTreeMap<ServiceName, ServiceState>,
+    /// Runs by name.
+    pub runs: BTreeMap<RunTaskName, RunState>,
+    /// Schedules whose runs are of this cluster, by name.
+    pub schedules: BTreeMap<ScheduledTaskName, ScheduleState>,
     /// Tasks by name.
     pub tasks: BTreeMap<TaskName, TaskState>,
     /// Hosts by name.
@@ -113,8 +124,12 @@ pub struct World {
     pub plans: BTreeMap<InstanceName, PlanState>,
     /// Secrets and ConfigMaps that tasks may take values from, with the resourceVersion of each.
     pub sources: Arc<BTreeMap<SourceObject, String>>,
+    /// Availability zones of the hosts.
+    pub(crate) zones: BTreeSet<String>,
     /// Names of the tasks of each service.
     pub(crate) by_service: BTreeMap<ServiceName, Vec<TaskName>>,
+    /// Names of the tasks that say they are of a run.
+    pub(crate) by_run: BTreeMap<RunTaskName, Vec<TaskName>>,
     /// Names of the tasks on each host.
     pub(crate) by_host: BTreeMap<InstanceName, Vec<TaskName>>,
     /// Settings of the scheduler.
@@ -124,9 +139,31 @@ pub struct World {
 }
 
 impl World {
+    /// The task is of a DAEMON service.
+    pub fn is_of_daemon(&self, task: &TaskState) -> bool {
+        let service = task.service.as_ref().and_then(|s| self.services.get(s));
+        service.is_some_and(|s| s.daemon)
+    }
+
     /// Tasks of a service, in order of name.
     pub fn tasks_of(&self, service: &ServiceName) -> impl Iterator<Item = (&TaskName, &TaskState)> {
         self.named(self.by_service.get(service))
+    }
+
+    /// Tasks of a run, in order of name; not those of another run of that name, which is gone.
+    pub fn tasks_of_run<'a>(
+        &'a self,
+        name: &RunTaskName,
+        run: &'a RunState,
+    ) -> impl Iterator<Item = (&'a TaskName, &'a TaskState)> {
+        self.named(self.by_run.get(name))
+            .filter(|(_, t)| t.is_owned_by(&run.identity))
+    }
+
+    /// The run that a task is of, while it is there.
+    pub fn run_of(&self, task: &TaskState) -> Option<(&RunTaskName, &RunState)> {
+        let found = self.runs.get_key_value(task.run.as_ref()?)?;
+        task.is_owned_by(&found.1.identity).then_some(found)
     }
 
     /// Tasks on a host, in order of name.
@@ -189,16 +226,100 @@ pub struct ServiceState {
     pub object: Arc<Service>,
     /// Its last published status.
     pub status: ServiceStatus,
-    /// Copies wanted, from 0.
+    /// One task on each host, instead of a number of them.
+    pub daemon: bool,
+    /// Copies wanted, from 0. Of a daemon: as many as were wanted when its status was last published.
     pub desired: i64,
     /// Lower bound of healthy tasks during a deployment, percent of desired.
     pub minimum_healthy_percent: i64,
     /// Upper bound of tasks during a deployment, percent of desired.
     pub maximum_percent: i64,
+    /// What gives a deployment up that does not work out.
+    pub guards: Guards,
+    /// How long after a task's start its health checks do not count.
+    pub grace: SignedDuration,
+    /// No deployment begins or moves.
+    pub paused: bool,
+    /// Value of the annotation that starts a new deployment of the same revision.
+    pub restarted_at: Option<String>,
+    /// Deployment alarms that go off.
+    pub alarming: BTreeSet<String>,
+    /// Its constraints and its strategy; none and the default when they do not parse, which `problems` say.
+    pub rules: Rules,
     /// Fields not supported yet.
     pub unsupported: Unsupported,
     /// What is wrong with the spec.
     pub problems: Vec<Problem>,
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct RunState {
+    /// Identity.
+    pub identity: Identity,
+    /// The object.
+    pub object: Arc<RunTask>,
+    /// Its last published status.
+    pub status: RunTaskStatus,
+    /// When it was created.
+    pub created_at: Option<Timestamp>,
+    /// Copies wanted, 1 to 10.
+    pub count: u32,
+    /// Further tries of all copies together.
+    pub backoff_limit: u32,
+    /// How long it may take.
+    pub deadline: Option<SignedDuration>,
+    /// How long it is kept once it has ended.
+    pub keep_for: Option<SignedDuration>,
+    /// A copy that finds no host waits.
+    pub waits_for_capacity: bool,
+    /// Its constraints and its strategy; none and the default when they do not parse, which `problems` say.
+    pub rules: Rules,
+    /// The revision that it was taken on with.
+    pub revision: Option<RevisionName>,
+    /// The due time that it was made for.
+    pub due: Option<DueTime>,
+    /// Fields not supported yet.
+    pub unsupported: Unsupported,
+    /// What is wrong with the spec.
+    pub problems: Vec<Problem>,
+}
+
+impl RunState {
+    /// It ended: nothing of it is started any more.
+    pub fn finished(&self) -> bool {
+        self.status.completion_time.is_some()
+    }
+}
+
+/// A due time of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueTime {
+    /// `metadata.uid` of the ScheduledTask.
+    pub schedule_uid: String,
+    /// Its name.
+    pub schedule: ScheduledTaskName,
+    /// The time.
+    pub at: Timestamp,
+}
+
+/// A schedule.
+#[derive(Clone, Debug)]
+pub struct ScheduleState {
+    /// Identity.
+    pub identity: Identity,
+    /// The object.
+    pub object: Arc<ScheduledTask>,
+    /// Its last published status.
+    pub status: ScheduledTaskStatus,
+    /// When it is due, or what is wrong with the spec.
+    pub schedule: Result<Schedule, Vec<Problem>>,
+    /// Fields not supported yet.
+    pub unsupported: Unsupported,
+    /// Its runs, of any cluster.
+    pub runs: BTreeMap<RunTaskName, RunState>,
+    /// Names of RunTasks that could be a due time's and are not of this schedule.
+    pub taken: BTreeSet<RunTaskName>,
 }
 
 /// A task.
@@ -210,6 +331,12 @@ pub struct TaskState {
     pub object: Arc<Task>,
     /// The service that started it.
     pub service: Option<ServiceName>,
+    /// Its task group.
+    pub group: Group,
+    /// Constraints and strategy of a task that has no host yet, or what is wrong with them.
+    pub rules: Result<Rules, Vec<Problem>>,
+    /// The run that started it.
+    pub run: Option<RunTaskName>,
     /// The deployment that started it.
     pub deployment: Option<DeploymentId>,
     /// Its revision, if it resolves.
@@ -236,6 +363,8 @@ pub struct TaskState {
     pub protected_until: Option<Timestamp>,
     /// Stop code that its status shows.
     pub stop_code: Option<StopCode>,
+    /// It was stopped because its container health check failed.
+    pub failed_health_checks: bool,
     /// What it takes from its host until it is STOPPED.
     pub demand: Demand,
     /// What it takes from Secrets and ConfigMaps, while it is wanted.
@@ -243,6 +372,17 @@ pub struct TaskState {
 }
 
 impl TaskState {
+    /// The operator made it, for a service or a run, and placed it then.
+    pub fn is_made_by_us(&self) -> bool {
+        self.service.is_some() || self.run.is_some()
+    }
+
+    /// `owner` controls it.
+    pub fn is_owned_by(&self, owner: &Identity) -> bool {
+        let mut owners = self.object.metadata.owner_references.iter().flatten();
+        owners.any(|o| o.uid == owner.uid)
+    }
+
     /// Not STOPPED: it holds its resources.
     pub fn holds(&self) -> bool {
         self.last != LastStatus::Stopped
@@ -281,8 +421,10 @@ pub struct InstanceState {
     pub host: Option<HostReport>,
     /// For how long its Lease was not seen to change; `None`: never seen.
     pub lease_age: Option<Duration>,
+    /// When its agent first registered.
+    pub registered_at: Option<Timestamp>,
     /// Its attributes: reported and custom.
-    pub attributes: BTreeMap<String, Option<String>>,
+    pub attributes: Arc<BTreeMap<String, Option<String>>>,
     /// Its Secret; `None` before the operator made it, and once somebody deleted it to lock the host out.
     pub secret: Option<SecretState>,
 }
@@ -305,7 +447,16 @@ pub struct PlanState {
     pub spec: HostPlanSpec,
 }
 
+/// Attribute that names the availability zone of a host.
+pub const ZONE: &str = "ecs.availability-zone";
+
 impl InstanceState {
+    /// Its availability zone, if it has one.
+    pub fn zone(&self) -> Option<&str> {
+        let zone = self.attributes.get(ZONE)?.as_deref()?;
+        Some(zone).filter(|zone| !zone.is_empty())
+    }
+
     /// The agent renewed its Lease lately.
     pub fn connected(&self, settings: &Settings) -> bool {
         self.lease_age.is_some_and(|age| age < settings.agent_grace)

@@ -468,27 +468,17 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
 fn services_and_tasks_say_what_is_not_supported() {
     let service = |v: Value| -> ServiceSpec { serde_json::from_value(v).unwrap() };
     let found = unsupported::of_service(&service(json!({
-        "taskDefinition": "web", "schedulingStrategy": "DAEMON",
+        "taskDefinition": "web",
         "loadBalancers": [{ "targetGroupArn": "x", "containerName": "app", "containerPort": 80 }],
         "deploymentConfiguration": { "deploymentCircuitBreaker": { "enable": true, "rollback": true } },
-        "placementStrategy": [{ "type": "random" }],
         "networkConfiguration": { "awsvpcConfiguration": { "subnets": ["subnet-1"], "assignPublicIp": "ENABLED" } }
     })));
-    assert_eq!(
-        found.refused,
-        ["spec.loadBalancers", "spec.schedulingStrategy: DAEMON"]
-    );
-    assert_eq!(
-        found.ignored,
-        [
-            "spec.deploymentConfiguration.deploymentCircuitBreaker",
-            "spec.networkConfiguration",
-            "spec.placementStrategy"
-        ]
-    );
+    assert_eq!(found.refused, ["spec.loadBalancers"]);
+    assert_eq!(found.ignored, ["spec.networkConfiguration"]);
     let plain = service(json!({
         "taskDefinition": "web", "desiredCount": 2, "launchType": "EC2", "schedulingStrategy": "REPLICA",
-        "deploymentConfiguration": { "minimumHealthyPercent": 50, "maximumPercent": 150 }, "clientToken": "x"
+        "deploymentConfiguration": { "minimumHealthyPercent": 50, "maximumPercent": 150 }, "clientToken": "x",
+        "placementConstraints": [{ "type": "distinctInstance" }], "placementStrategy": [{ "type": "random" }]
     }));
     assert_eq!(
         unsupported::of_service(&plain),

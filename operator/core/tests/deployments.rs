@@ -346,3 +346,96 @@ fn a_service_waits_for_its_task_definition() {
     bench.converge(1);
     assert_eq!(bench.reason("web"), "SteadyState");
 }
+
+#[test]
+fn tasks_get_the_tags_that_are_handed_on() {
+    let mut bench = Bench::with_hosts(1);
+    let mut definition = definition("web:1");
+    definition["tags"] = json!([{ "key": "team", "value": "a" }]);
+    bench.apply_definition("web", definition);
+    let mut spec = service("web", 1, 100, 200);
+    spec["tags"] = json!([{ "key": "team", "value": "b" }]);
+    spec["enableECSManagedTags"] = json!(true);
+    let tags_of = |bench: &Bench| {
+        let live = bench.tasks(common::moves::holding);
+        let tags = &bench.task(&live[0]).spec.tags;
+        serde_json::to_value(tags).unwrap()
+    };
+    let managed = [
+        json!({ "key": "aws:ecs:clusterName", "value": "default" }),
+        json!({ "key": "aws:ecs:serviceName", "value": "web" }),
+    ];
+    for (from, team) in [
+        ("NONE", None),
+        ("TASK_DEFINITION", Some("a")),
+        ("SERVICE", Some("b")),
+    ] {
+        spec["propagateTags"] = json!(from);
+        bench.apply_service("web", spec.clone());
+        // What is handed on is for new tasks.
+        bench.converge(60);
+        let live = bench.tasks(common::moves::holding);
+        for name in live {
+            bench.fail(&name, tallyman_crds::StopCode::EssentialContainerExited);
+        }
+        bench.converge(60);
+        let mut expected = managed.to_vec();
+        expected.extend(team.map(|value| json!({ "key": "team", "value": value })));
+        assert_eq!(tags_of(&bench), json!(expected), "{from}");
+    }
+    spec["tags"] = json!([{ "key": "aws:mine", "value": "b" }]);
+    bench.apply_service("web", spec);
+    bench.settle();
+    let message = &bench.service_status("web").conditions[0].message;
+    assert!(
+        message.contains("`spec.tags[0].key` must not begin with `aws:`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn quotas_are_told_and_what_runs_goes_on() {
+    let mut bench = Bench::with_service(2, 2, 100, 200);
+    bench.settings.quotas.tasks_per_service = 3;
+    bench.settings.quotas.services_per_cluster = 1;
+    bench.scale("web", 4);
+    bench.converge(60);
+    let message =
+        |bench: &Bench, service: &str| bench.service_status(service).conditions[0].message.clone();
+    let said = message(&bench, "web");
+    assert!(
+        said.contains("`spec.desiredCount` must be at most 3"),
+        "{said}"
+    );
+    assert_eq!(bench.tasks(holding).len(), 2);
+    bench.scale("web", 3);
+    bench.apply_service("another", service("web", 1, 100, 200));
+    bench.converge(60);
+    assert_eq!(bench.tasks(holding).len(), 3);
+    let said = message(&bench, "another");
+    assert!(
+        said.contains("`default` has 1, which is its quota"),
+        "{said}"
+    );
+}
+
+#[test]
+fn so_many_tasks_are_started_in_a_minute() {
+    let mut bench = Bench::with_service(2, 1, 100, 200);
+    bench.settings.quotas.launches_per_minute = 3;
+    bench.pass_time(61);
+    bench.scale("web", 8);
+    bench.settle();
+    assert_eq!(bench.tasks(holding).len(), 4);
+    let wake = bench.plan().wake_at.unwrap();
+    assert!(
+        wake <= bench.now + jiff::SignedDuration::from_secs(60),
+        "{wake}"
+    );
+    bench.pass_time(61);
+    bench.settle();
+    assert_eq!(bench.tasks(holding).len(), 7);
+    bench.pass_time(61);
+    bench.settle();
+    assert_eq!(bench.tasks(holding).len(), 8);
+}

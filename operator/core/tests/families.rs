@@ -141,7 +141,7 @@ fn a_definition_that_cannot_run_is_stalled_names_the_field_and_leaves_the_last_g
 fn fields_that_are_left_out_are_told_and_others_refuse() {
     let mut bench = Bench::default();
     let mut spec = definition("a");
-    spec["tags"] = json!([{ "key": "team", "value": "x" }]);
+    spec["executionRoleArn"] = json!("arn:aws:iam::1:role/x");
     bench.apply_definition("web", spec.clone());
     bench.settle();
     let status = bench.definition_status("web");
@@ -149,7 +149,7 @@ fn fields_that_are_left_out_are_told_and_others_refuse() {
     assert_eq!(status.conditions[1].type_, "UnsupportedFields");
     assert_eq!(
         status.conditions[1].message,
-        "Not supported yet and left out: `spec.tags`."
+        "Not supported yet and left out: `spec.executionRoleArn`."
     );
     spec["containerDefinitions"][0]["credentialSpecs"] = json!(["credentialspec:file://x.json"]);
     bench.apply_definition("web", spec);

@@ -17,6 +17,7 @@ enum Event {
     Scale(u8, u8),
     Roll(u8, u8),
     Percent(u8, u8),
+    Rules(u8, u8),
     Delete(u8),
     Restore(u8),
     RunAll,
@@ -30,6 +31,15 @@ enum Event {
     DeleteTask(u8),
     StopTask(u8),
     Deregister(u8),
+    Guard(u8, bool),
+    Alarm(u8, bool),
+    Restart(u8, u8),
+    Pause(u8, bool),
+    Run(u8, u8),
+    DeleteRun(u8),
+    Exit(u8, bool),
+    Schedule(u8, u8),
+    DeleteSchedule(u8),
     Wait(u16),
     Leader,
 }
@@ -40,6 +50,7 @@ fn event() -> impl Strategy<Value = Event> {
         (0..2_u8, 0..6_u8).prop_map(|(s, n)| Scale(s, n)),
         (0..2_u8, 0..4_u8).prop_map(|(s, n)| Roll(s, n)),
         (0..2_u8, 0..6_u8).prop_map(|(s, n)| Percent(s, n)),
+        (0..2_u8, 0..5_u8).prop_map(|(s, n)| Rules(s, n)),
         (0..2_u8).prop_map(Delete),
         (0..2_u8).prop_map(Restore),
         Just(RunAll),
@@ -55,6 +66,15 @@ fn event() -> impl Strategy<Value = Event> {
         any::<u8>().prop_map(DeleteTask),
         any::<u8>().prop_map(StopTask),
         (0..3_u8).prop_map(Deregister),
+        (0..2_u8, any::<bool>()).prop_map(|(s, back)| Guard(s, back)),
+        (0..2_u8, any::<bool>()).prop_map(|(s, on)| Alarm(s, on)),
+        (0..2_u8, 0..3_u8).prop_map(|(s, n)| Restart(s, n)),
+        (0..2_u8, any::<bool>()).prop_map(|(s, on)| Pause(s, on)),
+        (0..3_u8, any::<u8>()).prop_map(|(r, n)| Run(r, n)),
+        (0..3_u8).prop_map(DeleteRun),
+        (any::<u8>(), any::<bool>()).prop_map(|(n, well)| Exit(n, well)),
+        (0..2_u8, any::<u8>()).prop_map(|(s, n)| Schedule(s, n)),
+        (0..2_u8).prop_map(DeleteSchedule),
         prop_oneof![Just(1), Just(45), Just(4000)].prop_map(Wait),
         Just(Leader),
     ]
@@ -104,6 +124,32 @@ fn happen(bench: &mut Bench, event: &Event) {
             bench.edit(Kind::Service, SERVICES[s as usize], &|v| {
                 v["spec"]["deploymentConfiguration"] =
                     json!({ "minimumHealthyPercent": min, "maximumPercent": max });
+            });
+        }
+        Event::Rules(s, n) if exists(bench, Kind::Service, SERVICES[s as usize]) => {
+            let member_of = |text: &str| json!([{ "type": "memberOf", "expression": text }]);
+            let (constraints, strategy) = match n {
+                0 => (json!([]), json!([])),
+                1 => (
+                    json!([{ "type": "distinctInstance" }]),
+                    json!([{ "type": "random" }]),
+                ),
+                2 => (
+                    member_of("ec2InstanceId != host-b"),
+                    json!([{ "type": "binpack", "field": "memory" }]),
+                ),
+                3 => (
+                    member_of("not(task:group == service:api)"),
+                    json!([{ "type": "spread", "field": "host" }]),
+                ),
+                _ => (
+                    member_of("runningTasksCount < 2"),
+                    json!([{ "type": "binpack", "field": "cpu" }, { "type": "random" }]),
+                ),
+            };
+            bench.edit(Kind::Service, SERVICES[s as usize], &|v| {
+                v["spec"]["placementConstraints"] = constraints.clone();
+                v["spec"]["placementStrategy"] = strategy.clone();
             });
         }
         Event::Delete(s) if exists(bench, Kind::Service, SERVICES[s as usize]) => {
@@ -178,6 +224,78 @@ fn happen(bench: &mut Bench, event: &Event) {
         Event::Deregister(h) if exists(bench, Kind::ContainerInstance, HOSTS[h as usize]) => {
             bench.delete(Kind::ContainerInstance, HOSTS[h as usize]);
         }
+        Event::Guard(s, back) if exists(bench, Kind::Service, SERVICES[s as usize]) => {
+            bench.edit(Kind::Service, SERVICES[s as usize], &|v| {
+                let configuration = &mut v["spec"]["deploymentConfiguration"];
+                configuration["deploymentCircuitBreaker"] = json!({
+                    "enable": true, "rollback": back,
+                    "countedFailures": [
+                        "TaskFailedToStart", "HealthCheckFailed", "EssentialContainerExited", "PlacementFailed"
+                    ],
+                });
+                configuration["alarms"] =
+                    json!({ "alarmNames": ["errors"], "enable": true, "rollback": back });
+                configuration["timeoutInMinutes"] = json!(60);
+                configuration["bakeTimeInMinutes"] = json!(1);
+            });
+        }
+        Event::Alarm(s, on) if exists(bench, Kind::Service, SERVICES[s as usize]) => {
+            bench.edit(Kind::Service, SERVICES[s as usize], &|v| {
+                let type_ = "alarm.tallyman.dev/errors";
+                let list = v.pointer_mut("/status/conditions");
+                if let Some(list) = list.and_then(Value::as_array_mut) {
+                    list.retain(|c| c["type"] != type_);
+                    list.push(json!({
+                        "type": type_, "status": if on { "True" } else { "False" }, "reason": "Set",
+                        "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+                    }));
+                }
+            });
+        }
+        Event::Restart(s, n) if exists(bench, Kind::Service, SERVICES[s as usize]) => {
+            bench.edit(Kind::Service, SERVICES[s as usize], &|v| {
+                v["metadata"]["annotations"]["tallyman.dev/restartedAt"] = json!(n.to_string());
+            });
+        }
+        Event::Pause(s, on) if exists(bench, Kind::Service, SERVICES[s as usize]) => {
+            bench.edit(Kind::Service, SERVICES[s as usize], &|v| {
+                v["spec"]["paused"] = json!(on)
+            });
+        }
+        Event::Run(r, n) => {
+            let fields = json!({
+                "taskDefinition": "api", "count": 1 + n % 4, "backoffLimit": n / 4 % 3,
+                "waitForCapacity": n & 64 != 0,
+            });
+            bench.apply_run(&format!("run-{r}"), fields);
+        }
+        Event::DeleteRun(r) if exists(bench, Kind::RunTask, &format!("run-{r}")) => {
+            bench.delete(Kind::RunTask, &format!("run-{r}"));
+        }
+        Event::Exit(n, well) => {
+            if let Some(name) = pick(bench, n, true).filter(|n| placed(bench, n)) {
+                bench.exit(&name, i32::from(!well));
+            }
+        }
+        Event::Schedule(s, n) => {
+            let policy = ["Allow", "Forbid", "Replace"][usize::from(n % 3)];
+            let expression = [
+                "rate(1 minute)",
+                "cron(0/20 * * * ? *)",
+                "*/30 * * * *",
+                "cron(x)",
+            ];
+            let fields = json!({
+                "scheduleExpression": expression[usize::from(n / 3 % 4)],
+                "concurrencyPolicy": policy, "suspend": n & 32 != 0,
+                "runTask": { "taskDefinition": "api", "count": 1 + n % 2 },
+            });
+            bench.apply_schedule(&format!("tick-{s}"), fields);
+        }
+        Event::DeleteSchedule(s) if exists(bench, Kind::ScheduledTask, &format!("tick-{s}")) => {
+            bench.delete(Kind::ScheduledTask, &format!("tick-{s}"));
+            collect(bench);
+        }
         Event::Wait(seconds) => bench.pass_time(i64::from(seconds)),
         Event::Leader => bench.epoch += 1,
         _ => {}
@@ -187,14 +305,33 @@ fn happen(bench: &mut Bench, event: &Event) {
 fn placed(bench: &Bench, task: &str) -> bool {
     let t = bench.task(task);
     t.metadata.finalizers.is_some()
-        && (t
-            .metadata
-            .labels
+        && (t.metadata.labels.as_ref().is_some_and(|l| {
+            l.contains_key(tallyman_crds::labels::SERVICE)
+                || l.contains_key(tallyman_crds::labels::RUN_TASK)
+        }) || t
+            .status
             .as_ref()
-            .is_some_and(|l| l.contains_key(tallyman_crds::labels::SERVICE))
-            || t.status
-                .as_ref()
-                .is_some_and(|s| s.container_instance.is_some()))
+            .is_some_and(|s| s.container_instance.is_some()))
+}
+
+/// The garbage collector: what a schedule owned goes with it.
+fn collect(bench: &mut Bench) {
+    let schedules: Vec<_> = bench
+        .objects
+        .scheduled_tasks
+        .iter()
+        .map(|s| s.metadata.uid.clone())
+        .collect();
+    let mut orphans = Vec::new();
+    for r in &bench.objects.run_tasks {
+        let owner = r.metadata.owner_references.iter().flatten().next();
+        if owner.is_some_and(|o| !schedules.contains(&Some(o.uid.clone()))) {
+            orphans.extend(r.metadata.name.clone());
+        }
+    }
+    for name in orphans {
+        bench.delete(Kind::RunTask, &name);
+    }
 }
 
 fn furnished() -> Bench {
@@ -206,11 +343,23 @@ fn furnished() -> Bench {
     bench.apply_definition("web", checked("b:0"));
     bench.apply_service("api", service("api", 2, 100, 200));
     bench.apply_service("web", service("web", 2, 50, 100));
+    let mut log = definition("c:0");
+    log["containerDefinitions"][0]["cpu"] = json!(64);
+    bench.apply_definition("log", log);
+    bench.apply_service(
+        "log",
+        json!({ "taskDefinition": "log", "schedulingStrategy": "DAEMON" }),
+    );
     bench
 }
 
 /// Obedient agents and time until nothing moves; then nothing must be left over.
 fn come_to_rest(bench: &mut Bench) {
+    for name in bench.names(Kind::ScheduledTask) {
+        bench.edit(Kind::ScheduledTask, &name, &|v| {
+            v["spec"]["suspend"] = json!(true)
+        });
+    }
     for host in HOSTS {
         bench.silent(host, 0);
         if exists(bench, Kind::ContainerInstance, host) {
@@ -264,12 +413,26 @@ proptest! {
         for name in bench.names(Kind::Service) {
             let status = bench.service_status(&name);
             let reason = status.conditions[0].reason.clone();
-            let fine = ["SteadyState", "TasksNotPlaceable", "DeploymentConfigurationDeadlock"].contains(&reason.as_str());
+            let fine = ["SteadyState", "TasksNotPlaceable", "DeploymentConfigurationDeadlock", "DeploymentFailed",
+                "DeploymentRolledBack", "Paused"].contains(&reason.as_str());
             prop_assert!(fine, "{name}: {}", status.conditions[0].message);
             prop_assert!(bench.objects.services.iter().all(|s| s.metadata.deletion_timestamp.is_none()));
         }
         let stuck = bench.tasks(|t| t.metadata.deletion_timestamp.is_some());
         prop_assert!(stuck.is_empty(), "deleted and still there: {stuck:?}");
+        let gone: Vec<_> = bench
+            .objects
+            .run_tasks
+            .iter()
+            .filter(|r| r.metadata.deletion_timestamp.is_some())
+            .map(|r| r.metadata.name.clone())
+            .collect();
+        prop_assert!(gone.is_empty(), "runs deleted and still there: {gone:?}");
+        for name in bench.names(Kind::RunTask) {
+            let reason = bench.run_says(&name).0;
+            let fine = ["TasksSucceeded", "TasksStarted", "TasksNotPlaced", "TasksStopped", "BackoffLimitExceeded", "TasksNotPlaceable"];
+            prop_assert!(fine.contains(&reason.as_str()), "{name}: {}", bench.run_message(&name));
+        }
         let orphans = bench.tasks(|t| {
             let service = t.metadata.labels.as_ref().and_then(|l| l.get(tallyman_crds::labels::SERVICE));
             service.is_some_and(|s| !exists(&bench, Kind::Service, s))
@@ -290,10 +453,62 @@ proptest! {
             shuffled.objects.instances.reverse();
             shuffled.objects.services.reverse();
             shuffled.objects.revisions.reverse();
+            shuffled.objects.run_tasks.reverse();
+            shuffled.objects.scheduled_tasks.reverse();
             prop_assert_eq!(format!("{:?}", bench.plan()), format!("{:?}", shuffled.plan()));
             prop_assert_eq!(format!("{:?}", bench.families()), format!("{:?}", shuffled.families()));
             bench.apply(&one);
         }
+    }
+
+    #[test]
+    fn one_run_for_one_due_time_and_never_more_tasks_than_copies(
+        policy in 0..3_u8, count in 1..4_u8, limit in 0..3_u8,
+        steps in prop::collection::vec((1..5400_i64, any::<u8>()), 1..24),
+    ) {
+        let mut bench = Bench::with_job(2);
+        let policy = ["Allow", "Forbid", "Replace"][usize::from(policy)];
+        bench.apply_schedule("tick", json!({
+            "scheduleExpression": "cron(0/30 * * * ? *)", "concurrencyPolicy": policy,
+            "runTask": { "count": count, "backoffLimit": limit, "waitForCapacity": true },
+        }));
+        bench.settle();
+        let mut made = std::collections::BTreeSet::new();
+        for (seconds, chance) in steps {
+            bench.pass_time(seconds);
+            // Passes whose writes all arrive, of which half arrive, of which the statuses do not.
+            for half in [chance & 1 != 0, chance & 2 != 0, false, false] {
+                let mut plan = bench.plan();
+                bench.check(&plan);
+                if half {
+                    plan.publications.clear();
+                    let keep = plan.actions.len().div_ceil(2);
+                    plan.actions.truncate(keep);
+                }
+                for action in &plan.actions {
+                    if let Action::CreateRunTask(r) = action {
+                        let at = r.metadata.annotations.clone();
+                        let there = exists(&bench, Kind::RunTask, r.metadata.name.as_deref().unwrap());
+                        prop_assert!(made.insert(at.clone()) || there, "{at:?} twice");
+                    }
+                }
+                bench.apply(&plan);
+                if policy == "Forbid" {
+                    let open = bench.objects.run_tasks.iter().filter(|r| {
+                        r.status.as_ref().is_none_or(|s| s.completion_time.is_none())
+                    });
+                    prop_assert!(open.count() <= 1);
+                }
+            }
+            bench.stop_all();
+            if chance & 4 != 0 {
+                bench.run_all();
+            }
+            for task in bench.tasks(|t| t.status.as_ref().is_some_and(|s| s.last_status == LastStatus::Running)) {
+                bench.exit(&task, i32::from(chance & 8 != 0));
+            }
+        }
+        bench.settle();
     }
 
     #[test]
@@ -302,8 +517,10 @@ proptest! {
         let mut created = std::collections::BTreeSet::new();
         for event in &events {
             happen(&mut bench, event);
-            let uids: Vec<_> = bench.objects.services.iter().map(|s| (s.metadata.name.clone(), s.metadata.uid.clone())).collect();
-            for action in bench.settle() {
+            let done = bench.settle();
+            let mut uids: Vec<_> = bench.objects.services.iter().map(|s| (s.metadata.name.clone(), s.metadata.uid.clone())).collect();
+            uids.extend(bench.objects.run_tasks.iter().map(|r| (r.metadata.name.clone(), r.metadata.uid.clone())));
+            for action in done {
                 if let Action::CreateTask(t) = action {
                     let owner = t.metadata.owner_references.as_ref().unwrap()[0].clone();
                     prop_assert!(uids.contains(&(Some(owner.name), Some(owner.uid.clone()))));

@@ -46,6 +46,8 @@ fn counts(name: &str, urgent: bool) -> Publication {
         target: target(Kind::Service, name),
         patch: json!({}),
         urgent,
+        deeds: false,
+        notes: Vec::new(),
     }
 }
 

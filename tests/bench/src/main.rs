@@ -1,22 +1,29 @@
-//! `make bench`: a Service from 0 to 50 tasks and back on one host, against the same engine driven directly by eight
+//! `make bench`. A Service from 0 to 50 tasks and back on one host, against the same engine driven directly by eight
 //! workers, interleaved, so that both meet the same machine. Prints and writes ratios and counts, not absolute times.
+//!
+//! `tallyman-bench placement`: placements of the operator's core, in process.
 
+mod document;
 mod footprint;
 mod measure;
+mod placement;
 mod raw;
 mod table;
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tallyman_lab::{EngineGeneration, Lab};
 
+use crate::document::Part;
 use crate::measure::Round;
 
-/// Measures Tallyman against the raw engine and writes docs/benchmarks.md.
+/// Measures Tallyman against the raw engine, or a part of it alone, and writes its part of docs/benchmarks.md.
 #[derive(Parser, Debug)]
 struct Args {
+    #[command(subcommand)]
+    alone: Option<Alone>,
     /// Copies of the service.
     #[arg(long, default_value_t = 50)]
     tasks: usize,
@@ -28,8 +35,25 @@ struct Args {
     out: PathBuf,
 }
 
+/// What is measured without engines.
+#[derive(Subcommand, Debug)]
+enum Alone {
+    /// Placements a second of the operator's core, in process.
+    Placement,
+}
+
 fn main() -> Result<()> {
     let args = Args::parse();
+    let (part, text) = match args.alone {
+        None => (Part::Engine, beside_the_engine(&args)?),
+        Some(Alone::Placement) => (Part::Placement, placement::run()?),
+    };
+    document::write(&args.out, part, &text)?;
+    println!("\n{text}");
+    Ok(())
+}
+
+fn beside_the_engine(args: &Args) -> Result<String> {
     let mut engines = Vec::new();
     for (name, generation) in [
         ("20.10", EngineGeneration::Debian2010),
@@ -64,11 +88,7 @@ fn main() -> Result<()> {
         result?;
         engines.push((name.to_owned(), rounds));
     }
-    let text = table::document(args.tasks, &engines);
-    std::fs::write(&args.out, &text)
-        .with_context(|| format!("cannot write {}", args.out.display()))?;
-    println!("\n{text}");
-    Ok(())
+    Ok(table::document(args.tasks, &engines))
 }
 
 /// A program of this workspace, built beside this one.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::json;
 use tallyman_lab::{EngineGeneration, HostOptions, Lab, paths};
 
 use crate::user::User;
@@ -14,6 +15,14 @@ pub struct Scenario {
     pub name: &'static str,
     /// Shows it.
     pub run: fn(&User<'_>) -> Result<()>,
+}
+
+/// A promise about a host that joins. Those come last: their hosts stay.
+pub struct Joining {
+    /// Reads as a sentence.
+    pub name: &'static str,
+    /// Shows it, with a host of such options.
+    pub run: fn(&mut Lab, &HostOptions) -> Result<()>,
 }
 
 /// Times that tests shorten; everything else is as a user gets it.
@@ -27,6 +36,12 @@ const OPERATOR_FLAGS: [&str; 4] = [
 /// From where agents take ports of the host, as their variable says.
 pub const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 36_000..=36_499;
 
+/// MiB of the second host's disk: room for every image and container of the scenarios, and soon filled.
+const SMALL_DISK: u32 = 768;
+
+/// Processes that a task may have on the third host.
+pub const MOST_PROCESSES: u32 = 200;
+
 /// Runs every scenario whose name holds one of `filters` (all when there is none) on a lab of three hosts with engines
 /// of `generation`. Returns the numbers of those that passed and failed.
 ///
@@ -35,20 +50,35 @@ pub const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 36_000..=36_499;
 pub fn run(
     generation: EngineGeneration,
     scenarios: &[Scenario],
+    joining: &[Joining],
     filters: &[String],
 ) -> Result<(usize, usize)> {
-    let chosen: Vec<_> = scenarios
-        .iter()
-        .filter(|s| filters.is_empty() || filters.iter().any(|f| s.name.contains(f.as_str())))
-        .collect();
-    if chosen.is_empty() {
+    let meant =
+        |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()));
+    let chosen: Vec<_> = scenarios.iter().filter(|s| meant(s.name)).collect();
+    let joining: Vec<_> = joining.iter().filter(|s| meant(s.name)).collect();
+    if chosen.is_empty() && joining.is_empty() {
         return Ok((0, 0));
     }
     println!("\nlab: 3 hosts, {generation:?}");
     let started = Instant::now();
-    let lab = Lab::builder()
-        .host("host-1", gpu_host(generation)?)
-        .hosts(2, generation)
+    let mut lab = Lab::builder()
+        .host("host-1", first_host(generation)?)
+        .host(
+            "host-2",
+            HostOptions {
+                disk_mib: Some(SMALL_DISK),
+                ..HostOptions::new(generation)
+            },
+        )
+        .host(
+            "host-3",
+            HostOptions {
+                live_restore: false,
+                agent_env: [("ECS_TASK_PIDS_LIMIT".to_owned(), MOST_PROCESSES.to_string())].into(),
+                ..HostOptions::new(generation)
+            },
+        )
         .operator_binary(binary("tallyman-operator")?)
         .operator_args(OPERATOR_FLAGS)
         .agent_env(
@@ -61,31 +91,22 @@ pub fn run(
         .start()
         .context("the lab did not come up")?;
     println!("lab up in {:.1} s\n", started.elapsed().as_secs_f64());
-    let (mut passed, mut failed) = (0, 0);
+    let mut tally = Tally {
+        generation,
+        passed: 0,
+        failed: 0,
+    };
     for scenario in chosen {
         let started = Instant::now();
-        let user = User::new(&lab);
-        let result = (scenario.run)(&user).and_then(|()| user.leaves_nothing());
-        let seconds = started.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => {
-                passed += 1;
-                println!(
-                    "test {:?}: {} ... ok ({seconds:.1} s)",
-                    generation, scenario.name
-                );
-            }
-            Err(error) => {
-                failed += 1;
-                println!(
-                    "test {:?}: {} ... FAILED ({seconds:.1} s)\n  {error:#}",
-                    generation, scenario.name
-                );
-                user.describe();
-                user.clean();
-            }
-        }
+        let result = (scenario.run)(&User::new(&lab));
+        tally.take(&lab, scenario.name, started, result);
     }
+    for scenario in joining {
+        let started = Instant::now();
+        let result = (scenario.run)(&mut lab, &plain_host(generation));
+        tally.take(&lab, scenario.name, started, result);
+    }
+    let Tally { passed, failed, .. } = tally;
     if failed > 0 {
         tell_logs(&lab);
         lab.keep().ok();
@@ -94,9 +115,42 @@ pub fn run(
     Ok((passed, failed))
 }
 
-/// A host with two GPUs as far as its files say, and with what stands for the vendor's hook: Docker takes it for its GPU
-/// driver and runs it before a container's first process.
-fn gpu_host(generation: EngineGeneration) -> Result<HostOptions> {
+/// How many scenarios came true.
+struct Tally {
+    generation: EngineGeneration,
+    passed: usize,
+    failed: usize,
+}
+
+impl Tally {
+    /// Counts a scenario, tells how it went, and clears up after one that failed.
+    fn take(&mut self, lab: &Lab, name: &str, started: Instant, result: Result<()>) {
+        let user = User::new(lab);
+        let result = result.and_then(|()| user.leaves_nothing());
+        let (generation, seconds) = (self.generation, started.elapsed().as_secs_f64());
+        match result {
+            Ok(()) => {
+                self.passed += 1;
+                println!("test {generation:?}: {name} ... ok ({seconds:.1} s)");
+            }
+            Err(error) => {
+                self.failed += 1;
+                println!("test {generation:?}: {name} ... FAILED ({seconds:.1} s)\n  {error:#}");
+                user.describe();
+                user.clean();
+            }
+        }
+    }
+}
+
+/// A host like any other.
+fn plain_host(generation: EngineGeneration) -> HostOptions {
+    HostOptions::new(generation)
+}
+
+/// A host that allows a folder for files of variables. It has two GPUs as far as its files say, and what stands for the
+/// vendor's hook: Docker takes it for its GPU driver and runs it before a container's first process.
+fn first_host(generation: EngineGeneration) -> Result<HostOptions> {
     let toolkit = paths::source_root()?.join("tests/e2e/toolkit");
     let info = toolkit.join("nvidia-gpu-info.json").display().to_string();
     let mut options = HostOptions::new(generation);
@@ -104,6 +158,13 @@ fn gpu_host(generation: EngineGeneration) -> Result<HostOptions> {
     options.agent_env = [
         ("ECS_ENABLE_GPU_SUPPORT".to_owned(), "true".to_owned()),
         ("ECS_NVIDIA_GPU_INFO_FILE".to_owned(), info),
+        (
+            "ECS_ENVIRONMENT_FILE_FOLDERS".to_owned(),
+            json!([
+                std::env::temp_dir().join(format!("tallyman-e2e-{}/allowed", std::process::id()))
+            ])
+            .to_string(),
+        ),
     ]
     .into();
     Ok(options)

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
-use tallyman_lab::{Kubectl, Lab, wait_until};
+use tallyman_lab::{Kubectl, Lab, http, wait_until};
 
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -176,6 +177,39 @@ impl<'a> User<'a> {
             .collect()
     }
 
+    /// Does `work` while every task of a service is asked for its page, over and over: how many answered, and how many were
+    /// not STOPPED, each time.
+    ///
+    /// # Errors
+    /// What `work` says, or kubectl failed.
+    pub fn sampled(
+        &self,
+        service: &str,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<Vec<(usize, usize)>> {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let sampler = scope.spawn(|| {
+                let mut samples = Vec::new();
+                while !done.load(Ordering::Relaxed) {
+                    let tasks = self.alive(service)?;
+                    let addresses = tasks.iter().flat_map(|t| self.addresses(t));
+                    let answers = |a: &SocketAddr| {
+                        http::get(*a, "/", Duration::from_secs(2)).is_ok_and(|r| r.status == 200)
+                    };
+                    samples.push((addresses.filter(answers).count(), tasks.len()));
+                }
+                anyhow::Ok(samples)
+            });
+            let worked = work();
+            done.store(true, Ordering::Relaxed);
+            let samples = sampler
+                .join()
+                .map_err(|_| anyhow::anyhow!("the sampler panicked"))??;
+            worked.map(|()| samples)
+        })
+    }
+
     /// Every container of ours on every host.
     ///
     /// # Errors
@@ -265,6 +299,10 @@ impl<'a> User<'a> {
                 .map(|t| t["metadata"]["name"].to_string())
                 .collect();
             ensure!(tasks.is_empty(), "tasks are left: {names:?}");
+            let runs = self
+                .kubectl()
+                .list("runtasks.tallyman.dev", self.namespace())?;
+            ensure!(runs.is_empty(), "{} runs are left", runs.len());
             let revisions = self
                 .kubectl()
                 .list("taskdefinitionrevisions.tallyman.dev", self.namespace())?;
@@ -280,9 +318,9 @@ impl<'a> User<'a> {
     /// Prints what a person would look at after a failure.
     pub fn describe(&self) {
         for args in [
-            &["get", "tsvc,tdef,tdrev,task,cinst,hplan"][..],
+            &["get", "tsvc,tdef,tdrev,trun,tsched,task,cinst,hplan"][..],
             &["get", "events", "--sort-by=.lastTimestamp"],
-            &["get", "tsvc,task", "-o", "yaml"],
+            &["get", "tsvc,trun,tsched,task", "-o", "yaml"],
         ] {
             match self.k(args) {
                 Ok(text) => println!("$ kubectl {}\n{text}", args.join(" ")),
@@ -299,6 +337,8 @@ impl<'a> User<'a> {
     /// Takes away what a failed scenario left, so that the next one is not disturbed.
     pub fn clean(&self) {
         for kind in [
+            "scheduledtasks",
+            "runtasks",
             "services",
             "tasks",
             "taskdefinitions",

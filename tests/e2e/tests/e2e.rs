@@ -27,7 +27,12 @@ fn main() -> ExitCode {
         if (only("20.10") || only("current")) && !only(name) {
             continue;
         }
-        match run(generation, &scenarios::all(), &filters) {
+        match run(
+            generation,
+            &scenarios::all(),
+            &scenarios::joining(),
+            &filters,
+        ) {
             Ok((p, f)) => {
                 passed += p;
                 failed += f;

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::command::Tool;
 use crate::process::{CommandSpec, Process, Signal};
 use crate::state::{Ledger, RecordedEngine};
-use crate::{http, paths, teardown};
+use crate::{http, mounts, paths, teardown};
 
 const READY: Duration = Duration::from_secs(60);
 /// Address of an engine's default bridge.
@@ -185,12 +185,15 @@ pub struct EngineOptions {
     pub dockerd_args: Vec<String>,
     /// A folder of programs that dockerd finds before others.
     pub tools: Option<PathBuf>,
+    /// Images and containers are on a disk of their own with so many MiB; `None` is the machine's.
+    pub disk_mib: Option<u32>,
 }
 
 /// An engine of ours.
 #[derive(Clone, Debug)]
 pub struct Engine {
     record: RecordedEngine,
+    data: PathBuf,
     socket: PathBuf,
     pid_file: PathBuf,
     containerd: Process,
@@ -207,6 +210,10 @@ impl Engine {
         let run = ledger.run().join(name);
         paths::private_folder(&run)?;
         let data = ledger.folder(name)?;
+        if let Some(mib) = options.disk_mib {
+            let disk = ledger.folder(&format!("{name}-disk"))?.join("disk.img");
+            mounts::small_disk(&disk, mib, &data)?;
+        }
         let files = Files::write(&run, &data, options)?;
         let record = RecordedEngine {
             name: name.to_owned(),
@@ -253,6 +260,7 @@ impl Engine {
     pub fn attach(ledger: &Arc<Ledger>, record: RecordedEngine) -> Result<Self> {
         let run = ledger.run().join(&record.name);
         Ok(Engine {
+            data: ledger.folder(&record.name)?,
             socket: socket(&run),
             pid_file: pid_file(&run),
             containerd: Process::attach(ledger, &containerd_name(&record.name))?,
@@ -314,6 +322,11 @@ impl Engine {
     /// Its API socket.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Where it keeps images and containers, containerd's included.
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     /// Its version.

@@ -28,6 +28,8 @@ pub struct HostOptions {
     pub dockerd_args: Vec<String>,
     /// A folder of programs that dockerd finds before others; `None` by default.
     pub tools: Option<PathBuf>,
+    /// The engine has a disk of its own with so many MiB, to be filled; `None` by default.
+    pub disk_mib: Option<u32>,
     /// Variables for its agent, beside those that all agents get.
     pub agent_env: BTreeMap<String, String>,
 }
@@ -41,6 +43,7 @@ impl HostOptions {
             identity: None,
             dockerd_args: Vec::new(),
             tools: None,
+            disk_mib: None,
             agent_env: BTreeMap::new(),
         }
     }
@@ -85,6 +88,7 @@ impl Host {
                 identity: options.identity.clone(),
                 dockerd_args,
                 tools: options.tools.clone(),
+                disk_mib: options.disk_mib,
             },
         )?;
         ledger.update(|state| {

@@ -49,6 +49,7 @@ impl LocalEngine {
                 identity: None,
                 dockerd_args: Vec::new(),
                 tools: None,
+                disk_mib: None,
             },
         )?;
         Ok(LocalEngine {

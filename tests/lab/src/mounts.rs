@@ -1,4 +1,4 @@
-//! Mounts that engines leave behind when they are killed.
+//! Small disks for hosts, and mounts that engines leave behind when they are killed.
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,25 @@ fn unescape(text: &str) -> String {
         .replace("\\011", "\t")
         .replace("\\012", "\n")
         .replace("\\134", "\\")
+}
+
+/// Makes a file system of `mib` MiB in the file `disk` and mounts it at `folder`. It goes with the last mount below that.
+///
+/// # Errors
+/// When the machine cannot make or mount one.
+pub fn small_disk(disk: &Path, mib: u32, folder: &Path) -> Result<()> {
+    let file = std::fs::File::create(disk).with_context(|| disk.display().to_string())?;
+    file.set_len(u64::from(mib) << 20)?;
+    // No share for root alone: engines are root, and would not find it full when everybody else does.
+    Tool::new("mkfs.ext4")
+        .args(["-q", "-m", "0"])
+        .arg(disk)
+        .check()?;
+    Tool::new("mount")
+        .args(["-o", "loop"])
+        .args([disk, folder])
+        .check()?;
+    Ok(())
 }
 
 /// Takes away all mounts at or below `folder`.

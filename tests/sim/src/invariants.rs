@@ -1,4 +1,4 @@
-//! What must hold at any time. The operator's own (`I1` ... `I7`) are in `tallyman_operator_core::invariants`; those of the
+//! What must hold at any time. The operator's own (`I1` ... `I11`) are in `tallyman_operator_core::invariants`; those of the
 //! whole system are here:
 //!
 //! | id  | what                                                                                          | when it is checked |
@@ -18,6 +18,11 @@
 //! | S13 | a container has the volumes of its task; what a task owned goes after its last container     | every step, the end |
 //! | S14 | neither scale-in nor a deployment stops a task that is protected                              | every stop |
 //! | S15 | no GPU is in two containers that run                                                          | every step |
+//! | S16 | no task is created for a deployment that was given up                                         | every create |
+//! | S17 | of a service with `distinctInstance` no host has two tasks that are to run                     | every create |
+//! | S18 | for one due time of a schedule tasks are started under one RunTask only                        | every create |
+//! | S19 | a run has at most one task for each copy that is not STOPPED, and starts none once it has ended | every create |
+//! | S20 | of a schedule with Forbid or Replace no run starts tasks while another one's are alive          | every create |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,8 +31,9 @@ use serde_json::Value;
 use tallyman_agent_core::{Action, TaskMachine, TaskUid};
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{Health, Moment, Phase, Verb};
+use tallyman_crds::ecs::SchedulingStrategy;
 use tallyman_crds::order::Until;
-use tallyman_crds::{LastStatus, StopCode, Task, labels};
+use tallyman_crds::{LastStatus, StopCode, Task, labels, names};
 use tallyman_operator_core::deployments::Bounds;
 use tallyman_operator_core::{Kind, Settings, World, invariants};
 
@@ -52,6 +58,8 @@ pub struct Monitor {
     last: BTreeMap<String, LastStatus>,
     stop: Option<Stop>,
     protected: Option<Timestamp>,
+    /// Which RunTask, by uid, started tasks for a due time of a schedule.
+    due: BTreeMap<(String, String), String>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,11 +88,70 @@ impl Monitor {
         }
     }
 
-    /// S3, after a create.
+    /// S18 to S20, after the create of a task of a run.
+    fn run_task_created(&mut self, server: &Server, run: &str, uid: &str, task: &str) {
+        let of = |t: &Value| t["metadata"]["ownerReferences"][0]["uid"] == uid;
+        let alive = |t: &Value| t["status"]["lastStatus"] != "STOPPED";
+        let Some(object) = server.get(Kind::RunTask, run) else {
+            return;
+        };
+        let count = object["spec"]["count"].as_u64().unwrap_or(1);
+        let copy = |name: &str| names::run_task_number(run, name).map(|n| u64::from(n) % count);
+        let same = server
+            .all(Kind::Task)
+            .filter(|(n, t)| of(t) && alive(t) && copy(n) == copy(task));
+        if same.count() > 1 {
+            self.broken("S19", format!("{task} is the second task of its copy"));
+        }
+        if !object["status"]["completionTime"].is_null() {
+            self.broken("S19", format!("{task} was started after its run had ended"));
+        }
+        let owner = &object["metadata"]["ownerReferences"][0];
+        let (Some(schedule), Some(at)) = (
+            owner["uid"].as_str(),
+            object["metadata"]["annotations"][labels::SCHEDULED_TIME].as_str(),
+        ) else {
+            return;
+        };
+        let first = self
+            .due
+            .entry((schedule.to_owned(), at.to_owned()))
+            .or_insert(uid.to_owned());
+        if first != uid {
+            self.broken("S18", format!("{task} is of a second run for {at}"));
+        }
+        let policy = server
+            .get(
+                Kind::ScheduledTask,
+                owner["name"].as_str().unwrap_or_default(),
+            )
+            .map(|s| s["spec"]["concurrencyPolicy"].clone());
+        let alone = policy.is_some_and(|p| p == "Forbid" || p == "Replace");
+        let others: Vec<&str> = server
+            .all(Kind::RunTask)
+            .filter(|(_, r)| r["metadata"]["ownerReferences"][0]["uid"] == schedule)
+            .filter(|(_, r)| r["metadata"]["uid"] != uid)
+            .filter_map(|(_, r)| r["metadata"]["uid"].as_str())
+            .collect();
+        let beside = server.all(Kind::Task).find(|(_, t)| {
+            let owner = t["metadata"]["ownerReferences"][0]["uid"].as_str();
+            alive(t) && owner.is_some_and(|o| others.contains(&o))
+        });
+        if let Some((other, _)) = beside.filter(|_| alone) {
+            self.broken("S20", format!("{task} was started beside {other}"));
+        }
+    }
+
+    /// S3, S16 and S17, after a create.
     pub(crate) fn task_created(&mut self, server: &Server, cache: &Cache, task: &Task) {
         let Some(owner) = task.metadata.owner_references.iter().flatten().next() else {
             return;
         };
+        if owner.kind == Kind::RunTask.as_str() {
+            let name = task.metadata.name.as_deref().unwrap_or_default();
+            return self.run_task_created(server, &owner.name, &owner.uid, name);
+        }
+        self.of_a_live_deployment(server, task, &owner.name);
         let held = server
             .all(Kind::Task)
             .filter(|(_, t)| t["metadata"]["ownerReferences"][0]["uid"] == owner.uid.as_str())
@@ -108,6 +175,47 @@ impl Monitor {
                     "with {name} service {} has {held} tasks; {allowed} are allowed",
                     owner.name
                 ),
+            );
+        }
+        self.distinct(server, &owner.name, task);
+    }
+
+    /// S17. Two leaders may both find a host free.
+    fn distinct(&mut self, server: &Server, service: &str, task: &Task) {
+        let spec = server.get(Kind::Service, service).map(|s| &s["spec"]);
+        let constraints = spec.and_then(|s| s["placementConstraints"].as_array());
+        let distinct = |c: &Value| c["type"] == "distinctInstance";
+        if self.two_leaders || !constraints.is_some_and(|list| list.iter().any(distinct)) {
+            return;
+        }
+        let host = task.spec.container_instance.as_deref().unwrap_or_default();
+        let here = server.all(Kind::Task).filter(|(_, t)| {
+            t["metadata"]["labels"][labels::SERVICE] == service
+                && t["spec"]["containerInstance"] == host
+                && t["spec"]["desiredStatus"] != "STOPPED"
+                && t["metadata"]["deletionTimestamp"].is_null()
+                && t["status"]["lastStatus"] != "STOPPED"
+        });
+        let here = here.count();
+        if here > 1 {
+            self.broken("S17", format!("{host} has {here} tasks of {service}"));
+        }
+    }
+
+    /// S16. A leader that hangs may still start what its successor gave up.
+    fn of_a_live_deployment(&mut self, server: &Server, task: &Task, service: &str) {
+        let of = task.metadata.labels.as_ref();
+        let of = of.and_then(|l| l.get(labels::DEPLOYMENT));
+        let failed = server.get(Kind::Service, service);
+        let failed = failed.and_then(|s| s["status"]["failedDeployment"]["id"].as_str());
+        if !self.two_leaders
+            && let Some((of, failed)) = of.zip(failed)
+            && failed.strip_prefix("ecs-svc/") == Some(of)
+        {
+            let name = task.metadata.name.as_deref().unwrap_or_default();
+            self.broken(
+                "S16",
+                format!("{name} is started for a deployment that was given up"),
             );
         }
     }
@@ -278,7 +386,7 @@ impl Monitor {
         self.broken("S2", format!("{host}: {message}"));
     }
 
-    /// I1 to I5, S1, S5, S6, S7, S14, S15.
+    /// I1 to I5, I8, S1, S5, S6, S7, S14, S15.
     pub(crate) fn check(&mut self, server: &Server, agents: &[Agent], settings: &Settings) {
         let calls: u64 = agents.iter().map(|a| a.engine.call_count()).sum();
         if self.calls != calls {
@@ -422,6 +530,14 @@ fn seen_bounds(cache: &Cache, service: &str) -> Option<Bounds> {
 }
 
 fn bounds(service: &tallyman_crds::Service) -> Bounds {
+    if service.spec.scheduling_strategy == Some(SchedulingStrategy::Daemon) {
+        // How many a daemon has is up to its hosts: I9.
+        return Bounds {
+            desired: 0,
+            lower: 0,
+            upper: i64::MAX,
+        };
+    }
     let d = service.spec.deployment_configuration.as_ref();
     let minimum = d.and_then(|d| d.minimum_healthy_percent).unwrap_or(100);
     let maximum = d.and_then(|d| d.maximum_percent).unwrap_or(200);

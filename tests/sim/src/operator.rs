@@ -253,6 +253,7 @@ impl Operator {
             Action::CreateCluster(_)
                 | Action::CreateRevision(_)
                 | Action::CreateTask(_)
+                | Action::CreateRunTask(_)
                 | Action::PrepareHost { .. }
         ));
         let (kind, name, result) = match write {
@@ -309,6 +310,7 @@ impl Operator {
                 }
                 made
             }
+            Action::CreateRunTask(o) => create(shared, Kind::RunTask, json!(o)),
             Action::StopTask { task, code, reason } => {
                 let (uid, version) = exact(&task);
                 let must = Preconditions {
@@ -455,6 +457,9 @@ fn label(write: &Write) -> String {
                 o.spec.container_instance.as_deref().unwrap_or("?"),
                 o.spec.task_definition
             ),
+            Action::CreateRunTask(o) => {
+                format!("creates run {}", o.metadata.name.as_deref().unwrap_or(""))
+            }
             Action::StopTask { task, reason, .. } => format!("stops {}: {reason}", task.name),
             Action::WriteTaskStatus { task, patch } => {
                 format!(

@@ -184,6 +184,14 @@ impl Sim {
         self.next_leader_at = Some(self.shared.now);
     }
 
+    /// Every operator dies, and none leads for so long.
+    pub fn without_operator(&mut self, seconds: i64) {
+        self.shared.note("fate", "takes the operators away");
+        self.operators.clear();
+        self.next_leader_at = Some(self.shared.now + SignedDuration::from_secs(seconds));
+        self.run(seconds);
+    }
+
     /// Leaders that hang go on.
     pub fn resume(&mut self) {
         for operator in &mut self.operators {
@@ -367,7 +375,7 @@ impl Sim {
     #[expect(clippy::panic, reason = "this is how a test fails")]
     pub fn fail(&self, why: &str) -> ! {
         panic!(
-            "\n{why}\n\nstory {} of seed {}, step {}, {}\n  {}\n\nservices:\n  {}\n\nagain: TALLYMAN_SIM_SEED={} cargo test -p tallyman-sim -- {}\n",
+            "\n{why}\n\nstory {} of seed {}, step {}, {}\n  {}\n\nservices, runs, schedules:\n  {}\n\nagain: TALLYMAN_SIM_SEED={} cargo test -p tallyman-sim -- {}\n",
             self.name,
             self.seed,
             self.steps,
@@ -380,10 +388,11 @@ impl Sim {
     }
 
     fn services(&self) -> String {
-        let lines: Vec<String> = self
-            .shared
-            .server
-            .all(Kind::Service)
+        let kinds = [Kind::Service, Kind::RunTask, Kind::ScheduledTask];
+        let all = kinds
+            .into_iter()
+            .flat_map(|kind| self.shared.server.all(kind));
+        let lines: Vec<String> = all
             .map(|(n, s)| {
                 format!(
                     "{n}: {} ({})",

@@ -1,8 +1,11 @@
 //! What users and administrators do, with `kubectl` and with their hands.
 
+use std::time::Duration;
+
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tallyman_agent_engine::{Health, fake::Program};
+use tallyman_crds::labels;
 use tallyman_operator_core::Kind;
 
 use crate::api::Preconditions;
@@ -204,6 +207,59 @@ impl Sim {
         self.apply(Kind::Service, name, &spec);
     }
 
+    /// Turns the circuit breaker of a service on.
+    pub fn guard(&mut self, service: &str, rollback: bool) {
+        let breaker = json!({ "enable": true, "rollback": rollback });
+        let spec = json!({ "deploymentConfiguration": { "deploymentCircuitBreaker": breaker } });
+        self.apply(Kind::Service, service, &spec);
+    }
+
+    /// Holds the deployments of a service, or lets them go on.
+    pub fn pause(&mut self, service: &str, paused: bool) {
+        self.apply(Kind::Service, service, &json!({ "paused": paused }));
+    }
+
+    /// Starts a new deployment of the same revision, as ECS does by `forceNewDeployment`.
+    pub fn restart(&mut self, service: &str, value: &str) {
+        self.shared.note("user", &format!("restarts {service}"));
+        let annotations = json!({ labels::RESTARTED_AT: value });
+        let patch = json!({ "metadata": { "annotations": annotations } });
+        let server = &mut self.shared.server;
+        if let Err(refusal) =
+            server.patch(Kind::Service, service, &patch, &Preconditions::default())
+        {
+            self.fail(&format!("the user cannot restart {service}: {refusal:?}"));
+        }
+    }
+
+    /// Applies TaskDefinition `name` and a DAEMON Service `name` of it.
+    pub fn daemon(&mut self, name: &str, image: &str) {
+        let mut spec = definition(image);
+        spec["containerDefinitions"][0]["cpu"] = json!(64);
+        spec["containerDefinitions"][0]["memory"] = json!(64);
+        self.define(name, &spec);
+        let spec = json!({ "taskDefinition": name, "schedulingStrategy": "DAEMON" });
+        self.apply(Kind::Service, name, &spec);
+    }
+
+    /// Applies a Service `name` of family `name` with more in its spec, such as constraints.
+    pub fn serve_by(&mut self, name: &str, desired: i64, more: &Value) {
+        let mut spec = json!({
+            "taskDefinition": name, "desiredCount": desired,
+            "deploymentConfiguration": { "minimumHealthyPercent": 50, "maximumPercent": 200 }
+        });
+        crate::api::merge(&mut spec, more);
+        self.apply(Kind::Service, name, &spec);
+    }
+
+    /// Gives a host custom attributes in place of those that it has.
+    pub fn attribute(&mut self, host: &str, attributes: &[(&str, &str)]) {
+        let attribute = |(name, value): &(&str, &str)| json!({ "name": name, "value": value });
+        let list: Vec<Value> = attributes.iter().map(attribute).collect();
+        let spec = json!({ "attributes": list });
+        self.apply(Kind::ContainerInstance, host, &spec);
+    }
+
     /// Deploys and waits until it is ready and mature.
     pub fn deployed(&mut self, name: &str, desired: i64, minimum: i64, maximum: i64) {
         self.deploy(name, desired, minimum, maximum);
@@ -228,6 +284,34 @@ impl Sim {
             name,
             &json!({ "taskDefinition": family, "containerInstance": host }),
         );
+    }
+
+    /// Applies TaskDefinition `job`, whose one container ends with this exit code after so many seconds.
+    pub fn define_job(&mut self, seconds: u64, code: i64) {
+        self.define("job", &definition("job:1"));
+        self.program("job:1", &Program::exits(code, Duration::from_secs(seconds)));
+    }
+
+    /// `kubectl create` of a RunTask of family `job`, with these fields beside it.
+    pub fn start_run(&mut self, name: &str, fields: &Value) {
+        let mut spec = json!({ "taskDefinition": "job" });
+        crate::api::merge(&mut spec, fields);
+        self.apply(Kind::RunTask, name, &spec);
+    }
+
+    /// Applies a ScheduledTask of family `job`, with these fields beside it.
+    pub fn schedule(&mut self, name: &str, fields: &Value) {
+        let mut spec = json!({ "runTask": { "taskDefinition": "job" } });
+        crate::api::merge(&mut spec, fields);
+        self.apply(Kind::ScheduledTask, name, &spec);
+    }
+
+    /// The condition of a run is True.
+    pub fn run_is(&self, name: &str, condition: &str) -> bool {
+        let run = self.shared.server.get(Kind::RunTask, name);
+        let conditions = run.and_then(|r| r["status"]["conditions"].as_array());
+        let mut conditions = conditions.into_iter().flatten();
+        conditions.any(|c| c["type"] == condition && c["status"] == "True")
     }
 
     /// Asks for a task to stop, as ECS StopTask does.

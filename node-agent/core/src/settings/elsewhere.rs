@@ -102,11 +102,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("ECS_WARM_POOLS_CHECK", AWS),
     (
         "HTTP_PROXY",
-        "the engine pulls images through its own proxy; for the API server set `proxy-url` in the kubeconfig",
-    ),
-    (
-        "NO_PROXY",
-        "the engine pulls images through its own proxy; for the API server set `proxy-url` in the kubeconfig",
+        "the API server is reached by HTTPS_PROXY, or `proxy-url` of the kubeconfig; the engine pulls images through its own proxy",
     ),
     (
         "SSL_CERT_DIR",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::group::settings;
-use super::values::{at_least, between, flag, number, some, text};
+use super::values::{Wrong, at_least, between, flag, json, number, some, text};
 
 /// The kernel's most processes on 64-bit machines, ECS's bound on `ECS_TASK_PIDS_LIMIT`.
 const MOST_PIDS: i64 = 4_194_304;
@@ -21,12 +21,16 @@ settings! {
             at_least(1);
         pids_limit: Option<i64> = None,
             ["ECS_TASK_PIDS_LIMIT", "TaskPidsLimit",
-             "most processes of each container, 1 to 4194304 (default: no limit)"],
+             "most processes of each task, of each container where tasks have no control group; 1 to 4194304 (default: no limit)"],
             some(number(1, MOST_PIDS, "processes"));
         cleanup_jitter: Duration = Duration::ZERO,
             ["ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", "TaskCleanupWaitDurationJitter",
              "up to so much is added to the wait, spread over tasks (default 0s)"],
             at_least(0);
+        environment_file_folders: Vec<String> = Vec::new(),
+            ["ECS_ENVIRONMENT_FILE_FOLDERS", "EnvironmentFileFolders",
+             "folders of the host whose files `environmentFiles` of type `file` may name, JSON list like [\"/etc/app\"] (default [])"],
+            folders;
         start_timeout: Duration = Duration::from_secs(3 * 60),
             ["ECS_CONTAINER_START_TIMEOUT", "ContainerStartTimeout",
              "what the engine may take to start a container (default 3m, at least 45s)"],
@@ -66,5 +70,18 @@ settings! {
             ["ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2", "PropagateTaskMemoryLimitCgroupV2",
              "true: on cgroup v2 a container without `memory` gets that of its task (default false)"],
             flag;
+    }
+}
+
+/// The root would allow every file.
+fn folders(text: &str) -> Result<Vec<String>, Wrong> {
+    let folders: Vec<String> = json("[\"/etc/app\"]")(text)?;
+    let usable = |folder: &String| folder.starts_with('/') && folder.len() > 1;
+    if folders.iter().all(usable) {
+        Ok(folders)
+    } else {
+        Err(Wrong::wanted(
+            "a JSON list of absolute paths below `/`, such as [\"/etc/app\"]",
+        ))
     }
 }

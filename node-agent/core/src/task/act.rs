@@ -234,6 +234,7 @@ fn action(
         Turn::Create => {
             let mut spec = container.spec(known.attempt);
             container.needs.fill(&mut spec, supply).ok()?;
+            let variables = container.needs.variable_files(supply).ok()?;
             firelens::tell_host(container, record, &mut spec);
             let files = container.router_files(&task.uid, supply).ok()?;
             task.limits.apply(host.enforcement, &mut spec);
@@ -242,6 +243,7 @@ fn action(
                 spec: Box::new(spec),
                 ports: container.dynamic.clone(),
                 files: files.map(Box::new),
+                variables: variables.map(Box::new),
                 gpus: gpus.map(|count| GpuWish {
                     holder: holder(),
                     count,

@@ -44,9 +44,11 @@ use crate::firelens::RouterFiles;
 use crate::gpus::{GpuClaim, GpuWish};
 use crate::ids::TaskUid;
 use crate::limits::Enforcement;
+use crate::needs::VariableFiles;
 use crate::ports::PortSpan;
 use crate::registries::Registries;
 
+pub(crate) use learn::trim;
 pub use machine::TaskMachine;
 pub use observe::{Sighting, TaskObservation};
 pub use record::{
@@ -122,6 +124,8 @@ pub enum Action {
         files: Option<Box<RouterFiles>>,
         /// What it wants of the host's GPUs, which are chosen when this is carried out.
         gpus: Option<GpuWish>,
+        /// Its files of variables, of which those on the host are read when this is carried out.
+        variables: Option<Box<VariableFiles>>,
     },
     /// Start it: one that never ran, or one whose exit its restart policy takes for a reason to.
     Start {

@@ -291,7 +291,9 @@ pub(super) fn reason(verb: Verb, error: &EngineError) -> String {
             "DockerTimeoutError: Could not transition to {state}; timed out after waiting {}",
             minutes(*after)
         ),
-        EngineError::CannotLimit { .. } | EngineError::CannotWrite { .. } => {
+        EngineError::CannotLimit { .. }
+        | EngineError::CannotWrite { .. }
+        | EngineError::CannotRead { .. } => {
             format!("ResourceInitializationError: {error}")
         }
         EngineError::NetworkNotFound { .. } => format!(

@@ -20,9 +20,9 @@ use tallyman_agent_core::settings::gpus::GpuSettings;
 use tallyman_agent_core::settings::network::Networking;
 use tallyman_agent_core::settings::volumes::VolumeSettings;
 use tallyman_agent_core::{
-    AssignedTask, Assignment, Delivery, Due, DynamicPorts, FirelensSettings, Gpus, HostContext,
-    Outcome, Parcel, Plan, PortRange, PortSource, PortSpan, Premises, RouterFiles, RouterFolder,
-    Step, TaskMachine, TaskRecord, TaskUid, perform,
+    AssignedTask, Assignment, Delivery, Due, DynamicPorts, FirelensSettings, Holdings, HostContext,
+    HostFiles, Outcome, Parcel, Plan, PortRange, PortSource, PortSpan, Premises, RouterFiles,
+    RouterFolder, Step, TaskMachine, TaskRecord, TaskUid, perform,
 };
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{
@@ -210,11 +210,24 @@ impl RouterFolder for Disk {
     }
 }
 
+/// It has one file.
+impl HostFiles for Disk {
+    fn read(&self, path: &str) -> Result<String, EngineError> {
+        match path {
+            "/etc/app/web.env" => Ok("FIRST=host\nONLY=host\n".to_owned()),
+            _ => Err(EngineError::CannotRead {
+                path: path.to_owned(),
+                message: "cannot be read: No such file or directory".to_owned(),
+            }),
+        }
+    }
+}
+
 pub struct Rig {
     pub engine: FakeEngine,
     pub disk: Disk,
     pub ports: Ports,
-    pub gpus: Arc<Gpus>,
+    pub holdings: Arc<Holdings>,
     pub host: HostContext,
     pub machine: TaskMachine,
     pub spec: HostPlanSpec,
@@ -238,7 +251,7 @@ impl Rig {
         let machine = TaskMachine::begin(assigned(spec.clone()), None, &[]);
         Self {
             ports: Ports::of(&engine, 32_768, 60_999),
-            gpus: Arc::default(),
+            holdings: Arc::default(),
             engine,
             disk: Disk::default(),
             host: host(),
@@ -282,10 +295,7 @@ impl Rig {
     pub fn turn(&mut self) -> Step {
         let now = self.now();
         let before = self.machine.record().last_status;
-        let step = self.machine.step(&self.host, now);
-        if step.record.is_stopped() {
-            self.gpus.ended(&step.record.uid);
-        }
+        let (step, _) = self.holdings.step(&mut self.machine, &self.host, now);
         assert!(
             before.may_become(step.report.last_status),
             "{before:?} {:?}",
@@ -330,8 +340,9 @@ impl Rig {
     pub fn premises(&self) -> Premises<'_> {
         Premises {
             ports: &self.ports,
-            gpus: &self.gpus,
+            gpus: &self.holdings.gpus,
             routers: &self.disk,
+            files: &self.disk,
         }
     }
 
@@ -375,7 +386,7 @@ impl Rig {
         loop {
             let list = self.list();
             self.machine.listed(&list);
-            self.gpus.saw(&list, &self.ended());
+            self.holdings.gpus.saw(&list, &self.ended());
             self.settle_down();
             if self.engine.now() >= end {
                 return;
@@ -412,7 +423,7 @@ impl Rig {
     pub fn restart(&mut self, record: Option<TaskRecord>) {
         self.engine.mend();
         let list = self.list();
-        self.gpus.saw(&list, &BTreeSet::new());
+        self.holdings.gpus.saw(&list, &BTreeSet::new());
         self.machine = TaskMachine::begin(assigned(self.spec.clone()), record, &list);
     }
 

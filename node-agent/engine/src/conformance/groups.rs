@@ -22,6 +22,7 @@ async fn group<B: Bench>(ground: &Ground<'_, B>) -> Result<Option<(String, Group
             period: PERIOD,
         }),
         memory_bytes: Some(48 * MIB),
+        pids: Some(64),
     };
     Ok((description.cgroup_driver == "cgroupfs").then_some((parent, group)))
 }

@@ -106,6 +106,7 @@ impl World {
                 cgroup_version: "2".to_owned(),
                 cgroup_driver: "cgroupfs".to_owned(),
                 storage_driver: "overlay2".to_owned(),
+                data_root: "/var/lib/docker".to_owned(),
                 engine_id: format!("FAKE:{host}"),
                 logging_drivers: ["fluentd", "json-file", "local", "none"]
                     .map(str::to_owned)

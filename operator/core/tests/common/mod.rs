@@ -10,7 +10,9 @@
 )]
 
 pub mod build;
+pub mod jobs;
 pub mod moves;
+pub mod scan;
 pub mod supplies;
 pub mod written;
 
@@ -157,6 +159,7 @@ impl Bench {
             Action::CreateCluster(c) => self.create(Kind::Cluster, *c),
             Action::CreateRevision(r) => self.create(Kind::TaskDefinitionRevision, *r),
             Action::CreateTask(t) => self.create(Kind::Task, *t),
+            Action::CreateRunTask(r) => self.create(Kind::RunTask, *r),
             Action::StopTask { task, code, reason } => self.edit(Kind::Task, &task.name, &|v| {
                 v["spec"]["desiredStatus"] = json!("STOPPED");
                 v["spec"]["stopCode"] = json!(code);
@@ -167,6 +170,8 @@ impl Bench {
                     target: task,
                     patch,
                     urgent: true,
+                    deeds: false,
+                    notes: Vec::new(),
                 });
             }
             Action::Delete(target) => self.delete(target.kind, &target.name),
@@ -238,7 +243,8 @@ impl Bench {
             Kind::Task => push(&mut self.objects.tasks, value),
             Kind::ContainerInstance => push(&mut self.objects.instances, value),
             Kind::HostPlan => push(&mut self.objects.plans, value),
-            Kind::RunTask | Kind::ScheduledTask => panic!("not here yet"),
+            Kind::RunTask => push(&mut self.objects.run_tasks, value),
+            Kind::ScheduledTask => push(&mut self.objects.scheduled_tasks, value),
             Kind::Secret => panic!("see `supplies`"),
         }
     }
@@ -257,7 +263,8 @@ impl Bench {
             Kind::Task => edit(&mut self.objects.tasks, name, version, change),
             Kind::ContainerInstance => edit(&mut self.objects.instances, name, version, change),
             Kind::HostPlan => edit(&mut self.objects.plans, name, version, change),
-            Kind::RunTask | Kind::ScheduledTask => panic!("not here yet"),
+            Kind::RunTask => edit(&mut self.objects.run_tasks, name, version, change),
+            Kind::ScheduledTask => edit(&mut self.objects.scheduled_tasks, name, version, change),
             Kind::Secret => panic!("see `supplies`"),
         }
     }
@@ -287,7 +294,9 @@ impl Bench {
             Kind::Task => self.objects.tasks.retain(|o| !gone(&o.metadata)),
             Kind::ContainerInstance => self.objects.instances.retain(|o| !gone(&o.metadata)),
             Kind::HostPlan => self.objects.plans.retain(|o| !gone(&o.metadata)),
-            Kind::RunTask | Kind::ScheduledTask | Kind::Secret => {}
+            Kind::RunTask => self.objects.run_tasks.retain(|o| !gone(&o.metadata)),
+            Kind::ScheduledTask => self.objects.scheduled_tasks.retain(|o| !gone(&o.metadata)),
+            Kind::Secret => {}
         }
     }
 
@@ -314,7 +323,9 @@ impl Bench {
             Kind::Task => all(&self.objects.tasks),
             Kind::ContainerInstance => all(&self.objects.instances),
             Kind::HostPlan => all(&self.objects.plans),
-            Kind::RunTask | Kind::ScheduledTask | Kind::Secret => Vec::new(),
+            Kind::RunTask => all(&self.objects.run_tasks),
+            Kind::ScheduledTask => all(&self.objects.scheduled_tasks),
+            Kind::Secret => Vec::new(),
         }
     }
 

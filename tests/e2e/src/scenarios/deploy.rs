@@ -1,8 +1,6 @@
 //! Apply, serve, scale, roll, delete.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -164,47 +162,22 @@ fn roll(user: &User<'_>) -> Result<()> {
         Ok(answering(user, "before")? == 4)
     })?;
 
-    let done = AtomicBool::new(false);
-    let samples = Mutex::new(Vec::new());
-    std::thread::scope(|scope| -> Result<()> {
-        let sampler = scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                let tasks = user.alive("rolled")?;
-                let pages = tasks
-                    .iter()
-                    .flat_map(|t| user.addresses(t))
-                    .filter(|a| {
-                        http::get(*a, "/", Duration::from_secs(2)).is_ok_and(|r| r.status == 200)
-                    })
-                    .count();
-                if let Ok(mut list) = samples.lock() {
-                    list.push((pages, tasks.len()));
-                }
-            }
-            anyhow::Ok(())
-        });
-        let rolled = user.apply(&[hello("rolled", "after")]).and_then(|_| {
-            wait_until("every task to run rolled:2", PATIENCE, || {
-                let tasks = user.alive("rolled")?;
-                let new = tasks
-                    .iter()
-                    .filter(|t| t["spec"]["taskDefinition"] == "rolled:2")
-                    .count();
-                ensure!(
-                    new == 4 && tasks.len() == 4,
-                    "{new} of {} tasks are new",
-                    tasks.len()
-                );
-                Ok(true)
-            })
-        });
-        done.store(true, Ordering::Relaxed);
-        sampler
-            .join()
-            .map_err(|_| anyhow::anyhow!("the sampler panicked"))??;
-        rolled
+    let samples = user.sampled("rolled", || {
+        user.apply(&[hello("rolled", "after")])?;
+        wait_until("every task to run rolled:2", PATIENCE, || {
+            let tasks = user.alive("rolled")?;
+            let new = tasks
+                .iter()
+                .filter(|t| t["spec"]["taskDefinition"] == "rolled:2")
+                .count();
+            ensure!(
+                new == 4 && tasks.len() == 4,
+                "{new} of {} tasks are new",
+                tasks.len()
+            );
+            Ok(true)
+        })
     })?;
-    let samples = samples.into_inner().unwrap_or_default();
     ensure!(
         samples.len() >= 5,
         "only {} samples were taken during the rollout",

@@ -1,10 +1,10 @@
-//! Containers, agents, the operator and engines that fail.
+//! Containers, agents and the operator that fail.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
-use tallyman_lab::{Signal, wait_until};
+use tallyman_lab::wait_until;
 
 use crate::suite::Scenario;
 use crate::user::{PATIENCE, User, condition, hello, service};
@@ -22,10 +22,6 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "an operator killed in mid-rollout doubles nothing",
         run: operator_killed,
-    },
-    Scenario {
-        name: "an engine that stops takes no new task and loses none",
-        run: engine_stopped,
     },
     Scenario {
         name: "tasks that never start are not restarted in a storm",
@@ -143,51 +139,6 @@ fn operator_killed(user: &User<'_>) -> Result<()> {
         running.len()
     );
     user.delete(&["storm"])
-}
-
-fn engine_stopped(user: &User<'_>) -> Result<()> {
-    user.apply(&[hello("engine", "x"), service("engine", 3)])?;
-    user.wait_steady("engine", 3)?;
-    let before = user.running("engine")?;
-    let host = user.lab.host(0);
-    host.stop_engine(Signal::TERM)?;
-    wait_until(
-        "the host to say that its engine does not answer",
-        PATIENCE,
-        || {
-            let i = user.get("containerinstances", host.name())?;
-            let (ready, reason, _) = condition(&i, "Ready");
-            ensure!(
-                ready == "False" && reason == "EngineUnreachable",
-                "Ready is {ready}, {reason}"
-            );
-            Ok(true)
-        },
-    )?;
-    user.k(&["scale", "services.tallyman.dev/engine", "--replicas=5"])?;
-    wait_until("5 tasks", PATIENCE, || Ok(user.alive("engine")?.len() == 5))?;
-    let new: Vec<_> = user
-        .alive("engine")?
-        .into_iter()
-        .filter(|t| !before.contains_key(t["metadata"]["name"].as_str().unwrap_or_default()))
-        .collect();
-    for t in &new {
-        ensure!(
-            t["spec"]["containerInstance"] != host.name(),
-            "a task was placed on a host without engine"
-        );
-    }
-    host.start_engine()?;
-    user.wait_steady("engine", 5)?;
-    let after = user.running("engine")?;
-    for (task, id) in &before {
-        ensure!(
-            after.get(task) == Some(id),
-            "{task} had container {id}, now {:?}",
-            after.get(task)
-        );
-    }
-    user.delete(&["engine"])
 }
 
 fn throttled(user: &User<'_>) -> Result<()> {

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use kube::api::{Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use serde_json::json;
+use serde_json::{Value, json};
 use tallyman_crds::Task;
 use tallyman_lab::wait_until;
 
@@ -27,6 +27,10 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "the tasks of a lost host are replaced, and stopped when it comes back",
         run: lost,
     },
+    Scenario {
+        name: "a task waits on its host until another that the operator believes gone is over",
+        run: waits_its_turn,
+    },
 ];
 
 fn drain(user: &User<'_>) -> Result<()> {
@@ -44,17 +48,28 @@ fn drain(user: &User<'_>) -> Result<()> {
             &patch,
         ])
     };
-    status("DRAINING")?;
-    wait_until("the host to be empty", PATIENCE, || {
-        let i = user.get("containerinstances", host)?;
-        ensure!(i["status"]["status"] == "DRAINING", "{}", i["status"]);
-        ensure!(
-            i["status"]["runningTasksCount"] == 0,
-            "{} tasks are left",
-            i["status"]["runningTasksCount"]
-        );
-        Ok(true)
+    wait_until("a page from every task", PATIENCE, || {
+        let answer = user.sampled("moved", || Ok(()))?;
+        Ok(answer.last().is_some_and(|(pages, _)| *pages == 3))
     })?;
+    // minimumHealthyPercent is 100: at no time do fewer than three answer.
+    let samples = user.sampled("moved", || {
+        status("DRAINING")?;
+        wait_until("the host to be empty", PATIENCE, || {
+            let i = user.get("containerinstances", host)?;
+            ensure!(i["status"]["status"] == "DRAINING", "{}", i["status"]);
+            ensure!(
+                i["status"]["runningTasksCount"] == 0,
+                "{} tasks are left",
+                i["status"]["runningTasksCount"]
+            );
+            Ok(true)
+        })
+    })?;
+    ensure!(
+        samples.len() >= 3 && samples.iter().all(|(pages, _)| *pages >= 3),
+        "(answering, alive) while the host drained: {samples:?}"
+    );
     let tasks = user.wait_steady("moved", 3)?;
     ensure!(
         tasks.iter().all(|t| t["spec"]["containerInstance"] != host),
@@ -170,4 +185,76 @@ fn lost(user: &User<'_>) -> Result<()> {
     )?;
     user.wait_steady("fate", 3)?;
     user.delete(&["fate"])
+}
+
+/// Two tasks of which the host can hold one. The operator gives up the first with its host; when the agent is back the first
+/// takes its time to stop, and the second has been placed already.
+fn waits_its_turn(user: &User<'_>) -> Result<()> {
+    let host = user.lab.host(1);
+    let instance = user.get("containerinstances", host.name())?;
+    let memory = instance["status"]["host"]["registeredResources"]["memory"].as_i64();
+    let memory = memory.context("the host registers no memory")? * 6 / 10;
+    let definition = |name: &str, script: &str| {
+        let mut large = hello(name, "x");
+        large["spec"]["containerDefinitions"][0] = json!({
+            "name": "large", "image": "localhost/tallyman/busybox:1", "memory": memory, "stopTimeout": 15,
+            "entryPoint": ["sh", "-c"], "command": [script],
+        });
+        large
+    };
+    let task = |name: &str| {
+        json!({ "kind": "Task", "metadata": { "name": name },
+                "spec": { "taskDefinition": name, "containerInstance": host.name() } })
+    };
+    user.apply(&[
+        definition("slow", "trap '' TERM; while :; do sleep 1; done"),
+        definition("next", "trap 'exit 0' TERM; while :; do sleep 1; done"),
+        task("slow"),
+    ])?;
+    let last = |name: &str| -> Result<Value> { Ok(user.get("tasks", name)?["status"].clone()) };
+    wait_until("the first task to run", PATIENCE, || {
+        Ok(last("slow")?["lastStatus"] == "RUNNING")
+    })?;
+    host.agent().kill9()?;
+    wait_until("the first task to be given up", PATIENCE, || {
+        let status = last("slow")?;
+        ensure!(status["lastStatus"] == "STOPPED", "{status}");
+        Ok(true)
+    })?;
+    user.apply(&[task("next")])?;
+    host.agent().start()?;
+    let runs = |name: &str| -> Result<bool> {
+        let all = user.containers()?;
+        Ok(all
+            .iter()
+            .any(|c| c.task == name && c.host == host.name() && c.state == "running"))
+    };
+    wait_until("the second task to say what it waits for", PATIENCE, || {
+        let status = last("next")?;
+        let conditions = status["conditions"].to_string();
+        ensure!(
+            conditions.contains("The task waits for memory (needs ")
+                && status["lastStatus"] == "PENDING",
+            "{status}"
+        );
+        ensure!(runs("slow")?, "the first is over already");
+        Ok(true)
+    })?;
+    wait_until("the second task to run", PATIENCE, || {
+        // In this order: what is over does not run again.
+        let first = runs("slow")?;
+        ensure!(!(first && runs("next")?), "both run");
+        let status = last("next")?;
+        ensure!(status["lastStatus"] == "RUNNING", "{status}");
+        Ok(true)
+    })?;
+    ensure!(!runs("slow")?, "both run");
+    user.k(&[
+        "delete",
+        "tasks.tallyman.dev",
+        "slow",
+        "next",
+        "--timeout=60s",
+    ])?;
+    user.delete(&["slow", "next"])
 }

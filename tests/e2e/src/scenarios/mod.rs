@@ -1,41 +1,56 @@
 //! The promises, by what they are about.
 
+mod daemons;
 mod deploy;
+mod engines;
 mod explain;
 mod failures;
 mod firelens;
 mod gpus;
 mod hosts;
+mod jobs;
 mod metadata;
 mod network;
 mod order;
 mod parameters;
+mod placement;
 mod protection;
 mod readers;
 mod resources;
+mod rollouts;
 mod secrets;
 mod standalone;
 mod volumes;
 
-use crate::suite::Scenario;
+use crate::suite::{Joining, Scenario};
+
+/// Every scenario in which a host joins.
+pub fn joining() -> Vec<Joining> {
+    daemons::joining()
+}
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
     [
+        daemons::SCENARIOS,
         deploy::SCENARIOS,
+        engines::SCENARIOS,
         failures::SCENARIOS,
         firelens::SCENARIOS,
         explain::SCENARIOS,
         standalone::SCENARIOS,
         gpus::SCENARIOS,
         hosts::SCENARIOS,
+        jobs::SCENARIOS,
         metadata::SCENARIOS,
         network::SCENARIOS,
         order::SCENARIOS,
         parameters::SCENARIOS,
+        placement::SCENARIOS,
         protection::SCENARIOS,
         readers::SCENARIOS,
         resources::SCENARIOS,
+        rollouts::SCENARIOS,
         secrets::SCENARIOS,
         volumes::SCENARIOS,
     ]

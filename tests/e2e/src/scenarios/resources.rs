@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::{CommandSpec, LabHost as Host, Process, paths, wait_until};
 
-use crate::suite::Scenario;
+use crate::suite::{MOST_PROCESSES, Scenario};
 use crate::user::{PATIENCE, User, condition, service};
 
 /// Scenarios of this file.
@@ -14,6 +14,10 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "the containers of a task share its cpu and memory",
         run: shared_limits,
+    },
+    Scenario {
+        name: "the containers of a task share its most processes",
+        run: shared_processes,
     },
     Scenario {
         name: "a container that may take more than its task is named",
@@ -104,6 +108,42 @@ fn shared_limits(user: &User<'_>) -> Result<()> {
         );
         Ok(true)
     })
+}
+
+/// Two containers with 120 processes each on a host where a task may have 200: the second does not get all of its own.
+fn shared_processes(user: &User<'_>) -> Result<()> {
+    let many =
+        "i=0; while [ $i -lt 120 ]; do sleep 300 & i=$((i+1)); done; trap 'exit 0' TERM; wait";
+    let first = container("first", many);
+    let mut second = container("second", &format!("sleep 2; {many}"));
+    second["essential"] = json!(false);
+    second["dependsOn"] = json!([{ "containerName": "first", "condition": "START" }]);
+    let definition = json!({
+        "kind": "TaskDefinition", "metadata": { "name": "crowd" },
+        "spec": { "memory": "128", "containerDefinitions": [first, second] },
+    });
+    let host = user.lab.host(2);
+    let task = json!({
+        "kind": "Task", "metadata": { "name": "crowd" },
+        "spec": { "taskDefinition": "crowd", "containerInstance": host.name() },
+    });
+    user.apply(&[definition, task])?;
+    wait_until("the second container to fail to fork", PATIENCE, || {
+        let status = user.get("tasks", "crowd")?["status"].clone();
+        let containers = status["containers"].as_array().cloned().unwrap_or_default();
+        let second = containers.iter().find(|c| c["name"] == "second");
+        ensure!(second.is_some_and(|c| c["exitCode"] == 2), "{status}");
+        ensure!(status["lastStatus"] == "RUNNING", "{status}");
+        Ok(true)
+    })?;
+    let object = user.get("tasks", "crowd")?;
+    let uid = object["metadata"]["uid"].as_str().context("no uid")?;
+    let parent = parent_of(host, uid, "first")?;
+    let most = limit(&parent, "pids", "pids.max", "pids.max")?;
+    ensure!(most == MOST_PROCESSES.to_string(), "pids.max: {most}");
+    user.k(&["delete", "tasks.tallyman.dev", "crowd"])?;
+    user.k(&["delete", "taskdefinitions.tallyman.dev", "crowd"])?;
+    Ok(())
 }
 
 fn above_the_task(user: &User<'_>) -> Result<()> {

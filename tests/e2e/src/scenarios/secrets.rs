@@ -1,6 +1,7 @@
 //! What must not be written into a task definition: secrets, files of variables, and credentials for a registry.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -21,6 +22,10 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "a secret that is missing fails the task with its name, and starts it once it is there",
         run: missing,
+    },
+    Scenario {
+        name: "variables from a file of the host, where its owner allows it",
+        run: of_the_host,
     },
     Scenario {
         name: "an image of a private registry is pulled with the task's credentials",
@@ -158,13 +163,74 @@ fn reach(user: &User<'_>) -> Result<()> {
     user.delete(&["vault"])
 }
 
-fn seen_nowhere(user: &User<'_>) -> Result<()> {
+/// The first host allows the folder; a link there leads out of it.
+fn of_the_host(user: &User<'_>) -> Result<()> {
+    let folder = user.lab.host(0).agent_env()["ECS_ENVIRONMENT_FILE_FOLDERS"].clone();
+    let folders: Vec<PathBuf> = serde_json::from_str(&folder)?;
+    let folder = folders.first().context("no folder is allowed")?;
+    let above = folder.parent().context("the folder is the root")?;
+    let shown = from_the_host(user, folder);
+    fs::remove_dir_all(above)?;
+    shown
+}
+
+fn from_the_host(user: &User<'_>, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let kept = folder.with_file_name("kept.env");
+    fs::write(
+        folder.join("web.env"),
+        format!("COLOUR={CANARY}\nTEXT=from-file\n"),
+    )?;
+    fs::write(&kept, format!("COLOUR={CANARY}\n"))?;
+    let link = folder.join("link.env");
+    std::os::unix::fs::symlink(&kept, &link)?;
+
+    let names = |file: &str| {
+        let value = folder.join(file).display().to_string();
+        definition(json!({ "environmentFiles": [{ "type": "file", "value": value }] }))
+    };
+    user.apply(&[names("web.env"), service("vault", 2)])?;
+    user.wait_steady("vault", 2)?;
+    for container in running(user)? {
+        ensure!(container.host == user.lab.host(0).name(), "{container:?}");
+        for (variable, wanted) in [("COLOUR", CANARY), ("TEXT", "x")] {
+            let value = inside(user, &container, variable)?;
+            ensure!(value == wanted, "{variable} is {value}");
+        }
+    }
+    in_no_object(user)?;
+
+    user.apply(&[names("link.env")])?;
+    let said = format!(
+        "ResourceInitializationError: environment file `{}` of the host may not be read: it is in none of the folders that \
+         ECS_ENVIRONMENT_FILE_FOLDERS of the host allows",
+        link.display()
+    );
+    wait_until("a task to fail for the link", PATIENCE, || {
+        let tasks = user.tasks("vault")?;
+        let reason = |t: &Value| t["status"]["stoppedReason"].as_str().map(str::to_owned);
+        let told: Vec<String> = tasks.iter().filter_map(reason).collect();
+        ensure!(
+            told.iter().any(|reason| reason.starts_with(&said)),
+            "{told:?}"
+        );
+        Ok(true)
+    })?;
+    user.delete(&["vault"])
+}
+
+fn in_no_object(user: &User<'_>) -> Result<()> {
     let kinds = "clusters.tallyman.dev,taskdefinitions.tallyman.dev,taskdefinitionrevisions.tallyman.dev,\
                  services.tallyman.dev,tasks.tallyman.dev,containerinstances.tallyman.dev,hostplans.tallyman.dev,\
                  events,configmaps,leases";
     let objects = user.k(&["get", kinds, "-o", "yaml"])?;
     ensure!(objects.contains("vault"), "nothing to look at: {objects}");
     ensure!(!objects.contains(CANARY), "an object shows the password");
+    Ok(())
+}
+
+fn seen_nowhere(user: &User<'_>) -> Result<()> {
+    in_no_object(user)?;
     let ours = format!("{}={}", labels::MANAGED_BY, labels::MANAGER);
     let metadata = "jsonpath={.items[*].metadata}";
     let receipts = user.k(&["get", "secrets", "-l", &ours, "-o", metadata])?;

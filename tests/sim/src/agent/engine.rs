@@ -83,7 +83,7 @@ impl Agent {
             .filter(|r| r.is_stopped())
             .map(|r| r.uid.clone())
             .collect();
-        p.gpus.saw(&list, &ended);
+        p.holdings.gpus.saw(&list, &ended);
         let condemned = p.host.strays(&list, &ended, shared.now);
         p.listed = Some(list);
         begin_waiting(p);
@@ -137,7 +137,7 @@ impl Agent {
                         }
                     }
                     let mut answer = None;
-                    let gpus = &p.gpus;
+                    let gpus = &p.holdings.gpus;
                     outcome = self.deed(|agent| {
                         answer = Some(block_on(perform(
                             &agent.engine,

@@ -27,6 +27,7 @@ impl Agent {
             boot_id: None,
             roles: ROLES,
             gpus: self.gpus.clone(),
+            ledger_trouble: None,
         };
         let Ok(report) = register::report(
             &self.settings,
@@ -36,7 +37,7 @@ impl Agent {
         ) else {
             return;
         };
-        p.news |= !p.account.registered(&report).is_empty();
+        p.news |= !p.holdings.account.registered(&report).is_empty();
         let Some(at) = p.outbox.due(&report, shared.now) else {
             p.report_at = shared.now + SignedDuration::from_secs(600);
             return;

@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{
-    Account, Action, AssignedTask, Delivery, Due, Enforcement, FirelensSettings, GpuInfo, Gpus,
+    Action, AssignedTask, Delivery, Due, Enforcement, FirelensSettings, GpuInfo, Gpus, Holdings,
     Host, HostContext, Outcome, Parcel, Plan, Premises, Settings, TaskMachine, TaskRecord, TaskUid,
     assignment::Door,
     metadata::{Injection, Roles},
@@ -108,7 +108,7 @@ struct InFlight {
 }
 
 struct Process {
-    gpus: Gpus,
+    holdings: Holdings,
     host: Host,
     cache: Cache,
     machines: BTreeMap<TaskUid, TaskMachine>,
@@ -118,7 +118,6 @@ struct Process {
     disk_plan_at: Option<Timestamp>,
     heard: Option<u64>,
     supply: Option<Arc<Supply>>,
-    account: Account,
     records: BTreeMap<TaskUid, TaskRecord>,
     plan: Option<Value>,
     dirty: bool,
@@ -189,7 +188,7 @@ impl Agent {
             if matches!(flight.flight, Flight::Asked) && shared.rng.chance(50) {
                 let _nobody_hears = block_on(perform(
                     &self.engine,
-                    self.premises(&process.gpus),
+                    self.premises(&process.holdings.gpus),
                     &flight.action,
                 ));
             }
@@ -267,6 +266,7 @@ impl Agent {
             ports: &self.ports,
             gpus,
             routers: &self.routers,
+            files: &self.routers,
         }
     }
 
@@ -300,7 +300,7 @@ impl Agent {
             },
         };
         self.process = Some(Process {
-            gpus: Gpus::new(self.gpus.ids.clone()),
+            holdings: Holdings::new(self.gpus.ids.clone()),
             host: Host::new(door),
             cache,
             machines: BTreeMap::new(),
@@ -310,7 +310,6 @@ impl Agent {
             disk_plan_at: self.disk.plan.is_some().then(|| now + PLAN_PATIENCE),
             heard: None,
             supply: None,
-            account: Account::default(),
             records: self.disk.records.clone(),
             plan: self.disk.plan.clone(),
             dirty: false,

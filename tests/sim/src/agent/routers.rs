@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use tallyman_agent_core::{RouterFiles, RouterFolder, TaskUid};
+use tallyman_agent_core::{HostFiles, RouterFiles, RouterFolder, TaskUid};
 use tallyman_agent_engine::EngineError;
 
 /// A disk that keeps what was written last.
@@ -15,5 +15,15 @@ impl RouterFolder for Routers {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.insert(files.task.clone(), files.clone());
         Ok(())
+    }
+}
+
+/// No task of the simulator is given variables from its host.
+impl HostFiles for Routers {
+    fn read(&self, path: &str) -> Result<String, EngineError> {
+        Err(EngineError::CannotRead {
+            path: path.to_owned(),
+            message: "may not be read".to_owned(),
+        })
     }
 }

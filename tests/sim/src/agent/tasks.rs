@@ -23,13 +23,8 @@ impl Agent {
             let Some(machine) = p.machines.get_mut(&uid) else {
                 continue;
             };
-            let mut freed = p.account.enter(machine);
-            let step = machine.step(&context, shared.now);
-            freed.extend(p.account.enter(machine));
+            let (step, freed) = p.holdings.step(machine, &context, shared.now);
             p.news |= !freed.is_empty();
-            if step.record.is_stopped() {
-                p.gpus.ended(&uid);
-            }
             if p.records.get(&uid) != Some(&step.record) {
                 p.records.insert(uid.clone(), step.record.clone());
                 p.dirty = true;

@@ -10,11 +10,13 @@ use super::server::Server;
 use crate::rng::Rng;
 
 /// Every kind that the simulator has.
-pub const KINDS: [Kind; 8] = [
+pub const KINDS: [Kind; 10] = [
     Kind::Cluster,
     Kind::TaskDefinition,
     Kind::TaskDefinitionRevision,
     Kind::Service,
+    Kind::RunTask,
+    Kind::ScheduledTask,
     Kind::Task,
     Kind::ContainerInstance,
     Kind::HostPlan,
@@ -147,6 +149,8 @@ pub(crate) fn collect<'a>(objects: impl Iterator<Item = &'a Object>) -> Objects 
             Object::TaskDefinition(o) => all.task_definitions.push(o.clone()),
             Object::Revision(o) => all.revisions.push(o.clone()),
             Object::Service(o) => all.services.push(o.clone()),
+            Object::RunTask(o) => all.run_tasks.push(o.clone()),
+            Object::ScheduledTask(o) => all.scheduled_tasks.push(o.clone()),
             Object::Task(o) => all.tasks.push(o.clone()),
             Object::Instance(o) => all.instances.push(o.clone()),
             Object::Plan(o) => all.plans.push(o.clone()),

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tallyman_crds::sources::{self, Supply};
 use tallyman_crds::{
-    Cluster, ContainerInstance, HostPlan, Service, Task, TaskDefinition, TaskDefinitionRevision,
+    Cluster, ContainerInstance, HostPlan, RunTask, ScheduledTask, Service, Task, TaskDefinition,
+    TaskDefinitionRevision,
 };
 use tallyman_operator_core::Kind;
 
@@ -23,6 +24,10 @@ pub enum Object {
     Revision(Arc<TaskDefinitionRevision>),
     /// A Service.
     Service(Arc<Service>),
+    /// A RunTask.
+    RunTask(Arc<RunTask>),
+    /// A ScheduledTask.
+    ScheduledTask(Arc<ScheduledTask>),
     /// A Task.
     Task(Arc<Task>),
     /// A ContainerInstance.
@@ -72,9 +77,8 @@ impl Object {
             Kind::ContainerInstance => Object::Instance(read(value)?),
             Kind::HostPlan => Object::Plan(read(value)?),
             Kind::Secret => Object::Secret(read(value)?),
-            Kind::RunTask | Kind::ScheduledTask => {
-                return Err("the simulator has no such kind yet".to_owned());
-            }
+            Kind::RunTask => Object::RunTask(read(value)?),
+            Kind::ScheduledTask => Object::ScheduledTask(read(value)?),
         })
     }
 }

@@ -53,6 +53,9 @@ pub(super) fn check(kind: Kind, old: &Value, new: &Value) -> Result<(), String> 
                 }
             }
         }
+        Kind::RunTask if old["spec"] != new["spec"] => {
+            return Err("a run must not change".to_owned());
+        }
         Kind::TaskDefinitionRevision if old["spec"] != new["spec"] => {
             return Err("a revision must not change".to_owned());
         }

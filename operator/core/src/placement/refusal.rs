@@ -1,0 +1,115 @@
+//! Why a host does not take a task: the first check that it fails.
+
+use std::sync::Arc;
+
+/// Why a host does not take a task. In the order in which they are checked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// Its agent has not registered yet.
+    NotRegistered,
+    /// It is being deregistered.
+    Deregistering,
+    /// It is DRAINING.
+    Draining,
+    /// Its agent is not connected.
+    AgentDisconnected,
+    /// Its agent cannot reach its engine.
+    EngineUnreachable,
+    /// It lacks an attribute: its name, or `name=value` when it must have that value.
+    Attribute(String),
+    /// Too little CPU is left.
+    Cpu {
+        /// Units left.
+        free: i64,
+    },
+    /// Too little memory is left.
+    Memory {
+        /// MiB left.
+        free: i64,
+    },
+    /// A fixed host port is taken.
+    Port(u16),
+    /// Too few GPUs are left.
+    Gpu {
+        /// Whole GPUs left.
+        free: i64,
+    },
+    /// A task of the group is to run there already, and `distinctInstance` allows one.
+    DistinctInstance,
+    /// This `memberOf` expression is not true of it.
+    MemberOf(Arc<str>),
+}
+
+impl Refusal {
+    /// ECS `failures[].reason` (ECS API failure reasons).
+    pub fn ecs_reason(&self) -> &'static str {
+        match self {
+            Refusal::NotRegistered | Refusal::AgentDisconnected | Refusal::EngineUnreachable => {
+                "AGENT"
+            }
+            Refusal::Deregistering | Refusal::Draining => "INACTIVE",
+            Refusal::Attribute(_) => "ATTRIBUTE",
+            Refusal::Cpu { .. } => "RESOURCE:CPU",
+            Refusal::Memory { .. } => "RESOURCE:MEMORY",
+            Refusal::Port(_) => "RESOURCE:PORTS",
+            Refusal::Gpu { .. } => "RESOURCE:GPU",
+            Refusal::DistinctInstance => "DistinctInstance placement constraint unsatisfied",
+            Refusal::MemberOf(_) => "MemberOf placement constraint unsatisfied",
+        }
+    }
+
+    /// How the ECS service event goes on after "The closest matching container-instance I" (ECS service event messages).
+    pub(super) fn ecs_sentence(&self) -> String {
+        match self {
+            Refusal::NotRegistered | Refusal::AgentDisconnected | Refusal::EngineUnreachable => {
+                "encountered error \"AGENT\".".to_owned()
+            }
+            Refusal::Deregistering | Refusal::Draining => {
+                "encountered error \"INACTIVE\".".to_owned()
+            }
+            Refusal::Attribute(_) => "is missing an attribute required by your task.".to_owned(),
+            Refusal::Cpu { .. } => "has insufficient CPU units available.".to_owned(),
+            Refusal::Memory { .. } => "has insufficient memory available.".to_owned(),
+            Refusal::Port(_) => "is already using a port required by your task.".to_owned(),
+            Refusal::Gpu { .. } => "encountered error \"RESOURCE:GPU\".".to_owned(),
+            // The full stop stands inside the quotes as well, as ECS has it.
+            Refusal::DistinctInstance | Refusal::MemberOf(_) => {
+                format!("encountered error \"{}.\".", self.ecs_reason())
+            }
+        }
+    }
+
+    /// How many checks came before this one: the closest host is the one that failed last.
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Refusal::NotRegistered => 0,
+            Refusal::Deregistering => 1,
+            Refusal::Draining => 2,
+            Refusal::AgentDisconnected => 3,
+            Refusal::EngineUnreachable => 4,
+            Refusal::Attribute(_) => 5,
+            Refusal::Cpu { .. } => 6,
+            Refusal::Memory { .. } => 7,
+            Refusal::Port(_) => 8,
+            Refusal::Gpu { .. } => 9,
+            Refusal::DistinctInstance => 10,
+            Refusal::MemberOf(_) => 11,
+        }
+    }
+
+    /// How much is left of what there is too little of.
+    pub(super) fn free(&self) -> i64 {
+        match self {
+            Refusal::Cpu { free } | Refusal::Memory { free } | Refusal::Gpu { free } => *free,
+            Refusal::NotRegistered
+            | Refusal::Deregistering
+            | Refusal::Draining
+            | Refusal::AgentDisconnected
+            | Refusal::EngineUnreachable
+            | Refusal::Attribute(_)
+            | Refusal::Port(_)
+            | Refusal::DistinctInstance
+            | Refusal::MemberOf(_) => 0,
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The tasks that a step of a service starts: what the throttle leaves of them, where they go, what they are made of.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tallyman_crds::ecs::Tag;
+use tallyman_crds::{DesiredStatus, Task, TaskSpec, ZoneRebalancing, labels, names};
+
+use super::{list, target, work::Work};
+use crate::deployments::Start;
+use crate::names::{InstanceName, TaskName};
+use crate::placement::{self, Ledger, Request, Unplaceable};
+use crate::plan::{Action, Plan};
+use crate::quotas;
+use crate::rollouts::Rollout;
+use crate::service_events::Said;
+use crate::tags;
+use crate::throttle;
+use crate::zones;
+
+/// Tasks of a service that one pass starts, and that it stops. Hosts hear of them while the next ones are written, instead
+/// of after the last.
+pub(super) const AT_ONCE: i64 = 16;
+
+/// What was started.
+pub(super) struct Started {
+    pub names: Vec<TaskName>,
+    pub last_number: i64,
+    pub unplaceable: Option<(i64, Unplaceable)>,
+}
+
+impl Work<'_> {
+    /// What the launch throttle and the launch rate leave of `start`, and until when the throttle holds back the rest. Hosts
+    /// that a daemon is held back on keep room for it.
+    pub(super) fn throttled(
+        &self,
+        start: Start,
+        request: &Request,
+        ledger: &mut Ledger,
+        now: Timestamp,
+        plan: &mut Plan,
+    ) -> (Start, Option<Timestamp>) {
+        let (world, name, id) = (self.world, self.name, &self.rollout.id);
+        match start {
+            Start::Anywhere(n) if n > 0 => {
+                let failures = throttle::failures(world, name, id);
+                let until = throttle::not_before(&failures, self.service.desired);
+                if let Some(until) = until.filter(|until| *until > now) {
+                    return (Start::Anywhere(0), Some(until));
+                }
+                let (most, more_at) = quotas::launches(world, name, now);
+                if most < n {
+                    more_at.into_iter().for_each(|at| plan.wake(at));
+                }
+                (Start::Anywhere(n.min(most)), None)
+            }
+            Start::Anywhere(_) => (start, None),
+            Start::On(hosts) => {
+                let failures = throttle::failures_by_host(world, name, id);
+                let mut first = None;
+                let hosts = hosts.into_iter().filter(|host| {
+                    let failures = failures.get(host);
+                    let until = failures.and_then(|row| throttle::not_before(row, 1));
+                    let until = until.filter(|until| *until > now);
+                    first = [first, until].into_iter().flatten().min();
+                    if until.is_some() {
+                        ledger.reserve(host, request);
+                    }
+                    until.is_none()
+                });
+                (Start::On(hosts.collect()), first)
+            }
+        }
+    }
+
+    pub(super) fn start(
+        &self,
+        start: Start,
+        mut request: Request,
+        ledger: &mut Ledger,
+        plan: &mut Plan,
+        said: &mut Vec<Said>,
+    ) -> Started {
+        let (world, name) = (self.world, self.name);
+        let prefix = format!("{name}-");
+        let seen = world
+            .tasks
+            .range(TaskName::from(prefix.as_str())..)
+            .take_while(|(task, _)| task.as_str().starts_with(&prefix))
+            .filter_map(|(task, _)| names::service_task_number(name.as_str(), task.as_str()))
+            .max()
+            .unwrap_or(0);
+        let mut number = seen.max(self.service.status.last_task_number);
+        let mut placed = Vec::new();
+        let mut unplaceable = None;
+        match start {
+            Start::Anywhere(count) => {
+                for i in 0..count.min(AT_ONCE) {
+                    let task = names::service_task(name.as_str(), number + 1 + i);
+                    request.seed = placement::seed(&[&self.service.identity.uid, &task]);
+                    match ledger.place(&request) {
+                        Ok(instance) => placed.push(instance),
+                        Err(why) => {
+                            // The same demand meets the same refusals: the rest cannot be placed either.
+                            unplaceable = Some((count - i, why));
+                            break;
+                        }
+                    }
+                }
+            }
+            Start::On(hosts) => {
+                let mut refused = Vec::new();
+                for host in hosts {
+                    match ledger.place_on(&host, &request) {
+                        // Those beyond have their room, and are started next.
+                        Ok(()) if length(&placed) < AT_ONCE => placed.push(host),
+                        Ok(()) => {}
+                        Err(why) => refused.push(why),
+                    }
+                }
+                unplaceable = Unplaceable::all(refused);
+            }
+        }
+        let mut started = Started {
+            names: Vec::new(),
+            last_number: number,
+            unplaceable,
+        };
+        for instance in placed {
+            number += 1;
+            let task_name = names::service_task(name.as_str(), number);
+            let task = self.task(&task_name, &instance);
+            plan.actions.push(Action::CreateTask(Box::new(task)));
+            started.names.push(TaskName::from(task_name));
+        }
+        started.last_number = number;
+        if !started.names.is_empty() {
+            said.push(Said {
+                warning: false,
+                reason: "TasksStarted",
+                message: format!(
+                    "(service {name}) has started {} tasks: {}",
+                    started.names.len(),
+                    list(&started.names)
+                ),
+            });
+        }
+        started
+    }
+
+    /// Starts the task that is to replace one of a fuller zone. A zone without room, and a task that fails to start, are no
+    /// reason to call the service short of tasks: it is as wanted without.
+    pub(super) fn start_spare(
+        &self,
+        zones: zones::Move,
+        mut request: Request,
+        ledger: &mut Ledger,
+        now: Timestamp,
+        plan: &mut Plan,
+        said: &mut Vec<Said>,
+    ) -> (Started, Option<ZoneRebalancing>) {
+        let name = self.name;
+        let member_of = &mut request.rules.constraints.member_of;
+        member_of.extend(zones::in_zone(&zones.to));
+        let (start, throttled) = self.throttled(Start::Anywhere(1), &request, ledger, now, plan);
+        throttled.into_iter().for_each(|until| plan.wake(until));
+        said.push(Said {
+            warning: false,
+            reason: "NotZoneBalanced",
+            message: format!(
+                "(service {name}) is not AZ balanced with {}. AZ Rebalancing in progress.",
+                zones.counts
+            ),
+        });
+        let mut started = self.start(start, request, ledger, plan, said);
+        if let Some((_, why)) = started.unplaceable.take() {
+            said.push(Said {
+                warning: true,
+                reason: "ZoneRebalancingFailed",
+                message: format!(
+                    "(service {name}) was unable to place a task in {} for AZ Rebalancing. {}",
+                    zones.to,
+                    why.sentence()
+                ),
+            });
+        }
+        let begun = started.names.first().map(|task| ZoneRebalancing {
+            from: zones.from,
+            to: zones.to,
+            task: task.to_string(),
+        });
+        (started, begun)
+    }
+
+    /// The task `task` of the deployment, placed on `instance`.
+    fn task(&self, task: &str, instance: &InstanceName) -> Task {
+        let (world, name, service) = (self.world, self.name, self.service);
+        let Rollout {
+            id,
+            revision_name,
+            revision,
+            ..
+        } = &self.rollout;
+        let labels = BTreeMap::from([
+            (labels::SERVICE.to_owned(), name.to_string()),
+            (labels::CLUSTER.to_owned(), world.cluster.clone()),
+            (labels::REVISION.to_owned(), revision_name.to_string()),
+            (labels::DEPLOYMENT.to_owned(), id.to_string()),
+            (labels::CONTAINER_INSTANCE.to_owned(), instance.to_string()),
+            (labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned()),
+        ]);
+        Task {
+            metadata: ObjectMeta {
+                name: Some(task.to_owned()),
+                namespace: Some(world.namespace.clone()),
+                labels: Some(labels),
+                finalizers: Some(vec![labels::STOP_FINALIZER.to_owned()]),
+                owner_references: Some(vec![target(name, service).as_owner()]),
+                ..ObjectMeta::default()
+            },
+            spec: TaskSpec {
+                cluster: Some(world.cluster.clone()),
+                task_definition: revision.ecs_name(),
+                container_instance: Some(instance.to_string()),
+                group: Some(format!("service:{name}")),
+                started_by: Some(id.ecs()),
+                desired_status: DesiredStatus::Running,
+                container_images: self.images.clone(),
+                tags: self.tags(),
+                ..TaskSpec::default()
+            },
+            status: None,
+        }
+    }
+
+    fn tags(&self) -> Vec<Tag> {
+        let spec = &self.service.object.spec;
+        let managed = spec.enable_ecs_managed_tags == Some(true);
+        tags::of_task(tags::Origin {
+            own: &[],
+            propagate: spec.propagate_tags,
+            definition: &self.rollout.revision.object.spec.definition.tags,
+            service: &spec.tags,
+            managed: managed.then(|| (self.world.cluster.as_str(), Some(self.name.as_str()))),
+        })
+    }
+}
+
+fn length(list: &[InstanceName]) -> i64 {
+    i64::try_from(list.len()).unwrap_or(i64::MAX)
+}
