@@ -209,7 +209,7 @@ fn compare(
 }
 
 proptest! {
-    #![proptest_config(config(1000))]
+    #![proptest_config(common::cases(1000))]
 
     #[test]
     fn the_index_chooses_and_explains_as_a_scan_does(
@@ -288,7 +288,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(24))]
+    #![proptest_config(common::cases(24))]
 
     /// The same with rows that are deeper than a few.
     #[test]
@@ -330,20 +330,4 @@ fn a_lot_falls_on_everybody_alike() {
         counts.values().all(|n| (400..600).contains(n)),
         "{counts:?}"
     );
-}
-
-/// `PROPTEST_CASES` asks for more.
-fn config(cases: u32) -> ProptestConfig {
-    let wanted = ProptestConfig::default();
-    ProptestConfig {
-        cases: if wanted.cases == 256 {
-            cases
-        } else {
-            wanted.cases
-        },
-        failure_persistence: Some(Box::new(
-            prop::test_runner::FileFailurePersistence::WithSource("regressions"),
-        )),
-        ..wanted
-    }
 }

@@ -388,7 +388,8 @@ fn come_to_rest(bench: &mut Bench) {
 }
 
 proptest! {
-    #![proptest_config(config())]
+    // Whole histories, so few of them.
+    #![proptest_config(common::cases(48))]
 
     #[test]
     fn a_plan_is_a_fixpoint_and_keeps_the_invariants(events in prop::collection::vec(event(), 1..24)) {
@@ -558,22 +559,4 @@ fn object() -> impl Strategy<Value = Value> {
     });
     prop::collection::btree_map("[a-d]", value, 0..4)
         .prop_map(|m| Value::Object(m.into_iter().collect::<Map<_, _>>()))
-}
-
-/// Cases of this file are whole histories, so few of them; `PROPTEST_CASES` asks for more.
-fn config() -> ProptestConfig {
-    let wanted = ProptestConfig::default();
-    let cases = if wanted.cases == 256 {
-        48
-    } else {
-        wanted.cases
-    };
-    ProptestConfig {
-        cases,
-        max_shrink_iters: 400,
-        failure_persistence: Some(Box::new(
-            prop::test_runner::FileFailurePersistence::WithSource("regressions"),
-        )),
-        ..wanted
-    }
 }

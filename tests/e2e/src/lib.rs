@@ -8,5 +8,5 @@ pub mod scenarios;
 pub mod suite;
 pub mod user;
 
-pub use suite::{Scenario, run};
+pub use suite::{Scenario, Tally, run};
 pub use user::User;

@@ -42,8 +42,23 @@ const SMALL_DISK: u32 = 768;
 /// Processes that a task may have on the third host.
 pub const MOST_PROCESSES: u32 = 200;
 
+/// A folder of this machine for what scenarios on a lab with engines of `generation` mount.
+pub fn folder(generation: EngineGeneration) -> PathBuf {
+    let id = std::process::id();
+    std::env::temp_dir().join(format!("tallyman-e2e-{id}-{generation:?}"))
+}
+
+/// How scenarios went.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// How many came true.
+    pub passed: usize,
+    /// A line for each that did not.
+    pub failures: Vec<String>,
+}
+
 /// Runs every scenario whose name holds one of `filters` (all when there is none) on a lab of three hosts with engines
-/// of `generation`. Returns the numbers of those that passed and failed.
+/// of `generation`.
 ///
 /// # Errors
 /// The lab does not come up.
@@ -52,13 +67,13 @@ pub fn run(
     scenarios: &[Scenario],
     joining: &[Joining],
     filters: &[String],
-) -> Result<(usize, usize)> {
+) -> Result<Tally> {
     let meant =
         |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()));
     let chosen: Vec<_> = scenarios.iter().filter(|s| meant(s.name)).collect();
     let joining: Vec<_> = joining.iter().filter(|s| meant(s.name)).collect();
     if chosen.is_empty() && joining.is_empty() {
-        return Ok((0, 0));
+        return Ok(Tally::default());
     }
     println!("\nlab: 3 hosts, {generation:?}");
     let started = Instant::now();
@@ -90,52 +105,52 @@ pub fn run(
         .agent_env("ECS_ENABLE_CONTAINER_METADATA", "true")
         .start()
         .context("the lab did not come up")?;
-    println!("lab up in {:.1} s\n", started.elapsed().as_secs_f64());
-    let mut tally = Tally {
-        generation,
-        passed: 0,
-        failed: 0,
-    };
+    println!(
+        "lab of {generation:?} up in {:.1} s\n",
+        started.elapsed().as_secs_f64()
+    );
+    let mut tally = Tally::default();
     for scenario in chosen {
         let started = Instant::now();
         let result = (scenario.run)(&User::new(&lab));
-        tally.take(&lab, scenario.name, started, result);
+        tally.take(&lab, generation, scenario.name, started, result);
     }
     for scenario in joining {
         let started = Instant::now();
         let result = (scenario.run)(&mut lab, &plain_host(generation));
-        tally.take(&lab, scenario.name, started, result);
+        tally.take(&lab, generation, scenario.name, started, result);
     }
-    let Tally { passed, failed, .. } = tally;
-    if failed > 0 {
+    if !tally.failures.is_empty() {
         tell_logs(&lab);
         lab.keep().ok();
     }
     lab.down().context("the lab did not go down")?;
-    Ok((passed, failed))
-}
-
-/// How many scenarios came true.
-struct Tally {
-    generation: EngineGeneration,
-    passed: usize,
-    failed: usize,
+    Ok(tally)
 }
 
 impl Tally {
     /// Counts a scenario, tells how it went, and clears up after one that failed.
-    fn take(&mut self, lab: &Lab, name: &str, started: Instant, result: Result<()>) {
+    fn take(
+        &mut self,
+        lab: &Lab,
+        generation: EngineGeneration,
+        name: &str,
+        started: Instant,
+        result: Result<()>,
+    ) {
         let user = User::new(lab);
         let result = result.and_then(|()| user.leaves_nothing());
-        let (generation, seconds) = (self.generation, started.elapsed().as_secs_f64());
+        let seconds = started.elapsed().as_secs_f64();
         match result {
             Ok(()) => {
                 self.passed += 1;
                 println!("test {generation:?}: {name} ... ok ({seconds:.1} s)");
             }
             Err(error) => {
-                self.failed += 1;
-                println!("test {generation:?}: {name} ... FAILED ({seconds:.1} s)\n  {error:#}");
+                let line =
+                    format!("test {generation:?}: {name} ... FAILED ({seconds:.1} s)\n  {error:#}");
+                println!("{line}");
+                self.failures.push(line);
                 user.describe();
                 user.clean();
             }
@@ -160,10 +175,7 @@ fn first_host(generation: EngineGeneration) -> Result<HostOptions> {
         ("ECS_NVIDIA_GPU_INFO_FILE".to_owned(), info),
         (
             "ECS_ENVIRONMENT_FILE_FOLDERS".to_owned(),
-            json!([
-                std::env::temp_dir().join(format!("tallyman-e2e-{}/allowed", std::process::id()))
-            ])
-            .to_string(),
+            json!([folder(generation).join("allowed")]).to_string(),
         ),
     ]
     .into();

@@ -1,10 +1,10 @@
-//! Runs the scenarios on three hosts with Docker 20.10, then on three hosts with current Docker.
+//! Runs the scenarios on three hosts with Docker 20.10 and on three hosts with current Docker, side by side.
 //!
 //! `cargo test -p tallyman-e2e --features real [-- [20.10|current] WORD ...]`: only scenarios whose name holds a WORD.
 
 use std::process::ExitCode;
 
-use tallyman_e2e::{run, scenarios};
+use tallyman_e2e::{Tally, run, scenarios};
 use tallyman_lab::EngineGeneration;
 
 fn main() -> ExitCode {
@@ -12,45 +12,56 @@ fn main() -> ExitCode {
         .skip(1)
         .filter(|a| !a.starts_with('-'))
         .collect();
-    let only = |g: &str| words.iter().any(|w| w == g);
-    let filters: Vec<String> = words
-        .iter()
-        .filter(|w| *w != "20.10" && *w != "current")
-        .cloned()
-        .collect();
-    let generations = [
+    let mut generations = vec![
         ("20.10", EngineGeneration::Debian2010),
         ("current", EngineGeneration::Current),
     ];
-    let (mut passed, mut failed) = (0, 0);
-    for (name, generation) in generations {
-        if (only("20.10") || only("current")) && !only(name) {
-            continue;
-        }
-        match run(
-            generation,
-            &scenarios::all(),
-            &scenarios::joining(),
-            &filters,
-        ) {
-            Ok((p, f)) => {
-                passed += p;
-                failed += f;
-            }
-            Err(error) => {
-                println!("test {name}: the lab ... FAILED\n  {error:#}");
-                failed += 1;
-            }
-        }
+    let (names, filters): (Vec<String>, Vec<String>) = words
+        .into_iter()
+        .partition(|w| generations.iter().any(|(name, _)| name == w));
+    generations.retain(|(name, _)| names.is_empty() || names.iter().any(|w| w == name));
+
+    let filters = &filters;
+    let tallies: Vec<Tally> = std::thread::scope(|scope| {
+        let labs: Vec<_> = generations
+            .into_iter()
+            .map(|(name, generation)| scope.spawn(move || on(name, generation, filters)))
+            .collect();
+        labs.into_iter()
+            .map(|lab| lab.join().unwrap_or_else(|_| lost("a scenario panicked")))
+            .collect()
+    });
+
+    let passed: usize = tallies.iter().map(|t| t.passed).sum();
+    let mut failures: Vec<String> = tallies.into_iter().flat_map(|t| t.failures).collect();
+    if passed + failures.len() == 0 {
+        failures.push(format!("no scenario has a name with {filters:?}"));
     }
-    if passed + failed == 0 {
-        println!("no scenario has a name with {filters:?}");
-        failed = 1;
+    println!("\n{passed} passed, {} failed", failures.len());
+    for failure in &failures {
+        println!("{failure}");
     }
-    println!("\n{passed} passed, {failed} failed");
-    if failed == 0 {
+    if failures.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+fn on(name: &str, generation: EngineGeneration, filters: &[String]) -> Tally {
+    let tally = run(
+        generation,
+        &scenarios::all(),
+        &scenarios::joining(),
+        filters,
+    );
+    tally.unwrap_or_else(|error| lost(&format!("test {name}: the lab ... FAILED\n  {error:#}")))
+}
+
+fn lost(why: &str) -> Tally {
+    println!("{why}");
+    Tally {
+        failures: vec![why.to_owned()],
+        ..Tally::default()
     }
 }

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -38,6 +39,18 @@ use tallyman_operator_core::{
 pub const NAMESPACE: &str = "test";
 /// Cluster of every test.
 pub const CLUSTER: &str = "default";
+
+/// Properties of so many cases; `PROPTEST_CASES` asks for another number.
+pub fn cases(usual: u32) -> ProptestConfig {
+    let wanted = ProptestConfig::default();
+    let unsaid = wanted.cases == 256;
+    ProptestConfig {
+        cases: if unsaid { usual } else { wanted.cases },
+        max_shrink_iters: 400,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..wanted
+    }
+}
 
 /// A namespace in memory.
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::wait_until;
 
-use crate::suite::Scenario;
+use crate::suite::{Scenario, folder};
 use crate::user::{PATIENCE, User, condition, hello, service};
 
 /// Scenarios of this file.
@@ -12,6 +12,10 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "a service that cannot be placed says why, with counts",
         run: unplaceable,
+    },
+    Scenario {
+        name: "kubectl describe of a service has the sentences of ECS",
+        run: sentences,
     },
     Scenario {
         name: "a bad task definition names its field, and others go on",
@@ -68,6 +72,99 @@ fn unplaceable(user: &User<'_>) -> Result<()> {
     user.apply(&[hello("big", "x")])?;
     user.wait_steady("big", 2)?;
     user.delete(&["big"])
+}
+
+/// Those that need a breaker, a protected task or `memberOf` are in the scenarios of these.
+fn sentences(user: &User<'_>) -> Result<()> {
+    let mut rows: Vec<(&str, Value, Value, Vec<&str>)> = vec![(
+        "plain",
+        hello("plain", "x"),
+        service("plain", 1),
+        vec![
+            "(service plain) has started 1 tasks: (task plain-000001).",
+            "(service plain) has reached a steady state.",
+        ],
+    )];
+    // What no host has, or not for a fourth task, and what ECS says of the closest.
+    let wants: [(&str, fn(&mut Value), &str); 4] = [
+        (
+            "cpu",
+            |spec| spec["containerDefinitions"][0]["cpu"] = json!(900_000),
+            "has insufficient CPU units available.",
+        ),
+        (
+            "memory",
+            |spec| spec["containerDefinitions"][0]["memory"] = json!(900_000),
+            "has insufficient memory available.",
+        ),
+        (
+            "port",
+            |spec| spec["containerDefinitions"][0]["portMappings"][0]["hostPort"] = json!(8091),
+            "is already using a port required by your task.",
+        ),
+        (
+            "arm",
+            |spec| spec["runtimePlatform"] = json!({ "cpuArchitecture": "ARM64" }),
+            "is missing an attribute required by your task.",
+        ),
+    ];
+    for (name, want, sentence) in wants {
+        let mut definition = hello(name, "x");
+        want(&mut definition["spec"]);
+        let unplaced =
+            "was unable to place a task because no container instance met all of its requirements.";
+        rows.push((name, definition, service(name, 4), vec![unplaced, sentence]));
+    }
+    let mut broken = hello("never", "x");
+    broken["spec"]["containerDefinitions"][0]["image"] = json!("localhost/tallyman/no-such:1");
+    rows.push((
+        "never",
+        broken,
+        service("never", 1),
+        vec!["(service never) is unable to consistently start tasks successfully."],
+    ));
+    let objects: Vec<Value> = rows
+        .iter()
+        .flat_map(|(_, t, s, _)| [t.clone(), s.clone()])
+        .collect();
+    user.apply(&objects)?;
+    for (name, _, _, sentences) in &rows {
+        said(user, name, sentences)?;
+    }
+    user.k(&["scale", "services.tallyman.dev/plain", "--replicas=0"])?;
+    said(
+        user,
+        "plain",
+        &["(service plain) has stopped 1 running tasks: (task plain-000001)."],
+    )?;
+    // All are to stay healthy, and not one more may run: nothing can move.
+    let mut tight = service("plain", 1);
+    tight["spec"]["deploymentConfiguration"] =
+        json!({ "minimumHealthyPercent": 100, "maximumPercent": 100 });
+    user.apply(&[tight])?;
+    user.wait_steady("plain", 1)?;
+    user.apply(&[hello("plain", "y")])?;
+    said(
+        user,
+        "plain",
+        &[
+            "(service plain) was unable to stop or start tasks during a deployment because of the service deployment configuration. \
+           Update the minimumHealthyPercent or maximumPercent value and try again.",
+        ],
+    )?;
+    let names: Vec<&str> = rows.iter().map(|(name, ..)| *name).collect();
+    user.delete(&names)
+}
+
+/// Waits until `kubectl describe` of the service has all these sentences.
+fn said(user: &User<'_>, service: &str, sentences: &[&str]) -> Result<()> {
+    wait_until(format!("the sentences of {service}"), PATIENCE, || {
+        let text = user.k(&["describe", "services.tallyman.dev", service])?;
+        for sentence in sentences {
+            ensure!(text.contains(sentence), "it lacks '{sentence}':\n{text}");
+        }
+        Ok(true)
+    })
 }
 
 fn bad_definition(user: &User<'_>) -> Result<()> {
@@ -137,7 +234,7 @@ fn guide_2015(user: &User<'_>) -> Result<()> {
     let mut names = Vec::new();
     let mut runnable = Vec::new();
     // The hosts of the lab are this machine: what the guide mounts of the host is taken from here.
-    let of_host = std::env::temp_dir().join(format!("tallyman-guide-{}", std::process::id()));
+    let of_host = folder(user.lab.host(1).generation()).join("guide");
     for entry in std::fs::read_dir(&folder)? {
         let path = entry?.path();
         let mut spec: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;

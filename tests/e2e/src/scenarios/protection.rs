@@ -66,6 +66,14 @@ fn protected(user: &User<'_>) -> Result<()> {
         ensure!(reason == "TasksProtected", "{reason}: {message}");
         Ok(true)
     })?;
+    let told = user.k(&["describe", "services.tallyman.dev", "busy"])?;
+    ensure!(
+        told.contains("(service busy) was unable to reach steady state because task set")
+            && told.contains(
+                "The number of protected tasks are more than the desired count of tasks."
+            ),
+        "{told}"
+    );
     let left = user.get("tasks", &task)?;
     ensure!(left["spec"]["desiredStatus"] == "RUNNING", "{left}");
 

@@ -124,7 +124,7 @@ fn crash_loop(user: &User<'_>) -> Result<()> {
     user.wait_steady("crash", 2)?;
     let mut broken = hello("crash", "broken");
     broken["spec"]["containerDefinitions"][0]["image"] = json!("localhost/tallyman/busybox:1");
-    broken["spec"]["containerDefinitions"][0]["command"] = json!(["sh", "-c", "sleep 1; exit 3"]);
+    broken["spec"]["containerDefinitions"][0]["command"] = json!(["sh", "-c", "sleep 0.2; exit 3"]);
     user.apply(&[broken])?;
     let s = stalled(user, "crash", "DeploymentRolledBack")?;
     let reason = s["status"]["failedDeployment"]["reason"].to_string();
