@@ -89,7 +89,7 @@ fn sentences(user: &User<'_>) -> Result<()> {
     let wants: [(&str, fn(&mut Value), &str); 4] = [
         (
             "cpu",
-            |spec| spec["containerDefinitions"][0]["cpu"] = json!(900_000),
+            |spec| spec["containerDefinitions"][0]["cpu"] = json!(262_144),
             "has insufficient CPU units available.",
         ),
         (
@@ -229,13 +229,13 @@ fn unsupported(user: &User<'_>) -> Result<()> {
 
 /// `crds/tests/fixtures/task-definitions` holds the task definitions of the guide of 2015 as they were printed.
 fn guide_2015(user: &User<'_>) -> Result<()> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../crds/tests/fixtures/task-definitions");
     let mut names = Vec::new();
     let mut runnable = Vec::new();
     // The hosts of the lab are this machine: what the guide mounts of the host is taken from here.
     let of_host = folder(user.lab.host(1).generation()).join("guide");
-    for entry in std::fs::read_dir(&folder)? {
+    for entry in std::fs::read_dir(&fixtures)? {
         let path = entry?.path();
         let mut spec: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
         for c in spec["containerDefinitions"]
@@ -282,7 +282,7 @@ fn guide_2015(user: &User<'_>) -> Result<()> {
         names.len() >= 3,
         "only {} examples in {}",
         names.len(),
-        folder.display()
+        fixtures.display()
     );
     let mut run = Vec::new();
     for name in &names {

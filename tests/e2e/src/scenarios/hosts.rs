@@ -197,7 +197,7 @@ fn waits_its_turn(user: &User<'_>) -> Result<()> {
     let definition = |name: &str, script: &str| {
         let mut large = hello(name, "x");
         large["spec"]["containerDefinitions"][0] = json!({
-            "name": "large", "image": "localhost/tallyman/busybox:1", "memory": memory, "stopTimeout": 15,
+            "name": "large", "image": "localhost/tallyman/busybox:1", "memory": memory, "stopTimeout": 20,
             "entryPoint": ["sh", "-c"], "command": [script],
         });
         large
@@ -221,8 +221,12 @@ fn waits_its_turn(user: &User<'_>) -> Result<()> {
         ensure!(status["lastStatus"] == "STOPPED", "{status}");
         Ok(true)
     })?;
-    user.apply(&[task("next")])?;
     host.agent().start()?;
+    wait_until("the host to be connected again", PATIENCE, || {
+        let i = user.get("containerinstances", host.name())?;
+        Ok(i["status"]["agentConnected"] == true)
+    })?;
+    user.apply(&[task("next")])?;
     let runs = |name: &str| -> Result<bool> {
         let all = user.containers()?;
         Ok(all
