@@ -36,8 +36,8 @@ pub(crate) enum Unresolved {
 }
 
 impl Unresolved {
-    /// What it makes of a service or of a task set.
-    pub(crate) fn outcome(self) -> Outcome<'static> {
+    /// What it makes of a service.
+    fn outcome(self) -> Outcome<'static> {
         let refused = |reason, message| Outcome::Refused { reason, message };
         let waiting = |reason, message| Outcome::Waiting { reason, message };
         match self {

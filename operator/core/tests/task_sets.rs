@@ -562,6 +562,67 @@ fn a_service_may_be_handed_over_and_back() {
 }
 
 #[test]
+fn a_primary_task_set_without_tasks_takes_nothing_over() {
+    let mut bench = Bench::with_service(2, 2, 100, 200);
+    bench.converge(60);
+    bench.edit(Kind::Service, "web", &|v| v["spec"] = external(2));
+    bench.apply_task_set("blue", 0.0, json!({}));
+    bench.make_primary("blue");
+    bench.converge(60);
+    assert_eq!(bench.tasks(holding).len(), 2);
+    assert_eq!(bench.reason("web"), "HandingOver");
+}
+
+#[test]
+fn what_is_deleted_together_is_stopped_once() {
+    // By its service, too, once that is being deleted or rolls.
+    for roll in [false, true] {
+        let mut bench = blue(2, 2);
+        bench.delete(Kind::TaskSet, "blue");
+        if roll {
+            bench.edit(Kind::Service, "web", &|v| {
+                v["spec"] = service("web", 2, 0, 100)
+            });
+        } else {
+            bench.delete(Kind::Service, "web");
+        }
+        let mut stopped = std::collections::BTreeSet::new();
+        for action in bench.settle() {
+            if let Action::StopTask { task, .. } = action {
+                assert!(stopped.insert(task.name.clone()), "{} twice", task.name);
+            }
+        }
+        assert_eq!(stopped.len(), 2);
+        bench.converge(60);
+        assert!(bench.names(Kind::TaskSet).is_empty());
+        assert_eq!(bench.tasks(holding).len(), if roll { 2 } else { 0 });
+    }
+}
+
+#[test]
+fn a_revision_that_is_not_seen_is_not_replaced_by_another() {
+    let mut bench = Bench::with_external(2, 1);
+    bench.apply_definition("web", definition("web:2"));
+    bench.settle();
+    bench.apply_task_set("blue", 100.0, json!({ "taskDefinition": "web" }));
+    bench.settle();
+    let known = bench.objects.revisions.clone();
+    bench
+        .objects
+        .revisions
+        .retain(|r| r.metadata.name.as_deref() != Some("web-2"));
+    let plan = bench.plan();
+    let fenced = plan
+        .actions
+        .iter()
+        .any(|a| matches!(a, Action::AddFinalizer { .. } | Action::CreateTask(_)));
+    assert!(!fenced, "{:?}", plan.actions);
+    bench.objects.revisions = known;
+    bench.converge(10);
+    assert_eq!(bench.task("web-000001").spec.task_definition, "web:2");
+}
+
+#[test]
 fn who_sees_the_tasks_late_doubles_none() {
     let mut bench = Bench::with_external(2, 2);
     bench.apply_task_set("blue", 100.0, json!({}));

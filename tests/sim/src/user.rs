@@ -209,7 +209,8 @@ impl Sim {
 
     /// Applies a Service `name` whose deployments somebody else runs.
     pub fn serve_external(&mut self, name: &str, desired: i64) {
-        let spec = json!({ "desiredCount": desired, "deploymentController": { "type": "EXTERNAL" } });
+        let spec =
+            json!({ "desiredCount": desired, "deploymentController": { "type": "EXTERNAL" } });
         self.apply(Kind::Service, name, &spec);
     }
 
@@ -223,7 +224,11 @@ impl Sim {
 
     /// Says which task set of a service is the primary one.
     pub fn make_primary(&mut self, service: &str, task_set: &str) {
-        self.apply(Kind::Service, service, &json!({ "primaryTaskSet": task_set }));
+        self.apply(
+            Kind::Service,
+            service,
+            &json!({ "primaryTaskSet": task_set }),
+        );
     }
 
     /// Turns the circuit breaker of a service on.

@@ -15,11 +15,12 @@ use crate::digests;
 use crate::names::{ServiceName, TaskName, TaskSetName};
 use crate::placement::Ledger;
 use crate::plan::{Action, Kind, Plan, Target};
+use crate::problem;
 use crate::service_events::Said;
 use crate::service_report::{self, Outcome};
 use crate::services::part::{self, Part, Stepped};
 use crate::services::start::Batch;
-use crate::services::{self, refusal, resolve};
+use crate::services::{self, Unresolved, refusal, resolve};
 use crate::world::{ServiceState, TaskSetState, TaskState, World};
 use report::Reported;
 
@@ -46,6 +47,20 @@ enum Fate<'w> {
     Draining { left: usize, said: Vec<Said> },
     /// It was stepped, with these bounds.
     Stepped(Box<Stepped<'w>>),
+}
+
+impl Fate<'_> {
+    /// Its task definition does not resolve.
+    fn unresolved(why: Unresolved) -> Fate<'static> {
+        let waiting = |reason, message| Fate::Waiting { reason, message };
+        let refused = |reason, message| Fate::Refused { reason, message };
+        match why {
+            Unresolved::NotFound(m) => waiting("TaskDefinitionNotFound", m),
+            Unresolved::Unsettled(m) => waiting("TaskDefinitionUnsettled", m),
+            Unresolved::Inactive(m) => refused("TaskDefinitionInactive", m),
+            Unresolved::Invalid(m) => refused("TaskDefinitionInvalid", m),
+        }
+    }
 }
 
 /// What a task set wants in a service that wants so many.
@@ -110,7 +125,7 @@ pub(crate) fn reconcile(
     let mut sets = Vec::new();
     for (set_name, set) in first.into_iter().chain(others) {
         let fate = match &refused {
-            _ if set.identity.deleting => drain(world, set_name, set, plan),
+            _ if set.identity.deleting => drain(world, set_name, set, true, plan),
             Some((_, why)) => Some(Fate::Waiting {
                 reason: "ServiceNotRunnable",
                 message: format!("Service `{name}` cannot run: {why}"),
@@ -127,9 +142,10 @@ pub(crate) fn reconcile(
     let outcome = match refused {
         Some((reason, message)) => Outcome::Refused { reason, message },
         None => {
-            let steady = sets.iter().find(|s| s.is_primary() && s.is_steady());
-            let handed_over = steady.map(|s| hand_over(world, name, s, plan));
-            let left = handed_over.unwrap_or(0);
+            let runs = sets
+                .iter()
+                .find(|s| s.is_primary() && s.runs(service.desired));
+            let left = hand_over(world, name, runs, plan);
             let verdict = report::verdict(world, name, primary, &sets, left);
             Outcome::External(Box::new(External::of(verdict, sets, batch.last_number)))
         }
@@ -156,34 +172,45 @@ fn step<'w>(
     if let Some((reason, message)) = refusal(&set.problems, &set.unsupported) {
         return Some(Fate::Refused { reason, message });
     }
-    let taken_on = set.revision.as_ref().filter(|_| is_taken_on(set));
-    let known = taken_on.and_then(|r| world.revisions.get_key_value(r));
-    let Some((revision_name, revision)) = known else {
-        return match resolve(world, &set.object.spec.task_definition, |_| false) {
-            Ok((revision, _)) => {
-                plan.actions.push(Action::AddFinalizer {
-                    target: target(set_name, set),
-                    finalizer: labels::SERVICE_FINALIZER,
-                    label: Some((labels::REVISION, revision.to_string())),
+    let kept = set.revision.as_ref().map(|r| (r, world.revisions.get(r)));
+    let (revision_name, revision) = match kept {
+        Some((name, Some(revision))) => match &revision.definition {
+            Ok(_) => (name.clone(), revision),
+            Err(problems) => {
+                return Some(Fate::Refused {
+                    reason: "TaskDefinitionInvalid",
+                    message: problem::sentence(problems),
                 });
-                None
             }
-            Err(why) => Some(match why.outcome() {
-                Outcome::Waiting { reason, message } => Fate::Waiting { reason, message },
-                Outcome::Refused { reason, message } => Fate::Refused { reason, message },
-                Outcome::Draining { .. } | Outcome::Scheduled(_) | Outcome::External(_) => {
-                    return None;
-                }
-            }),
-        };
+        },
+        Some((name, None)) => {
+            return Some(Fate::Waiting {
+                reason: "TaskDefinitionNotFound",
+                message: format!(
+                    "Revision `{name}`, which the task set was taken on with, does not exist; make another TaskSet."
+                ),
+            });
+        }
+        None => match resolve(world, &set.object.spec.task_definition, |_| false) {
+            Ok(found) => found,
+            Err(why) => return Some(Fate::unresolved(why)),
+        },
     };
+    if !is_taken_on(set) || set.revision.is_none() {
+        plan.actions.push(Action::AddFinalizer {
+            target: target(set_name, set),
+            finalizer: labels::SERVICE_FINALIZER,
+            label: Some((labels::REVISION, revision_name.to_string())),
+        });
+        return None;
+    }
     let part = Part {
         world,
         name,
         service,
         id: set.id.clone(),
         set: Some(target(set_name, set)),
-        revision_name: revision_name.clone(),
+        revision_name,
         revision,
         images: digests::of_part(
             world,
@@ -203,11 +230,13 @@ fn step<'w>(
     Some(Fate::Stepped(Box::new(stepped)))
 }
 
-/// A task set that is being deleted: its tasks stop first (ECS DeleteTaskSet with `force`). `None`: it goes.
+/// A task set that is being deleted: its tasks stop first (ECS DeleteTaskSet with `force`). `None`: it goes. `stops`: it stops
+/// them itself, because its service does not, which is being deleted too, or rolls from them to a deployment.
 fn drain<'w>(
     world: &'w World,
     name: &TaskSetName,
     set: &TaskSetState,
+    stops: bool,
     plan: &mut Plan,
 ) -> Option<Fate<'w>> {
     let mine = || {
@@ -225,7 +254,7 @@ fn drain<'w>(
         return None;
     }
     let stopped: Vec<TaskName> = mine()
-        .filter(|(_, t)| !t.leaving())
+        .filter(|(_, t)| stops && !t.leaving())
         .map(|(task, t)| stop(task, t, part::scaling(&set.id), plan))
         .collect();
     let subject = part::set_subject(&set.service, &set.id);
@@ -242,8 +271,13 @@ fn stop(name: &TaskName, task: &TaskState, reason: String, plan: &mut Plan) -> T
     name.clone()
 }
 
-/// Once the primary task set is steady, tasks of the deployments that the service had before go. Returns how many are left.
-fn hand_over(world: &World, name: &ServiceName, primary: &Reported<'_>, plan: &mut Plan) -> usize {
+/// Once the primary task set runs, tasks of the deployments that the service had before go. Returns how many are left.
+fn hand_over(
+    world: &World,
+    name: &ServiceName,
+    primary: Option<&Reported<'_>>,
+    plan: &mut Plan,
+) -> usize {
     // A task of a task set is never told from its absence: whose task set is gone is the garbage collector's.
     let of_set = |t: &TaskState| {
         let labels = t.object.metadata.labels.as_ref();
@@ -254,8 +288,10 @@ fn hand_over(world: &World, name: &ServiceName, primary: &Reported<'_>, plan: &m
             .tasks_of(name)
             .filter(|(_, t)| t.holds() && !of_set(t))
     };
-    for (task, t) in old().filter(|(_, t)| !t.leaving()) {
-        stop(task, t, part::scaling(primary.id()), plan);
+    if let Some(primary) = primary {
+        for (task, t) in old().filter(|(_, t)| !t.leaving()) {
+            stop(task, t, part::scaling(primary.id()), plan);
+        }
     }
     old().count()
 }
@@ -282,7 +318,7 @@ pub(crate) fn plan_strays(world: &World, now: Timestamp, plan: &mut Plan) {
         let refused = |reason, message| Fate::Refused { reason, message };
         let fate = match service.map(|s| (&s.controller, s.identity.deleting)) {
             Some((External { .. }, false)) => continue,
-            _ if set.identity.deleting => match drain(world, name, set, plan) {
+            _ if set.identity.deleting => match drain(world, name, set, false, plan) {
                 Some(fate) => fate,
                 None => continue,
             },

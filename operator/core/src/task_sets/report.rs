@@ -33,7 +33,12 @@ impl Reported<'_> {
         self.summary.status == TaskSetLifecycle::Primary
     }
 
-    pub fn is_steady(&self) -> bool {
+    /// It is steady and has tasks, if the service wants any.
+    pub fn runs(&self, desired: i64) -> bool {
+        self.is_steady() && (self.summary.computed_desired_count > 0 || desired == 0)
+    }
+
+    fn is_steady(&self) -> bool {
         self.summary.stability_status == StabilityStatus::SteadyState
     }
 }
@@ -251,7 +256,7 @@ fn mistakes(name: &TaskSetName, set: &TaskSetState, fate: &Fate<'_>) -> Vec<Note
     }]
 }
 
-/// How a service stands by its task sets: as its primary one does. `left`: tasks of none of them that are to go.
+/// How a service stands by its task sets: as its primary one does. `left`: tasks of deployments before them.
 pub(super) fn verdict(
     world: &World,
     name: &ServiceName,
@@ -300,7 +305,10 @@ pub(super) fn verdict(
     };
     let text = |message: &str| format!("task set {primary}: {message}");
     if set.is_steady() && left > 0 {
-        let text = format!("task set {primary} is steady; {left} tasks of before it are to stop");
+        let tasks = plural(left, "task");
+        let text = format!(
+            "task set {primary} is steady; {left} {tasks} of deployments before it left, which stop once it runs any"
+        );
         return reconciling("HandingOver", text);
     }
     match set.verdict.standing {

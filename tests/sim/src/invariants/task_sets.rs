@@ -33,7 +33,9 @@ pub(super) fn of_set(server: &Server, cache: &Cache, set: &str, service: &str) -
 fn both(server: &Server, cache: &Cache, kind: Kind, name: &str) -> Vec<Object> {
     let live = server.get(kind, name);
     let live = live.and_then(|value| Object::parse(kind, value).ok());
-    live.into_iter().chain(cache.get(kind, name).cloned()).collect()
+    live.into_iter()
+        .chain(cache.get(kind, name).cloned())
+        .collect()
 }
 
 /// A task set, or its service, is being deleted, or is gone.
