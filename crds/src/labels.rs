@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// On a Task: the service it belongs to.
 pub const SERVICE: &str = "tallyman.dev/service";
+/// On a Task: the TaskSet of its service that it belongs to.
+pub const TASK_SET: &str = "tallyman.dev/task-set";
 /// On a Task: the RunTask it belongs to.
 pub const RUN_TASK: &str = "tallyman.dev/run-task";
 /// On a RunTask: the ScheduledTask that it was made for.
@@ -12,9 +14,9 @@ pub const SCHEDULED_TASK: &str = "tallyman.dev/scheduled-task";
 pub const SCHEDULED_TIME: &str = "tallyman.dev/scheduled-time";
 /// On a Task and on a host's objects: the cluster.
 pub const CLUSTER: &str = "tallyman.dev/cluster";
-/// On a Task and on a RunTask: the object name of its task definition revision, `<name>-<n>`.
+/// On a Task, a RunTask and a TaskSet: the object name of its task definition revision, `<name>-<n>`.
 pub const REVISION: &str = "tallyman.dev/revision";
-/// On a Task: number of the deployment that started it.
+/// On a Task: number of the deployment, or of the task set, that started it.
 pub const DEPLOYMENT: &str = "tallyman.dev/deployment";
 /// On a Task and on a host's Lease, Secret, ServiceAccount, Role: the container instance.
 pub const CONTAINER_INSTANCE: &str = "tallyman.dev/container-instance";
@@ -37,7 +39,7 @@ pub fn is_ours(metadata: &ObjectMeta) -> bool {
 
 /// Finalizer of a Task: its containers are stopped and removed first.
 pub const STOP_FINALIZER: &str = "tallyman.dev/stop";
-/// Finalizer of a Service or a RunTask: its tasks are stopped first.
+/// Finalizer of a Service, a TaskSet or a RunTask: its tasks are stopped first.
 pub const SERVICE_FINALIZER: &str = "tallyman.dev/stop-tasks";
 /// Finalizer of a Cluster, ContainerInstance or TaskDefinitionRevision: kept while in use.
 pub const IN_USE_FINALIZER: &str = "tallyman.dev/in-use";

@@ -17,6 +17,7 @@
 //! | revision | One immutable snapshot of a task definition, written `family:number`; object [`TaskDefinitionRevision`]. |
 //! | service | Keeps `desiredCount` tasks, or one per host, of a revision running. |
 //! | deployment | The part of a service that runs one revision. The newest is PRIMARY. |
+//! | task set | One [`TaskSet`]: the part of a service that runs one revision when somebody else decides on deployments. |
 //! | task | One copy of a revision on one host. Placed once, never moved, never restarted once STOPPED. |
 //! | container | One process tree of a task, as the engine runs it; *essential* when its end is the end of the task. |
 //! | run | One [`RunTask`]: up to ten copies that belong to no service. |
@@ -63,6 +64,7 @@ pub mod sources;
 pub mod task;
 pub mod task_definition;
 pub mod task_definition_revision;
+pub mod task_set;
 
 pub use cluster::*;
 pub use conditions::{Condition, ConditionStatus};
@@ -75,6 +77,7 @@ pub use service::*;
 pub use task::*;
 pub use task_definition::*;
 pub use task_definition_revision::*;
+pub use task_set::*;
 
 /// API group of every kind.
 pub const GROUP: &str = "tallyman.dev";

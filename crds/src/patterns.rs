@@ -4,6 +4,8 @@
 pub const NAME: &str = "^[A-Za-z0-9_-]+$";
 /// A cluster by name, or by the ARN that ends in its name.
 pub const REFERENCE: &str = "^(arn:[^ ]+:cluster/)?[A-Za-z0-9._-]{1,255}$";
+/// A service by name, or by the ARN that ends in its name.
+pub const SERVICE: &str = "^(arn:[^ ]+:service/([A-Za-z0-9._-]{1,255}/)?)?[A-Za-z0-9._-]{1,255}$";
 /// `family` or `family:revision`, or an ARN that ends in one of them.
 pub const TASK_DEFINITION: &str =
     "^(arn:[^ ]+:task-definition/)?[A-Za-z0-9_-]{1,255}(:[0-9]{1,9})?$";

@@ -41,9 +41,11 @@ pub struct ServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = patterns::NAME))]
     pub service_name: Option<String>,
-    /// `family`, which follows the latest ACTIVE revision, or `family:revision`, which is pinned.
+    /// `family`, which follows the latest ACTIVE revision, or `family:revision`, which is pinned. Required, but for
+    /// `deploymentController.type: EXTERNAL`, where every TaskSet has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::TASK_DEFINITION))]
-    pub task_definition: String,
+    pub task_definition: Option<String>,
     /// Whether tasks are moved when zones are uneven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability_zone_rebalancing: Option<AvailabilityZoneRebalancing>,
@@ -103,7 +105,7 @@ pub struct ServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "REPLICA"))]
     pub scheduling_strategy: Option<SchedulingStrategy>,
-    /// Who runs deployments. The scheduler itself when absent.
+    /// Who runs deployments. The scheduler itself when absent. With EXTERNAL the service's tasks are those of its TaskSets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment_controller: Option<DeploymentController>,
     /// ECS tags of the service, up to 50.
@@ -146,6 +148,11 @@ pub struct ServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub paused: Option<bool>,
+    /// Name of the TaskSet that is PRIMARY (ECS `UpdateServicePrimaryTaskSet`): the service is as ready as this one. Only with
+    /// `deploymentController.type: EXTERNAL`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub primary_task_set: Option<String>,
 }
 
 /// What runs of a service, and what the scheduler is doing about it.
@@ -177,7 +184,7 @@ pub struct ServiceStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub pending_count: i32,
-    /// `family:revision` that the primary deployment runs.
+    /// `family:revision` that the primary deployment, or the primary task set, runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 300))]
     pub task_definition: Option<String>,
@@ -193,6 +200,10 @@ pub struct ServiceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub deployments: Vec<DeploymentStatus>,
+    /// With `deploymentController.type: EXTERNAL`: its task sets, the PRIMARY one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub task_sets: Vec<crate::TaskSetSummary>,
     /// The deployment that completed last: where a failed one goes back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_completed_deployment: Option<CompletedDeployment>,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use tallyman_crds::{ServiceSpec, TaskDefinitionSpec};
+use tallyman_crds::{ServiceSpec, TaskDefinitionSpec, TaskSetSpec};
 
 mod support;
 
@@ -20,6 +20,12 @@ fn task_definitions_of_the_guide_survive() {
 fn every_field_of_create_service_survives() {
     let file = support::here("tests/fixtures/service-every-field.json");
     survives::<ServiceSpec>(&support::read(&file), &file.display().to_string());
+}
+
+#[test]
+fn every_field_of_create_task_set_survives() {
+    let file = support::here("tests/fixtures/task-set-every-field.json");
+    survives::<TaskSetSpec>(&support::read(&file), &file.display().to_string());
 }
 
 /// Parsed and written again, the text says the same, but for empty lists, which are absence.

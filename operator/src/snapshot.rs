@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tallyman_crds::sources::SourceKind;
 use tallyman_crds::{
     Cluster, ContainerInstance, HostPlan, RunTask, ScheduledTask, Service, Task, TaskDefinition,
-    TaskDefinitionRevision, labels, names,
+    TaskDefinitionRevision, TaskSet, labels, names,
 };
 use tallyman_operator_core::liveness::LeaseObserver;
 use tallyman_operator_core::{Kind, Objects, Settings};
@@ -72,6 +72,7 @@ pub struct Snapshot {
     plans: Store<HostPlan>,
     run_tasks: Store<RunTask>,
     scheduled_tasks: Store<ScheduledTask>,
+    task_sets: Store<TaskSet>,
     /// Names and versions only: what Secrets and ConfigMaps hold is read when it is handed on, and not kept.
     secrets: Store<PartialObjectMeta<Secret>>,
     config_maps: Store<PartialObjectMeta<ConfigMap>>,
@@ -158,6 +159,7 @@ impl Snapshot {
             plans: cache(client, namespace, plain(), dirty, &mut tasks),
             run_tasks: cache(client, namespace, plain(), dirty, &mut tasks),
             scheduled_tasks: cache(client, namespace, plain(), dirty, &mut tasks),
+            task_sets: cache(client, namespace, plain(), dirty, &mut tasks),
             secrets: cache(client, namespace, plain(), dirty, &mut tasks),
             config_maps: cache(client, namespace, plain(), dirty, &mut tasks),
             leases: cache(
@@ -188,6 +190,7 @@ impl Snapshot {
         self.plans.wait_until_ready().await?;
         self.run_tasks.wait_until_ready().await?;
         self.scheduled_tasks.wait_until_ready().await?;
+        self.task_sets.wait_until_ready().await?;
         self.secrets.wait_until_ready().await?;
         self.config_maps.wait_until_ready().await?;
         self.leases.wait_until_ready().await?;
@@ -206,6 +209,7 @@ impl Snapshot {
         collect(&self.plans, &mut found);
         collect(&self.run_tasks, &mut found);
         collect(&self.scheduled_tasks, &mut found);
+        collect(&self.task_sets, &mut found);
         found
     }
 
@@ -279,6 +283,7 @@ impl Snapshot {
             plans: of(&self.plans, namespace),
             run_tasks: of(&self.run_tasks, namespace),
             scheduled_tasks: of(&self.scheduled_tasks, namespace),
+            task_sets: of(&self.task_sets, namespace),
             lease_age: observer.ages(now),
             ..Objects::default()
         };
@@ -303,6 +308,7 @@ impl Snapshot {
             Kind::Task => get(&self.tasks, namespace, name),
             Kind::RunTask => get(&self.run_tasks, namespace, name),
             Kind::ScheduledTask => get(&self.scheduled_tasks, namespace, name),
+            Kind::TaskSet => get(&self.task_sets, namespace, name),
             Kind::ContainerInstance => get(&self.instances, namespace, name),
             Kind::HostPlan => get(&self.plans, namespace, name),
             Kind::Secret => get(&self.secrets, namespace, name),

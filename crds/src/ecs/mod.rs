@@ -1,5 +1,5 @@
 //! The shapes of Amazon ECS requests, field by field and word by word: `RegisterTaskDefinition`, `CreateService`,
-//! `RunTask` and `StartTask`, so that what the AWS command line takes can stand under `spec` unchanged.
+//! `CreateTaskSet`, `RunTask` and `StartTask`, so that what the AWS command line takes can stand under `spec` unchanged.
 //!
 //! Bounds are those of ECS where ECS states one. Where it does not, they follow from its limit of 64 KiB for a task
 //! definition and only keep the cost of rules and of storage finite. Nothing here chooses or checks: what the API server
@@ -18,6 +18,7 @@ mod resource_requirement;
 mod service;
 mod service_connect;
 mod task_definition;
+mod task_set;
 mod volume;
 mod volume_configuration;
 
@@ -34,5 +35,6 @@ pub use resource_requirement::*;
 pub use service::*;
 pub use service_connect::*;
 pub use task_definition::*;
+pub use task_set::*;
 pub use volume::*;
 pub use volume_configuration::*;

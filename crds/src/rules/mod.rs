@@ -11,6 +11,7 @@ mod hosts;
 mod runs;
 mod services;
 mod task_definitions;
+mod task_sets;
 
 use serde_json::{Value, json};
 
@@ -50,6 +51,7 @@ pub fn all() -> Vec<Rule> {
         containers::RULES,
         task_definitions::RULES,
         services::RULES,
+        task_sets::RULES,
         runs::RULES,
         hosts::RULES,
     ]
@@ -63,13 +65,39 @@ pub fn all() -> Vec<Rule> {
         field: field.to_owned(),
     })
     .collect();
-    rules.extend(runs::TASK_FIELDS.iter().map(|field| runs::frozen(field)));
+    let of_task = |field: &&str| {
+        frozen(
+            "task",
+            "TaskSpec",
+            field,
+            "stop this task and start another",
+        )
+    };
+    rules.extend(runs::TASK_FIELDS.iter().map(of_task));
+    let of_set = |field: &&str| {
+        let instead = "make another TaskSet and delete this one";
+        frozen("task-set", "TaskSetSpec", field, instead)
+    };
+    rules.extend(task_sets::FIELDS.iter().map(of_set));
     rules.extend(
         NAME_LENGTHS
             .iter()
             .map(|&(place, longest, why)| name_length(place, longest, why)),
     );
     rules
+}
+
+/// A field that is neither set, nor changed, nor taken away after creation.
+fn frozen(id: &str, on: &'static str, field: &str, instead: &str) -> Rule {
+    Rule {
+        id: format!("{id}-{field}-immutable"),
+        on,
+        expression: format!(
+            "has(self.{field}) ? (has(oldSelf.{field}) && self.{field} == oldSelf.{field}) : !has(oldSelf.{field})"
+        ),
+        message: format!("`{field}` must not change: {instead}"),
+        field: format!(".{field}"),
+    }
 }
 
 /// Source lines are wrapped; a rule and its message are one line each.
@@ -106,6 +134,7 @@ const NAME_LENGTHS: &[(&str, u32, &str)] = &[
         52,
         "its revisions are named after it",
     ),
+    ("TaskSet/object", 63, "it is a label value on its tasks"),
 ];
 
 fn name_length(place: &'static str, longest: u32, why: &str) -> Rule {

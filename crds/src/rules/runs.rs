@@ -1,6 +1,6 @@
 //! Tasks, runs and schedules (ECS RunTask, ECS task lifecycle, EventBridge Scheduler).
 
-use super::{Row, Rule};
+use super::Row;
 
 pub(super) const RULES: &[Row] = &[
     (
@@ -89,16 +89,3 @@ pub(super) const TASK_FIELDS: &[&str] = &[
     "clientToken",
     "volumeConfigurations",
 ];
-
-/// Neither set, nor changed, nor taken away after creation.
-pub(super) fn frozen(field: &str) -> Rule {
-    Rule {
-        id: format!("task-{field}-immutable"),
-        on: "TaskSpec",
-        expression: format!(
-            "has(self.{field}) ? (has(oldSelf.{field}) && self.{field} == oldSelf.{field}) : !has(oldSelf.{field})"
-        ),
-        message: format!("`{field}` must not change: stop this task and start another"),
-        field: format!(".{field}"),
-    }
-}

@@ -30,6 +30,15 @@ const fn number(name: &'static str, path: &'static str) -> Column {
     }
 }
 
+const fn decimal(name: &'static str, path: &'static str) -> Column {
+    Column {
+        name,
+        type_: "number",
+        path,
+        wide: false,
+    }
+}
+
 const fn truth(name: &'static str, path: &'static str) -> Column {
     Column {
         name,
@@ -161,6 +170,21 @@ const TASK_DEFINITION_REVISION: &[Column] = &[
     AGE,
 ];
 
+const TASK_SET: &[Column] = &[
+    text("Service", ".spec.service"),
+    text("Task Definition", ".status.taskDefinition"),
+    decimal("Scale", ".spec.scale.value"),
+    number("Desired", ".status.computedDesiredCount"),
+    number("Running", ".status.runningCount"),
+    number("Pending", ".status.pendingCount"),
+    text("State", ".status.status"),
+    text("Stability", ".status.stabilityStatus"),
+    text("Status", ".status.message"),
+    AGE,
+    wide(READY),
+    wide(text("Id", ".status.id")),
+];
+
 /// Columns of a kind, as `additionalPrinterColumns` wants them.
 pub(super) fn of(kind: &str) -> Vec<Value> {
     let columns = match kind {
@@ -171,6 +195,7 @@ pub(super) fn of(kind: &str) -> Vec<Value> {
         "ScheduledTask" => SCHEDULED_TASK,
         "Service" => SERVICE,
         "Task" => TASK,
+        "TaskSet" => TASK_SET,
         "TaskDefinition" => TASK_DEFINITION,
         "TaskDefinitionRevision" => TASK_DEFINITION_REVISION,
         _ => &[AGE],

@@ -56,6 +56,7 @@ pub fn crds() -> Vec<Crd> {
             crate::TaskDefinitionRevisionStatus,
         >(),
         crd::<crate::Task, crate::TaskSpec, crate::TaskStatus>(),
+        crd::<crate::TaskSet, crate::TaskSetSpec, crate::TaskSetStatus>(),
     ]
 }
 

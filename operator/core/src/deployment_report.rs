@@ -62,14 +62,14 @@ pub(crate) fn outcome(
     trouble: Option<String>,
     now: Timestamp,
 ) {
-    let id = s.deployment.ecs();
+    let id = s.stepped.id.ecs();
     match (&s.course, progress.state) {
         (Course::Forward | Course::Paused { .. }, RolloutState::Failed) => {
             if let Some(failure) = &s.watch.failure {
                 let last = trouble.map(|t| format!(" Last: {t}.")).unwrap_or_default();
                 status.failed_deployment = Some(FailedDeployment {
                     id,
-                    task_definition: s.revision.clone(),
+                    task_definition: s.stepped.revision.clone(),
                     reason: format!("{} {}{last}", failure.reason(), failure.sentence()),
                     failed_at: time(now),
                 });
@@ -82,8 +82,8 @@ pub(crate) fn outcome(
     }
     if progress.state == RolloutState::Completed {
         status.last_completed_deployment = Some(CompletedDeployment {
-            id: s.deployment.ecs(),
-            task_definition: s.revision.clone(),
+            id: s.stepped.id.ecs(),
+            task_definition: s.stepped.revision.clone(),
         });
     }
 }
@@ -100,9 +100,11 @@ pub(crate) fn judged(
     match (&s.course, &status.failed_deployment) {
         (Course::RolledBack, Some(f)) => {
             let how = match (failed, steady) {
-                (true, _) => format!("going back to {} failed, too", s.revision),
-                (false, true) => format!("back to {}", s.revision),
-                (false, false) => format!("rolling back to {}: {}", s.revision, verdict.short),
+                (true, _) => format!("going back to {} failed, too", s.stepped.revision),
+                (false, true) => format!("back to {}", s.stepped.revision),
+                (false, false) => {
+                    format!("rolling back to {}: {}", s.stepped.revision, verdict.short)
+                }
             };
             let long = format!(
                 "The deployment of {} failed: {} The service is {how}. {AGAIN}",
@@ -128,7 +130,7 @@ pub(crate) fn judged(
             },
             _,
         ) => {
-            let text = format!("paused; {next} waits, {} runs", s.revision);
+            let text = format!("paused; {next} waits, {} runs", s.stepped.revision);
             reconciling("Paused", text)
         }
         (Course::Paused { waiting: None }, _) if !steady => {
@@ -137,7 +139,7 @@ pub(crate) fn judged(
         _ if steady && progress.state == RolloutState::InProgress => {
             let until = progress.wake_at.map(|at| at.strftime("%H:%M:%SZ"));
             let until = until.map(|at| format!(" until {at}")).unwrap_or_default();
-            let text = format!("{} runs alone and is watched{until}", s.revision);
+            let text = format!("{} runs alone and is watched{until}", s.stepped.revision);
             reconciling("Baking", text)
         }
         _ => verdict,
@@ -174,7 +176,7 @@ pub(crate) fn said(
     s: &Scheduled<'_>,
     say: &mut impl FnMut(bool, &'static str, String),
 ) {
-    let id = s.deployment.ecs();
+    let id = s.stepped.id.ecs();
     let before = previous.deployments.first().filter(|d| d.id == id);
     let Some(now) = status.deployments.first() else {
         return;
@@ -210,11 +212,12 @@ pub(crate) fn records(
 ) -> Vec<DeploymentStatus> {
     let mut list = vec![primary(service, s, progress)];
     let mut older: Vec<&DeploymentId> = s
+        .stepped
         .members
         .iter()
         .filter(|m| m.task.holds())
         .filter_map(|m| m.task.deployment.as_ref())
-        .filter(|d| **d != s.deployment)
+        .filter(|d| **d != s.stepped.id)
         .collect();
     older.sort();
     older.dedup();
@@ -223,7 +226,7 @@ pub(crate) fn records(
 }
 
 fn primary(service: &ServiceState, s: &Scheduled<'_>, progress: &Progress) -> DeploymentStatus {
-    let id = s.deployment.ecs();
+    let id = s.stepped.id.ecs();
     let known = service.status.deployments.iter().find(|d| d.id == id);
     let completed = progress.state == RolloutState::Completed;
     let mut breaker = s.watch.breaker.clone();
@@ -235,11 +238,11 @@ fn primary(service: &ServiceState, s: &Scheduled<'_>, progress: &Progress) -> De
     }
     DeploymentStatus {
         status: DeploymentLifecycle::Primary,
-        task_definition: s.revision.clone(),
-        desired_count: clamp(s.bounds.desired),
-        pending_count: count(s, &s.deployment, pending),
-        running_count: count(s, &s.deployment, running),
-        failed_tasks: clamp_len(s.failures),
+        task_definition: s.stepped.revision.clone(),
+        desired_count: clamp(s.stepped.bounds.desired),
+        pending_count: count(s, &s.stepped.id, pending),
+        running_count: count(s, &s.stepped.id, running),
+        failed_tasks: clamp_len(s.stepped.failures),
         rollout_state: progress.state,
         rollout_state_reason: Some(match (progress.state, &s.watch.failure) {
             (RolloutState::Completed, _) => format!("ECS deployment {id} completed."),
@@ -264,7 +267,7 @@ fn primary(service: &ServiceState, s: &Scheduled<'_>, progress: &Progress) -> De
         baking_since: progress.baking_since.map(time),
         circuit_breaker: breaker,
         alarms,
-        container_images: s.images.clone(),
+        container_images: s.stepped.images.clone(),
         id,
     }
 }
@@ -279,6 +282,7 @@ fn superseded(
     let id = d.ecs();
     let known = service.status.deployments.iter().find(|k| k.id == id);
     let revision = s
+        .stepped
         .members
         .iter()
         .find(|m| m.task.deployment.as_ref() == Some(d))
@@ -314,6 +318,7 @@ fn superseded(
 
 fn count(s: &Scheduled<'_>, d: &DeploymentId, pick: fn(&TaskState) -> bool) -> i32 {
     let mine = s
+        .stepped
         .members
         .iter()
         .filter(|m| m.task.deployment.as_ref() == Some(d));

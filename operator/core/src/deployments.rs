@@ -75,8 +75,17 @@ pub fn deployment_id(service: &ServiceState, revision: &RevisionName) -> Deploym
     ];
     triggers.extend(service.restarted_at.iter().map(json));
     let (uid, triggers) = (&service.identity.uid, Value::Array(triggers));
-    let digest = Sha256::digest(format!("{uid}\n{revision}\n{triggers}"));
-    let number = digest
+    numbered(&format!("{uid}\n{revision}\n{triggers}"))
+}
+
+/// The number of the task set with this uid.
+pub fn task_set_id(uid: &str) -> DeploymentId {
+    numbered(uid)
+}
+
+/// A number of nineteen digits, as ECS has them, that follows from `text`.
+fn numbered(text: &str) -> DeploymentId {
+    let number = Sha256::digest(text)
         .iter()
         .take(8)
         .fold(0_u64, |n, b| (n << 8) | u64::from(*b));
@@ -223,6 +232,10 @@ pub struct Bounds {
     pub lower: i64,
     /// U = floor(D x maximumPercent / 100).
     pub upper: i64,
+    /// What L was made of.
+    pub minimum_healthy_percent: i64,
+    /// What U was made of.
+    pub maximum_percent: i64,
 }
 
 impl Bounds {
@@ -240,6 +253,8 @@ impl Bounds {
             // More than all cannot be had: without the bound, 150 percent would hold every task for ever.
             lower: ((desired * minimum_healthy_percent + 99) / 100).min(desired),
             upper: desired * maximum_percent / 100,
+            minimum_healthy_percent,
+            maximum_percent,
         }
     }
 }

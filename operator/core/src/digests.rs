@@ -13,22 +13,16 @@ use tallyman_crds::ecs::VersionConsistency;
 use crate::names::{DeploymentId, ServiceName};
 use crate::world::{Revision, World};
 
-/// Digests of a deployment's images by container, as far as they are known.
-pub(crate) fn of_deployment(
-    world: &World,
+/// Digests of the images of a deployment or a task set by container, as far as they are known: those that are `kept` in its
+/// status, else those that its tasks reported.
+pub(crate) fn of_part<'w>(
+    world: &'w World,
     service: &ServiceName,
     deployment: &DeploymentId,
     revision: &Revision,
+    kept: impl Iterator<Item = &'w ContainerImage>,
 ) -> Vec<ContainerImage> {
-    let id = deployment.ecs();
-    let kept = world
-        .services
-        .get(service)
-        .into_iter()
-        .flat_map(|s| &s.status.deployments)
-        .filter(|d| d.id == id)
-        .flat_map(|d| &d.container_images)
-        .map(|image| (image.container_name.as_str(), image.image_digest.as_str()));
+    let kept = kept.map(|image| (image.container_name.as_str(), image.image_digest.as_str()));
     // Sorted by name: the oldest first.
     let reported = world
         .tasks_of(service)

@@ -218,7 +218,7 @@ fn mint(namespace: &str, t: &TaskDefinition, family: &str, number: i64, plan: &m
         })));
 }
 
-/// `family:revision` of everything that a task holds, a service names or runs, or a run was taken on with.
+/// `family:revision` of everything that a task holds, a service names or runs, or a task set or a run was taken on with.
 fn in_use(objects: &Objects) -> BTreeSet<String> {
     let mut used = BTreeSet::new();
     for t in &objects.tasks {
@@ -242,7 +242,8 @@ fn in_use(objects: &Objects) -> BTreeSet<String> {
         }
     }
     for s in &objects.services {
-        used.insert(short_task_definition(&s.spec.task_definition).to_owned());
+        let given = s.spec.task_definition.as_deref();
+        used.extend(given.map(|given| short_task_definition(given).to_owned()));
         used.extend(
             s.status
                 .iter()
@@ -255,6 +256,15 @@ fn in_use(objects: &Objects) -> BTreeSet<String> {
             .iter()
             .filter_map(|s| s.last_completed_deployment.as_ref());
         used.extend(completed.map(|d| d.task_definition.clone()));
+    }
+    for s in &objects.task_sets {
+        let label = s.metadata.labels.as_ref();
+        let label = label.and_then(|l| l.get(labels::REVISION));
+        let revision = objects
+            .revisions
+            .iter()
+            .find(|known| label.is_some_and(|l| *l == name(&known.metadata)));
+        used.extend(revision.map(|r| names::family_revision(&r.spec.family, r.spec.revision)));
     }
     for r in &objects.run_tasks {
         let ended = r.status.as_ref().and_then(|s| s.completion_time.as_ref());

@@ -2,6 +2,7 @@
 //! problems are collected; past it no object is parsed again. Nothing here decides.
 
 mod jobs;
+mod task_sets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::deployments;
 use crate::guards::Guards;
 use crate::names::{
     DeploymentId, Family, Group, InstanceName, RevisionName, RunTaskName, ScheduledTaskName,
-    ServiceName, TaskName,
+    ServiceName, TaskName, TaskSetName,
 };
 use crate::placement::Rules;
 use crate::problem::Problem;
@@ -30,8 +31,8 @@ use crate::settings::Settings;
 use crate::tags;
 use crate::unsupported;
 use crate::world::{
-    FamilyState, Identity, InstanceState, Objects, PlanState, Revision, RunState, SecretState,
-    ServiceState, TaskState, World,
+    Controller, FamilyState, Identity, InstanceState, Objects, PlanState, Revision, RunState,
+    SecretState, ServiceState, TaskState, World,
 };
 
 fn identity(meta: &k8s_meta::ObjectMeta) -> Identity {
@@ -101,6 +102,12 @@ pub fn cluster_names(objects: &Objects) -> BTreeSet<String> {
             .iter()
             .map(|s| cluster_name(s.spec.run_task.cluster.as_deref()).to_owned()),
     );
+    found.extend(
+        objects
+            .task_sets
+            .iter()
+            .map(|s| cluster_name(s.spec.cluster.as_deref()).to_owned()),
+    );
     found
 }
 
@@ -137,6 +144,16 @@ impl World {
             .map(|s| (ServiceName::from(object_name(&s.metadata)), service(s)))
             .collect();
         quotas::enforce(&settings.quotas, cluster, &mut services);
+        let mut task_sets = objects
+            .task_sets
+            .iter()
+            .filter(|s| of_cluster(s.spec.cluster.as_ref(), cluster))
+            .map(|s| {
+                let name = TaskSetName::from(object_name(&s.metadata));
+                (name, task_sets::task_set(s, cluster, objects))
+            })
+            .collect();
+        quotas::enforce_task_sets(&mut task_sets);
         let all_runs: BTreeMap<RunTaskName, RunState> = objects
             .run_tasks
             .iter()
@@ -211,6 +228,7 @@ impl World {
             revisions,
             families,
             services,
+            task_sets,
             runs,
             schedules,
             tasks,
@@ -227,6 +245,7 @@ impl World {
         world.cluster_in_use = !world.services.is_empty()
             || !world.instances.is_empty()
             || !world.schedules.is_empty()
+            || !world.task_sets.is_empty()
             || world.runs.values().any(|r| !r.finished())
             || world.tasks.values().any(TaskState::holds);
         world
@@ -293,7 +312,10 @@ fn service(s: &Arc<Service>) -> ServiceState {
         .as_ref()
         .filter(|s| s.observed_generation >= 0)
         .map(|s| s.desired_count);
-    let daemon = spec.scheduling_strategy == Some(SchedulingStrategy::Daemon);
+    let mut problems = Vec::new();
+    let controller = task_sets::controller(spec, &mut problems);
+    let external = matches!(controller, Controller::External { .. });
+    let daemon = spec.scheduling_strategy == Some(SchedulingStrategy::Daemon) && !external;
     let desired = match daemon {
         false => i64::from(spec.desired_count.or(seen).unwrap_or(1)),
         true => i64::from(seen.unwrap_or(0)),
@@ -303,7 +325,6 @@ fn service(s: &Arc<Service>) -> ServiceState {
     let minimum = i64::from(minimum.unwrap_or(least));
     let maximum = deployment.and_then(|d| d.maximum_percent);
     let maximum = i64::from(maximum.unwrap_or(most));
-    let mut problems = Vec::new();
     if daemon && (maximum != 100 || minimum > 100) {
         problems.push(Problem::new(
             "spec.deploymentConfiguration",
@@ -360,6 +381,7 @@ fn service(s: &Arc<Service>) -> ServiceState {
     ServiceState {
         identity: identity(&s.metadata),
         object: s.clone(),
+        controller,
         daemon,
         guards: Guards::of(deployment),
         grace: SignedDuration::from_secs(i64::from(grace)),

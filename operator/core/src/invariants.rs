@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tallyman_crds::{ConcurrencyPolicy, labels, names};
 
-use crate::deployments::{self, Bounds};
+use crate::deployments::{self, Bounds, Member};
 use crate::names::{DeploymentId, InstanceName, ServiceName};
 use crate::placement::{Facts, Query};
 use crate::plan::{Action, Plan};
-use crate::world::{InstanceState, World};
+use crate::task_sets;
+use crate::world::{Controller, InstanceState, World};
 
 /// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,16 +127,20 @@ pub fn check(world: &World) -> Vec<Violation> {
 /// Checks what must hold of a plan that was made of `world` at `now`. (Of the world itself it cannot be asked: whoever
 /// lowers a count or a percentage makes what was right too much.)
 ///
-/// - `I3` no task is started above maximumPercent, or above the desired count if that is more;
+/// - `I3` no task is started above maximumPercent, or above the desired count if that is more; of a task set, above twice its computed
+///   desired count;
 /// - `I6` no task is started under a name that is taken;
-/// - `I7` no healthy task is stopped below minimumHealthyPercent, but for a service that is being deleted;
+/// - `I7` no healthy task is stopped below minimumHealthyPercent, or below the computed desired count of a task set, but for what is
+///   being deleted;
 /// - `I8` no task of a service is started where `memberOf` does not hold (as far as it asks of the host, not of its tasks), or
 ///   where `distinctInstance` has one already;
 /// - `I11` of a schedule with Forbid or Replace no run is made while another has not ended; of any, none for a time that is
-///   decided on.
+///   decided on;
+/// - `I12` of a service whose deployments somebody else runs, tasks are started for its task sets only, and for none that is being
+///   deleted.
 pub fn check_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Violation> {
     let mut found = constraints(world, plan);
-    let mut starts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut starts: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
     let mut stops: BTreeSet<&str> = BTreeSet::new();
     for action in &plan.actions {
         match action {
@@ -147,13 +152,14 @@ pub fn check_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Violation> 
                         message: format!("task {name} is started and is there already"),
                     });
                 }
-                let service = t
-                    .metadata
-                    .labels
-                    .as_ref()
-                    .and_then(|l| l.get(tallyman_crds::labels::SERVICE));
+                let label = |key| {
+                    let labels = t.metadata.labels.as_ref();
+                    labels.and_then(|l| l.get(key)).map_or("", String::as_str)
+                };
                 *starts
-                    .entry(service.map_or("", String::as_str))
+                    .entry(label(labels::SERVICE))
+                    .or_default()
+                    .entry(label(labels::DEPLOYMENT))
                     .or_default() += 1;
             }
             Action::CreateRunTask(r) => found.extend(made_wrongly(world, &r.metadata)),
@@ -164,36 +170,47 @@ pub fn check_plan(world: &World, plan: &Plan, now: Timestamp) -> Vec<Violation> 
         }
     }
     for (name, s) in &world.services {
-        let bounds = Bounds::new(s.desired, s.minimum_healthy_percent, s.maximum_percent);
-        let members = deployments::classify(world, name, &DeploymentId::from(""), now);
-        let held = members.iter().filter(|m| m.task.holds()).count();
-        let started = starts.get(name.as_str()).copied().unwrap_or(0);
-        let allowed = bounds.upper.max(bounds.desired);
-        // How many a daemon has is up to its hosts: I9.
-        if started > 0 && !s.daemon && i64::try_from(held + started).unwrap_or(i64::MAX) > allowed {
-            found.push(Violation {
-                id: "I3",
-                message: format!(
-                    "service {name} has {held} tasks, {started} are started, {allowed} are allowed"
-                ),
-            });
+        let of = |members, bounds| PartOf {
+            name: format!("service {name}"),
+            members,
+            bounds,
+            // How many a daemon has is up to its hosts: I9. It leaves hosts that no longer meet its constraints, whatever is left.
+            bounded: !s.daemon,
+            deleting: s.identity.deleting,
+        };
+        let started = starts.get(name.as_str());
+        if let Controller::Ecs { .. } = s.controller {
+            let bounds = Bounds::new(s.desired, s.minimum_healthy_percent, s.maximum_percent);
+            let members = deployments::classify(world, name, &DeploymentId::from(""), now);
+            let started = started.into_iter().flat_map(|sets| sets.values()).sum();
+            found.extend(of(members, bounds).check(started, &stops));
+            continue;
         }
-        let healthy = members.iter().filter(|m| m.healthy).count();
-        let stopped = members
-            .iter()
-            .filter(|m| m.healthy && stops.contains(m.name.as_str()))
-            .count();
-        let least = i64::try_from(healthy).unwrap_or(i64::MAX).min(bounds.lower);
-        // A daemon leaves hosts that no longer meet its constraints, whatever is left.
-        if !s.identity.deleting
-            && !s.daemon
-            && i64::try_from(healthy - stopped).unwrap_or(0) < least
-        {
-            found.push(Violation {
-                id: "I7",
-                message: format!("service {name} has {healthy} healthy tasks, {stopped} of them are stopped, {least} must stay"),
-            });
+        let mut others = started.cloned().unwrap_or_default();
+        for (set_name, set) in world.task_sets.iter().filter(|(_, t)| t.service == *name) {
+            let part = PartOf {
+                name: format!("task set {set_name}"),
+                deleting: s.identity.deleting || set.identity.deleting,
+                ..of(
+                    task_sets::members(world, set, now),
+                    task_sets::bounds(set, s),
+                )
+            };
+            let started = others.remove(set.id.as_str()).unwrap_or(0);
+            if started > 0 && part.deleting {
+                found.push(Violation {
+                    id: "I12",
+                    message: format!("{started} tasks of {} are started", part.name),
+                });
+            }
+            found.extend(part.check(started, &stops));
         }
+        found.extend(others.into_iter().map(|(id, started)| Violation {
+            id: "I12",
+            message: format!(
+                "{started} tasks of service {name} are started for {id}, no task set of it"
+            ),
+        }));
     }
     found
 }
@@ -258,6 +275,56 @@ fn member(name: &InstanceName, host: &InstanceState, query: &Query, world: &Worl
         attributes: &host.attributes,
         groups: &BTreeMap::new(),
     })
+}
+
+/// A service, or a task set of one.
+struct PartOf<'w> {
+    name: String,
+    members: Vec<Member<'w>>,
+    bounds: Bounds,
+    bounded: bool,
+    deleting: bool,
+}
+
+impl PartOf<'_> {
+    /// I3 and I7.
+    fn check(&self, started: usize, stops: &BTreeSet<&str>) -> Vec<Violation> {
+        let PartOf {
+            name,
+            members,
+            bounds,
+            ..
+        } = self;
+        let mut found = Vec::new();
+        if !self.bounded {
+            return found;
+        }
+        let held = members.iter().filter(|m| m.task.holds()).count();
+        let allowed = bounds.upper.max(bounds.desired);
+        if started > 0 && i64::try_from(held + started).unwrap_or(i64::MAX) > allowed {
+            found.push(Violation {
+                id: "I3",
+                message: format!(
+                    "{name} has {held} tasks, {started} are started, {allowed} are allowed"
+                ),
+            });
+        }
+        let healthy = members.iter().filter(|m| m.healthy).count();
+        let stopped = members
+            .iter()
+            .filter(|m| m.healthy && stops.contains(m.name.as_str()))
+            .count();
+        let least = i64::try_from(healthy).unwrap_or(i64::MAX).min(bounds.lower);
+        if !self.deleting && i64::try_from(healthy - stopped).unwrap_or(0) < least {
+            found.push(Violation {
+                id: "I7",
+                message: format!(
+                    "{name} has {healthy} healthy tasks, {stopped} of them are stopped, {least} must stay"
+                ),
+            });
+        }
+        found
+    }
 }
 
 /// I11.

@@ -39,6 +39,7 @@ mod service_report;
 mod services;
 mod status;
 mod supplies;
+pub mod task_sets;
 mod tasks;
 mod zones;
 
@@ -61,6 +62,7 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     runs::plan_all(world, &mut ledger, now, &mut plan);
     schedules::plan_all(world, now, &mut plan);
     services::plan_all(world, &mut ledger, now, &mut plan);
+    task_sets::plan_strays(world, now, &mut plan);
     instances::plan_all(world, &ledger, now, &mut plan);
     plan
 }

@@ -66,11 +66,15 @@ name!(
     ScheduledTaskName
 );
 name!(
+    /// Object name of a TaskSet.
+    TaskSetName
+);
+name!(
     /// A task definition family.
     Family
 );
 name!(
-    /// Number of a deployment, the part after `ecs-svc/`.
+    /// Number of a deployment or of a task set, the part after `ecs-svc/`.
     DeploymentId
 );
 

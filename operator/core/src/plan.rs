@@ -27,6 +27,8 @@ pub enum Kind {
     RunTask,
     /// ScheduledTask.
     ScheduledTask,
+    /// TaskSet.
+    TaskSet,
     /// ContainerInstance.
     ContainerInstance,
     /// HostPlan.
@@ -46,6 +48,7 @@ impl Kind {
             Kind::Task => "Task",
             Kind::RunTask => "RunTask",
             Kind::ScheduledTask => "ScheduledTask",
+            Kind::TaskSet => "TaskSet",
             Kind::ContainerInstance => "ContainerInstance",
             Kind::HostPlan => "HostPlan",
             Kind::Secret => "Secret",
@@ -62,6 +65,7 @@ impl Kind {
             Kind::Task => "tasks",
             Kind::RunTask => "runtasks",
             Kind::ScheduledTask => "scheduledtasks",
+            Kind::TaskSet => "tasksets",
             Kind::ContainerInstance => "containerinstances",
             Kind::HostPlan => "hostplans",
             Kind::Secret => "secrets",

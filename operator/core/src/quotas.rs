@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::names::ServiceName;
+use crate::names::{ServiceName, TaskSetName};
 use crate::problem::Problem;
-use crate::world::{ServiceState, World};
+use crate::world::{ServiceState, TaskSetState, World};
 
 /// Quotas, with the defaults of ECS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,34 @@ pub(crate) fn enforce(
                 format!(
                     "must be at most {}, the quota, not {}",
                     quotas.tasks_per_service, service.desired
+                ),
+            ));
+        }
+    }
+}
+
+/// Task sets of a service (ECS: "5 deployments exist on the service. Unable to create new TaskSet").
+const TASK_SETS_PER_SERVICE: usize = 5;
+
+/// Gives every task set beyond five of its service the sentence that says so. The oldest stay.
+pub(crate) fn enforce_task_sets(task_sets: &mut BTreeMap<TaskSetName, TaskSetState>) {
+    let mut by_age: Vec<_> = task_sets
+        .iter()
+        .map(|(name, s)| {
+            let created = s.object.metadata.creation_timestamp.clone().map(|t| t.0);
+            (s.service.clone(), created, name.clone())
+        })
+        .collect();
+    by_age.sort();
+    let of_one_service = by_age.chunk_by(|a, b| a.0 == b.0);
+    for (service, _, name) in
+        of_one_service.flat_map(|sets| sets.iter().skip(TASK_SETS_PER_SERVICE))
+    {
+        if let Some(set) = task_sets.get_mut(name) {
+            set.problems.push(Problem::new(
+                "spec.service",
+                format!(
+                    "must name a service with fewer task sets: `{service}` has {TASK_SETS_PER_SERVICE}, which is the most"
                 ),
             ));
         }

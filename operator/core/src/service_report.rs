@@ -2,20 +2,21 @@
 
 use jiff::{Timestamp, Unit};
 use tallyman_crds::{
-    ContainerImage, HealthStatus, LastStatus, ServiceLifecycle, ServiceStatus, StopCode,
-    ZoneRebalancing, conditions, labels,
+    HealthStatus, LastStatus, ServiceLifecycle, ServiceStatus, StopCode, ZoneRebalancing,
+    conditions, labels,
 };
 
 use crate::deployment_report;
-use crate::deployments::{Bounds, Bucket, Member};
+use crate::deployments::{Bucket, Member};
 use crate::guards::{Begun, Watch};
 use crate::names::{DeploymentId, ServiceName};
-use crate::placement::{Unplaceable, plural};
+use crate::placement::plural;
 use crate::plan::{Kind, Plan, Target};
 use crate::rollouts::Course;
 use crate::service_events::{self, Said};
-use crate::services::time;
+use crate::services::{part::Stepped, time};
 use crate::status::{Standing, json, statements};
+use crate::task_sets::{self, External};
 use crate::throttle;
 use crate::world::{ServiceState, TaskState, World};
 
@@ -35,30 +36,22 @@ pub(crate) enum Outcome<'a> {
     Draining { left: usize },
     /// Its deployment was stepped.
     Scheduled(Box<Scheduled<'a>>),
+    /// Its task sets were.
+    External(Box<External>),
 }
 
 /// A stepped deployment.
 pub(crate) struct Scheduled<'a> {
-    pub deployment: DeploymentId,
     pub course: Course,
-    pub images: Vec<ContainerImage>,
-    pub revision: String,
-    pub members: Vec<Member<'a>>,
-    pub bounds: Bounds,
+    pub stepped: Stepped<'a>,
     pub begun: Begun,
     pub watch: Watch,
-    pub deadlock: bool,
-    pub failures: usize,
-    pub throttled_until: Option<Timestamp>,
-    pub started: usize,
-    pub stopped: usize,
     pub last_task_number: i64,
-    pub unplaceable: Option<(i64, Unplaceable)>,
     pub rebalancing: Option<ZoneRebalancing>,
-    pub said: Vec<Said>,
 }
 
-/// How a service stands, for people.
+/// How a service, or a task set of one, stands, for people.
+#[derive(Clone)]
 pub(crate) struct Verdict {
     pub standing: Standing,
     pub reason: &'static str,
@@ -66,6 +59,18 @@ pub(crate) struct Verdict {
     pub short: String,
     /// Condition message.
     pub long: String,
+}
+
+impl Verdict {
+    /// The same text for the column and for the condition.
+    pub(crate) fn new(standing: Standing, reason: &'static str, text: String) -> Verdict {
+        Verdict {
+            standing,
+            reason,
+            short: text.clone(),
+            long: text,
+        }
+    }
 }
 
 /// Publishes the status of `service` after `outcome`, and notes what changed.
@@ -92,18 +97,12 @@ pub(crate) fn publish(
     status.status = Some(ServiceLifecycle::Active);
     let mut steady_now = false;
     let verdict = match outcome {
-        Outcome::Refused { reason, message } => Verdict {
-            standing: Standing::Stalled,
-            reason,
-            short: message.clone(),
-            long: message.clone(),
-        },
-        Outcome::Waiting { reason, message } => Verdict {
-            standing: Standing::Reconciling,
-            reason,
-            short: message.clone(),
-            long: message.clone(),
-        },
+        Outcome::Refused { reason, message } => {
+            Verdict::new(Standing::Stalled, reason, message.clone())
+        }
+        Outcome::Waiting { reason, message } => {
+            Verdict::new(Standing::Reconciling, reason, message.clone())
+        }
         Outcome::Draining { left } => {
             status.status = Some(ServiceLifecycle::Draining);
             status.desired_count = 0;
@@ -111,29 +110,31 @@ pub(crate) fn publish(
                 "being deleted; {left} {} left to stop",
                 plural(*left, "task")
             );
-            Verdict {
-                standing: Standing::Reconciling,
-                reason: "Draining",
-                short: text.clone(),
-                long: text,
-            }
+            Verdict::new(Standing::Reconciling, "Draining", text)
         }
         Outcome::Scheduled(s) => {
-            let verdict = verdict(world, name, service, s);
+            let rebalancing = s.rebalancing.as_ref();
+            let verdict = verdict(world, name, &s.stepped, rebalancing);
             let steady = verdict.standing == Standing::Ready;
-            status.desired_count = clamp(s.bounds.desired);
+            status.desired_count = clamp(s.stepped.bounds.desired);
             status.rebalancing = s.rebalancing.clone();
-            status.task_definition = Some(s.revision.clone());
+            status.task_definition = Some(s.stepped.revision.clone());
             status.last_task_number = s.last_task_number.max(previous.last_task_number);
-            status.consecutive_start_failures = clamp_len(s.failures);
-            status.launch_not_before = s.throttled_until.map(time);
+            status.consecutive_start_failures = clamp_len(s.stepped.failures);
+            status.launch_not_before = s.stepped.throttled_until.map(time);
             let progress = deployment_report::progress(service, s, steady, now);
             progress.wake_at.into_iter().for_each(|at| plan.wake(at));
-            let trouble = last_failure(world, name, &s.deployment);
+            let trouble = last_failure(world, name, &s.stepped.id);
             deployment_report::outcome(&mut status, s, &progress, trouble, now);
             status.deployments = deployment_report::records(service, s, &progress, now);
+            status.task_sets = Vec::new();
             steady_now = steady;
             deployment_report::judged(verdict, &status, s, &progress)
+        }
+        Outcome::External(e) => {
+            task_sets::report_service(&mut status, e);
+            steady_now = e.verdict.standing == Standing::Ready;
+            e.verdict.clone()
         }
     };
     status.steady_since = match (steady_now, &previous.steady_since) {
@@ -161,9 +162,16 @@ pub(crate) fn publish(
     );
     let mut said = said(name, service, outcome, &verdict, &status);
     let mut deeds = false;
-    if let Outcome::Scheduled(s) = outcome {
-        deeds = s.started + s.stopped > 0;
-        said.splice(0..0, s.said.iter().cloned());
+    match outcome {
+        Outcome::Scheduled(s) => {
+            deeds = s.stepped.started + s.stepped.stopped > 0;
+            said.splice(0..0, s.stepped.said.iter().cloned());
+        }
+        Outcome::External(e) => {
+            deeds = e.deeds;
+            said.splice(0..0, e.said.iter().cloned());
+        }
+        Outcome::Refused { .. } | Outcome::Waiting { .. } | Outcome::Draining { .. } => {}
     }
     let target = Target::new(Kind::Service, name, &service.identity);
     let (events, notes) = service_events::tell(&previous.events, said, &target, now);
@@ -171,12 +179,14 @@ pub(crate) fn publish(
     plan.tell(target, &json(previous), &json(&status), deeds, notes);
 }
 
-fn verdict(
+/// How a part of a service stands after its step.
+pub(crate) fn verdict(
     world: &World,
     name: &ServiceName,
-    service: &ServiceState,
-    s: &Scheduled<'_>,
+    s: &Stepped<'_>,
+    rebalancing: Option<&ZoneRebalancing>,
 ) -> Verdict {
+    let subject = &s.subject;
     let count = |b: Bucket| s.members.iter().filter(|m| m.bucket == b).count();
     let kept: Vec<_> = s
         .members
@@ -198,7 +208,7 @@ fn verdict(
     };
     if let Some((n, why)) = &s.unplaceable {
         let long = format!(
-            "{n} of {desired} tasks cannot be placed. {} Next try when a host changes. (service {name}) {}",
+            "{n} of {desired} tasks cannot be placed. {} Next try when a host changes. {subject} {}",
             why.sentence(),
             why.ecs_sentence()
         );
@@ -208,7 +218,7 @@ fn verdict(
             long,
         );
     }
-    let trouble = last_failure(world, name, &s.deployment);
+    let trouble = last_failure(world, name, &s.id);
     if let Some(until) = s.throttled_until {
         let at = until.strftime("%H:%M:%SZ");
         let why = trouble.map(|t| format!(" Last: {t}")).unwrap_or_default();
@@ -219,7 +229,7 @@ fn verdict(
                 s.failures
             ),
             format!(
-                "(service {name}) is unable to consistently start tasks successfully. {} tasks in a row stopped \
+                "{subject} is unable to consistently start tasks successfully. {} tasks in a row stopped \
                  before they ran; the next one is started at {at}, or at once after a change of the task \
                  definition.{why}",
                 s.failures
@@ -228,14 +238,14 @@ fn verdict(
     }
     if s.deadlock {
         let text = format!(
-            "(service {name}) was unable to stop or start tasks during a deployment because of the service deployment \
+            "{subject} was unable to stop or start tasks during a deployment because of the service deployment \
              configuration. Update the minimumHealthyPercent or maximumPercent value and try again."
         );
         return reconciling(
             "DeploymentConfigurationDeadlock",
             format!(
                 "rollout of {} cannot move: minimumHealthyPercent {} and maximumPercent {} of {desired} leave no room",
-                s.revision, service.minimum_healthy_percent, service.maximum_percent
+                s.revision, s.bounds.minimum_healthy_percent, s.bounds.maximum_percent
             ),
             text,
         );
@@ -254,7 +264,7 @@ fn verdict(
         }
         return reconciling("RollingOut", text.clone(), with_trouble(text, trouble));
     }
-    if let Some(zones) = &s.rebalancing {
+    if let Some(zones) = rebalancing {
         let text = format!(
             "moving a task from zone {} to zone {}",
             zones.from, zones.to
@@ -284,7 +294,7 @@ fn verdict(
                 "(service {name}) was unable to reach steady state because task set ({}) was unable to scale in. \
                  Reason: The number of protected tasks are more than the desired count of tasks. The last protection \
                  ends at {last}.",
-                s.deployment.ecs()
+                s.id.ecs()
             ),
         );
     }
@@ -297,7 +307,7 @@ fn verdict(
         standing: Standing::Ready,
         reason: "SteadyState",
         short: "steady".to_owned(),
-        long: format!("(service {name}) has reached a steady state."),
+        long: format!("{subject} has reached a steady state."),
     }
 }
 
@@ -407,12 +417,7 @@ fn said(
             say(true, reason, format!("(service {name}) waits: {message}"));
         }
         Outcome::Scheduled(s) => {
-            if let Some((_, why)) = &s.unplaceable
-                && reason_is_new
-            {
-                let text = format!("(service {name}) {}", why.ecs_sentence());
-                say(true, "TaskPlacementFailure", text);
-            }
+            troubles(&s.stepped, verdict, reason_is_new, &mut say);
             let threshold = clamp_len(throttle::ENGAGES_AT);
             if status.consecutive_start_failures >= threshold
                 && previous.consecutive_start_failures < threshold
@@ -421,25 +426,42 @@ fn said(
                     format!("(service {name}) is unable to consistently start tasks successfully.");
                 say(true, "TaskStartImpaired", text);
             }
-            if verdict.reason == "TasksProtected" && reason_is_new {
-                say(true, "TasksProtected", verdict.long.clone());
-            }
-            if s.deadlock && reason_is_new {
-                say(
-                    true,
-                    "DeploymentConfigurationDeadlock",
-                    verdict.long.clone(),
-                );
-            }
             deployment_report::said(name, previous, status, s, &mut say);
-            if status.steady_since.is_some() && previous.steady_since.is_none() {
-                let text = format!("(service {name}) has reached a steady state.");
-                say(false, "SteadyState", text);
-            }
         }
+        Outcome::External(_) => {}
         Outcome::Refused { .. } | Outcome::Waiting { .. } | Outcome::Draining { .. } => {}
     }
+    if status.steady_since.is_some() && previous.steady_since.is_none() {
+        let text = format!("(service {name}) has reached a steady state.");
+        say(false, "SteadyState", text);
+    }
     list
+}
+
+/// What keeps a part of a service from what is wanted of it.
+pub(crate) fn troubles(
+    s: &Stepped<'_>,
+    verdict: &Verdict,
+    reason_is_new: bool,
+    say: &mut impl FnMut(bool, &'static str, String),
+) {
+    if !reason_is_new {
+        return;
+    }
+    if let Some((_, why)) = &s.unplaceable {
+        let text = format!("{} {}", s.subject, why.ecs_sentence());
+        say(true, "TaskPlacementFailure", text);
+    }
+    if verdict.reason == "TasksProtected" {
+        say(true, "TasksProtected", verdict.long.clone());
+    }
+    if s.deadlock {
+        say(
+            true,
+            "DeploymentConfigurationDeadlock",
+            verdict.long.clone(),
+        );
+    }
 }
 
 pub(crate) fn clamp(n: i64) -> i32 {

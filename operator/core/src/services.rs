@@ -1,6 +1,7 @@
 //! One service: resolve its revision, step its deployment, place what it starts, say how it stands.
 
-mod start;
+pub(crate) mod part;
+pub(crate) mod start;
 mod work;
 
 use jiff::Timestamp;
@@ -12,10 +13,13 @@ use crate::gather::short_task_definition;
 use crate::names::{Family, RevisionName, ServiceName, TaskName};
 use crate::placement::Ledger;
 use crate::plan::{Action, Kind, Plan, Target};
-use crate::problem;
+use crate::problem::{self, Problem};
 use crate::rollouts;
 use crate::service_report::{self, Outcome};
-use crate::world::{Revision, ServiceState, World};
+use crate::task_sets;
+use crate::unsupported::Unsupported;
+use crate::world::{Controller, Revision, ServiceState, World};
+use part::Part;
 use work::Work;
 
 /// Why a service has no revision to run.
@@ -29,6 +33,20 @@ pub(crate) enum Unresolved {
     Inactive(String),
     /// The revision does not parse.
     Invalid(String),
+}
+
+impl Unresolved {
+    /// What it makes of a service.
+    fn outcome(self) -> Outcome<'static> {
+        let refused = |reason, message| Outcome::Refused { reason, message };
+        let waiting = |reason, message| Outcome::Waiting { reason, message };
+        match self {
+            Unresolved::NotFound(m) => waiting("TaskDefinitionNotFound", m),
+            Unresolved::Unsettled(m) => waiting("TaskDefinitionUnsettled", m),
+            Unresolved::Inactive(m) => refused("TaskDefinitionInactive", m),
+            Unresolved::Invalid(m) => refused("TaskDefinitionInvalid", m),
+        }
+    }
 }
 
 /// Resolves `family`, `family:revision` or an ARN of either.
@@ -87,19 +105,24 @@ pub(crate) fn resolve<'w>(
 pub(crate) fn plan_all(world: &World, ledger: &mut Ledger, now: Timestamp, plan: &mut Plan) {
     let (daemons, replicas): (Vec<_>, Vec<_>) = world.services.iter().partition(|(_, s)| s.daemon);
     for (name, service) in daemons.into_iter().chain(replicas) {
-        if service.identity.deleting {
-            drain(world, name, service, now, plan);
-        } else {
-            reconcile(world, name, service, ledger, now, plan);
+        match &service.controller {
+            _ if service.identity.deleting => drain(world, name, service, now, plan),
+            Controller::Ecs { task_definition } => {
+                reconcile(world, name, service, task_definition, ledger, now, plan);
+            }
+            Controller::External { primary } => {
+                let primary = primary.as_ref();
+                task_sets::reconcile(world, name, service, primary, ledger, now, plan);
+            }
         }
     }
 }
 
-fn target(name: &ServiceName, service: &ServiceState) -> Target {
+pub(crate) fn target(name: &ServiceName, service: &ServiceState) -> Target {
     Target::new(Kind::Service, name, &service.identity)
 }
 
-/// A service that is being deleted: everything of it stops first.
+/// A service that is being deleted: everything of it stops first, and its task sets go with it.
 fn drain(
     world: &World,
     name: &ServiceName,
@@ -116,7 +139,8 @@ fn drain(
         });
     }
     let left = mine().filter(|(_, t)| t.holds()).count();
-    if left == 0 {
+    let sets_left = task_sets::delete_all(world, name, plan);
+    if left == 0 && sets_left == 0 {
         if service
             .identity
             .finalizers
@@ -132,29 +156,34 @@ fn drain(
     service_report::publish(world, name, service, &Outcome::Draining { left }, now, plan);
 }
 
+/// Why a spec cannot be run: reason and sentence.
+pub(crate) fn refusal(
+    problems: &[Problem],
+    unsupported: &Unsupported,
+) -> Option<(&'static str, String)> {
+    if !problems.is_empty() {
+        return Some(("InvalidSpec", problem::sentence(problems)));
+    }
+    (!unsupported.refused.is_empty()).then(|| {
+        (
+            "UnsupportedFields",
+            unsupported.sentence().unwrap_or_default(),
+        )
+    })
+}
+
 fn reconcile(
     world: &World,
     name: &ServiceName,
     service: &ServiceState,
+    task_definition: &str,
     ledger: &mut Ledger,
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    let refused = |reason, message: String| Outcome::Refused { reason, message };
-    if !service.problems.is_empty() {
-        let outcome = refused("InvalidSpec", problem::sentence(&service.problems));
+    if let Some((reason, message)) = refusal(&service.problems, &service.unsupported) {
+        let outcome = Outcome::Refused { reason, message };
         return service_report::publish(world, name, service, &outcome, now, plan);
-    }
-    if !service.unsupported.refused.is_empty() {
-        let message = service.unsupported.sentence().unwrap_or_default();
-        return service_report::publish(
-            world,
-            name,
-            service,
-            &refused("UnsupportedFields", message),
-            now,
-            plan,
-        );
     }
     let runs = |ecs_name: &str| {
         service
@@ -163,21 +192,10 @@ fn reconcile(
             .iter()
             .any(|d| d.task_definition == ecs_name)
     };
-    let found = match resolve(world, &service.object.spec.task_definition, runs) {
+    let found = match resolve(world, task_definition, runs) {
         Ok(found) => found,
         Err(why) => {
-            let outcome = match why {
-                Unresolved::NotFound(m) => Outcome::Waiting {
-                    reason: "TaskDefinitionNotFound",
-                    message: m,
-                },
-                Unresolved::Unsettled(m) => Outcome::Waiting {
-                    reason: "TaskDefinitionUnsettled",
-                    message: m,
-                },
-                Unresolved::Inactive(m) => refused("TaskDefinitionInactive", m),
-                Unresolved::Invalid(m) => refused("TaskDefinitionInvalid", m),
-            };
+            let outcome = why.outcome();
             return service_report::publish(world, name, service, &outcome, now, plan);
         }
     };
@@ -203,12 +221,21 @@ fn reconcile(
         };
         return service_report::publish(world, name, service, &outcome, now, plan);
     };
+    let kept = service.status.deployments.iter();
+    let kept = kept.filter(|d| d.id == rollout.id.ecs());
+    let kept = kept.flat_map(|d| &d.container_images);
     let work = Work {
-        world,
-        name,
-        service,
-        images: digests::of_deployment(world, name, &rollout.id, rollout.revision),
-        rollout,
+        course: rollout.course,
+        part: Part {
+            world,
+            name,
+            service,
+            images: digests::of_part(world, name, &rollout.id, rollout.revision, kept),
+            id: rollout.id,
+            set: None,
+            revision_name: rollout.revision_name,
+            revision: rollout.revision,
+        },
     };
     let outcome = Outcome::Scheduled(Box::new(work.advance(ledger, now, plan)));
     service_report::publish(world, name, service, &outcome, now, plan);

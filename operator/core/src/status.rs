@@ -18,6 +18,7 @@ pub fn untouched_service() -> ServiceStatus {
         selector: None,
         message: None,
         deployments: Vec::new(),
+        task_sets: Vec::new(),
         last_completed_deployment: None,
         failed_deployment: None,
         rebalancing: None,

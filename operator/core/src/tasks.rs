@@ -20,7 +20,7 @@ use crate::services::{self, Unresolved, time};
 use crate::status::{Standing, json, statements};
 use crate::throttle;
 use crate::unsupported;
-use crate::world::{TaskState, World};
+use crate::world::{Controller, TaskState, World};
 
 /// Decides for every task, in order of name.
 pub(crate) fn plan_all(
@@ -347,7 +347,10 @@ fn stopped(
 fn remembered(world: &World) -> BTreeSet<TaskName> {
     let mut kept = BTreeSet::new();
     for (name, s) in &world.services {
-        let resolved = services::resolve(world, &s.object.spec.task_definition, |_| true).ok();
+        let Controller::Ecs { task_definition } = &s.controller else {
+            continue;
+        };
+        let resolved = services::resolve(world, task_definition, |_| true).ok();
         let wanted = resolved.map(|(revision, _)| deployments::deployment_id(s, &revision));
         let primary = s.status.deployments.first();
         let primary = primary.and_then(|d| DeploymentId::of_ecs(&d.id));
@@ -362,6 +365,12 @@ fn remembered(world: &World) -> BTreeSet<TaskName> {
             }
         }
         kept.extend(guards::evidence(world, name).cloned());
+    }
+    for set in world.task_sets.values() {
+        let failures = throttle::failures(world, &set.service, &set.id);
+        let service = world.services.get(&set.service);
+        let wanted = service.map_or(0, |s| set.scale.of_desired(s.desired));
+        kept.extend(throttle::remembered(&failures, wanted));
     }
     kept
 }

@@ -6,7 +6,9 @@
 //! the one to the other until the lists are empty.
 
 use serde_json::Value;
-use tallyman_crds::{RunTaskSpec, ScheduledTaskSpec, ServiceSpec, TaskDefinitionSpec, TaskSpec};
+use tallyman_crds::{
+    RunTaskSpec, ScheduledTaskSpec, ServiceSpec, TaskDefinitionSpec, TaskSetSpec, TaskSpec,
+};
 
 /// Fields of one object that are not supported yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -154,7 +156,7 @@ const SERVICE: &[(&str, Support)] = &[
     ("clientToken", Full),
     ("launchType", Values(&["EC2", "EXTERNAL"])),
     ("schedulingStrategy", Full),
-    ("deploymentController.type", Values(&["ECS"])),
+    ("deploymentController.type", Values(&["ECS", "EXTERNAL"])),
     ("deploymentConfiguration.minimumHealthyPercent", Full),
     ("deploymentConfiguration.maximumPercent", Full),
     ("deploymentConfiguration.strategy", Values(&["ROLLING"])),
@@ -163,6 +165,7 @@ const SERVICE: &[(&str, Support)] = &[
     ("deploymentConfiguration.bakeTimeInMinutes", Full),
     ("deploymentConfiguration.timeoutInMinutes", Full),
     ("paused", Full),
+    ("primaryTaskSet", Full),
     ("availabilityZoneRebalancing", Full),
     ("healthCheckGracePeriodSeconds", Full),
     ("placementConstraints", Full),
@@ -175,6 +178,19 @@ const SERVICE: &[(&str, Support)] = &[
     ("networkConfiguration", Ignored),
     ("platformVersion", Ignored),
     ("role", Ignored),
+];
+
+const TASK_SET: &[(&str, Support)] = &[
+    ("service", Full),
+    ("cluster", Full),
+    ("externalId", Full),
+    ("taskDefinition", Full),
+    ("launchType", Values(&["EC2", "EXTERNAL"])),
+    ("scale", Full),
+    ("clientToken", Full),
+    ("tags", Full),
+    ("networkConfiguration", Ignored),
+    ("platformVersion", Ignored),
 ];
 
 const TASK: &[(&str, Support)] = &[
@@ -256,6 +272,11 @@ pub fn of_field(path: &str) -> Option<Support> {
 /// Fields of a service that are not supported yet.
 pub fn of_service(spec: &ServiceSpec) -> Unsupported {
     scan(serde_json::to_value(spec).ok(), "spec", SERVICE, "")
+}
+
+/// Fields of a task set that are not supported yet.
+pub fn of_task_set(spec: &TaskSetSpec) -> Unsupported {
+    scan(serde_json::to_value(spec).ok(), "spec", TASK_SET, "")
 }
 
 /// Fields of a task that are not supported yet.

@@ -13,19 +13,20 @@ use tallyman_crds::{
     Cluster, ContainerInstance, DesiredInstanceStatus, DesiredStatus, HealthStatus, HostPlan,
     HostPlanSpec, HostReport, LastStatus, RunTask, RunTaskStatus, ScheduledTask,
     ScheduledTaskStatus, Service, ServiceStatus, StopCode, Task, TaskDefinition,
-    TaskDefinitionRevision, names,
+    TaskDefinitionRevision, TaskSet, TaskSetStatus, names,
 };
 
 use crate::definition::{Definition, Demand};
 use crate::guards::Guards;
 use crate::names::{
     DeploymentId, Family, Group, InstanceName, RevisionName, RunTaskName, ScheduledTaskName,
-    ServiceName, TaskName,
+    ServiceName, TaskName, TaskSetName,
 };
 use crate::placement::Rules;
 use crate::problem::Problem;
 use crate::schedules::expression::Schedule;
 use crate::settings::Settings;
+use crate::task_sets::Percent;
 use crate::unsupported::Unsupported;
 
 pub use crate::gather::{cluster_name, cluster_names};
@@ -51,6 +52,8 @@ pub struct Objects {
     pub run_tasks: Vec<Arc<RunTask>>,
     /// All ScheduledTasks of the namespace.
     pub scheduled_tasks: Vec<Arc<ScheduledTask>>,
+    /// All TaskSets of the namespace.
+    pub task_sets: Vec<Arc<TaskSet>>,
     /// Secrets and ConfigMaps of the namespace that are not ours, with the resourceVersion of each. No values.
     pub sources: Arc<BTreeMap<SourceObject, String>>,
     /// Metadata of the Secrets that the operator made, by name.
@@ -112,6 +115,8 @@ pub struct World {
     pub families: BTreeMap<Family, FamilyState>,
     /// Services by name.
     pub services: BTreeMap<ServiceName, ServiceState>,
+    /// Task sets by name.
+    pub task_sets: BTreeMap<TaskSetName, TaskSetState>,
     /// Runs by name.
     pub runs: BTreeMap<RunTaskName, RunState>,
     /// Schedules whose runs are of this cluster, by name.
@@ -226,6 +231,8 @@ pub struct ServiceState {
     pub object: Arc<Service>,
     /// Its last published status.
     pub status: ServiceStatus,
+    /// Who runs its deployments.
+    pub controller: Controller,
     /// One task on each host, instead of a number of them.
     pub daemon: bool,
     /// Copies wanted, from 0. Of a daemon: as many as were wanted when its status was last published.
@@ -246,6 +253,56 @@ pub struct ServiceState {
     pub alarming: BTreeSet<String>,
     /// Its constraints and its strategy; none and the default when they do not parse, which `problems` say.
     pub rules: Rules,
+    /// Fields not supported yet.
+    pub unsupported: Unsupported,
+    /// What is wrong with the spec.
+    pub problems: Vec<Problem>,
+}
+
+impl ServiceState {
+    /// Its spec says that `task_set` is the primary one.
+    pub fn names_as_primary(&self, task_set: &TaskSetName) -> bool {
+        match &self.controller {
+            Controller::Ecs { .. } => false,
+            Controller::External { primary } => primary.as_ref() == Some(task_set),
+        }
+    }
+}
+
+/// Who runs the deployments of a service (ECS deployment controller).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Controller {
+    /// The operator.
+    Ecs {
+        /// `family`, `family:revision` or an ARN of either, as given.
+        task_definition: String,
+    },
+    /// Somebody else, by task sets.
+    External {
+        /// The task set that is the primary one.
+        primary: Option<TaskSetName>,
+    },
+}
+
+/// A task set.
+#[derive(Clone, Debug)]
+pub struct TaskSetState {
+    /// Identity.
+    pub identity: Identity,
+    /// The object.
+    pub object: Arc<TaskSet>,
+    /// Its last published status.
+    pub status: TaskSetStatus,
+    /// Number by which its tasks are told; follows from its uid.
+    pub id: DeploymentId,
+    /// The service that it is a part of.
+    pub service: ServiceName,
+    /// Cluster of that service, if it is another one than the task set's.
+    pub elsewhere: Option<String>,
+    /// How much of the service's desired count it runs.
+    pub scale: Percent,
+    /// The revision that it was taken on with.
+    pub revision: Option<RevisionName>,
     /// Fields not supported yet.
     pub unsupported: Unsupported,
     /// What is wrong with the spec.

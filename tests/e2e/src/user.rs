@@ -340,6 +340,7 @@ impl<'a> User<'a> {
             "scheduledtasks",
             "runtasks",
             "services",
+            "tasksets",
             "tasks",
             "taskdefinitions",
             "taskdefinitionrevisions",

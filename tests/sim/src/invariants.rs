@@ -1,12 +1,12 @@
-//! What must hold at any time. The operator's own (`I1` ... `I11`) are in `tallyman_operator_core::invariants`; those of the
+//! What must hold at any time. The operator's own (`I1` ... `I12`) are in `tallyman_operator_core::invariants`; those of the
 //! whole system are here:
 //!
 //! | id  | what                                                                                          | when it is checked |
 //! |-----|-----------------------------------------------------------------------------------------------|--------------------|
 //! | S1  | what runs on a host never needs more memory than the host registered                          | every step |
 //! | S2  | no container fails for a host port that another one holds                                     | every start |
-//! | S3  | no task is created above maximumPercent (or the desired count, if that is more)               | every create |
-//! | S4  | no healthy task is stopped below minimumHealthyPercent, unless containers failed by themselves | every stop |
+//! | S3  | no task is created above maximumPercent (or the desired count, if that is more); of a task set, above twice its own | every create |
+//! | S4  | no healthy task is stopped below minimumHealthyPercent (of a task set: what it wants), unless containers failed by themselves | every stop |
 //! | S5  | `lastStatus` never goes back                                                                  | every step |
 //! | S6  | one container for each container of a task, over all hosts, started once                      | every step |
 //! | S7  | nothing follows STOPPED                                                                       | every step |
@@ -23,6 +23,8 @@
 //! | S18 | for one due time of a schedule tasks are started under one RunTask only                        | every create |
 //! | S19 | a run has at most one task for each copy that is not STOPPED, and starts none once it has ended | every create |
 //! | S20 | of a schedule with Forbid or Replace no run starts tasks while another one's are alive          | every create |
+
+mod task_sets;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -151,19 +153,23 @@ impl Monitor {
             let name = task.metadata.name.as_deref().unwrap_or_default();
             return self.run_task_created(server, &owner.name, &owner.uid, name);
         }
-        self.of_a_live_deployment(server, task, &owner.name);
+        let of = task.metadata.labels.as_ref();
+        let service = of.and_then(|l| l.get(labels::SERVICE)).cloned();
+        let service = service.unwrap_or_default();
+        self.of_a_live_deployment(server, task, &service);
         let held = server
             .all(Kind::Task)
             .filter(|(_, t)| t["metadata"]["ownerReferences"][0]["uid"] == owner.uid.as_str())
             .filter(|(_, t)| t["status"]["lastStatus"] != "STOPPED")
             .count();
-        let bounds = [
-            seen_bounds(cache, &owner.name),
-            true_bounds(server, &owner.name),
-        ];
+        let bounds = if owner.kind == Kind::TaskSet.as_str() {
+            task_sets::of_set(server, cache, &owner.name, &service)
+        } else {
+            let both = [seen_bounds(cache, &service), true_bounds(server, &service)];
+            both.into_iter().flatten().collect()
+        };
         let allowed = bounds
             .iter()
-            .flatten()
             .map(|b| b.upper.max(b.desired))
             .max()
             .unwrap_or(0);
@@ -172,12 +178,12 @@ impl Monitor {
             self.broken(
                 "S3",
                 format!(
-                    "with {name} service {} has {held} tasks; {allowed} are allowed",
-                    owner.name
+                    "with {name} {} {} has {held} tasks; {allowed} are allowed",
+                    owner.kind, owner.name
                 ),
             );
         }
-        self.distinct(server, &owner.name, task);
+        self.distinct(server, &service, task);
     }
 
     /// S17. Two leaders may both find a host free.
@@ -236,9 +242,9 @@ impl Monitor {
         let Some(service) = task["metadata"]["labels"][labels::SERVICE].as_str() else {
             return;
         };
-        let deleting = server
-            .get(Kind::Service, service)
-            .is_none_or(|s| !s["metadata"]["deletionTimestamp"].is_null());
+        let set = task["metadata"]["labels"][labels::TASK_SET].as_str();
+        let deleting = task_sets::leaves(server, Kind::Service, service)
+            || set.is_some_and(|set| task_sets::leaves(server, Kind::TaskSet, set));
         let until = task["status"]["protectedUntil"].as_str();
         let until = until.and_then(|text| text.parse::<Timestamp>().ok());
         let excused = deleting
@@ -255,18 +261,27 @@ impl Monitor {
         if deleting || self.faults {
             return;
         }
-        let bounds = [seen_bounds(cache, service), true_bounds(server, service)];
+        let bounds = match set {
+            Some(set) => task_sets::of_set(server, cache, set, service),
+            None => {
+                let both = [seen_bounds(cache, service), true_bounds(server, service)];
+                both.into_iter().flatten().collect()
+            }
+        };
+        let part = |t: &Value| {
+            let labels = &t["metadata"]["labels"];
+            labels[labels::SERVICE] == service
+                && set.is_none_or(|set| labels[labels::TASK_SET] == set)
+        };
         let healthy = server
             .all(Kind::Task)
-            .filter(|(_, t)| {
-                t["metadata"]["labels"][labels::SERVICE] == service && healthy(server, t, now)
-            })
+            .filter(|(_, t)| part(t) && healthy(server, t, now))
             .count();
         self.stop = Some(Stop {
             task: name.to_owned(),
             counts: self::healthy(server, task, now),
             healthy,
-            least: bounds.iter().flatten().map(|b| b.lower).min().unwrap_or(0),
+            least: bounds.iter().map(|b| b.lower).min().unwrap_or(0),
         });
     }
 
@@ -533,9 +548,8 @@ fn bounds(service: &tallyman_crds::Service) -> Bounds {
     if service.spec.scheduling_strategy == Some(SchedulingStrategy::Daemon) {
         // How many a daemon has is up to its hosts: I9.
         return Bounds {
-            desired: 0,
-            lower: 0,
             upper: i64::MAX,
+            ..Bounds::new(0, 0, 0)
         };
     }
     let d = service.spec.deployment_configuration.as_ref();

@@ -256,7 +256,9 @@ impl Sim {
 
     /// Every service says that it is as wanted, of its present spec, and no deleted one is left.
     pub fn all_ready(&self) -> bool {
-        self.shared.server.all(Kind::Service).all(|(_, s)| {
+        let server = &self.shared.server;
+        let mut all = server.all(Kind::Service).chain(server.all(Kind::TaskSet));
+        all.all(|(_, s)| {
             let observed = s["status"]["observedGeneration"] == s["metadata"]["generation"];
             let ready = s["status"]["conditions"][0]["status"] == "True";
             observed && ready && s["metadata"]["deletionTimestamp"].is_null()
@@ -388,7 +390,12 @@ impl Sim {
     }
 
     fn services(&self) -> String {
-        let kinds = [Kind::Service, Kind::RunTask, Kind::ScheduledTask];
+        let kinds = [
+            Kind::Service,
+            Kind::TaskSet,
+            Kind::RunTask,
+            Kind::ScheduledTask,
+        ];
         let all = kinds
             .into_iter()
             .flat_map(|kind| self.shared.server.all(kind));

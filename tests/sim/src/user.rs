@@ -207,6 +207,30 @@ impl Sim {
         self.apply(Kind::Service, name, &spec);
     }
 
+    /// Applies a Service `name` whose deployments somebody else runs.
+    pub fn serve_external(&mut self, name: &str, desired: i64) {
+        let spec =
+            json!({ "desiredCount": desired, "deploymentController": { "type": "EXTERNAL" } });
+        self.apply(Kind::Service, name, &spec);
+    }
+
+    /// Makes a task set of service `web`, or gives it another scale.
+    pub fn task_set(&mut self, name: &str, task_definition: &str, percent: i64) {
+        let spec = json!({
+            "service": "web", "taskDefinition": task_definition, "scale": { "value": percent, "unit": "PERCENT" }
+        });
+        self.apply(Kind::TaskSet, name, &spec);
+    }
+
+    /// Says which task set of a service is the primary one.
+    pub fn make_primary(&mut self, service: &str, task_set: &str) {
+        self.apply(
+            Kind::Service,
+            service,
+            &json!({ "primaryTaskSet": task_set }),
+        );
+    }
+
     /// Turns the circuit breaker of a service on.
     pub fn guard(&mut self, service: &str, rollback: bool) {
         let breaker = json!({ "enable": true, "rollback": rollback });

@@ -7,49 +7,82 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tallyman_crds::ecs::Tag;
 use tallyman_crds::{DesiredStatus, Task, TaskSpec, ZoneRebalancing, labels, names};
 
-use super::{list, target, work::Work};
-use crate::deployments::Start;
-use crate::names::{InstanceName, TaskName};
+use super::part::Part;
+use super::{list, target};
+use crate::deployments::{Bounds, Start};
+use crate::names::{InstanceName, ServiceName, TaskName};
 use crate::placement::{self, Ledger, Request, Unplaceable};
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Plan, Target};
 use crate::quotas;
-use crate::rollouts::Rollout;
 use crate::service_events::Said;
 use crate::tags;
 use crate::throttle;
+use crate::world::{ServiceState, World};
 use crate::zones;
 
 /// Tasks of a service that one pass starts, and that it stops. Hosts hear of them while the next ones are written, instead
 /// of after the last.
 pub(super) const AT_ONCE: i64 = 16;
 
+/// What a pass has started of a service so far: the parts of a service number their tasks together, and share what a pass and
+/// a minute may start of it.
+pub(crate) struct Batch {
+    /// The highest task number that is or was ever taken.
+    pub last_number: i64,
+    started: i64,
+}
+
+impl Batch {
+    /// Nothing was started yet.
+    pub fn of(world: &World, name: &ServiceName, service: &ServiceState) -> Batch {
+        let prefix = format!("{name}-");
+        let seen = world
+            .tasks
+            .range(TaskName::from(prefix.as_str())..)
+            .take_while(|(task, _)| task.as_str().starts_with(&prefix))
+            .filter_map(|(task, _)| names::service_task_number(name.as_str(), task.as_str()))
+            .max()
+            .unwrap_or(0);
+        Batch {
+            last_number: seen.max(service.status.last_task_number),
+            started: 0,
+        }
+    }
+}
+
 /// What was started.
 pub(super) struct Started {
     pub names: Vec<TaskName>,
-    pub last_number: i64,
     pub unplaceable: Option<(i64, Unplaceable)>,
 }
 
-impl Work<'_> {
+impl Part<'_> {
     /// What the launch throttle and the launch rate leave of `start`, and until when the throttle holds back the rest. Hosts
     /// that a daemon is held back on keep room for it.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one question: about what, and what holds it back"
+    )]
     pub(super) fn throttled(
         &self,
         start: Start,
+        bounds: Bounds,
         request: &Request,
+        batch: &Batch,
         ledger: &mut Ledger,
         now: Timestamp,
         plan: &mut Plan,
     ) -> (Start, Option<Timestamp>) {
-        let (world, name, id) = (self.world, self.name, &self.rollout.id);
+        let (world, name, id) = (self.world, self.name, &self.id);
         match start {
             Start::Anywhere(n) if n > 0 => {
                 let failures = throttle::failures(world, name, id);
-                let until = throttle::not_before(&failures, self.service.desired);
+                let until = throttle::not_before(&failures, bounds.desired);
                 if let Some(until) = until.filter(|until| *until > now) {
                     return (Start::Anywhere(0), Some(until));
                 }
                 let (most, more_at) = quotas::launches(world, name, now);
+                let most = (most - batch.started).max(0);
                 if most < n {
                     more_at.into_iter().for_each(|at| plan.wake(at));
                 }
@@ -78,26 +111,19 @@ impl Work<'_> {
         &self,
         start: Start,
         mut request: Request,
+        batch: &mut Batch,
         ledger: &mut Ledger,
         plan: &mut Plan,
         said: &mut Vec<Said>,
     ) -> Started {
-        let (world, name) = (self.world, self.name);
-        let prefix = format!("{name}-");
-        let seen = world
-            .tasks
-            .range(TaskName::from(prefix.as_str())..)
-            .take_while(|(task, _)| task.as_str().starts_with(&prefix))
-            .filter_map(|(task, _)| names::service_task_number(name.as_str(), task.as_str()))
-            .max()
-            .unwrap_or(0);
-        let mut number = seen.max(self.service.status.last_task_number);
+        let name = self.name;
+        let at_once = AT_ONCE - batch.started;
         let mut placed = Vec::new();
         let mut unplaceable = None;
         match start {
             Start::Anywhere(count) => {
-                for i in 0..count.min(AT_ONCE) {
-                    let task = names::service_task(name.as_str(), number + 1 + i);
+                for i in 0..count.min(at_once) {
+                    let task = names::service_task(name.as_str(), batch.last_number + 1 + i);
                     request.seed = placement::seed(&[&self.service.identity.uid, &task]);
                     match ledger.place(&request) {
                         Ok(instance) => placed.push(instance),
@@ -114,7 +140,7 @@ impl Work<'_> {
                 for host in hosts {
                     match ledger.place_on(&host, &request) {
                         // Those beyond have their room, and are started next.
-                        Ok(()) if length(&placed) < AT_ONCE => placed.push(host),
+                        Ok(()) if length(&placed) < at_once => placed.push(host),
                         Ok(()) => {}
                         Err(why) => refused.push(why),
                     }
@@ -124,23 +150,23 @@ impl Work<'_> {
         }
         let mut started = Started {
             names: Vec::new(),
-            last_number: number,
             unplaceable,
         };
         for instance in placed {
-            number += 1;
-            let task_name = names::service_task(name.as_str(), number);
+            batch.last_number += 1;
+            batch.started += 1;
+            let task_name = names::service_task(name.as_str(), batch.last_number);
             let task = self.task(&task_name, &instance);
             plan.actions.push(Action::CreateTask(Box::new(task)));
             started.names.push(TaskName::from(task_name));
         }
-        started.last_number = number;
         if !started.names.is_empty() {
             said.push(Said {
                 warning: false,
                 reason: "TasksStarted",
                 message: format!(
-                    "(service {name}) has started {} tasks: {}",
+                    "{} has started {} tasks: {}",
+                    self.subject(),
                     started.names.len(),
                     list(&started.names)
                 ),
@@ -151,10 +177,16 @@ impl Work<'_> {
 
     /// Starts the task that is to replace one of a fuller zone. A zone without room, and a task that fails to start, are no
     /// reason to call the service short of tasks: it is as wanted without.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one start: of what, and what it is taken from"
+    )]
     pub(super) fn start_spare(
         &self,
         zones: zones::Move,
+        bounds: Bounds,
         mut request: Request,
+        batch: &mut Batch,
         ledger: &mut Ledger,
         now: Timestamp,
         plan: &mut Plan,
@@ -163,7 +195,15 @@ impl Work<'_> {
         let name = self.name;
         let member_of = &mut request.rules.constraints.member_of;
         member_of.extend(zones::in_zone(&zones.to));
-        let (start, throttled) = self.throttled(Start::Anywhere(1), &request, ledger, now, plan);
+        let (start, throttled) = self.throttled(
+            Start::Anywhere(1),
+            bounds,
+            &request,
+            batch,
+            ledger,
+            now,
+            plan,
+        );
         throttled.into_iter().for_each(|until| plan.wake(until));
         said.push(Said {
             warning: false,
@@ -173,7 +213,7 @@ impl Work<'_> {
                 zones.counts
             ),
         });
-        let mut started = self.start(start, request, ledger, plan, said);
+        let mut started = self.start(start, request, batch, ledger, plan, said);
         if let Some((_, why)) = started.unplaceable.take() {
             said.push(Said {
                 warning: true,
@@ -193,16 +233,16 @@ impl Work<'_> {
         (started, begun)
     }
 
-    /// The task `task` of the deployment, placed on `instance`.
+    /// The task `task`, placed on `instance`.
     fn task(&self, task: &str, instance: &InstanceName) -> Task {
         let (world, name, service) = (self.world, self.name, self.service);
-        let Rollout {
+        let Part {
             id,
             revision_name,
             revision,
             ..
-        } = &self.rollout;
-        let labels = BTreeMap::from([
+        } = self;
+        let mut labels = BTreeMap::from([
             (labels::SERVICE.to_owned(), name.to_string()),
             (labels::CLUSTER.to_owned(), world.cluster.clone()),
             (labels::REVISION.to_owned(), revision_name.to_string()),
@@ -210,13 +250,16 @@ impl Work<'_> {
             (labels::CONTAINER_INSTANCE.to_owned(), instance.to_string()),
             (labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned()),
         ]);
+        let set = self.set.as_ref();
+        labels.extend(set.map(|set| (labels::TASK_SET.to_owned(), set.name.clone())));
+        let owner = set.map_or_else(|| target(name, service).as_owner(), Target::as_owner);
         Task {
             metadata: ObjectMeta {
                 name: Some(task.to_owned()),
                 namespace: Some(world.namespace.clone()),
                 labels: Some(labels),
                 finalizers: Some(vec![labels::STOP_FINALIZER.to_owned()]),
-                owner_references: Some(vec![target(name, service).as_owner()]),
+                owner_references: Some(vec![owner]),
                 ..ObjectMeta::default()
             },
             spec: TaskSpec {
@@ -240,7 +283,7 @@ impl Work<'_> {
         tags::of_task(tags::Origin {
             own: &[],
             propagate: spec.propagate_tags,
-            definition: &self.rollout.revision.object.spec.definition.tags,
+            definition: &self.revision.object.spec.definition.tags,
             service: &spec.tags,
             managed: managed.then(|| (self.world.cluster.as_str(), Some(self.name.as_str()))),
         })

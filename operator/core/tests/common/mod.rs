@@ -14,6 +14,7 @@ pub mod jobs;
 pub mod moves;
 pub mod scan;
 pub mod supplies;
+pub mod task_sets;
 pub mod written;
 
 use std::collections::BTreeMap;
@@ -258,6 +259,7 @@ impl Bench {
             Kind::HostPlan => push(&mut self.objects.plans, value),
             Kind::RunTask => push(&mut self.objects.run_tasks, value),
             Kind::ScheduledTask => push(&mut self.objects.scheduled_tasks, value),
+            Kind::TaskSet => push(&mut self.objects.task_sets, value),
             Kind::Secret => panic!("see `supplies`"),
         }
     }
@@ -278,6 +280,7 @@ impl Bench {
             Kind::HostPlan => edit(&mut self.objects.plans, name, version, change),
             Kind::RunTask => edit(&mut self.objects.run_tasks, name, version, change),
             Kind::ScheduledTask => edit(&mut self.objects.scheduled_tasks, name, version, change),
+            Kind::TaskSet => edit(&mut self.objects.task_sets, name, version, change),
             Kind::Secret => panic!("see `supplies`"),
         }
     }
@@ -309,6 +312,7 @@ impl Bench {
             Kind::HostPlan => self.objects.plans.retain(|o| !gone(&o.metadata)),
             Kind::RunTask => self.objects.run_tasks.retain(|o| !gone(&o.metadata)),
             Kind::ScheduledTask => self.objects.scheduled_tasks.retain(|o| !gone(&o.metadata)),
+            Kind::TaskSet => self.objects.task_sets.retain(|o| !gone(&o.metadata)),
             Kind::Secret => {}
         }
     }
@@ -338,6 +342,7 @@ impl Bench {
             Kind::HostPlan => all(&self.objects.plans),
             Kind::RunTask => all(&self.objects.run_tasks),
             Kind::ScheduledTask => all(&self.objects.scheduled_tasks),
+            Kind::TaskSet => all(&self.objects.task_sets),
             Kind::Secret => Vec::new(),
         }
     }

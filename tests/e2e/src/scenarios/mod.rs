@@ -20,6 +20,7 @@ mod resources;
 mod rollouts;
 mod secrets;
 mod standalone;
+mod task_sets;
 mod volumes;
 
 use crate::suite::{Joining, Scenario};
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Scenario> {
         resources::SCENARIOS,
         rollouts::SCENARIOS,
         secrets::SCENARIOS,
+        task_sets::SCENARIOS,
         volumes::SCENARIOS,
     ]
     .into_iter()

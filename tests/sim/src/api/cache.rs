@@ -10,13 +10,14 @@ use super::server::Server;
 use crate::rng::Rng;
 
 /// Every kind that the simulator has.
-pub const KINDS: [Kind; 10] = [
+pub const KINDS: [Kind; 11] = [
     Kind::Cluster,
     Kind::TaskDefinition,
     Kind::TaskDefinitionRevision,
     Kind::Service,
     Kind::RunTask,
     Kind::ScheduledTask,
+    Kind::TaskSet,
     Kind::Task,
     Kind::ContainerInstance,
     Kind::HostPlan,
@@ -151,6 +152,7 @@ pub(crate) fn collect<'a>(objects: impl Iterator<Item = &'a Object>) -> Objects 
             Object::Service(o) => all.services.push(o.clone()),
             Object::RunTask(o) => all.run_tasks.push(o.clone()),
             Object::ScheduledTask(o) => all.scheduled_tasks.push(o.clone()),
+            Object::TaskSet(o) => all.task_sets.push(o.clone()),
             Object::Task(o) => all.tasks.push(o.clone()),
             Object::Instance(o) => all.instances.push(o.clone()),
             Object::Plan(o) => all.plans.push(o.clone()),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tallyman_crds::sources::{self, Supply};
 use tallyman_crds::{
     Cluster, ContainerInstance, HostPlan, RunTask, ScheduledTask, Service, Task, TaskDefinition,
-    TaskDefinitionRevision,
+    TaskDefinitionRevision, TaskSet,
 };
 use tallyman_operator_core::Kind;
 
@@ -26,6 +26,8 @@ pub enum Object {
     Service(Arc<Service>),
     /// A RunTask.
     RunTask(Arc<RunTask>),
+    /// A TaskSet.
+    TaskSet(Arc<TaskSet>),
     /// A ScheduledTask.
     ScheduledTask(Arc<ScheduledTask>),
     /// A Task.
@@ -79,6 +81,7 @@ impl Object {
             Kind::Secret => Object::Secret(read(value)?),
             Kind::RunTask => Object::RunTask(read(value)?),
             Kind::ScheduledTask => Object::ScheduledTask(read(value)?),
+            Kind::TaskSet => Object::TaskSet(read(value)?),
         })
     }
 }

@@ -66,6 +66,7 @@ pub(super) fn check(kind: Kind, old: &Value, new: &Value) -> Result<(), String> 
         | Kind::Service
         | Kind::RunTask
         | Kind::ScheduledTask
+        | Kind::TaskSet
         | Kind::ContainerInstance => {}
     }
     Ok(())

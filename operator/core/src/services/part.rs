@@ -1,0 +1,215 @@
+//! A part of a service that runs one revision: its primary deployment, or a task set of it. What tasks are started and
+//! stopped for.
+
+use jiff::Timestamp;
+use tallyman_crds::{ContainerImage, HealthStatus, StopCode};
+
+use super::list;
+use super::start::{AT_ONCE, Batch};
+use crate::deployments::{self, Bounds, Bucket, Member, Step};
+use crate::names::{DeploymentId, Group, RevisionName, ServiceName, TaskName};
+use crate::placement::{Ledger, Request, Unplaceable};
+use crate::plan::{Action, Kind, Plan, Target};
+use crate::service_events::Said;
+use crate::throttle;
+use crate::world::{Revision, ServiceState, World};
+
+/// A part of a service.
+pub(crate) struct Part<'w> {
+    pub world: &'w World,
+    pub name: &'w ServiceName,
+    pub service: &'w ServiceState,
+    /// Number of the deployment, or of the task set; its tasks carry it.
+    pub id: DeploymentId,
+    /// The task set that it is, if it is one.
+    pub set: Option<Target>,
+    pub revision_name: RevisionName,
+    pub revision: &'w Revision,
+    /// Digests that its next tasks are started with.
+    pub images: Vec<ContainerImage>,
+}
+
+/// What became of a part in a pass.
+pub(crate) struct Stepped<'w> {
+    /// `(service web)`, as its events begin.
+    pub subject: String,
+    pub id: DeploymentId,
+    pub revision: String,
+    pub members: Vec<Member<'w>>,
+    pub bounds: Bounds,
+    pub deadlock: bool,
+    /// Tasks in a row that failed to start.
+    pub failures: usize,
+    pub throttled_until: Option<Timestamp>,
+    pub started: usize,
+    pub stopped: usize,
+    pub unplaceable: Option<(i64, Unplaceable)>,
+    pub said: Vec<Said>,
+    /// Digests that its next tasks are started with.
+    pub images: Vec<ContainerImage>,
+}
+
+/// Stopped reason of a task that a deployment or a task set wants no longer.
+pub(crate) fn scaling(id: &DeploymentId) -> String {
+    format!("Scaling activity initiated by (deployment {})", id.ecs())
+}
+
+/// Event of `subject` that says which tasks were stopped, if any were.
+pub(crate) fn has_stopped(subject: &str, stopped: &[TaskName]) -> Option<Said> {
+    (!stopped.is_empty()).then(|| Said {
+        warning: false,
+        reason: "TasksStopped",
+        message: format!(
+            "{subject} has stopped {} running tasks: {}",
+            stopped.len(),
+            list(stopped)
+        ),
+    })
+}
+
+/// `(service web, taskSet ecs-svc/1)`, as the events of a task set begin.
+pub(crate) fn set_subject(service: &ServiceName, id: &DeploymentId) -> String {
+    format!("(service {service}, taskSet {})", id.ecs())
+}
+
+impl<'w> Part<'w> {
+    /// `(service web)`, or `(service web, taskSet ecs-svc/1)`.
+    pub fn subject(&self) -> String {
+        match self.set {
+            None => format!("(service {})", self.name),
+            Some(_) => set_subject(self.name, &self.id),
+        }
+    }
+
+    /// What a task of it asks for, but for its lot.
+    pub fn request(&self) -> Request {
+        let definition = self.revision.definition.as_ref();
+        let member_of = definition.map_or(&[][..], |d| &d.member_of);
+        Request {
+            demand: definition.map(|d| d.demand.clone()).unwrap_or_default(),
+            rules: self.service.rules.clone().with(member_of),
+            group: Group::of_service(self.name),
+            seed: 0,
+        }
+    }
+
+    /// Starts and stops what `step` says, as far as the throttle and the limits of a pass let it.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step: what it is about, and what it is taken from"
+    )]
+    pub fn take(
+        &self,
+        step: Step,
+        members: Vec<Member<'w>>,
+        bounds: Bounds,
+        request: Request,
+        batch: &mut Batch,
+        ledger: &mut Ledger,
+        now: Timestamp,
+        plan: &mut Plan,
+    ) -> Stepped<'w> {
+        let mut stepped = self.standing(members, bounds, step.deadlock);
+        let (start, throttled) =
+            self.throttled(step.start, bounds, &request, batch, ledger, now, plan);
+        stepped.throttled_until = throttled;
+        let started = self.start(start, request, batch, ledger, plan, &mut stepped.said);
+        stepped.started = started.names.len();
+        stepped.unplaceable = started.unplaceable;
+        stepped.stopped = self.stop(&stepped.members, &step.stop, plan, &mut stepped.said);
+        stepped
+    }
+
+    /// A step that does nothing.
+    pub fn standing(
+        &self,
+        members: Vec<Member<'w>>,
+        bounds: Bounds,
+        deadlock: bool,
+    ) -> Stepped<'w> {
+        Stepped {
+            subject: self.subject(),
+            id: self.id.clone(),
+            revision: self.revision.ecs_name(),
+            failures: throttle::failures(self.world, self.name, &self.id).len(),
+            members,
+            bounds,
+            deadlock,
+            throttled_until: None,
+            started: 0,
+            stopped: 0,
+            unplaceable: None,
+            said: Vec::new(),
+            images: self.images.clone(),
+        }
+    }
+
+    /// Stops what the step says, and says how many that were.
+    pub fn stop(
+        &self,
+        members: &[Member<'_>],
+        stop: &[TaskName],
+        plan: &mut Plan,
+        said: &mut Vec<Said>,
+    ) -> usize {
+        let at_once = usize::try_from(AT_ONCE).unwrap_or(usize::MAX);
+        let stopped = stop.get(..at_once).unwrap_or(stop);
+        for task_name in stopped {
+            let Some(m) = members.iter().find(|m| m.name == task_name) else {
+                continue;
+            };
+            let reason = match m.bucket {
+                Bucket::Unhealthy => deployments::UNHEALTHY.to_owned(),
+                Bucket::Leaving => "Task stopped during instance draining".to_owned(),
+                Bucket::Misplaced => {
+                    "Container instance no longer meets the placement constraints of the service"
+                        .to_owned()
+                }
+                Bucket::Superseded | Bucket::Kept | Bucket::Stopping | Bucket::Stopped => {
+                    scaling(&self.id)
+                }
+            };
+            plan.actions.push(Action::StopTask {
+                task: Target::new(Kind::Task, task_name, &m.task.identity),
+                code: StopCode::ServiceSchedulerInitiated,
+                reason,
+            });
+        }
+        said.extend(has_stopped(&self.subject(), stopped));
+        stopped.len()
+    }
+
+    /// When time alone changes something: the throttle, protection, a grace period, or a task that counts as healthy only
+    /// after a while, if somebody waits for it.
+    pub fn wake(&self, stepped: &Stepped<'_>, now: Timestamp, plan: &mut Plan) {
+        let (world, service, members) = (self.world, self.service, &stepped.members);
+        let protected = members.iter().filter_map(|m| m.protected_until).min();
+        for at in [stepped.throttled_until, protected].into_iter().flatten() {
+            plan.wake(at);
+        }
+        let ill = members
+            .iter()
+            .filter(|m| !m.sick && m.task.health == HealthStatus::Unhealthy);
+        for at in ill.filter_map(|m| deployments::counts_from(m.task, service)) {
+            plan.wake(at);
+        }
+        if !members.iter().any(|m| {
+            matches!(
+                m.bucket,
+                Bucket::Superseded | Bucket::Leaving | Bucket::Unhealthy
+            )
+        }) {
+            return;
+        }
+        for m in members
+            .iter()
+            .filter(|m| !m.healthy && m.bucket > Bucket::Stopping)
+        {
+            if let Some(at) =
+                deployments::healthy_from(m.task, &world.settings).filter(|at| *at > now)
+            {
+                plan.wake(at);
+            }
+        }
+    }
+}
