@@ -111,7 +111,7 @@ impl<'w> Work<'w> {
         bounds: Bounds,
         step: &deployments::Step,
         request: &Request,
-        ledger: &Ledger,
+        ledger: &mut Ledger,
     ) -> Option<zones::Move> {
         let settled = |m: &Member<'_>| match m.bucket {
             Bucket::Stopped => true,
@@ -206,7 +206,7 @@ impl<'w> Work<'w> {
     }
 
     /// When time alone changes something: the throttle, a guard, protection, a grace period, or a task that counts as healthy
-    /// only after a while, if somebody waits for it.
+    /// only after a while.
     fn wake(
         &self,
         members: &[Member<'_>],
@@ -225,14 +225,6 @@ impl<'w> Work<'w> {
             .filter(|m| !m.sick && m.task.health == HealthStatus::Unhealthy);
         for at in ill.filter_map(|m| deployments::counts_from(m.task, service)) {
             plan.wake(at);
-        }
-        if !members.iter().any(|m| {
-            matches!(
-                m.bucket,
-                Bucket::Superseded | Bucket::Leaving | Bucket::Unhealthy
-            )
-        }) {
-            return;
         }
         for m in members
             .iter()
