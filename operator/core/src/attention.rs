@@ -170,6 +170,11 @@ impl Attention {
         }
     }
 
+    /// When a unit wants to be asked again, as it said last.
+    pub fn wake_of(&self, unit: &Unit) -> Option<Timestamp> {
+        self.wakes.get(unit).copied()
+    }
+
     /// When the first of those that wait for a time wants to be asked again.
     pub fn wake_at(&self) -> Option<Timestamp> {
         self.order.first().map(|(at, _)| *at)

@@ -189,8 +189,10 @@ impl<'w> Pass<'w, '_> {
         let placed: BTreeSet<&InstanceName> = self.ledger.placed_on();
         for name in placed {
             if let Some((name, i)) = world.instances.get_key_value(name) {
+                let before = self.attention.wake_of(&Unit::Host(name.clone()));
                 let (_, heard) = hosts.entry(name).or_insert((i, Heard::default()));
                 heard.spoke = true;
+                heard.wake_at = [heard.wake_at, before].into_iter().flatten().min();
             }
         }
         for (name, (i, mut heard)) in hosts {

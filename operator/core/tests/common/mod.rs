@@ -12,6 +12,7 @@
 pub mod build;
 pub mod jobs;
 pub mod moves;
+pub mod remembered;
 pub mod scan;
 pub mod supplies;
 pub mod written;
