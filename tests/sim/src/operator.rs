@@ -8,17 +8,20 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tallyman_crds::{HostPlan, labels, names, sources};
 use tallyman_operator_core::liveness::LeaseObserver;
-use tallyman_operator_core::pacing::{Outcome, Pace, Turn};
+use tallyman_operator_core::pacing::{Outcome, PERIOD, Pace, Turn};
 use tallyman_operator_core::{
-    Action, Kind, Objects, Plan, Publication, Settings, Target, World, families, invariants, plan,
-    world,
+    Action, Change, Kind, Memory, Objects, Plan, Publication, Settings, Target, World, families,
+    invariants, plan, world,
 };
 
 use crate::api::{Cache, KINDS, Preconditions, Refusal};
+use crate::remembered;
 use crate::sim::Shared;
 
 /// Namespace of every history.
 pub const NAMESPACE: &str = "sim";
+/// What is remembered is compared as a whole in one of so many passes; plans are in every one.
+const COMPARED: u64 = 16;
 /// Where a process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrashPoint {
@@ -61,6 +64,10 @@ pub struct Operator {
     queue: VecDeque<Write>,
     outcomes: Vec<Outcome>,
     pace: Pace,
+    memory: Memory,
+    /// When it last looked at everything.
+    looked: Option<Duration>,
+    passes: u64,
 }
 
 impl Operator {
@@ -84,6 +91,9 @@ impl Operator {
             queue: VecDeque::new(),
             outcomes: Vec::new(),
             pace: Pace::new(Duration::ZERO),
+            memory: Memory::new(NAMESPACE, settings, epoch),
+            looked: None,
+            passes: 0,
         }
     }
 
@@ -174,7 +184,35 @@ impl Operator {
         true
     }
 
-    fn decide(&self, objects: &Objects, shared: &mut Shared) -> Vec<Plan> {
+    /// Decides on what changed, and holds that against what a pass over everything decides: S21.
+    fn decide(&mut self, objects: &Objects, shared: &mut Shared) -> Vec<Plan> {
+        let whole = self.decide_on_all(objects, shared);
+        let clock = self.clock(shared.now);
+        let changes = self.cache.news();
+        let recent = self.looked.is_some_and(|at| clock < at + PERIOD);
+        let part = changes.filter(|_| recent).and_then(|mut changes| {
+            let ages = &objects.lease_age;
+            changes.extend(ages.keys().map(|host| Change::Lease(host.clone())));
+            let age = |host: &str| ages.get(host).copied();
+            self.memory.pass(changes, age, shared.now)
+        });
+        let Some(part) = part else {
+            self.looked = Some(clock);
+            return self.memory.pass_over(objects, shared.now);
+        };
+        self.passes += 1;
+        let mut wrong = remembered::difference(&part, &whole);
+        if wrong.is_some() || self.passes.is_multiple_of(COMPARED) {
+            wrong = self.memory.differs_from(objects).or(wrong);
+        }
+        for what in wrong {
+            let broken = format!("{}: {what}", self.name);
+            shared.monitor.broken("S21", broken);
+        }
+        part
+    }
+
+    fn decide_on_all(&self, objects: &Objects, shared: &mut Shared) -> Vec<Plan> {
         let mut plans = vec![families::plan(objects, NAMESPACE, shared.now)];
         for cluster in world::cluster_names(objects) {
             let world = World::gather(objects, NAMESPACE, &cluster, &self.settings, self.epoch);
