@@ -104,7 +104,7 @@ impl Memory {
     }
 
     /// A pass over what changed. `age` is for how long the Lease of a host was not seen to change, as in
-    /// [`Objects::lease_age`]. `None`: what changed reaches too far, or nothing is known yet; [`Memory::pass_over`] is due.
+    /// [`Objects::lease_age`]. Plans are as of [`Memory::pass_over`]. `None`: what changed reaches too far, or nothing is known yet; [`Memory::pass_over`] is due.
     pub fn pass(
         &mut self,
         changes: Vec<Change>,
@@ -123,7 +123,12 @@ impl Memory {
             kept.look_at_hosts(&age, now);
             kept.pass(now)
         });
-        Some(passes.collect())
+        Some(std::iter::once(Plan::default()).chain(passes).collect())
+    }
+
+    /// The worlds of the clusters as they are remembered, in the order of their plans.
+    pub fn worlds(&self) -> impl Iterator<Item = &World> {
+        self.clusters.values().map(Kept::world)
     }
 
     /// What is remembered otherwise than objects and ages say, if anything: for tests.

@@ -50,6 +50,10 @@ impl Kept {
         pass::pass(&self.world, &mut self.ledger, &mut self.attention, now)
     }
 
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
     pub fn has_service(&self, name: &str) -> bool {
         self.world.services.contains_key(name)
     }
