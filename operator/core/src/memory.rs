@@ -52,7 +52,7 @@ pub enum Change {
 }
 
 /// What is remembered of a namespace.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Memory {
     namespace: String,
     settings: Settings,

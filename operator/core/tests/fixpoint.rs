@@ -450,7 +450,7 @@ proptest! {
         for (event, fate) in &events {
             happen(&mut bench, event);
             // Passes of which all is written, half, or no status; the last ones settle.
-            for pass in 0..6 {
+            for pass in 0..4 {
                 let plans = remembered.pass(&bench);
                 for mut plan in plans {
                     bench.check(&plan);

@@ -28,7 +28,7 @@ use crate::quotas;
 use crate::world::{InstanceState, RunState, ServiceState, TaskState, World};
 
 /// One cluster.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Kept {
     world: World,
     ledger: Ledger,

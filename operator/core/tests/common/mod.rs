@@ -35,6 +35,8 @@ use tallyman_operator_core::{
     Action, Kind, Objects, Plan, Publication, Settings, Target, World, families, invariants,
 };
 
+use remembered::Remembered;
+
 /// Namespace of every test.
 pub const NAMESPACE: &str = "test";
 /// Cluster of every test.
@@ -55,6 +57,7 @@ pub struct Bench {
     pub contents: BTreeMap<SourceObject, Contents>,
     /// What each host's Secret holds.
     pub supplies: BTreeMap<String, Supply>,
+    remembered: Option<Remembered>,
     version: u64,
 }
 
@@ -67,6 +70,7 @@ impl Default for Bench {
             epoch: 1,
             contents: BTreeMap::new(),
             supplies: BTreeMap::new(),
+            remembered: None,
             version: 100,
         }
     }
@@ -124,6 +128,7 @@ impl Bench {
         let mut done = Vec::new();
         for _ in 0..12 {
             let mut quiet = true;
+            self.remember();
             for plan in [self.families(), self.plan()] {
                 quiet &= plan.actions.is_empty() && plan.publications.is_empty();
                 self.check(&plan);
