@@ -46,8 +46,15 @@ pub fn scheduled_run(scheduled_task: &str, minutes: i64) -> String {
 
 /// Name of a host's ServiceAccount, Role, RoleBinding, Secret and Lease. Its HostPlan is named like the host itself.
 pub fn host_identity(container_instance: &str) -> String {
-    format!("tallyman-host-{container_instance}")
+    format!("{HOST_IDENTITY}{container_instance}")
 }
+
+/// The ContainerInstance of an object that has the name of its host's identity.
+pub fn host_of_identity(name: &str) -> Option<&str> {
+    name.strip_prefix(HOST_IDENTITY)
+}
+
+const HOST_IDENTITY: &str = "tallyman-host-";
 
 /// User name of a host's ServiceAccount as the API server sees it.
 pub fn host_user(namespace: &str, container_instance: &str) -> String {
@@ -70,6 +77,8 @@ mod tests {
         assert_eq!(service_task("web", 42), "web-000042");
         assert_eq!(service_task("web", 1_234_567), "web-1234567");
         assert_eq!(host_identity("a"), "tallyman-host-a");
+        assert_eq!(host_of_identity("tallyman-host-a"), Some("a"));
+        assert_eq!(host_of_identity("db"), None);
         assert_eq!(
             host_user("prod", "a"),
             "system:serviceaccount:prod:tallyman-host-a"

@@ -2,6 +2,7 @@
 
 mod apply;
 mod args;
+mod dirty;
 mod events;
 mod http;
 mod identity;
@@ -22,11 +23,12 @@ use tallyman_operator_core::quotas::Quotas;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
+use crate::dirty::Dirty;
 use crate::events::Recorder;
 use crate::http::Health;
 use crate::leader::{Candidate, Lead, RenewError};
 use crate::pass::Passes;
-use crate::snapshot::{Dirty, Snapshot};
+use crate::snapshot::Snapshot;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
@@ -154,9 +156,8 @@ async fn work(
         tracing::error!(%error, "the caches were not filled");
         return;
     }
-    for namespace in snapshot.namespaces() {
-        passes.wake(&namespace);
-    }
+    dirty.relisted();
+    passes.tell(dirty.take(), &snapshot);
     while !*stopping.borrow() {
         health.beat();
         passes.run(&mut snapshot).await;
@@ -169,9 +170,7 @@ async fn work(
             () = dirty.changed() => tokio::time::sleep(pass::COALESCE).await,
             _ = stopping.changed() => {}
         }
-        for namespace in dirty.take() {
-            passes.wake(&namespace);
-        }
+        passes.tell(dirty.take(), &snapshot);
     }
 }
 

@@ -1,15 +1,16 @@
 //! A pass: gather, decide, apply, publish. When the next one is, the core's `pacing` says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::Client;
-use tallyman_operator_core::pacing::{Key, Pace, Turn};
-use tallyman_operator_core::{Plan, Settings, World, families, plan, world};
+use tallyman_operator_core::pacing::{self, Pace, Turn};
+use tallyman_operator_core::{Memory, Plan, Settings};
 
 use crate::apply::Applier;
+use crate::dirty::{Key, News, Watched};
 use crate::events::Recorder;
 use crate::http::Health;
 use crate::snapshot::Snapshot;
@@ -25,7 +26,17 @@ pub struct Passes {
     health: Arc<Health>,
     recorder: Recorder,
     began: Instant,
-    paces: BTreeMap<String, Pace>,
+    namespaces: BTreeMap<String, Namespace>,
+}
+
+/// What is known of a namespace.
+struct Namespace {
+    pace: Pace,
+    memory: Memory,
+    /// What is to be looked at in the next pass.
+    changed: BTreeSet<Key>,
+    /// When everything was looked at, unless it is to be done next.
+    looked: Option<Instant>,
 }
 
 impl Passes {
@@ -44,58 +55,85 @@ impl Passes {
             health,
             recorder,
             began: Instant::now(),
-            paces: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
         }
     }
 
-    /// `namespace` changed: its next pass is as soon as its pace lets it.
-    pub fn wake(&mut self, namespace: &str) {
+    /// Takes in what changed: the next pass of each namespace is as soon as its pace lets it.
+    pub fn tell(&mut self, news: News, snapshot: &Snapshot) {
+        for (namespace, changed) in news.changed {
+            self.wake(&namespace).changed.extend(changed);
+        }
+        if news.anything {
+            for namespace in snapshot.namespaces() {
+                self.wake(&namespace).looked = None;
+            }
+            // Those of which nothing is left, too.
+            for known in self.namespaces.values_mut() {
+                known.looked = None;
+            }
+        }
+    }
+
+    fn wake(&mut self, namespace: &str) -> &mut Namespace {
         let now = self.began.elapsed();
-        self.paces
+        let known = self
+            .namespaces
             .entry(namespace.to_owned())
-            .or_insert_with(|| Pace::new(now))
-            .wake(now);
+            .or_insert_with(|| Namespace {
+                pace: Pace::new(now),
+                memory: Memory::new(namespace, &self.settings, self.epoch),
+                changed: BTreeSet::new(),
+                looked: None,
+            });
+        known.pace.wake(now);
+        known
     }
 
     /// When the next pass of any namespace is due.
     pub fn due(&self) -> Option<Instant> {
-        self.paces.values().map(|p| self.began + p.due()).min()
+        let paces = self.namespaces.values().map(|n| n.pace.due());
+        paces.min().map(|due| self.began + due)
     }
 
     /// Runs every pass that is due.
     pub async fn run(&mut self, snapshot: &mut Snapshot) {
-        let mut paces = std::mem::take(&mut self.paces);
-        for (namespace, pace) in &mut paces {
-            if pace.due() <= self.began.elapsed() {
-                self.pass(namespace, pace, snapshot).await;
+        let mut namespaces = std::mem::take(&mut self.namespaces);
+        for (namespace, known) in &mut namespaces {
+            if known.pace.due() <= self.began.elapsed() {
+                self.pass(namespace, known, snapshot).await;
             }
         }
-        self.paces = paces;
+        self.namespaces = namespaces;
     }
 
-    async fn pass(&mut self, namespace: &str, pace: &mut Pace, snapshot: &mut Snapshot) {
+    async fn pass(&mut self, namespace: &str, known: &mut Namespace, snapshot: &mut Snapshot) {
         let started = Instant::now();
         let applier = Applier {
             client: &self.client,
             namespace,
             health: &self.health,
         };
-        let seen = |(kind, name): &Key| snapshot.cached_version(*kind, namespace, name);
-        match pace.turn(self.began.elapsed(), seen) {
+        // A cache may hold what we wrote before its watch tells: where the pace looks, memory looks, too.
+        let changed = &mut known.changed;
+        let seen = |(kind, name): &pacing::Key| {
+            changed.insert((Watched::Object(*kind), name.clone()));
+            snapshot.cached_version(*kind, namespace, name)
+        };
+        match known.pace.turn(self.began.elapsed(), seen) {
             Turn::Go => {}
             Turn::Later => return,
             Turn::Look(missing) => {
                 for key in missing {
                     if applier.is_gone(key.0, &key.1).await {
-                        pace.forget(&key);
+                        known.pace.forget(&key);
                     }
                 }
             }
         }
 
-        let objects = snapshot.gather(namespace, &self.settings).await;
-        let plans = decide(&objects, namespace, &self.settings, self.epoch);
-        let plan = pace.admit(plans, self.began.elapsed());
+        let plans = self.decide(namespace, known, snapshot).await;
+        let plan = known.pace.admit(plans, self.began.elapsed());
 
         let mut outcomes = applier.apply(plan.actions).await;
         let (published, told) = applier.publish(plan.publications).await;
@@ -108,17 +146,29 @@ impl Passes {
             .metrics
             .pass_seconds
             .observe(started.elapsed().as_secs_f64());
-        pace.finish(outcomes, self.began.elapsed(), Timestamp::now());
+        known
+            .pace
+            .finish(outcomes, self.began.elapsed(), Timestamp::now());
     }
-}
 
-/// Asks the core: once for the namespace, once for each of its clusters.
-fn decide(objects: &world::Objects, namespace: &str, settings: &Settings, epoch: i64) -> Vec<Plan> {
-    let now = Timestamp::now();
-    let mut plans = vec![families::plan(objects, namespace, now)];
-    for cluster in world::cluster_names(objects) {
-        let world = World::gather(objects, namespace, &cluster, settings, epoch);
-        plans.push(plan(&world, now));
+    /// Asks the core: about what changed, or about everything, when that reaches far or it is time.
+    async fn decide(
+        &self,
+        namespace: &str,
+        known: &mut Namespace,
+        snapshot: &mut Snapshot,
+    ) -> Vec<Plan> {
+        let settings = &self.settings;
+        let changed = std::mem::take(&mut known.changed);
+        let recent = known.looked.is_some_and(|at| at.elapsed() < pacing::PERIOD);
+        if recent && let Some(changes) = snapshot.changes(namespace, &changed, settings).await {
+            let age = |host: &str| snapshot.age(namespace, host);
+            if let Some(plans) = known.memory.pass(changes, age, Timestamp::now()) {
+                return plans;
+            }
+        }
+        let objects = snapshot.gather(namespace, settings).await;
+        known.looked = Some(Instant::now());
+        known.memory.pass_over(&objects, Timestamp::now())
     }
-    plans
 }

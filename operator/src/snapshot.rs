@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -12,6 +12,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store, reflector, store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -21,45 +22,13 @@ use tallyman_crds::{
     TaskDefinitionRevision, TaskSet, labels, names,
 };
 use tallyman_operator_core::liveness::LeaseObserver;
-use tallyman_operator_core::{Kind, Objects, Settings};
-use tokio::sync::Notify;
+use tallyman_operator_core::{Change, Kind, Objects, Settings};
 use tokio::task::JoinSet;
+
+use crate::dirty::{Dirty, Key, Watched};
 
 /// A watch that hears nothing for this long is made anew; it also notices a dead connection.
 const WATCH_TIMEOUT_SECONDS: u32 = 240;
-
-/// Namespaces in which something changed since they were last looked at.
-#[derive(Debug, Default)]
-pub struct Dirty {
-    namespaces: Mutex<BTreeSet<String>>,
-    wake: Notify,
-}
-
-impl Dirty {
-    /// Something changed in `namespace`.
-    pub fn mark(&self, namespace: &str) {
-        self.namespaces
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(namespace.to_owned());
-        self.wake.notify_one();
-    }
-
-    /// Takes the namespaces that are dirty.
-    pub fn take(&self) -> BTreeSet<String> {
-        std::mem::take(
-            &mut *self
-                .namespaces
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
-    }
-
-    /// Returns when something is dirty.
-    pub async fn changed(&self) {
-        self.wake.notified().await;
-    }
-}
 
 /// The caches.
 pub struct Snapshot {
@@ -84,45 +53,81 @@ pub struct Snapshot {
     _watches: JoinSet<()>,
 }
 
-fn cache<K>(
-    client: &Client,
-    namespace: Option<&str>,
-    config: watcher::Config,
-    dirty: &Arc<Dirty>,
-    tasks: &mut JoinSet<()>,
-) -> Store<K>
-where
+/// Where the watches begin and what they tell.
+struct Watches<'a> {
+    client: &'a Client,
+    namespace: Option<&'a str>,
+    dirty: &'a Arc<Dirty>,
+    tasks: JoinSet<()>,
+}
+
+impl Watches<'_> {
+    fn of_kind<K>(&mut self, kind: Kind) -> Store<K>
+    where
+        K: Watchable,
+        K::DynamicType: Default + Eq + Hash + Clone + Unpin,
+    {
+        let name = |o: &K| o.meta().name.clone();
+        self.cache(Watched::Object(kind), watcher::Config::default(), name)
+    }
+
+    /// A cache; `name` is what its objects are told by.
+    fn cache<K>(
+        &mut self,
+        watched: Watched,
+        config: watcher::Config,
+        name: fn(&K) -> Option<String>,
+    ) -> Store<K>
+    where
+        K: Watchable,
+        K::DynamicType: Default + Eq + Hash + Clone + Unpin,
+    {
+        let api: Api<K> = match self.namespace {
+            Some(ns) => Api::namespaced(self.client.clone(), ns),
+            None => Api::all(self.client.clone()),
+        };
+        let (reader, writer) = store::<K>();
+        let dirty = self.dirty.clone();
+        let events = watcher(api, config.timeout(WATCH_TIMEOUT_SECONDS)).modify(slim);
+        let stream = reflector(writer, events).default_backoff();
+        self.tasks.spawn(async move {
+            let mut stream = std::pin::pin!(stream);
+            while let Some(event) = stream.next().await {
+                match event {
+                    Ok(Event::Apply(object) | Event::Delete(object)) => {
+                        if let Some(name) = name(&object) {
+                            let namespace = object.meta().namespace.as_deref();
+                            dirty.mark(namespace.unwrap_or_default(), (watched, name));
+                        }
+                    }
+                    // The cache holds the new list, and what was deleted meanwhile nobody tells.
+                    Ok(Event::InitDone) => dirty.relisted(),
+                    Ok(Event::Init | Event::InitApply(_)) => {}
+                    Err(error) => {
+                        tracing::warn!(kind = %K::kind(&K::DynamicType::default()), %error, "watch failed")
+                    }
+                }
+            }
+        });
+        reader
+    }
+}
+
+/// What can be watched.
+trait Watchable:
+    Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+}
+
+impl<K> Watchable for K where
     K: Resource<Scope = NamespaceResourceScope>
         + Clone
         + Debug
         + DeserializeOwned
         + Send
         + Sync
-        + 'static,
-    K::DynamicType: Default + Eq + Hash + Clone + Unpin,
+        + 'static
 {
-    let api: Api<K> = match namespace {
-        Some(ns) => Api::namespaced(client.clone(), ns),
-        None => Api::all(client.clone()),
-    };
-    let (reader, writer) = store::<K>();
-    let dirty = dirty.clone();
-    let events = watcher(api, config.timeout(WATCH_TIMEOUT_SECONDS)).modify(slim);
-    let stream = reflector(writer, events)
-        .default_backoff()
-        .touched_objects();
-    tasks.spawn(async move {
-        let mut stream = std::pin::pin!(stream);
-        while let Some(event) = stream.next().await {
-            match event {
-                Ok(object) => dirty.mark(&object.namespace().unwrap_or_default()),
-                Err(error) => {
-                    tracing::warn!(kind = %K::kind(&K::DynamicType::default()), %error, "watch failed")
-                }
-            }
-        }
-    });
-    reader
 }
 
 /// Takes away what nobody here reads; of a Secret that kubectl applied, that is a copy of what it holds.
@@ -141,38 +146,44 @@ impl Snapshot {
         namespace: Option<&str>,
         dirty: &Arc<Dirty>,
     ) -> Snapshot {
-        let plain = watcher::Config::default;
         let ours = format!(
             "{}={},{}",
             labels::MANAGED_BY,
             labels::MANAGER,
             labels::CONTAINER_INSTANCE
         );
-        let mut tasks = JoinSet::new();
+        let mut watches = Watches {
+            client,
+            namespace,
+            dirty,
+            tasks: JoinSet::new(),
+        };
         Snapshot {
-            clusters: cache(client, namespace, plain(), dirty, &mut tasks),
-            task_definitions: cache(client, namespace, plain(), dirty, &mut tasks),
-            revisions: cache(client, namespace, plain(), dirty, &mut tasks),
-            services: cache(client, namespace, plain(), dirty, &mut tasks),
-            tasks: cache(client, namespace, plain(), dirty, &mut tasks),
-            instances: cache(client, namespace, plain(), dirty, &mut tasks),
-            plans: cache(client, namespace, plain(), dirty, &mut tasks),
-            run_tasks: cache(client, namespace, plain(), dirty, &mut tasks),
-            scheduled_tasks: cache(client, namespace, plain(), dirty, &mut tasks),
-            task_sets: cache(client, namespace, plain(), dirty, &mut tasks),
-            secrets: cache(client, namespace, plain(), dirty, &mut tasks),
-            config_maps: cache(client, namespace, plain(), dirty, &mut tasks),
-            leases: cache(
-                client,
-                namespace,
+            clusters: watches.of_kind(Kind::Cluster),
+            task_definitions: watches.of_kind(Kind::TaskDefinition),
+            revisions: watches.of_kind(Kind::TaskDefinitionRevision),
+            services: watches.of_kind(Kind::Service),
+            tasks: watches.of_kind(Kind::Task),
+            instances: watches.of_kind(Kind::ContainerInstance),
+            plans: watches.of_kind(Kind::HostPlan),
+            run_tasks: watches.of_kind(Kind::RunTask),
+            scheduled_tasks: watches.of_kind(Kind::ScheduledTask),
+            task_sets: watches.of_kind(Kind::TaskSet),
+            secrets: watches.of_kind(Kind::Secret),
+            config_maps: watches.cache(
+                Watched::ConfigMap,
+                watcher::Config::default(),
+                |o: &PartialObjectMeta<ConfigMap>| o.metadata.name.clone(),
+            ),
+            leases: watches.cache(
+                Watched::Lease,
                 watcher::Config::default().labels(&ours),
-                dirty,
-                &mut tasks,
+                host_of,
             ),
             lease_api: lease_client,
             observers: BTreeMap::new(),
             started: Instant::now(),
-            _watches: tasks,
+            _watches: watches.tasks,
         }
     }
 
@@ -227,48 +238,16 @@ impl Snapshot {
     /// a slow watch must not make a host look dead.
     pub async fn gather(&mut self, namespace: &str, settings: &Settings) -> Objects {
         let instances = of(&self.instances, namespace);
-        let mut versions: BTreeMap<String, String> = of(&self.leases, namespace)
+        let leases = of(&self.leases, namespace);
+        let versions: Vec<(String, String)> = leases
             .iter()
-            .filter_map(|l| {
-                Some((
-                    l.labels().get(labels::CONTAINER_INSTANCE)?.clone(),
-                    version(l)?,
-                ))
-            })
+            .filter_map(|l| Some((host_of(l)?, version(l)?)))
             .collect();
+        let leases = versions.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         let now = self.started.elapsed();
         let observer = self.observers.entry(namespace.to_owned()).or_default();
-        let observe = |observer: &mut LeaseObserver, versions: &BTreeMap<String, String>| {
-            let leases = versions.iter().map(|(k, v)| (k.as_str(), v.as_str()));
-            observer.observe(leases, now, settings.agent_grace, settings.brake_percent);
-        };
-        observe(observer, &versions);
-        let silent: Vec<String> = observer
-            .ages(now)
-            .into_iter()
-            .filter(|(_, age)| *age >= settings.agent_grace)
-            .map(|(name, _)| name)
-            .collect();
-        if !silent.is_empty() {
-            let api: Api<Lease> = Api::namespaced(self.lease_api.clone(), namespace);
-            let live: Vec<(String, String)> = futures::stream::iter(silent)
-                .map(|name| {
-                    let api = api.clone();
-                    async move {
-                        let lease_name = names::host_identity(&name);
-                        let read =
-                            tokio::time::timeout(Duration::from_secs(5), api.get_opt(&lease_name))
-                                .await;
-                        Some((name, version(&read.ok()?.ok()??)?))
-                    }
-                })
-                .buffer_unordered(8)
-                .filter_map(futures::future::ready)
-                .collect()
-                .await;
-            versions.extend(live);
-            observe(observer, &versions);
-        }
+        observer.observe(leases, now, settings.agent_grace, settings.brake_percent);
+        self.look_live(namespace, settings).await;
         let secrets = of(&self.secrets, namespace);
         let maps = of(&self.config_maps, namespace);
         let secrets = secrets.iter().map(|o| (SourceKind::Secret, &o.metadata));
@@ -284,36 +263,149 @@ impl Snapshot {
             run_tasks: of(&self.run_tasks, namespace),
             scheduled_tasks: of(&self.scheduled_tasks, namespace),
             task_sets: of(&self.task_sets, namespace),
-            lease_age: observer.ages(now),
+            lease_age: self.ages(namespace),
             ..Objects::default()
         };
         objects.keep(secrets.chain(maps));
         objects
     }
 
+    /// The objects that `keys` name, as they are, after a look at the Leases. `None` when the timers of all hosts began anew.
+    pub async fn changes(
+        &mut self,
+        namespace: &str,
+        keys: &BTreeSet<Key>,
+        settings: &Settings,
+    ) -> Option<Vec<Change>> {
+        let mut changes = Vec::new();
+        let mut leases = Vec::new();
+        for (watched, name) in keys {
+            match watched {
+                Watched::Object(kind) => changes.push(self.change(*kind, namespace, name)),
+                Watched::ConfigMap => {
+                    let object = get(&self.config_maps, namespace, name);
+                    let meta = object.map(|o| Arc::new(o.metadata.clone()));
+                    changes.push(Change::Source(SourceKind::ConfigMap, name.clone(), meta));
+                }
+                Watched::Lease => {
+                    let lease = get(&self.leases, namespace, &names::host_identity(name));
+                    leases.push((name, lease.and_then(|l| version(&l))));
+                    changes.push(Change::Lease(name.clone()));
+                }
+            }
+        }
+        let leases = leases.iter().map(|(k, v)| (k.as_str(), v.as_deref()));
+        let now = self.started.elapsed();
+        let observer = self.observers.entry(namespace.to_owned()).or_default();
+        let (grace, brake) = (settings.agent_grace, settings.brake_percent);
+        let anew = observer.observe_some(leases, now, grace, brake);
+        let (mended, looked_at) = self.look_live(namespace, settings).await;
+        changes.extend(looked_at.into_iter().map(Change::Lease));
+        (!anew && !mended).then_some(changes)
+    }
+
+    fn change(&self, kind: Kind, namespace: &str, name: &str) -> Change {
+        let own = name.to_owned();
+        match kind {
+            Kind::Cluster => Change::Cluster(own, get(&self.clusters, namespace, name)),
+            Kind::TaskDefinition | Kind::TaskDefinitionRevision => Change::Definition,
+            Kind::Service => Change::Service(own, get(&self.services, namespace, name)),
+            Kind::Task => Change::Task(own, get(&self.tasks, namespace, name)),
+            Kind::RunTask => Change::RunTask(own, get(&self.run_tasks, namespace, name)),
+            Kind::ScheduledTask => {
+                Change::ScheduledTask(own, get(&self.scheduled_tasks, namespace, name))
+            }
+            Kind::TaskSet => Change::TaskSet,
+            Kind::ContainerInstance => Change::Instance(own, get(&self.instances, namespace, name)),
+            Kind::HostPlan => Change::Plan(own, get(&self.plans, namespace, name)),
+            Kind::Secret => {
+                let object = get(&self.secrets, namespace, name);
+                let meta = object.map(|o| Arc::new(o.metadata.clone()));
+                Change::Source(SourceKind::Secret, own, meta)
+            }
+        }
+    }
+
+    /// Reads the Leases of silent hosts live. Says whether all timers began anew, and of which hosts it read the Lease.
+    async fn look_live(&mut self, namespace: &str, settings: &Settings) -> (bool, Vec<String>) {
+        let now = self.started.elapsed();
+        let (grace, brake) = (settings.agent_grace, settings.brake_percent);
+        let observer = self.observers.entry(namespace.to_owned()).or_default();
+        let silent: Vec<String> = observer.silent(now, grace).map(str::to_owned).collect();
+        if silent.is_empty() {
+            return (false, silent);
+        }
+        let api: Api<Lease> = Api::namespaced(self.lease_api.clone(), namespace);
+        let live: Vec<(String, String)> = futures::stream::iter(silent.clone())
+            .map(|name| {
+                let api = api.clone();
+                async move {
+                    let lease_name = names::host_identity(&name);
+                    let read =
+                        tokio::time::timeout(Duration::from_secs(5), api.get_opt(&lease_name))
+                            .await;
+                    Some((name, version(&read.ok()?.ok()??)?))
+                }
+            })
+            .buffer_unordered(8)
+            .filter_map(futures::future::ready)
+            .collect()
+            .await;
+        let live = live.iter().map(|(k, v)| (k.as_str(), Some(v.as_str())));
+        (observer.observe_some(live, now, grace, brake), silent)
+    }
+
+    /// For how long a host's Lease was not seen to change.
+    pub fn age(&self, namespace: &str, host: &str) -> Option<Duration> {
+        let observer = self.observers.get(namespace)?;
+        observer.age(host, self.started.elapsed())
+    }
+
+    fn ages(&self, namespace: &str) -> BTreeMap<String, Duration> {
+        let observer = self.observers.get(namespace);
+        observer.map_or_else(BTreeMap::new, |o| o.ages(self.started.elapsed()))
+    }
+
     /// resourceVersion of an object in its cache, as a number.
     pub fn cached_version(&self, kind: Kind, namespace: &str, name: &str) -> Option<u64> {
-        fn get<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<u64>
+        fn at<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<u64>
         where
             K: Resource<DynamicType = ()> + Clone + 'static,
         {
-            let object = store.get(&ObjectRef::<K>::new(name).within(namespace))?;
-            object.resource_version()?.parse().ok()
+            get(store, namespace, name)?
+                .resource_version()?
+                .parse()
+                .ok()
         }
         match kind {
-            Kind::Cluster => get(&self.clusters, namespace, name),
-            Kind::TaskDefinition => get(&self.task_definitions, namespace, name),
-            Kind::TaskDefinitionRevision => get(&self.revisions, namespace, name),
-            Kind::Service => get(&self.services, namespace, name),
-            Kind::Task => get(&self.tasks, namespace, name),
-            Kind::RunTask => get(&self.run_tasks, namespace, name),
-            Kind::ScheduledTask => get(&self.scheduled_tasks, namespace, name),
-            Kind::TaskSet => get(&self.task_sets, namespace, name),
-            Kind::ContainerInstance => get(&self.instances, namespace, name),
-            Kind::HostPlan => get(&self.plans, namespace, name),
-            Kind::Secret => get(&self.secrets, namespace, name),
+            Kind::Cluster => at(&self.clusters, namespace, name),
+            Kind::TaskDefinition => at(&self.task_definitions, namespace, name),
+            Kind::TaskDefinitionRevision => at(&self.revisions, namespace, name),
+            Kind::Service => at(&self.services, namespace, name),
+            Kind::Task => at(&self.tasks, namespace, name),
+            Kind::RunTask => at(&self.run_tasks, namespace, name),
+            Kind::ScheduledTask => at(&self.scheduled_tasks, namespace, name),
+            Kind::TaskSet => at(&self.task_sets, namespace, name),
+            Kind::ContainerInstance => at(&self.instances, namespace, name),
+            Kind::HostPlan => at(&self.plans, namespace, name),
+            Kind::Secret => at(&self.secrets, namespace, name),
         }
     }
+}
+
+fn get<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.get(&ObjectRef::<K>::new(name).within(namespace))
+}
+
+/// The host whose Lease it is.
+fn host_of(lease: &Lease) -> Option<String> {
+    let labels = lease.metadata.labels.as_ref()?;
+    labels
+        .get(tallyman_crds::labels::CONTAINER_INSTANCE)
+        .cloned()
 }
 
 fn version(lease: &Lease) -> Option<String> {

@@ -2,17 +2,17 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use tallyman_crds::{Cluster, ClusterSpec, ClusterStatus, LastStatus, conditions, labels};
+use tallyman_crds::{Cluster, ClusterSpec, ClusterStatus, conditions, labels};
 
 use crate::plan::{Action, Kind, Plan, Target};
 use crate::services::time;
-use crate::status::{Standing, json, statements};
+use crate::status::{Standing, statements};
 use crate::world::World;
 
 /// Makes the cluster if something names it, publishes its counts, lets it go when nothing does.
-pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
+pub(crate) fn plan_one(world: &World, now: Timestamp, plan: &mut Plan) {
     let Some(object) = &world.cluster_object else {
-        if world.cluster_in_use {
+        if world.in_use() {
             plan.actions.push(Action::CreateCluster(Box::new(Cluster {
                 metadata: ObjectMeta {
                     name: Some(world.cluster.clone()),
@@ -37,7 +37,7 @@ pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
         .iter()
         .flatten()
         .any(|f| f == labels::IN_USE_FINALIZER);
-    if deleting && !world.cluster_in_use {
+    if deleting && !world.in_use() {
         if fenced {
             plan.actions.push(Action::RemoveFinalizer {
                 target,
@@ -61,38 +61,15 @@ pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
         pending_tasks_count: 0,
         active_services_count: 0,
     });
+    let counts = &world.index.counts;
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let mut next = ClusterStatus {
         observed_generation: generation,
         conditions: Vec::new(),
-        registered_container_instances_count: count(
-            world
-                .instances
-                .values()
-                .filter(|i| i.host.is_some())
-                .count(),
-        ),
-        running_tasks_count: count(
-            world
-                .tasks
-                .values()
-                .filter(|t| t.last == LastStatus::Running)
-                .count(),
-        ),
-        pending_tasks_count: count(
-            world
-                .tasks
-                .values()
-                .filter(|t| t.holds() && t.last < LastStatus::Running)
-                .count(),
-        ),
-        active_services_count: count(
-            world
-                .services
-                .values()
-                .filter(|s| !s.identity.deleting)
-                .count(),
-        ),
+        registered_container_instances_count: count(counts.registered),
+        running_tasks_count: count(counts.running),
+        pending_tasks_count: count(counts.pending),
+        active_services_count: count(counts.active_services),
     };
     let (standing, reason, message) = if deleting {
         let text = format!(
@@ -102,8 +79,8 @@ pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
             world.services.len(),
             world.instances.len(),
             world.schedules.len(),
-            world.runs.values().filter(|r| !r.finished()).count(),
-            world.tasks.values().filter(|t| t.holds()).count()
+            counts.open_runs,
+            counts.holding
         );
         (Standing::Reconciling, "InUse", text)
     } else {
@@ -115,5 +92,5 @@ pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
     };
     let list = statements(&standing, reason, &message, None);
     next.conditions = conditions::merge(&previous.conditions, &list, generation, &time(now));
-    plan.publish(target, &json(&previous), &json(&next));
+    plan.publish(target, &previous, &next);
 }

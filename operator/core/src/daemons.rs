@@ -33,7 +33,7 @@ pub(crate) struct Hosts {
 /// they are misplaced; on one that drains they stay until nothing else is there.
 pub(crate) fn hosts(
     world: &World,
-    ledger: &Ledger,
+    ledger: &mut Ledger,
     request: &Request,
     members: &mut [Member<'_>],
 ) -> Hosts {

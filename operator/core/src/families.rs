@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tallyman_crds::{
-    Attribute, LastStatus, RevisionLifecycle, TaskDefinition, TaskDefinitionRevision,
-    TaskDefinitionRevisionSpec, TaskDefinitionRevisionStatus, TaskDefinitionStatus, conditions,
-    labels, names,
+    Attribute, LastStatus, RevisionLifecycle, RunTask, Service, Task, TaskDefinition,
+    TaskDefinitionRevision, TaskDefinitionRevisionSpec, TaskDefinitionRevisionStatus,
+    TaskDefinitionStatus, TaskSet, conditions, labels, names,
 };
 
 use crate::definition::Definition;
@@ -32,7 +32,12 @@ pub fn plan(objects: &Objects, namespace: &str, now: Timestamp) -> Plan {
             register(objects, namespace, t, &owners, now, &mut plan);
         }
     }
-    let used = in_use(objects);
+    let leaving = |r: &TaskDefinitionRevision| r.metadata.deletion_timestamp.is_some();
+    let used = match objects.revisions.iter().any(|r| leaving(r)) {
+        true => in_use(objects),
+        // Nobody asks.
+        false => BTreeSet::new(),
+    };
     for r in &objects.revisions {
         revision(r, &used, now, &mut plan);
     }
@@ -177,7 +182,7 @@ fn register(
     let list = statements(&standing, reason, &message, unsupported.sentence());
     next.conditions = conditions::merge(&previous.conditions, &list, generation, &time(now));
     let target = Target::of(Kind::TaskDefinition, &t.metadata);
-    plan.tell(target, &json(&previous), &json(&next), false, notes);
+    plan.tell(target, &previous, &next, false, notes);
 }
 
 /// What makes two registrations the same: everything but the family, which both have.
@@ -218,65 +223,90 @@ fn mint(namespace: &str, t: &TaskDefinition, family: &str, number: i64, plan: &m
         })));
 }
 
+/// `family:revision` of the revisions that are being deleted.
+pub(crate) fn retiring(objects: &Objects) -> BTreeSet<String> {
+    let leaving = objects.revisions.iter();
+    let leaving = leaving.filter(|r| r.metadata.deletion_timestamp.is_some());
+    leaving
+        .map(|r| names::family_revision(&r.spec.family, r.spec.revision))
+        .collect()
+}
+
 /// `family:revision` of everything that a task holds, a service names or runs, or a task set or a run was taken on with.
 fn in_use(objects: &Objects) -> BTreeSet<String> {
+    let revisions: BTreeMap<&str, _> = objects
+        .revisions
+        .iter()
+        .map(|r| (name(&r.metadata), r))
+        .collect();
+    let ecs_name = |revision: &str| {
+        let r = revisions.get(revision)?;
+        Some(names::family_revision(&r.spec.family, r.spec.revision))
+    };
     let mut used = BTreeSet::new();
-    for t in &objects.tasks {
-        let done = t.status.as_ref().is_some_and(|s| {
-            s.last_status == LastStatus::Stopped
-                && (t.metadata.deletion_timestamp.is_none() || s.removed_at.is_some())
-        });
-        if !done {
-            used.insert(short_task_definition(&t.spec.task_definition).to_owned());
-            // A user's own task may name a family; its label says which revision that was.
-            let label = t
-                .metadata
-                .labels
-                .as_ref()
-                .and_then(|l| l.get(labels::REVISION));
-            let revision = objects
-                .revisions
-                .iter()
-                .find(|r| label.is_some_and(|l| *l == name(&r.metadata)));
-            used.extend(revision.map(|r| names::family_revision(&r.spec.family, r.spec.revision)));
-        }
-    }
-    for s in &objects.services {
-        let given = s.spec.task_definition.as_deref();
-        used.extend(given.map(|given| short_task_definition(given).to_owned()));
-        used.extend(
-            s.status
-                .iter()
-                .flat_map(|s| &s.deployments)
-                .map(|d| d.task_definition.clone()),
-        );
-        // A rollout that fails goes back there.
-        let completed = s
-            .status
-            .iter()
-            .filter_map(|s| s.last_completed_deployment.as_ref());
-        used.extend(completed.map(|d| d.task_definition.clone()));
-    }
-    for s in &objects.task_sets {
-        let label = s.metadata.labels.as_ref();
-        let label = label.and_then(|l| l.get(labels::REVISION));
-        let revision = objects
-            .revisions
-            .iter()
-            .find(|known| label.is_some_and(|l| *l == name(&known.metadata)));
-        used.extend(revision.map(|r| names::family_revision(&r.spec.family, r.spec.revision)));
-    }
-    for r in &objects.run_tasks {
-        let ended = r.status.as_ref().and_then(|s| s.completion_time.as_ref());
-        let label = r.metadata.labels.as_ref();
-        let label = label.and_then(|l| l.get(labels::REVISION));
-        let revision = objects
-            .revisions
-            .iter()
-            .find(|known| ended.is_none() && label.is_some_and(|l| *l == name(&known.metadata)));
-        used.extend(revision.map(|r| names::family_revision(&r.spec.family, r.spec.revision)));
-    }
+    let tasks = objects.tasks.iter();
+    used.extend(tasks.flat_map(|t| used_by_task(t, ecs_name)));
+    used.extend(objects.services.iter().flat_map(|s| used_by_service(s)));
+    let sets = objects.task_sets.iter();
+    used.extend(sets.filter_map(|s| used_by_task_set(s, ecs_name)));
+    let runs = objects.run_tasks.iter();
+    used.extend(runs.filter_map(|r| used_by_run(r, ecs_name)));
     used
+}
+
+/// What a task holds. `ecs_name` of a revision's object name is `family:revision`.
+pub(crate) fn used_by_task(
+    t: &Task,
+    ecs_name: impl Fn(&str) -> Option<String>,
+) -> BTreeSet<String> {
+    let done = t.status.as_ref().is_some_and(|s| {
+        s.last_status == LastStatus::Stopped
+            && (t.metadata.deletion_timestamp.is_none() || s.removed_at.is_some())
+    });
+    if done {
+        return BTreeSet::new();
+    }
+    let named = short_task_definition(&t.spec.task_definition).to_owned();
+    // A user's own task may name a family; its label says which revision that was.
+    let label = revision_label(&t.metadata).and_then(ecs_name);
+    std::iter::once(named).chain(label).collect()
+}
+
+/// What a service names or runs.
+pub(crate) fn used_by_service(s: &Service) -> BTreeSet<String> {
+    let named = s.spec.task_definition.as_deref();
+    let named = named.map(|given| short_task_definition(given).to_owned());
+    let running = s.status.iter().flat_map(|s| &s.deployments);
+    // A rollout that fails goes back there.
+    let completed = s
+        .status
+        .iter()
+        .filter_map(|s| s.last_completed_deployment.as_ref());
+    named
+        .into_iter()
+        .chain(running.map(|d| d.task_definition.clone()))
+        .chain(completed.map(|d| d.task_definition.clone()))
+        .collect()
+}
+
+/// What a task set was taken on with.
+fn used_by_task_set(s: &TaskSet, ecs_name: impl Fn(&str) -> Option<String>) -> Option<String> {
+    revision_label(&s.metadata).and_then(ecs_name)
+}
+
+/// What a run that has not ended was taken on with.
+pub(crate) fn used_by_run(
+    r: &RunTask,
+    ecs_name: impl Fn(&str) -> Option<String>,
+) -> Option<String> {
+    let ended = r.status.as_ref().and_then(|s| s.completion_time.as_ref());
+    let label = revision_label(&r.metadata).filter(|_| ended.is_none());
+    label.and_then(ecs_name)
+}
+
+fn revision_label(meta: &ObjectMeta) -> Option<&str> {
+    let labels = meta.labels.as_ref()?;
+    labels.get(labels::REVISION).map(String::as_str)
 }
 
 fn revision(r: &TaskDefinitionRevision, used: &BTreeSet<String>, now: Timestamp, plan: &mut Plan) {
@@ -332,5 +362,5 @@ fn revision(r: &TaskDefinitionRevision, used: &BTreeSet<String>, now: Timestamp,
             .map(|(name, value)| Attribute { name, value })
             .collect(),
     };
-    plan.publish(target, &json(&previous), &json(&next));
+    plan.publish(target, &previous, &next);
 }

@@ -1,11 +1,12 @@
 //! The door: objects of the caches become the [`World`] of one cluster. Here they are parsed, names are resolved and
 //! problems are collected; past it no object is parsed again. Nothing here decides.
 
-mod jobs;
+pub(crate) mod jobs;
 mod task_sets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as k8s_meta;
@@ -13,8 +14,8 @@ use tallyman_crds::conditions::ALARM;
 use tallyman_crds::ecs::{SchedulingStrategy, TaskOverride};
 use tallyman_crds::sources::Source;
 use tallyman_crds::{
-    ConditionStatus, ContainerInstance, DesiredStatus, LastStatus, Service, Task, TaskStatus,
-    capabilities, labels, names, roles, sources,
+    ConditionStatus, ContainerInstance, DesiredStatus, HostPlan, LastStatus, Service, Task,
+    TaskStatus, capabilities, labels, names, roles, sources,
 };
 
 use crate::definition::{Definition, Demand};
@@ -31,8 +32,8 @@ use crate::settings::Settings;
 use crate::tags;
 use crate::unsupported;
 use crate::world::{
-    Controller, FamilyState, Identity, InstanceState, Objects, PlanState, Revision, RunState,
-    SecretState, ServiceState, TaskState, World,
+    Controller, FamilyState, Identity, Index, InstanceState, Objects, PlanState, Revision,
+    RunState, SecretState, ServiceState, TaskState, World,
 };
 
 fn identity(meta: &k8s_meta::ObjectMeta) -> Identity {
@@ -45,7 +46,7 @@ fn identity(meta: &k8s_meta::ObjectMeta) -> Identity {
     }
 }
 
-fn object_name(meta: &k8s_meta::ObjectMeta) -> String {
+pub(crate) fn object_name(meta: &k8s_meta::ObjectMeta) -> String {
     meta.name.clone().unwrap_or_default()
 }
 
@@ -53,7 +54,7 @@ fn label(meta: &k8s_meta::ObjectMeta, key: &str) -> Option<String> {
     meta.labels.as_ref()?.get(key).cloned()
 }
 
-fn of_cluster(given: Option<&String>, cluster: &str) -> bool {
+pub(crate) fn of_cluster(given: Option<&String>, cluster: &str) -> bool {
     cluster_name(given.map(String::as_str)) == cluster
 }
 
@@ -120,135 +121,118 @@ impl World {
         settings: &Settings,
         leader_epoch: i64,
     ) -> World {
-        let revisions = revisions(objects);
-        let families = families(objects, &revisions);
-        let by_ecs_name: BTreeMap<String, RevisionName> = revisions
-            .iter()
-            .map(|(name, r)| (r.ecs_name(), name.clone()))
-            .collect();
-        let tasks: BTreeMap<TaskName, TaskState> = objects
-            .tasks
-            .iter()
-            .filter(|t| of_cluster(t.spec.cluster.as_ref(), cluster))
-            .map(|t| {
-                (
-                    TaskName::from(object_name(&t.metadata)),
-                    task(t, &revisions, &by_ecs_name),
-                )
-            })
-            .collect();
-        let mut services = objects
+        let mut world = World::empty(objects, namespace, cluster, settings, leader_epoch);
+        for i in &objects.instances {
+            if of_cluster(i.spec.cluster.as_ref(), cluster) {
+                let name = object_name(&i.metadata);
+                let secret = objects.host_secrets.get(&names::host_identity(&name));
+                let lease_age = objects.lease_age.get(&name).copied();
+                let state = instance(i, lease_age, secret.map(|meta| secret_state(meta)));
+                world.put_instance(&InstanceName::from(name), state);
+            }
+        }
+        for p in &objects.plans {
+            let host = InstanceName::from(object_name(&p.metadata));
+            if world.instances.contains_key(&host) {
+                world.put_plan(&host, Some(plan(p)));
+            }
+        }
+        for t in &objects.tasks {
+            if of_cluster(t.spec.cluster.as_ref(), cluster) {
+                let state = task(t, &world);
+                world.put_task(&TaskName::from(object_name(&t.metadata)), Some(state));
+            }
+        }
+        let services = objects
             .services
             .iter()
-            .filter(|s| of_cluster(s.spec.cluster.as_ref(), cluster))
+            .filter(|s| of_cluster(s.spec.cluster.as_ref(), cluster));
+        let mut services = services
             .map(|s| (ServiceName::from(object_name(&s.metadata)), service(s)))
             .collect();
         quotas::enforce(&settings.quotas, cluster, &mut services);
-        let mut task_sets = objects
-            .task_sets
-            .iter()
-            .filter(|s| of_cluster(s.spec.cluster.as_ref(), cluster))
+        for (name, state) in services {
+            world.put_service(&name, Some(state));
+        }
+        let task_sets = objects.task_sets.iter();
+        let here = task_sets.filter(|s| of_cluster(s.spec.cluster.as_ref(), cluster));
+        world.task_sets = here
             .map(|s| {
                 let name = TaskSetName::from(object_name(&s.metadata));
                 (name, task_sets::task_set(s, cluster, objects))
             })
             .collect();
-        quotas::enforce_task_sets(&mut task_sets);
-        let all_runs: BTreeMap<RunTaskName, RunState> = objects
-            .run_tasks
-            .iter()
-            .map(|r| (RunTaskName::from(object_name(&r.metadata)), jobs::run(r)))
-            .collect();
-        let schedules = objects
-            .scheduled_tasks
-            .iter()
-            .filter(|s| of_cluster(s.spec.run_task.cluster.as_ref(), cluster))
-            .map(|s| {
+        quotas::enforce_task_sets(&mut world.task_sets);
+        let all_runs = all_runs(objects);
+        for s in &objects.scheduled_tasks {
+            if of_cluster(s.spec.run_task.cluster.as_ref(), cluster) {
                 let name = ScheduledTaskName::from(object_name(&s.metadata));
                 let state = jobs::schedule(s, &name, &all_runs);
-                (name, state)
-            })
-            .collect();
-        let runs = all_runs
-            .into_iter()
-            .filter(|(_, r)| of_cluster(r.object.spec.cluster.as_ref(), cluster))
-            .collect();
-        let instances: BTreeMap<InstanceName, InstanceState> = objects
-            .instances
-            .iter()
-            .filter(|i| of_cluster(i.spec.cluster.as_ref(), cluster))
-            .map(|i| {
-                (
-                    InstanceName::from(object_name(&i.metadata)),
-                    instance(i, objects),
-                )
-            })
-            .collect();
-        let plans = objects
-            .plans
-            .iter()
-            .map(|p| {
-                let state = PlanState {
-                    identity: identity(&p.metadata),
-                    spec: p.spec.clone(),
-                };
-                (InstanceName::from(object_name(&p.metadata)), state)
-            })
-            .filter(|(name, _)| instances.contains_key(name))
-            .collect();
+                world.put_schedule(&name, Some(state));
+            }
+        }
+        for (name, state) in all_runs {
+            if of_cluster(state.object.spec.cluster.as_ref(), cluster) {
+                world.put_run(&name, Some(state));
+            }
+        }
+        world
+    }
+
+    /// The cluster with its task definitions and nothing else.
+    fn empty(
+        objects: &Objects,
+        namespace: &str,
+        cluster: &str,
+        settings: &Settings,
+        leader_epoch: i64,
+    ) -> World {
+        let revisions = revisions(objects);
+        let mut by_ecs_name = BTreeMap::new();
+        for (name, r) in &revisions {
+            by_ecs_name
+                .entry(r.ecs_name())
+                .or_insert_with(|| name.clone());
+        }
         let cluster_object = objects
             .clusters
             .iter()
             .find(|c| c.metadata.name.as_deref() == Some(cluster))
             .cloned();
-        let zones = instances.values().filter_map(InstanceState::zone);
-        let zones = zones.map(str::to_owned).collect();
-        let mut by_service: BTreeMap<ServiceName, Vec<TaskName>> = BTreeMap::new();
-        let mut by_run: BTreeMap<RunTaskName, Vec<TaskName>> = BTreeMap::new();
-        let mut by_host: BTreeMap<InstanceName, Vec<TaskName>> = BTreeMap::new();
-        for (name, t) in &tasks {
-            if let Some(service) = &t.service {
-                by_service
-                    .entry(service.clone())
-                    .or_default()
-                    .push(name.clone());
-            }
-            if let Some(run) = &t.run {
-                by_run.entry(run.clone()).or_default().push(name.clone());
-            }
-            if let Some(host) = &t.instance {
-                by_host.entry(host.clone()).or_default().push(name.clone());
-            }
-        }
-        let mut world = World {
+        World {
             namespace: namespace.to_owned(),
             cluster: cluster.to_owned(),
             cluster_object,
-            cluster_in_use: false,
+            families: families(objects, &revisions),
             revisions,
-            families,
-            services,
-            task_sets,
-            runs,
-            schedules,
-            tasks,
-            instances,
-            plans,
-            zones,
-            by_service,
-            by_run,
-            by_host,
+            by_ecs_name,
+            services: BTreeMap::new(),
+            task_sets: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            schedules: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            plans: BTreeMap::new(),
+            index: Index::default(),
             sources: objects.sources.clone(),
             settings: settings.clone(),
             leader_epoch,
-        };
-        world.cluster_in_use = !world.services.is_empty()
-            || !world.instances.is_empty()
-            || !world.schedules.is_empty()
-            || !world.task_sets.is_empty()
-            || world.runs.values().any(|r| !r.finished())
-            || world.tasks.values().any(TaskState::holds);
-        world
+        }
+    }
+}
+
+/// Every run of the namespace, of whatever cluster.
+pub(crate) fn all_runs(objects: &Objects) -> BTreeMap<RunTaskName, RunState> {
+    let runs = objects.run_tasks.iter();
+    runs.map(|r| (RunTaskName::from(object_name(&r.metadata)), jobs::run(r)))
+        .collect()
+}
+
+/// The plan of a host.
+pub(crate) fn plan(p: &Arc<HostPlan>) -> PlanState {
+    PlanState {
+        identity: identity(&p.metadata),
+        spec: p.spec.clone(),
     }
 }
 
@@ -302,7 +286,8 @@ fn families(
     families
 }
 
-fn service(s: &Arc<Service>) -> ServiceState {
+/// A service, but for what the quotas of its cluster say.
+pub(crate) fn service(s: &Arc<Service>) -> ServiceState {
     let spec = &s.spec;
     let name = object_name(&s.metadata);
     let deployment = spec.deployment_configuration.as_ref();
@@ -403,11 +388,9 @@ fn service(s: &Arc<Service>) -> ServiceState {
     }
 }
 
-fn task(
-    t: &Arc<Task>,
-    revisions: &BTreeMap<RevisionName, Revision>,
-    by_ecs_name: &BTreeMap<String, RevisionName>,
-) -> TaskState {
+/// A task; of `world` only the task definitions matter.
+pub(crate) fn task(t: &Arc<Task>, world: &World) -> TaskState {
+    let (revisions, by_ecs_name) = (&world.revisions, &world.by_ecs_name);
     let status = t.status.clone().unwrap_or_default();
     let revision = label(&t.metadata, labels::REVISION)
         .map(RevisionName::from)
@@ -497,17 +480,15 @@ fn sources_of(t: &Task, status: &TaskStatus, revision: &Revision) -> BTreeSet<So
 }
 
 /// The Secret of a host. A receipt that cannot be read is none: all is supplied anew.
-fn secret(host: &str, objects: &Objects) -> Option<SecretState> {
-    let name = names::host_identity(host);
-    let meta = objects.host_secrets.get(&name)?;
+pub(crate) fn secret_state(meta: &k8s_meta::ObjectMeta) -> SecretState {
     let receipt = meta.annotations.as_ref();
     let receipt = receipt.and_then(|a| a.get(labels::SUPPLIED));
-    Some(SecretState {
+    SecretState {
         identity: identity(meta),
         receipt: receipt
             .and_then(|text| serde_json::from_str(text).ok())
             .unwrap_or_default(),
-    })
+    }
 }
 
 /// Demand of a task of `revision`; nothing for a revision that does not parse (no such task is ever placed).
@@ -523,15 +504,19 @@ pub fn short_task_definition(given: &str) -> &str {
     given.rsplit('/').next().unwrap_or(given)
 }
 
-fn instance(i: &Arc<ContainerInstance>, objects: &Objects) -> InstanceState {
-    let name = object_name(&i.metadata);
+/// A host, with what is known of it beside its object.
+pub(crate) fn instance(
+    i: &Arc<ContainerInstance>,
+    lease_age: Option<Duration>,
+    secret: Option<SecretState>,
+) -> InstanceState {
     let host = i.status.as_ref().and_then(|s| s.host.clone());
     InstanceState {
         identity: identity(&i.metadata),
         object: i.clone(),
         wanted: i.spec.status,
-        lease_age: objects.lease_age.get(&name).copied(),
-        secret: secret(&name, objects),
+        lease_age,
+        secret,
         registered_at: i
             .status
             .as_ref()

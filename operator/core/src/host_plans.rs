@@ -7,76 +7,100 @@ use tallyman_crds::{
     DesiredStatus, HostPlanSpec, LastStatus, PlannedDefinition, PlannedTask, StopCode, labels,
 };
 
-use crate::names::{InstanceName, TaskName};
+use crate::names::{InstanceName, RevisionName, TaskName};
 use crate::plan::{Action, Kind, Plan, Target, merge_patch};
 use crate::status::json;
 use crate::supplies;
-use crate::world::{InstanceState, TaskState, World};
+use crate::world::{InstanceState, Revision, TaskState, World};
 
 /// How long the tasks of services wait for the daemons of a host on which nothing of them runs yet.
 const HEAD_START: SignedDuration = SignedDuration::from_secs(30);
 
-/// Makes missing mailboxes, and writes every plan that is not what the tasks say.
-pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
-    for (name, instance) in &world.instances {
-        let daemons_until = head_start(world, name, now);
-        daemons_until.into_iter().for_each(|at| plan.wake(at));
-        let wanted = derive(world, name, instance, daemons_until.is_some());
-        // What the agent holds already: it refuses anything older, so a plan that was lost, or came back from a backup,
-        // goes on from there.
-        let held = instance
-            .host
-            .as_ref()
-            .map_or(0, |h| h.applied_plan_generation);
-        match world.plans.get(name) {
-            None if !instance.identity.deleting => plan.actions.push(Action::PrepareHost {
+/// Makes the mailbox of a host if it is missing, and writes its plan if it is not what the tasks say.
+pub(crate) fn plan_one(
+    world: &World,
+    name: &InstanceName,
+    instance: &InstanceState,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let daemons_until = head_start(world, name, now);
+    daemons_until.into_iter().for_each(|at| plan.wake(at));
+    // What the agent holds already: it refuses anything older, so a plan that was lost, or came back from a backup,
+    // goes on from there.
+    let held = instance
+        .host
+        .as_ref()
+        .map_or(0, |h| h.applied_plan_generation);
+    let Some(current) = world.plans.get(name) else {
+        if !instance.identity.deleting {
+            plan.actions.push(Action::PrepareHost {
                 instance: Target::new(Kind::ContainerInstance, name, &instance.identity),
-                plan: Box::new(HostPlanSpec {
-                    generation: held + 1,
-                    definitions: BTreeMap::new(),
-                    tasks: Vec::new(),
-                    ..wanted
-                }),
-            }),
-            None => {}
-            // A newer leader wrote it: this one is deposed and has no say.
-            Some(current) if current.spec.leader_epoch > world.leader_epoch => {}
-            // Of a host of the same name that was deregistered: its owner is gone, and it goes with it. Writing on it
-            // would lose the new host's generations with it.
-            Some(current)
-                if current.spec.container_instance_uid != wanted.container_instance_uid =>
-            {
-                plan.actions.push(Action::Delete(Target::new(
-                    Kind::HostPlan,
-                    name,
-                    &current.identity,
-                )));
-            }
-            Some(current) => {
-                let same = says(&current.spec, &wanted)
-                    && current.spec.cluster == wanted.cluster
-                    && current.spec.generation >= held;
-                if !same {
-                    let next = HostPlanSpec {
-                        generation: current.spec.generation.max(held) + 1,
-                        ..wanted
-                    };
-                    let patch = merge_patch(&json(&current.spec), &json(&next)).unwrap_or_default();
-                    plan.actions.push(Action::WriteHostPlan {
-                        plan: Target::new(Kind::HostPlan, name, &current.identity),
-                        spec: Box::new(next),
-                        patch,
-                    });
-                }
-            }
+                plan: Box::new(spec(world, instance, held + 1, Wanted::default())),
+            });
         }
+        return;
+    };
+    let target = || Target::new(Kind::HostPlan, name, &current.identity);
+    if current.spec.leader_epoch > world.leader_epoch {
+        // A newer leader wrote it: this one is deposed and has no say.
+    } else if current.spec.container_instance_uid != instance.identity.uid {
+        // Of a host of the same name that was deregistered: its owner is gone, and it goes with it. Writing on it
+        // would lose the new host's generations with it.
+        plan.actions.push(Action::Delete(target()));
+    } else {
+        let wanted = derive(world, name, instance, daemons_until.is_some());
+        let same = says(&current.spec, &wanted)
+            && current.spec.cluster == world.cluster
+            && current.spec.generation >= held;
+        if !same {
+            let generation = current.spec.generation.max(held) + 1;
+            let next = spec(world, instance, generation, wanted);
+            let patch = merge_patch(&json(&current.spec), &json(&next)).unwrap_or_default();
+            plan.actions.push(Action::WriteHostPlan {
+                plan: target(),
+                spec: Box::new(next),
+                patch,
+            });
+        }
+    }
+}
+
+/// What a plan is to say, not copied yet: most plans say it already.
+#[derive(Default)]
+struct Wanted<'w> {
+    definitions: BTreeMap<&'w RevisionName, &'w Revision>,
+    tasks: Vec<PlannedTask>,
+}
+
+fn spec(
+    world: &World,
+    instance: &InstanceState,
+    generation: i64,
+    wanted: Wanted<'_>,
+) -> HostPlanSpec {
+    let definitions = wanted.definitions.into_iter().map(|(name, revision)| {
+        let planned = PlannedDefinition {
+            family: revision.family.to_string(),
+            revision: revision.number,
+            definition: revision.object.spec.definition.clone(),
+        };
+        (name.to_string(), planned)
+    });
+    HostPlanSpec {
+        generation,
+        leader_epoch: world.leader_epoch,
+        cluster: world.cluster.clone(),
+        container_instance_uid: instance.identity.uid.clone(),
+        definitions: definitions.collect(),
+        tasks: wanted.tasks,
     }
 }
 
 /// True when `current` says what `wanted` says. Entries of tasks that are over may linger in it: they ask for nothing,
 /// and go with the next write, or as soon as they are as many as the others. So fifty tasks that stop one by one cost a few
 /// writes and not fifty.
-fn says(current: &HostPlanSpec, wanted: &HostPlanSpec) -> bool {
+fn says(current: &HostPlanSpec, wanted: &Wanted<'_>) -> bool {
     let uids: BTreeSet<&str> = wanted.tasks.iter().map(|t| t.uid.as_str()).collect();
     let (live, over): (Vec<_>, Vec<_>) = current
         .tasks
@@ -85,10 +109,13 @@ fn says(current: &HostPlanSpec, wanted: &HostPlanSpec) -> bool {
     let asks_for_nothing = over
         .iter()
         .all(|t| t.desired_status == DesiredStatus::Stopped);
-    let definitions = wanted
-        .definitions
-        .iter()
-        .all(|(name, d)| current.definitions.get(name) == Some(d));
+    let definitions = wanted.definitions.iter().all(|(name, revision)| {
+        current.definitions.get(name.as_str()).is_some_and(|d| {
+            d.family == revision.family.as_str()
+                && d.revision == revision.number
+                && d.definition == revision.object.spec.definition
+        })
+    });
     (over.is_empty() || over.len() < live.len())
         && asks_for_nothing
         && definitions
@@ -130,24 +157,19 @@ fn head_start(world: &World, host: &InstanceName, now: Timestamp) -> Option<Time
         .max()
 }
 
-fn derive(
-    world: &World,
+fn derive<'w>(
+    world: &'w World,
     name: &InstanceName,
     instance: &InstanceState,
     daemons_first: bool,
-) -> HostPlanSpec {
-    let mut spec = HostPlanSpec {
-        generation: 0,
-        leader_epoch: world.leader_epoch,
-        cluster: world.cluster.clone(),
-        container_instance_uid: instance.identity.uid.clone(),
-        definitions: BTreeMap::new(),
-        tasks: Vec::new(),
-    };
-    let known = |t: &TaskState| {
-        let current = world.plans.get(name);
-        current.is_some_and(|p| p.spec.tasks.iter().any(|e| e.uid == t.identity.uid))
-    };
+) -> Wanted<'w> {
+    let mut wanted = Wanted::default();
+    let current = world.plans.get(name).into_iter();
+    let told: BTreeSet<&str> = current
+        .flat_map(|p| &p.spec.tasks)
+        .map(|e| e.uid.as_str())
+        .collect();
+    let known = |t: &TaskState| told.contains(t.identity.uid.as_str());
     for (task_name, t) in world.tasks_on(name).filter(|(_, t)| belongs(t)) {
         let waits = daemons_first && t.service.is_some() && !world.is_of_daemon(t);
         // What an agent was told of it is told on, whatever became of the values since.
@@ -162,21 +184,16 @@ fn derive(
             // Its revision is gone: nothing can be started of it, but it can still be stopped and removed.
             let planned = planned(task_name, t, t.object.spec.task_definition.clone());
             if planned.desired_status == DesiredStatus::Stopped {
-                spec.tasks.push(planned);
+                wanted.tasks.push(planned);
             }
             continue;
         };
-        spec.definitions
-            .entry(revision_name.to_string())
-            .or_insert_with(|| PlannedDefinition {
-                family: revision.family.to_string(),
-                revision: revision.number,
-                definition: revision.object.spec.definition.clone(),
-            });
-        spec.tasks
+        wanted.definitions.insert(revision_name, revision);
+        wanted
+            .tasks
             .push(planned(task_name, t, revision_name.to_string()));
     }
-    spec
+    wanted
 }
 
 fn planned(name: &TaskName, t: &TaskState, definition: String) -> PlannedTask {

@@ -1,6 +1,6 @@
 //! Hosts: who is lost, what is left on each, and how each stands.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use tallyman_crds::{
@@ -12,7 +12,7 @@ use crate::names::InstanceName;
 use crate::placement::Ledger;
 use crate::plan::{Action, Kind, Note, Plan, Target};
 use crate::services::time;
-use crate::status::{Standing, json, statements};
+use crate::status::{Standing, statements};
 use crate::world::{InstanceState, World};
 
 /// Hosts whose tasks are given up in this pass.
@@ -22,6 +22,11 @@ pub(crate) struct Lost {
 }
 
 impl Lost {
+    /// The hosts.
+    pub fn hosts(&self) -> impl Iterator<Item = &InstanceName> {
+        self.hosts.keys()
+    }
+
     /// Stopped reason of the tasks of `instance`, if it is lost.
     pub fn reason(&self, instance: &InstanceName) -> Option<String> {
         self.hosts.get(instance).cloned()
@@ -32,26 +37,15 @@ impl Lost {
 /// it is more likely that we are cut off than they.
 pub(crate) fn lost(world: &World, now: Timestamp, plan: &mut Plan) -> Lost {
     let mut lost = Lost::default();
-    let holding: BTreeSet<&InstanceName> = world
-        .tasks
-        .values()
-        .filter(|t| t.holds())
-        .filter_map(|t| t.instance.as_ref())
-        .collect();
-    let registered: Vec<_> = world
-        .instances
-        .iter()
-        .filter(|(_, i)| i.host.is_some())
-        .collect();
-    let dead = registered
-        .iter()
-        .filter(|(_, i)| !i.connected(&world.settings))
-        .count();
-    let percent = u32::try_from(dead * 100 / registered.len().max(1)).unwrap_or(100);
+    let counts = &world.index.counts;
+    let (registered, dead) = (counts.registered, counts.dead);
+    let holds = |host: &InstanceName| world.tasks_on(host).any(|(_, t)| t.holds());
+    let percent = u32::try_from(dead * 100 / registered.max(1)).unwrap_or(100);
     // A single host cannot be most of a cluster's hosts.
-    let braked = registered.len() > 1 && percent >= world.settings.brake_percent;
+    let braked = registered > 1 && percent >= world.settings.brake_percent;
     let mut given_up = 0;
-    for (name, i) in &world.instances {
+    let suspects = world.index.suspects.iter();
+    for (name, i) in suspects.filter_map(|name| world.instances.get_key_value(name)) {
         let disconnected = i.host.is_none() || !i.connected(&world.settings);
         if i.identity.deleting && disconnected {
             lost.hosts.insert(
@@ -59,7 +53,7 @@ pub(crate) fn lost(world: &World, now: Timestamp, plan: &mut Plan) -> Lost {
                 "Container instance deregistration forced by user".to_owned(),
             );
         } else if i.lost(&world.settings) && !braked {
-            if holding.contains(name) {
+            if holds(name) {
                 if given_up == 1 {
                     plan.wake(now + SignedDuration::from_secs(1));
                     continue;
@@ -73,56 +67,78 @@ pub(crate) fn lost(world: &World, now: Timestamp, plan: &mut Plan) -> Lost {
         }
     }
     // Tasks whose host does not exist any more.
-    for t in world.tasks.values().filter(|t| t.holds()) {
-        if let Some(gone) = t
-            .instance
-            .as_ref()
-            .filter(|i| !world.instances.contains_key(*i))
-        {
-            lost.hosts.insert(
-                gone.clone(),
-                format!("Container instance {gone} was deregistered"),
-            );
-        }
+    for gone in world.index.homeless.iter().filter(|host| holds(host)) {
+        lost.hosts.insert(
+            gone.clone(),
+            format!("Container instance {gone} was deregistered"),
+        );
     }
     lost
 }
 
-/// Keeps every host's finalizer until nothing runs there, stops what holds a host that is being deleted.
-pub(crate) fn plan_all(world: &World, ledger: &Ledger, now: Timestamp, plan: &mut Plan) {
-    for (name, i) in &world.instances {
-        let target = Target::new(Kind::ContainerInstance, name, &i.identity);
-        let here = || world.tasks_on(name).filter(|(_, t)| t.holds());
-        let fenced = i.identity.finalizers.contains(labels::IN_USE_FINALIZER);
-        if i.identity.deleting {
-            for (task, t) in here().filter(|(_, t)| t.service.is_none() && !t.leaving()) {
-                // A run may try elsewhere what its host no longer runs.
-                let code = match t.run {
-                    Some(_) => StopCode::TerminationNotice,
-                    None => StopCode::UserInitiated,
-                };
-                plan.actions.push(Action::StopTask {
-                    task: Target::new(Kind::Task, task, &t.identity),
-                    code,
-                    reason: format!("Container instance {name} was deregistered"),
-                });
-            }
-            if here().next().is_none() && fenced {
-                plan.actions.push(Action::RemoveFinalizer {
-                    target: target.clone(),
-                    finalizer: labels::IN_USE_FINALIZER,
-                });
-                continue;
-            }
-        } else if !fenced {
-            plan.actions.push(Action::AddFinalizer {
-                target: target.clone(),
-                finalizer: labels::IN_USE_FINALIZER,
-                label: None,
+/// Keeps a host's finalizer until nothing runs there, stops what holds a host that is being deleted.
+pub(crate) fn plan_one(
+    world: &World,
+    name: &InstanceName,
+    i: &InstanceState,
+    ledger: &Ledger,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let target = Target::new(Kind::ContainerInstance, name, &i.identity);
+    let here = || world.tasks_on(name).filter(|(_, t)| t.holds());
+    let fenced = i.identity.finalizers.contains(labels::IN_USE_FINALIZER);
+    if i.identity.deleting {
+        for (task, t) in here().filter(|(_, t)| t.service.is_none() && !t.leaving()) {
+            // A run may try elsewhere what its host no longer runs.
+            let code = match t.run {
+                Some(_) => StopCode::TerminationNotice,
+                None => StopCode::UserInitiated,
+            };
+            plan.actions.push(Action::StopTask {
+                task: Target::new(Kind::Task, task, &t.identity),
+                code,
+                reason: format!("Container instance {name} was deregistered"),
             });
         }
-        publish(world, ledger, name, i, &target, now, plan);
-        wake(world, i, now, plan);
+        if here().next().is_none() && fenced {
+            plan.actions.push(Action::RemoveFinalizer {
+                target,
+                finalizer: labels::IN_USE_FINALIZER,
+            });
+            return;
+        }
+    } else if !fenced {
+        plan.actions.push(Action::AddFinalizer {
+            target: target.clone(),
+            finalizer: labels::IN_USE_FINALIZER,
+            label: None,
+        });
+    }
+    publish(world, ledger, name, i, &target, now, plan);
+    wake(world, i, now, plan);
+}
+
+/// The last status, without what is the agent's own.
+fn previous(i: &InstanceState) -> ContainerInstanceStatus {
+    let Some(status) = &i.object.status else {
+        return ContainerInstanceStatus {
+            observed_generation: conditions::UNOBSERVED,
+            ..ContainerInstanceStatus::default()
+        };
+    };
+    ContainerInstanceStatus {
+        observed_generation: status.observed_generation,
+        conditions: status.conditions.clone(),
+        status: status.status,
+        agent_connected: status.agent_connected,
+        host: None,
+        cpu_free: status.cpu_free.clone(),
+        memory_free: status.memory_free.clone(),
+        remaining_resources: status.remaining_resources.clone(),
+        running_tasks_count: status.running_tasks_count,
+        pending_tasks_count: status.pending_tasks_count,
+        registered_at: status.registered_at.clone(),
     }
 }
 
@@ -135,11 +151,7 @@ fn publish(
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    let mut previous = i.object.status.clone().unwrap_or_default();
-    if i.object.status.is_none() {
-        previous.observed_generation = conditions::UNOBSERVED;
-    }
-    previous.host = None; // the agent's own
+    let previous = previous(i);
     let connected = i.connected(&world.settings);
     let count = |pick: &dyn Fn(LastStatus) -> bool| {
         let n = world.tasks_on(name).filter(|(_, t)| pick(t.last)).count();
@@ -196,7 +208,7 @@ fn publish(
             message: message.clone(),
         });
     }
-    plan.tell(target.clone(), &json(&previous), &json(&next), false, notes);
+    plan.tell(target.clone(), &previous, &next, false, notes);
 }
 
 fn standing(

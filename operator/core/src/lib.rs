@@ -10,6 +10,7 @@ pub mod families;
 pub mod guards;
 pub mod invariants;
 pub mod liveness;
+pub mod memory;
 pub mod names;
 pub mod pacing;
 pub mod placement;
@@ -28,6 +29,7 @@ pub mod throttle;
 pub mod unsupported;
 pub mod world;
 
+mod attention;
 mod clusters;
 mod daemons;
 mod deployment_report;
@@ -35,6 +37,7 @@ mod gather;
 mod gpus;
 mod host_plans;
 mod instances;
+mod pass;
 mod service_report;
 mod services;
 mod status;
@@ -43,26 +46,16 @@ pub mod task_sets;
 mod tasks;
 mod zones;
 
+use attention::Attention;
 use jiff::Timestamp;
 
+pub use memory::{Change, Memory};
 pub use plan::{Action, Kind, Note, Plan, Publication, Target};
 pub use settings::Settings;
 pub use world::{Objects, World};
 
-/// Decides for one cluster: what to write, what to publish, what to say, and when to be asked again.
+/// Decides for one cluster, whoever is in it: what to write, what to publish, what to say, and when to be asked again.
 pub fn plan(world: &World, now: Timestamp) -> Plan {
-    let mut plan = Plan::default();
     let mut ledger = placement::Ledger::of(world);
-    clusters::plan_all(world, now, &mut plan);
-    // What earlier passes decided goes out first: hosts work on it while the rest is written.
-    supplies::plan_all(world, &mut plan);
-    host_plans::plan_all(world, now, &mut plan);
-    let lost = instances::lost(world, now, &mut plan);
-    tasks::plan_all(world, &lost, &mut ledger, now, &mut plan);
-    runs::plan_all(world, &mut ledger, now, &mut plan);
-    schedules::plan_all(world, now, &mut plan);
-    services::plan_all(world, &mut ledger, now, &mut plan);
-    task_sets::plan_strays(world, now, &mut plan);
-    instances::plan_all(world, &ledger, now, &mut plan);
-    plan
+    pass::pass(world, &mut ledger, &mut Attention::default(), now)
 }

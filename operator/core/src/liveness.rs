@@ -1,6 +1,6 @@
 //! When we saw a host's Lease change, on our own monotonic clock; no clock of another machine is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ struct Seen {
 #[derive(Clone, Debug, Default)]
 pub struct LeaseObserver {
     seen: BTreeMap<String, Seen>,
+    /// The same, those that changed longest ago first.
+    order: BTreeSet<(Duration, String)>,
     disrupted: bool,
     looked: Option<Duration>,
 }
@@ -24,47 +26,92 @@ impl LeaseObserver {
     ///
     /// When at least `brake_percent` of the hosts were older than `grace` and then fewer are, every timer starts anew:
     /// it was us who could not see. So they do when nobody looked for twice `grace`: a process that hung, or could
-    /// not read, has seen nobody be silent.
+    /// not read, has seen nobody be silent. Returns whether they did.
     pub fn observe<'a>(
         &mut self,
         leases: impl IntoIterator<Item = (&'a str, &'a str)>,
         now: Duration,
         grace: Duration,
         brake_percent: u32,
-    ) {
+    ) -> bool {
+        let leases: BTreeMap<&str, &str> = leases.into_iter().collect();
+        let gone: Vec<String> = self
+            .seen
+            .keys()
+            .filter(|key| !leases.contains_key(key.as_str()))
+            .cloned()
+            .collect();
+        let gone = gone.iter().map(|key| (key.as_str(), None));
+        let there = leases
+            .into_iter()
+            .map(|(key, version)| (key, Some(version)));
+        self.observe_some(gone.chain(there), now, grace, brake_percent)
+    }
+
+    /// The same for some Leases, the others being as they were; one without version is gone.
+    pub fn observe_some<'a>(
+        &mut self,
+        leases: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+        now: Duration,
+        grace: Duration,
+        brake_percent: u32,
+    ) -> bool {
         let unwatched = self
             .looked
             .is_some_and(|at| now.saturating_sub(at) >= grace * 2);
         self.looked = Some(now);
-        let mut current = BTreeMap::new();
-        for (key, version) in leases {
-            let at = match self.seen.get(key) {
-                Some(seen) if seen.version == version && !unwatched => seen.at,
-                Some(_) | None => now,
-            };
-            current.insert(
-                key.to_owned(),
-                Seen {
-                    version: version.to_owned(),
-                    at,
-                },
-            );
+        if unwatched {
+            self.begin_anew(now);
         }
-        self.seen = current;
-        let old = self
-            .seen
-            .values()
-            .filter(|s| now.saturating_sub(s.at) >= grace)
-            .count();
+        for (key, version) in leases {
+            self.see(key, version, now);
+        }
+        let old = self.silent(now, grace).count();
         let share = old * 100 / self.seen.len().max(1);
         let disrupted =
             self.seen.len() > 1 && share >= usize::try_from(brake_percent).unwrap_or(100);
-        if self.disrupted && !disrupted {
-            for s in self.seen.values_mut() {
-                s.at = now;
-            }
+        let mended = self.disrupted && !disrupted;
+        if mended {
+            self.begin_anew(now);
         }
         self.disrupted = disrupted;
+        unwatched || mended
+    }
+
+    fn see(&mut self, key: &str, version: Option<&str>, now: Duration) {
+        let known = self.seen.get(key);
+        if version.is_some() && known.map(|seen| seen.version.as_str()) == version {
+            return;
+        }
+        if let Some(seen) = self.seen.remove(key) {
+            self.order.remove(&(seen.at, key.to_owned()));
+        }
+        if let Some(version) = version {
+            let version = version.to_owned();
+            self.seen.insert(key.to_owned(), Seen { version, at: now });
+            self.order.insert((now, key.to_owned()));
+        }
+    }
+
+    fn begin_anew(&mut self, now: Duration) {
+        for seen in self.seen.values_mut() {
+            seen.at = now;
+        }
+        self.order = self.seen.keys().map(|key| (now, key.clone())).collect();
+    }
+
+    /// The hosts whose Lease was not seen to change for `grace`.
+    pub fn silent(&self, now: Duration, grace: Duration) -> impl Iterator<Item = &str> {
+        self.order
+            .iter()
+            .take_while(move |(at, _)| now.saturating_sub(*at) >= grace)
+            .map(|(_, key)| key.as_str())
+    }
+
+    /// For how long a host's Lease was not seen to change.
+    pub fn age(&self, key: &str, now: Duration) -> Option<Duration> {
+        let seen = self.seen.get(key)?;
+        Some(now.saturating_sub(seen.at))
     }
 
     /// For how long each host's Lease was not seen to change.

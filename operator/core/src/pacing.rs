@@ -105,7 +105,7 @@ impl Pace {
     }
 
     /// Asked when a pass is due. `seen` is the resourceVersion at which a cache holds an object.
-    pub fn turn(&mut self, now: Duration, seen: impl Fn(&Key) -> Option<u64>) -> Turn {
+    pub fn turn(&mut self, now: Duration, mut seen: impl FnMut(&Key) -> Option<u64>) -> Turn {
         self.written.retain(|key, write| match seen(key) {
             Some(version) => version < write.version,
             // An object that was there and is no longer has been deleted since.

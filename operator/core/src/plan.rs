@@ -2,12 +2,14 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use tallyman_crds::conditions::UNOBSERVED;
 use tallyman_crds::sources::Source;
 use tallyman_crds::{Cluster, HostPlanSpec, RunTask, StopCode, Task, TaskDefinitionRevision};
 
+use crate::status::json;
 use crate::world::Identity;
 
 /// Kinds that a plan acts on.
@@ -261,19 +263,29 @@ impl Plan {
     }
 
     /// Publishes `next` for `target` where it differs from `previous`.
-    pub(crate) fn publish(&mut self, target: Target, previous: &Value, next: &Value) {
+    pub(crate) fn publish<S: Serialize + PartialEq>(
+        &mut self,
+        target: Target,
+        previous: &S,
+        next: &S,
+    ) {
         self.tell(target, previous, next, false, Vec::new());
     }
 
     /// The same, with the events that go out with it.
-    pub(crate) fn tell(
+    pub(crate) fn tell<S: Serialize + PartialEq>(
         &mut self,
         target: Target,
-        previous: &Value,
-        next: &Value,
+        previous: &S,
+        next: &S,
         deeds: bool,
         notes: Vec<Note>,
     ) {
+        // Most statuses stay as they are, and JSON is dear.
+        if previous == next {
+            return;
+        }
+        let (previous, next) = (&json(previous), &json(next));
         // What the schema fills in is not stored: a first status says everything, zeros too.
         let nothing = Value::Object(Map::new());
         let untouched = previous["observedGeneration"] == UNOBSERVED;
@@ -288,6 +300,11 @@ impl Plan {
                 notes,
             });
         }
+    }
+
+    /// How many things it says.
+    pub(crate) fn len(&self) -> usize {
+        self.actions.len() + self.publications.len() + self.notes.len()
     }
 }
 

@@ -56,16 +56,21 @@ pub(crate) fn enforce(
             ));
         }
     }
-    for service in services.values_mut().filter(|s| !s.daemon) {
-        if service.desired > quotas.tasks_per_service {
-            service.problems.push(Problem::new(
-                "spec.desiredCount",
-                format!(
-                    "must be at most {}, the quota, not {}",
-                    quotas.tasks_per_service, service.desired
-                ),
-            ));
-        }
+    for service in services.values_mut() {
+        limit(quotas, service);
+    }
+}
+
+/// Gives a service that wants too many tasks the sentence that says so.
+pub(crate) fn limit(quotas: &Quotas, service: &mut ServiceState) {
+    if !service.daemon && service.desired > quotas.tasks_per_service {
+        service.problems.push(Problem::new(
+            "spec.desiredCount",
+            format!(
+                "must be at most {}, the quota, not {}",
+                quotas.tasks_per_service, service.desired
+            ),
+        ));
     }
 }
 

@@ -82,10 +82,11 @@ pub fn choose<'w>(
 
 /// The deployment of this id and revision, if the revision is still there.
 fn named<'w>(world: &'w World, id: &str, task_definition: &str) -> Option<Rollout<'w>> {
-    let (revision_name, revision) = world
-        .revisions
-        .iter()
-        .find(|(_, r)| r.ecs_name() == task_definition && r.definition.is_ok())?;
+    let name = world.by_ecs_name.get(task_definition)?;
+    let (revision_name, revision) = world.revisions.get_key_value(name)?;
+    if revision.definition.is_err() {
+        return None;
+    }
     Some(Rollout {
         id: DeploymentId::of_ecs(id)?,
         revision_name: revision_name.clone(),

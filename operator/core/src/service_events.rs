@@ -28,16 +28,17 @@ pub struct Said {
     pub message: String,
 }
 
-/// The events of a service after `said` in this order, the newest first, and what of it is to be told. What was said
-/// less than six hours ago is not said again, unless the service was steady since.
+/// The events of a service after `said` in this order, the newest first, what of it is to be told, and when something is
+/// to be told again. What was said less than six hours ago is not said again, unless the service was steady since.
 pub fn tell(
     previous: &[ServiceEvent],
     said: Vec<Said>,
     target: &Target,
     now: Timestamp,
-) -> (Vec<ServiceEvent>, Vec<Note>) {
+) -> (Vec<ServiceEvent>, Vec<Note>, Option<Timestamp>) {
     let mut events = previous.to_vec();
     let mut notes = Vec::new();
+    let mut again = None;
     for Said {
         warning,
         reason,
@@ -45,7 +46,10 @@ pub fn tell(
     } in said
     {
         let message = cut(message);
-        if repeated(&events, &message, now) {
+        if let Some(last) = repeated(&events, &message, now) {
+            let next = last.checked_add(SILENCE).ok();
+            let next = next.filter(|_| !message.ends_with(STEADY));
+            again = [again, next].into_iter().flatten().min();
             continue;
         }
         events.insert(
@@ -63,17 +67,21 @@ pub fn tell(
         });
     }
     events.truncate(KEPT);
-    (events, notes)
+    (events, notes, again)
 }
 
-fn repeated(events: &[ServiceEvent], message: &str, now: Timestamp) -> bool {
-    if message.ends_with(STEADY) {
-        return events.first().is_some_and(|e| e.message == message);
-    }
-    events
-        .iter()
-        .take_while(|e| !e.message.ends_with(STEADY))
-        .any(|e| e.message == message && now.duration_since(e.created_at.0) < SILENCE)
+/// When it was said, if it is not to be said again.
+fn repeated(events: &[ServiceEvent], message: &str, now: Timestamp) -> Option<Timestamp> {
+    let said = |e: &&ServiceEvent| e.message == message;
+    let last = if message.ends_with(STEADY) {
+        events.first().filter(said)
+    } else {
+        let since = events.iter().take_while(|e| !e.message.ends_with(STEADY));
+        since
+            .filter(said)
+            .find(|e| now.duration_since(e.created_at.0) < SILENCE)
+    };
+    last.map(|e| e.created_at.0)
 }
 
 /// The beginning of a message that is too long for an event.
@@ -103,7 +111,7 @@ mod tests {
         };
         let target = Target::new(Kind::Service, "web", &Identity::default());
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(at);
-        let (events, notes) = tell(events, vec![said], &target, now);
+        let (events, notes, _) = tell(events, vec![said], &target, now);
         (events, notes.len())
     }
 

@@ -15,7 +15,7 @@ use crate::plan::{Kind, Plan, Target};
 use crate::rollouts::Course;
 use crate::service_events::{self, Said};
 use crate::services::{part::Stepped, time};
-use crate::status::{Standing, json, statements};
+use crate::status::{Standing, statements};
 use crate::task_sets::{self, External};
 use crate::throttle;
 use crate::world::{ServiceState, TaskState, World};
@@ -174,9 +174,10 @@ pub(crate) fn publish(
         Outcome::Refused { .. } | Outcome::Waiting { .. } | Outcome::Draining { .. } => {}
     }
     let target = Target::new(Kind::Service, name, &service.identity);
-    let (events, notes) = service_events::tell(&previous.events, said, &target, now);
+    let (events, notes, again) = service_events::tell(&previous.events, said, &target, now);
+    again.into_iter().for_each(|at| plan.wake(at));
     status.events = events;
-    plan.tell(target, &json(previous), &json(&status), deeds, notes);
+    plan.tell(target, previous, &status, deeds, notes);
 }
 
 /// How a part of a service stands after its step.

@@ -6,11 +6,11 @@ mod work;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use tallyman_crds::{StopCode, labels};
+use tallyman_crds::{StopCode, labels, names};
 
 use crate::digests;
 use crate::gather::short_task_definition;
-use crate::names::{Family, RevisionName, ServiceName, TaskName};
+use crate::names::{RevisionName, ServiceName, TaskName};
 use crate::placement::Ledger;
 use crate::plan::{Action, Kind, Plan, Target};
 use crate::problem::{self, Problem};
@@ -58,12 +58,12 @@ pub(crate) fn resolve<'w>(
     let short = short_task_definition(given);
     let pinned = short
         .rsplit_once(':')
-        .and_then(|(f, n)| Some((Family::from(f), n.parse::<i64>().ok()?)));
+        .and_then(|(f, n)| Some(names::family_revision(f, n.parse::<i64>().ok()?)));
     let found = match &pinned {
-        Some((family, number)) => world
-            .revisions
-            .iter()
-            .find(|(_, r)| r.family == *family && r.number == *number),
+        Some(ecs_name) => world
+            .by_ecs_name
+            .get(ecs_name)
+            .and_then(|name| world.revisions.get_key_value(name)),
         None => {
             let family = world.families.get(short);
             if let Some(f) = family.filter(|f| f.unsettled) {
@@ -101,19 +101,23 @@ pub(crate) fn resolve<'w>(
     Ok((name.clone(), revision))
 }
 
-/// Decides for every service: daemons first, so that they have room on a host that is new, each in order of name.
-pub(crate) fn plan_all(world: &World, ledger: &mut Ledger, now: Timestamp, plan: &mut Plan) {
-    let (daemons, replicas): (Vec<_>, Vec<_>) = world.services.iter().partition(|(_, s)| s.daemon);
-    for (name, service) in daemons.into_iter().chain(replicas) {
-        match &service.controller {
-            _ if service.identity.deleting => drain(world, name, service, now, plan),
-            Controller::Ecs { task_definition } => {
-                reconcile(world, name, service, task_definition, ledger, now, plan);
-            }
-            Controller::External { primary } => {
-                let primary = primary.as_ref();
-                task_sets::reconcile(world, name, service, primary, ledger, now, plan);
-            }
+/// Decides for a service.
+pub(crate) fn plan_one(
+    world: &World,
+    name: &ServiceName,
+    service: &ServiceState,
+    ledger: &mut Ledger,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    match &service.controller {
+        _ if service.identity.deleting => drain(world, name, service, now, plan),
+        Controller::Ecs { task_definition } => {
+            reconcile(world, name, service, task_definition, ledger, now, plan);
+        }
+        Controller::External { primary } => {
+            let primary = primary.as_ref();
+            task_sets::reconcile(world, name, service, primary, ledger, now, plan);
         }
     }
 }

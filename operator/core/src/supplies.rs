@@ -8,28 +8,32 @@ use std::collections::BTreeSet;
 
 use tallyman_crds::sources::Source;
 
+use crate::names::InstanceName;
 use crate::plan::{Action, Kind, Plan, Target};
 use crate::world::{InstanceState, TaskState, World};
 
-/// Writes the Secret of every host whose tasks take something else, or something newer, than it has.
-pub(crate) fn plan_all(world: &World, plan: &mut Plan) {
-    for (name, instance) in &world.instances {
-        let Some(secret) = &instance.secret else {
-            continue;
-        };
-        let wanted: BTreeSet<Source> = world
-            .tasks_on(name)
-            .flat_map(|(_, t)| &t.sources)
-            .cloned()
-            .collect();
-        let present = |object: &_| world.sources.get(object).map(String::as_str);
-        if !secret.receipt.says(&wanted, present) {
-            let host_secret = tallyman_crds::names::host_identity(name.as_str());
-            plan.actions.push(Action::Supply {
-                secret: Target::new(Kind::Secret, host_secret, &secret.identity),
-                sources: wanted,
-            });
-        }
+/// Writes the Secret of a host whose tasks take something else, or something newer, than it has.
+pub(crate) fn plan_one(
+    world: &World,
+    name: &InstanceName,
+    instance: &InstanceState,
+    plan: &mut Plan,
+) {
+    let Some(secret) = &instance.secret else {
+        return;
+    };
+    let wanted: BTreeSet<Source> = world
+        .tasks_on(name)
+        .flat_map(|(_, t)| &t.sources)
+        .cloned()
+        .collect();
+    let present = |object: &_| world.sources.get(object).map(String::as_str);
+    if !secret.receipt.says(&wanted, present) {
+        let host_secret = tallyman_crds::names::host_identity(name.as_str());
+        plan.actions.push(Action::Supply {
+            secret: Target::new(Kind::Secret, host_secret, &secret.identity),
+            sources: wanted,
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Single tasks: admission of those that users make, the end of those that no agent ends, retention, release.
 //! What a service or a run started and stops is theirs (`services`, `runs`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use tallyman_crds::{LastStatus, StopCode, conditions, labels};
@@ -11,7 +11,7 @@ use crate::gather::demand_of;
 use crate::guards;
 use crate::host_plans;
 use crate::instances::Lost;
-use crate::names::{DeploymentId, InstanceName, TaskName};
+use crate::names::{DeploymentId, InstanceName, ServiceName, TaskName};
 use crate::placement::{self, Ledger, Request};
 use crate::plan::{Action, Kind, Note, Plan, Target, merge_patch};
 use crate::problem;
@@ -20,23 +20,23 @@ use crate::services::{self, Unresolved, time};
 use crate::status::{Standing, json, statements};
 use crate::throttle;
 use crate::unsupported;
-use crate::world::{Controller, TaskState, World};
+use crate::world::{Controller, ServiceState, TaskState, World};
 
-/// Decides for every task, in order of name.
-pub(crate) fn plan_all(
+/// Decides for a task.
+pub(crate) fn plan_one(
     world: &World,
+    name: &TaskName,
+    t: &TaskState,
     lost: &Lost,
     ledger: &mut Ledger,
+    remembered: &mut Remembered,
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    let remembered = remembered(world);
-    for (name, t) in &world.tasks {
-        if t.holds() {
-            holding(world, lost, ledger, name, t, now, plan);
-        } else {
-            stopped(world, name, t, &remembered, now, plan);
-        }
+    if t.holds() {
+        holding(world, lost, ledger, name, t, now, plan);
+    } else {
+        stopped(world, name, t, remembered, now, plan);
     }
 }
 
@@ -299,7 +299,7 @@ fn stopped(
     world: &World,
     name: &TaskName,
     t: &TaskState,
-    remembered: &BTreeSet<TaskName>,
+    remembered: &mut Remembered,
     now: Timestamp,
     plan: &mut Plan,
 ) {
@@ -336,41 +336,69 @@ fn stopped(
     match ends {
         _ if orphan => plan.actions.push(Action::Delete(target(name, t))),
         Some(at) if at > now => plan.wake(at),
-        Some(_) if !remembered.contains(name) && runs::is_recorded(world, name, t) => {
+        Some(_) if !remembered.has(world, name, t) && runs::is_recorded(world, name, t) => {
             plan.actions.push(Action::Delete(target(name, t)))
         }
         Some(_) | None => {}
     }
 }
 
-/// Failed tasks that the launch throttle and the circuit breaker still need.
-fn remembered(world: &World) -> BTreeSet<TaskName> {
-    let mut kept = BTreeSet::new();
-    for (name, s) in &world.services {
-        let Controller::Ecs { task_definition } = &s.controller else {
-            continue;
+/// Failed tasks that the launch throttle and the circuit breaker still need, by service; found out once in a pass.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Remembered(BTreeMap<ServiceName, BTreeSet<TaskName>>);
+
+impl Remembered {
+    fn has(&mut self, world: &World, name: &TaskName, t: &TaskState) -> bool {
+        let Some((service, state)) = t
+            .service
+            .as_ref()
+            .and_then(|s| world.services.get_key_value(s))
+        else {
+            return false;
         };
-        let resolved = services::resolve(world, task_definition, |_| true).ok();
-        let wanted = resolved.map(|(revision, _)| deployments::deployment_id(s, &revision));
-        let primary = s.status.deployments.first();
-        let primary = primary.and_then(|d| DeploymentId::of_ecs(&d.id));
-        for id in BTreeSet::from([wanted, primary]).into_iter().flatten() {
-            if s.daemon {
-                for failures in throttle::failures_by_host(world, name, &id).values() {
-                    kept.extend(throttle::remembered(failures, 1));
-                }
-            } else {
-                let failures = throttle::failures(world, name, &id);
-                kept.extend(throttle::remembered(&failures, s.desired));
-            }
+        if !self.0.contains_key(service) {
+            let kept = remembered(world, service, state);
+            self.0.insert(service.clone(), kept);
         }
-        kept.extend(guards::evidence(world, name).cloned());
+        self.0.get(service).is_some_and(|kept| kept.contains(name))
     }
-    for set in world.task_sets.values() {
-        let failures = throttle::failures(world, &set.service, &set.id);
-        let service = world.services.get(&set.service);
-        let wanted = service.map_or(0, |s| set.scale.of_desired(s.desired));
+}
+
+fn remembered(world: &World, name: &ServiceName, s: &ServiceState) -> BTreeSet<TaskName> {
+    let mut kept = match &s.controller {
+        Controller::Ecs { task_definition } => of_deployments(world, name, s, task_definition),
+        Controller::External { .. } => BTreeSet::new(),
+    };
+    for set in world.task_sets.values().filter(|s| s.service == *name) {
+        let failures = throttle::failures(world, name, &set.id);
+        let wanted = set.scale.of_desired(s.desired);
         kept.extend(throttle::remembered(&failures, wanted));
     }
+    kept
+}
+
+/// Failed tasks of a service that runs its deployments itself.
+fn of_deployments(
+    world: &World,
+    name: &ServiceName,
+    s: &ServiceState,
+    task_definition: &str,
+) -> BTreeSet<TaskName> {
+    let mut kept = BTreeSet::new();
+    let resolved = services::resolve(world, task_definition, |_| true).ok();
+    let wanted = resolved.map(|(revision, _)| deployments::deployment_id(s, &revision));
+    let primary = s.status.deployments.first();
+    let primary = primary.and_then(|d| DeploymentId::of_ecs(&d.id));
+    for id in BTreeSet::from([wanted, primary]).into_iter().flatten() {
+        if s.daemon {
+            for failures in throttle::failures_by_host(world, name, &id).values() {
+                kept.extend(throttle::remembered(failures, 1));
+            }
+        } else {
+            let failures = throttle::failures(world, name, &id);
+            kept.extend(throttle::remembered(&failures, s.desired));
+        }
+    }
+    kept.extend(guards::evidence(world, name).cloned());
     kept
 }

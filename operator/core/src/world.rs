@@ -2,6 +2,8 @@
 //!
 //! Made by [`World::gather`]. Nothing here decides.
 
+mod index;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +32,7 @@ use crate::task_sets::Percent;
 use crate::unsupported::Unsupported;
 
 pub use crate::gather::{cluster_name, cluster_names};
+pub(crate) use index::Index;
 
 /// What the caches hold for one namespace, and what the operator knows beside it.
 #[derive(Clone, Debug, Default)]
@@ -107,8 +110,6 @@ pub struct World {
     pub cluster: String,
     /// The Cluster object, if it exists.
     pub cluster_object: Option<Arc<Cluster>>,
-    /// Something names this cluster.
-    pub cluster_in_use: bool,
     /// Revisions by object name.
     pub revisions: BTreeMap<RevisionName, Revision>,
     /// Families by name.
@@ -129,14 +130,10 @@ pub struct World {
     pub plans: BTreeMap<InstanceName, PlanState>,
     /// Secrets and ConfigMaps that tasks may take values from, with the resourceVersion of each.
     pub sources: Arc<BTreeMap<SourceObject, String>>,
-    /// Availability zones of the hosts.
-    pub(crate) zones: BTreeSet<String>,
-    /// Names of the tasks of each service.
-    pub(crate) by_service: BTreeMap<ServiceName, Vec<TaskName>>,
-    /// Names of the tasks that say they are of a run.
-    pub(crate) by_run: BTreeMap<RunTaskName, Vec<TaskName>>,
-    /// Names of the tasks on each host.
-    pub(crate) by_host: BTreeMap<InstanceName, Vec<TaskName>>,
+    /// Object names of revisions by `family:revision`.
+    pub(crate) by_ecs_name: BTreeMap<String, RevisionName>,
+    /// Who belongs to whom.
+    pub(crate) index: Index,
     /// Settings of the scheduler.
     pub settings: Settings,
     /// Number of the leader that makes the pass; goes into every host plan.
@@ -152,7 +149,7 @@ impl World {
 
     /// Tasks of a service, in order of name.
     pub fn tasks_of(&self, service: &ServiceName) -> impl Iterator<Item = (&TaskName, &TaskState)> {
-        self.named(self.by_service.get(service))
+        self.named(self.index.by_service.get(service))
     }
 
     /// Tasks of a run, in order of name; not those of another run of that name, which is gone.
@@ -161,7 +158,7 @@ impl World {
         name: &RunTaskName,
         run: &'a RunState,
     ) -> impl Iterator<Item = (&'a TaskName, &'a TaskState)> {
-        self.named(self.by_run.get(name))
+        self.named(self.index.by_run.get(name))
             .filter(|(_, t)| t.is_owned_by(&run.identity))
     }
 
@@ -173,12 +170,12 @@ impl World {
 
     /// Tasks on a host, in order of name.
     pub fn tasks_on(&self, host: &InstanceName) -> impl Iterator<Item = (&TaskName, &TaskState)> {
-        self.named(self.by_host.get(host))
+        self.named(self.index.by_host.get(host))
     }
 
     fn named<'a>(
         &'a self,
-        names: Option<&'a Vec<TaskName>>,
+        names: Option<&'a BTreeSet<TaskName>>,
     ) -> impl Iterator<Item = (&'a TaskName, &'a TaskState)> {
         names
             .into_iter()

@@ -45,11 +45,12 @@ pub(crate) fn allowed(service: &ServiceState, request: &Request, bounds: Bounds)
 /// to stop.
 pub(crate) fn next(
     world: &World,
-    ledger: &Ledger,
+    ledger: &mut Ledger,
     request: &Request,
     members: &[Member<'_>],
 ) -> Option<Move> {
-    let mut counts: BTreeMap<&str, i64> = world.zones.iter().map(|z| (z.as_str(), 0)).collect();
+    let mut counts: BTreeMap<&str, i64> =
+        world.index.zones.keys().map(|z| (z.as_str(), 0)).collect();
     let mut free: BTreeMap<&str, i64> = BTreeMap::new();
     for m in members.iter().filter(|m| m.bucket == Bucket::Kept) {
         let host = m

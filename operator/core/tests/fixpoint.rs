@@ -5,6 +5,7 @@ mod common;
 
 use common::Bench;
 use common::build::{checked, definition, service};
+use common::remembered::Remembered;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tallyman_crds::{HealthStatus, LastStatus, StopCode, TaskStatus};
@@ -439,6 +440,31 @@ proptest! {
             service.is_some_and(|s| !exists(&bench, Kind::Service, s))
         });
         prop_assert!(orphans.is_empty(), "of services that are gone: {orphans:?}");
+    }
+
+    #[test]
+    fn a_pass_over_what_changed_says_what_a_pass_over_everything_says(
+        events in prop::collection::vec((event(), any::<u8>()), 1..24),
+    ) {
+        let mut bench = furnished();
+        let mut remembered = Remembered::new(&bench);
+        for (event, fate) in &events {
+            happen(&mut bench, event);
+            // Passes of which all is written, half, or no status; the last ones settle.
+            for pass in 0..4 {
+                let plans = remembered.pass(&bench);
+                for mut plan in plans {
+                    bench.check(&plan);
+                    if pass < 2 && fate >> pass & 1 == 0 {
+                        plan.actions.truncate(plan.actions.len().div_ceil(2));
+                    }
+                    if pass < 2 && fate >> (2 + pass) & 1 == 0 {
+                        plan.publications.clear();
+                    }
+                    bench.apply(&plan);
+                }
+            }
+        }
     }
 
     #[test]

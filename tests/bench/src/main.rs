@@ -4,6 +4,7 @@
 //! `tallyman-bench placement`: placements of the operator's core, in process.
 
 mod document;
+mod events;
 mod footprint;
 mod measure;
 mod placement;

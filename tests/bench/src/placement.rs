@@ -6,22 +6,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use jiff::Timestamp;
 use serde_json::json;
-use tallyman_crds::{ContainerInstance, Task};
+use tallyman_crds::ContainerInstance;
 use tallyman_operator_core::definition::Demand;
 use tallyman_operator_core::names::Group;
 use tallyman_operator_core::placement::{
     Constraints, Ledger, Preference, Query, Request, Resource, Rules, Strategy,
 };
-use tallyman_operator_core::{Objects, Settings, World, plan};
+use tallyman_operator_core::{Objects, Settings, World};
 
 use crate::document::placement_head;
+use crate::events;
 
 /// Sizes of the cluster.
 const HOSTS: [usize; 3] = [500, 5_000, 10_000];
-/// Sizes of the cluster whose passes are measured.
-const PASSES: [usize; 3] = [100, 1_000, 5_000];
 /// Tasks placed in one measurement; on the smallest cluster 40 a host.
 const TASKS: usize = 20_000;
 /// Of the median.
@@ -128,7 +126,7 @@ pub fn run() -> Result<String> {
     text.push_str("|---|---|---|---|---|---|---|\n");
     let worlds: Vec<World> = HOSTS
         .iter()
-        .map(|n| Ok(gather(&objects(*n, 0)?)))
+        .map(|n| Ok(gather(&objects(*n)?)))
         .collect::<Result<_>>()?;
     for case in &CASES {
         let rules = (case.rules)()?;
@@ -151,7 +149,7 @@ pub fn run() -> Result<String> {
             small / large
         );
     }
-    passes(&mut text)?;
+    events::run(&mut text)?;
     Ok(text)
 }
 
@@ -182,46 +180,12 @@ fn rate(world: &World, rules: &Rules, service: usize) -> f64 {
     per_second(TASKS, begin.elapsed())
 }
 
-/// What one more event costs: a pass gathers and plans everything anew.
-fn passes(text: &mut String) -> Result<()> {
-    text.push_str(
-        "\n### A whole pass, in process\n\nAn event wakes a pass, and a pass gathers and plans everything anew: so one more event costs more in a larger \
-         cluster.\nMeasured is the dearest pass, an operator's first, which composes the status of every host. Ten tasks a host; milliseconds, \
-         medians.\n\n| hosts | tasks | gather | plan | both, against 100 hosts |\n|---|---|---|---|---|\n",
-    );
-    let mut first = None;
-    let now = Timestamp::now();
-    for hosts in PASSES {
-        let objects = objects(hosts, 10)?;
-        let mut gathered = Vec::new();
-        let mut planned = Vec::new();
-        for _ in 0..ROUNDS {
-            let begin = Instant::now();
-            let world = gather(&objects);
-            gathered.push(milliseconds(begin.elapsed()));
-            let begin = Instant::now();
-            let plan = plan(&world, now);
-            planned.push(milliseconds(begin.elapsed()));
-            drop(plan);
-        }
-        let (gathered, planned) = (median(gathered.into_iter()), median(planned.into_iter()));
-        println!("pass over {hosts} hosts: gather {gathered:.1} ms, plan {planned:.1} ms");
-        let _ = writeln!(
-            text,
-            "| {hosts} | {} | {gathered:.1} | {planned:.1} | {:.0} |",
-            hosts * 10,
-            (gathered + planned) / *first.get_or_insert(gathered + planned)
-        );
-    }
-    Ok(())
-}
-
 fn gather(objects: &Objects) -> World {
     World::gather(objects, "bench", "default", &Settings::default(), 1)
 }
 
-/// Hosts with so many tasks each, as an API server would list them.
-fn objects(hosts: usize, tasks: usize) -> Result<Objects> {
+/// Hosts, as an API server would list them.
+fn objects(hosts: usize) -> Result<Objects> {
     let mut objects = Objects::default();
     for n in 0..hosts {
         let name = format!("host-{n:05}");
@@ -240,16 +204,6 @@ fn objects(hosts: usize, tasks: usize) -> Result<Objects> {
             } },
         }))?;
         objects.instances.push(Arc::new(host));
-        for t in 0..tasks {
-            let task: Task = serde_json::from_value(json!({
-                "apiVersion": "tallyman.dev/v1alpha1", "kind": "Task",
-                "metadata": { "name": format!("job-{n}-{t}"), "uid": format!("task-{n}-{t}"), "generation": 1 },
-                "spec": { "taskDefinition": "job:1" },
-                "status": { "observedGeneration": 1, "lastStatus": "RUNNING", "containerInstance": name,
-                            "acceptedAt": "2026-01-01T00:00:00Z", "startedAt": "2026-01-01T00:00:00Z" },
-            }))?;
-            objects.tasks.push(Arc::new(task));
-        }
         objects.lease_age.insert(name, Duration::ZERO);
     }
     Ok(objects)
@@ -261,10 +215,6 @@ fn objects(hosts: usize, tasks: usize) -> Result<Objects> {
 )]
 fn per_second(count: usize, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

@@ -23,6 +23,7 @@
 //! | S18 | for one due time of a schedule tasks are started under one RunTask only                        | every create |
 //! | S19 | a run has at most one task for each copy that is not STOPPED, and starts none once it has ended | every create |
 //! | S20 | of a schedule with Forbid or Replace no run starts tasks while another one's are alive          | every create |
+//! | S21 | a pass over what changed decides what a pass over everything decides                           | every fifth pass |
 
 mod task_sets;
 

@@ -18,6 +18,7 @@ pub mod api;
 pub mod deaths;
 pub mod invariants;
 pub mod operator;
+mod remembered;
 pub mod rng;
 pub mod sim;
 pub mod trace;

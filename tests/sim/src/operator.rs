@@ -8,17 +8,19 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tallyman_crds::{HostPlan, labels, names, sources};
 use tallyman_operator_core::liveness::LeaseObserver;
-use tallyman_operator_core::pacing::{Outcome, Pace, Turn};
+use tallyman_operator_core::pacing::{Outcome, PERIOD, Pace, Turn};
 use tallyman_operator_core::{
-    Action, Kind, Objects, Plan, Publication, Settings, Target, World, families, invariants, plan,
-    world,
+    Action, Change, Kind, Memory, Objects, Plan, Publication, Settings, Target, invariants,
 };
 
 use crate::api::{Cache, KINDS, Preconditions, Refusal};
+use crate::remembered;
 use crate::sim::Shared;
 
 /// Namespace of every history.
 pub const NAMESPACE: &str = "sim";
+/// In one of so many passes what was decided is compared, and in one of so many of these what is remembered.
+const COMPARED: u64 = 5;
 /// Where a process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrashPoint {
@@ -61,6 +63,10 @@ pub struct Operator {
     queue: VecDeque<Write>,
     outcomes: Vec<Outcome>,
     pace: Pace,
+    memory: Memory,
+    /// When it last looked at everything.
+    looked: Option<Duration>,
+    passes: u64,
 }
 
 impl Operator {
@@ -84,6 +90,9 @@ impl Operator {
             queue: VecDeque::new(),
             outcomes: Vec::new(),
             pace: Pace::new(Duration::ZERO),
+            memory: Memory::new(NAMESPACE, settings, epoch),
+            looked: None,
+            passes: 0,
         }
     }
 
@@ -174,19 +183,51 @@ impl Operator {
         true
     }
 
-    fn decide(&self, objects: &Objects, shared: &mut Shared) -> Vec<Plan> {
-        let mut plans = vec![families::plan(objects, NAMESPACE, shared.now)];
-        for cluster in world::cluster_names(objects) {
-            let world = World::gather(objects, NAMESPACE, &cluster, &self.settings, self.epoch);
-            let plan = plan(&world, shared.now);
-            for broken in invariants::check_plan(&world, &plan, shared.now) {
-                shared
-                    .monitor
-                    .broken(broken.id, format!("{}: {}", self.name, broken.message));
+    /// Decides on what changed, and in a share of the passes holds that against what a pass over everything decides: S21.
+    fn decide(&mut self, objects: &Objects, shared: &mut Shared) -> Vec<Plan> {
+        self.passes += 1;
+        let clock = self.clock(shared.now);
+        let changes = self.cache.news();
+        let recent = self.looked.is_some_and(|at| clock < at + PERIOD);
+        let part = changes.filter(|_| recent).and_then(|mut changes| {
+            let ages = &objects.lease_age;
+            changes.extend(ages.keys().map(|host| Change::Lease(host.clone())));
+            let age = |host: &str| ages.get(host).copied();
+            self.memory.pass(changes, age, shared.now)
+        });
+        let plans = match part {
+            Some(part) => {
+                self.compare(&part, objects, shared);
+                part
             }
-            plans.push(plan);
+            None => {
+                self.looked = Some(clock);
+                self.memory.pass_over(objects, shared.now)
+            }
+        };
+        for (world, plan) in self.memory.worlds().zip(&plans[1..]) {
+            for broken in invariants::check_plan(world, plan, shared.now) {
+                let message = format!("{}: {}", self.name, broken.message);
+                shared.monitor.broken(broken.id, message);
+            }
         }
         plans
+    }
+
+    fn compare(&self, part: &[Plan], objects: &Objects, shared: &mut Shared) {
+        if !self.passes.is_multiple_of(COMPARED) {
+            return;
+        }
+        let mut fresh = Memory::new(NAMESPACE, &self.settings, self.epoch);
+        let whole = fresh.pass_over(objects, shared.now);
+        let mut wrong = remembered::difference(part, &whole);
+        if wrong.is_some() || self.passes.is_multiple_of(COMPARED * COMPARED) {
+            wrong = self.memory.differs_from(objects).or(wrong);
+        }
+        if let Some(what) = wrong {
+            let broken = format!("{}: {what}", self.name);
+            shared.monitor.broken("S21", broken);
+        }
     }
 
     fn gather(&mut self, shared: &Shared) -> Objects {

@@ -24,7 +24,7 @@ fn seconds(given: Option<i32>) -> Option<SignedDuration> {
         .map(|s| SignedDuration::from_secs(i64::from(s)))
 }
 
-pub(super) fn run(r: &Arc<RunTask>) -> RunState {
+pub(crate) fn run(r: &Arc<RunTask>) -> RunState {
     let spec = &r.spec;
     let mut problems = Vec::new();
     let mut number = |field: &str, given: i32, least: i32, most: i32| {
@@ -93,7 +93,7 @@ fn due_time(meta: &k8s_meta::ObjectMeta) -> Option<DueTime> {
     })
 }
 
-pub(super) fn schedule(
+pub(crate) fn schedule(
     s: &Arc<ScheduledTask>,
     name: &ScheduledTaskName,
     runs: &BTreeMap<RunTaskName, RunState>,

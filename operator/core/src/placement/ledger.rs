@@ -1,25 +1,51 @@
 //! What is left on every host of the cluster, and the choice of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use tallyman_crds::Resources;
 
 use super::check::{lacks, lacks_attribute, outside};
 use super::index::Index;
+use super::query::Query;
 use super::request::Request;
 use super::room::Room;
 use super::unplaceable::{Refusals, Unplaceable};
 use crate::definition::Demand;
 use crate::gpus;
 use crate::names::{Group, InstanceName};
-use crate::world::World;
+use crate::world::{TaskState, World};
 
-/// What is left on every host of the cluster.
+/// What is left on every host of the cluster. It lives as long as its world: tasks and hosts that change are entered
+/// anew, and what a pass placed is taken out at its end, since it comes back as tasks.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     pub(super) hosts: Hosts,
     index: Index,
+    /// What was placed in this pass.
+    placed: Vec<Entry>,
+    asked: bool,
+}
+
+/// What a task holds, or is to hold, on a host.
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    host: usize,
+    demand: Demand,
+    group: Group,
+    to_run: bool,
+}
+
+/// How far the change of a host reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Nowhere: placement does not see it.
+    Nowhere,
+    /// Something else is left on it.
+    Room,
+    /// It takes other tasks than before.
+    Facts,
 }
 
 /// The hosts by number, in order of name, and what was entered since the ledger was made.
@@ -72,27 +98,35 @@ impl Hosts {
         self.tallies[group].get(&host).copied().unwrap_or(0)
     }
 
-    fn enter(&mut self, host: usize, demand: &Demand, name: &Group, to_run: bool) {
-        let group = self.group(name);
-        self.rooms[host].take(demand, name, to_run);
-        let by = i64::from(to_run);
-        if to_run {
-            *self.tallies[group].entry(host).or_default() += 1;
+    fn enter(&mut self, entry: &Entry) {
+        let group = self.group(&entry.group);
+        self.rooms[entry.host].take(&entry.demand, &entry.group, entry.to_run);
+        if entry.to_run {
+            *self.tallies[group].entry(entry.host).or_default() += 1;
         }
-        self.changes.push(Change { host, group, by });
+        self.changes.push(Change {
+            host: entry.host,
+            group,
+            by: i64::from(entry.to_run),
+        });
     }
 
-    fn leave(&mut self, host: usize, demand: &Demand, name: &Group) {
-        let group = self.group(name);
-        self.rooms[host].give_back(demand, name);
-        if let Some(count) = self.tallies[group].get_mut(&host) {
+    fn leave(&mut self, entry: &Entry) {
+        let group = self.group(&entry.group);
+        self.rooms[entry.host].give_back(&entry.demand, &entry.group, entry.to_run);
+        if entry.to_run
+            && let Some(count) = self.tallies[group].get_mut(&entry.host)
+        {
             *count -= 1;
             if *count == 0 {
-                self.tallies[group].remove(&host);
+                self.tallies[group].remove(&entry.host);
             }
         }
-        let by = -1;
-        self.changes.push(Change { host, group, by });
+        self.changes.push(Change {
+            host: entry.host,
+            group,
+            by: -i64::from(entry.to_run),
+        });
     }
 }
 
@@ -111,16 +145,116 @@ impl Ledger {
         let mut ledger = Ledger {
             hosts,
             index: Index::default(),
+            placed: Vec::new(),
+            asked: false,
         };
-        for t in world.tasks.values().filter(|t| t.holds()) {
-            if let Some(host) = t.instance.as_ref().and_then(|i| ledger.hosts.number(i)) {
-                let to_run = !t.leaving();
-                ledger.hosts.enter(host, &t.demand, &t.group, to_run);
+        for t in world.tasks.values() {
+            if let Some(entry) = ledger.entry(t) {
+                ledger.hosts.enter(&entry);
             }
         }
         // Nothing was asked yet, so nothing has to be looked at again.
         ledger.hosts.changes.clear();
         ledger
+    }
+
+    /// What a task holds, if it holds something on a host that is there.
+    fn entry(&self, t: &TaskState) -> Option<Entry> {
+        let host = t.instance.as_ref().filter(|_| t.holds())?;
+        Some(Entry {
+            host: self.hosts.number(host)?,
+            demand: t.demand.clone(),
+            group: t.group.clone(),
+            to_run: !t.leaving(),
+        })
+    }
+
+    /// A task of the world came, changed or went. True when something is left otherwise than before.
+    pub(crate) fn exchange(&mut self, old: Option<&TaskState>, new: Option<&TaskState>) -> bool {
+        let old = old.and_then(|t| self.entry(t));
+        let new = new.and_then(|t| self.entry(t));
+        if old == new {
+            return false;
+        }
+        old.iter().for_each(|entry| self.hosts.leave(entry));
+        new.iter().for_each(|entry| self.hosts.enter(entry));
+        true
+    }
+
+    /// A host of the world changed.
+    pub(crate) fn exchange_host(&mut self, name: &InstanceName, world: &World) -> Reach {
+        let (Some(host), Some(state)) = (self.hosts.number(name), world.instances.get(name)) else {
+            return Reach::Nowhere;
+        };
+        let mut room = Room::of(state, world);
+        for (_, t) in world.tasks_on(name).filter(|(_, t)| t.holds()) {
+            room.take(&t.demand, &t.group, !t.leaving());
+        }
+        let old = std::mem::replace(&mut self.hosts.rooms[host], room);
+        let new = &self.hosts.rooms[host];
+        if !old.is_like(new) {
+            // Who sits where and who passes was found out for hosts as they were.
+            self.index = Index::default();
+            self.hosts.changes.clear();
+            return Reach::Facts;
+        }
+        if old == *new {
+            return Reach::Nowhere;
+        }
+        // Of no group in particular.
+        let (group, by) = (0, 0);
+        self.hosts.changes.push(Change { host, group, by });
+        Reach::Room
+    }
+
+    /// How much was placed in this pass, or kept free.
+    pub(crate) fn placed(&self) -> usize {
+        self.placed.len()
+    }
+
+    /// The hosts on which something was placed in this pass.
+    pub(crate) fn placed_on(&self) -> BTreeSet<&InstanceName> {
+        let hosts = self.placed.iter().map(|entry| entry.host);
+        hosts.map(|host| &self.hosts.names[host]).collect()
+    }
+
+    /// Takes out what was placed in this pass.
+    pub(crate) fn end_pass(&mut self) {
+        for entry in std::mem::take(&mut self.placed).iter().rev() {
+            self.hosts.leave(entry);
+        }
+    }
+
+    /// True when somebody asked, since this was last asked, what depends on what others hold.
+    pub(crate) fn was_asked(&mut self) -> bool {
+        std::mem::take(&mut self.asked)
+    }
+
+    /// What it says, in an order that does not depend on how it came to say so.
+    pub(crate) fn account(&self) -> impl fmt::Debug {
+        let Hosts {
+            names,
+            rooms,
+            groups,
+            tallies,
+            changes: _,
+        } = &self.hosts;
+        let groups = groups
+            .iter()
+            .map(|(group, n)| (group.clone(), tallies[*n].clone()));
+        let groups: BTreeMap<_, _> = groups.filter(|(_, tally)| !tally.is_empty()).collect();
+        (names.clone(), rooms.clone(), groups)
+    }
+
+    fn place_in(&mut self, host: usize, request: &Request) {
+        let entry = Entry {
+            host,
+            demand: request.demand.clone(),
+            group: request.group.clone(),
+            to_run: true,
+        };
+        self.hosts.enter(&entry);
+        self.placed.push(entry);
     }
 
     /// What is left on `instance`, as ECS `remainingResources`.
@@ -140,11 +274,11 @@ impl Ledger {
     /// # Errors
     /// Every host with its reason.
     pub fn place(&mut self, request: &Request) -> Result<InstanceName, Unplaceable> {
+        self.asked = true;
         let group = self.hosts.group(&request.group);
         match self.index.choose(&self.hosts, request, group) {
             Ok(host) => {
-                let Request { demand, group, .. } = request;
-                self.hosts.enter(host, demand, group, true);
+                self.place_in(host, request);
                 Ok(self.hosts.names[host].clone())
             }
             Err(refusals) => Err(unplaceable(request, refusals)),
@@ -160,13 +294,13 @@ impl Ledger {
         instance: &InstanceName,
         request: &Request,
     ) -> Result<(), Unplaceable> {
+        self.asked = true;
         let Some(host) = self.hosts.number(instance) else {
             return Err(unplaceable(request, Arc::default()));
         };
         match lacks(&self.hosts.rooms[host], &request.demand) {
             None => {
-                let Request { demand, group, .. } = request;
-                self.hosts.enter(host, demand, group, true);
+                self.place_in(host, request);
                 Ok(())
             }
             Some(refusal) => {
@@ -189,8 +323,9 @@ impl Ledger {
     }
 
     /// Every `memberOf` of the task is true of the host.
-    pub fn is_member(&self, instance: &InstanceName, request: &Request) -> bool {
+    pub fn is_member(&mut self, instance: &InstanceName, request: &Request) -> bool {
         let member_of = &request.rules.constraints.member_of;
+        self.asked |= member_of.iter().any(Query::asks_of_tasks);
         let host = self.hosts.number(instance);
         host.is_some_and(|n| {
             outside(&self.hosts.rooms[n].facts(instance), member_of, |_| true).is_none()
@@ -198,17 +333,25 @@ impl Ledger {
     }
 
     /// The host takes tasks, and such a task as far as attributes and `memberOf` go.
-    pub fn suits(&self, instance: &InstanceName, request: &Request) -> bool {
+    pub fn suits(&mut self, instance: &InstanceName, request: &Request) -> bool {
+        self.asked = true;
         let host = self.hosts.number(instance);
         host.is_some_and(|n| self.hosts.rooms[n].barred.is_none())
             && self.has_attributes(instance, request)
             && self.is_member(instance, request)
     }
 
-    /// Takes a task out again that this ledger placed on `instance`: what it held is free.
+    /// Takes a task out again that was placed on `instance` in this pass: what it held is free.
     pub fn give_back(&mut self, instance: &InstanceName, request: &Request) {
-        if let Some(host) = self.hosts.number(instance) {
-            self.hosts.leave(host, &request.demand, &request.group);
+        let Some(host) = self.hosts.number(instance) else {
+            return;
+        };
+        let is_it = |entry: &Entry| {
+            entry.host == host && entry.demand == request.demand && entry.group == request.group
+        };
+        if let Some(at) = self.placed.iter().rposition(is_it) {
+            let entry = self.placed.remove(at);
+            self.hosts.leave(&entry);
         }
     }
 }

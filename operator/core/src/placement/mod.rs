@@ -21,6 +21,7 @@ mod unplaceable;
 
 pub use check::barred;
 pub use ledger::Ledger;
+pub(crate) use ledger::Reach;
 pub use query::{Facts, Invalid, LONGEST, Query};
 pub use refusal::Refusal;
 pub use request::{Constraints, Request, Rules, member_of};

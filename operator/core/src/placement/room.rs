@@ -13,7 +13,7 @@ use crate::names::{Group, InstanceName};
 use crate::world::{InstanceState, World};
 
 /// What is left on one host, and what runs there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Room {
     /// CPU units left; below 0 when the host shrank.
     pub cpu: i64,
@@ -41,7 +41,7 @@ pub(super) struct Room {
 }
 
 /// Ports that are taken, and how often: what was taken twice is free only when both gave it back.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Ports(BTreeMap<u16, u32>);
 
 impl Ports {
@@ -122,14 +122,17 @@ impl Room {
         }
     }
 
-    /// Takes a task out again that was to run.
-    pub fn give_back(&mut self, demand: &Demand, group: &Group) {
+    /// Takes a task out again, as it was entered.
+    pub fn give_back(&mut self, demand: &Demand, group: &Group, to_run: bool) {
         self.cpu += demand.cpu;
         self.memory += demand.memory;
         self.gpus += demand.gpus;
         self.tcp.give_back(&demand.ports);
         self.udp.give_back(&demand.ports_udp);
         self.tasks -= 1;
+        if !to_run {
+            return;
+        }
         self.to_run -= 1;
         if let Some(count) = self.groups.get_mut(group) {
             *count -= 1;
@@ -137,6 +140,15 @@ impl Room {
                 self.groups.remove(group);
             }
         }
+    }
+
+    /// True when `other` is the same host as far as placement asks for more than room.
+    pub fn is_like(&self, other: &Room) -> bool {
+        self.barred == other.barred
+            && self.attributes == other.attributes
+            && self.connected == other.connected
+            && self.agent_version == other.agent_version
+            && self.registered_at == other.registered_at
     }
 
     /// What queries may ask. A task counts as running from the moment it is placed, so that `runningTasksCount < 3` also

@@ -25,21 +25,26 @@ use crate::services::{self, Unresolved};
 use crate::world::{Revision, RunState, TaskState, World};
 
 /// Tasks of runs that one pass starts: hosts hear of them while the next ones are written.
-const AT_ONCE: usize = 16;
+pub(crate) const AT_ONCE: usize = 16;
 /// ECS reason of what finds a cluster without hosts.
 pub(crate) const NO_HOSTS: &str = "NO ACTIVE INSTANCES";
 
-/// Decides for every run, in order of name.
-pub(crate) fn plan_all(world: &World, ledger: &mut Ledger, now: Timestamp, plan: &mut Plan) {
-    let mut left = AT_ONCE;
-    for (name, run) in &world.runs {
-        if run.identity.deleting {
-            drain(world, name, run, now, plan);
-        } else if run.finished() {
-            keep(world, name, run, now, plan);
-        } else if !is_late_double(world, name, run) {
-            reconcile(world, name, run, ledger, &mut left, now, plan);
-        }
+/// Decides for a run. `left`: tasks of runs that the pass may still start.
+pub(crate) fn plan_one(
+    world: &World,
+    name: &RunTaskName,
+    run: &RunState,
+    ledger: &mut Ledger,
+    left: &mut usize,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    if run.identity.deleting {
+        drain(world, name, run, now, plan);
+    } else if run.finished() {
+        keep(world, name, run, now, plan);
+    } else if !is_late_double(world, name, run) {
+        reconcile(world, name, run, ledger, left, now, plan);
     }
 }
 

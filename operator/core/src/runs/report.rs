@@ -14,7 +14,7 @@ use crate::names::RunTaskName;
 use crate::placement::{Unplaceable, plural};
 use crate::plan::{Note, Plan};
 use crate::services::time;
-use crate::status::{Standing, json, statements};
+use crate::status::{Standing, statements};
 use crate::world::{RunState, World};
 
 /// What a pass made of a run.
@@ -163,7 +163,7 @@ pub(super) fn publish(
     }));
     let generation = run.identity.generation;
     next.conditions = conditions::merge(&previous.conditions, &list, generation, &time(now));
-    plan.publish(target(name, run), &json(previous), &json(&next));
+    plan.publish(target(name, run), previous, &next);
 }
 
 /// Numbers, times and tasks of a run that is under way.

@@ -27,13 +27,16 @@ const KEPT_GOOD: i32 = 3;
 /// How many that failed.
 const KEPT_BAD: i32 = 1;
 
-/// Decides for every schedule, in order of name. One that is being deleted starts nothing; its runs go with it, each
-/// stopping its tasks first.
-pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
-    for (name, s) in &world.schedules {
-        if !s.identity.deleting {
-            reconcile(world, name, s, now, plan);
-        }
+/// Decides for a schedule. One that is being deleted starts nothing; its runs go with it, each stopping its tasks first.
+pub(crate) fn plan_one(
+    world: &World,
+    name: &ScheduledTaskName,
+    s: &ScheduleState,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    if !s.identity.deleting {
+        reconcile(world, name, s, now, plan);
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Decision, Verdict, succeeded, target};
 use crate::names::{RunTaskName, ScheduledTaskName};
 use crate::plan::{Note, Plan};
 use crate::services::time;
-use crate::status::{Standing, json, statements};
+use crate::status::{Standing, statements};
 use crate::world::ScheduleState;
 
 /// Names in `status.active`, as the schema bounds them.
@@ -91,7 +91,7 @@ pub(super) fn publish(
     let list = statements(&standing, reason, &message, s.unsupported.sentence());
     let generation = s.identity.generation;
     next.conditions = conditions::merge(&previous.conditions, &list, generation, &time(now));
-    plan.publish(target(name, s), &json(previous), &json(&next));
+    plan.publish(target(name, s), previous, &next);
 }
 
 /// How the latest run ended, if one has ended since.

@@ -180,7 +180,7 @@ impl<'w> Part<'w> {
     }
 
     /// When time alone changes something: the throttle, protection, a grace period, or a task that counts as healthy only
-    /// after a while, if somebody waits for it.
+    /// after a while.
     pub fn wake(&self, stepped: &Stepped<'_>, now: Timestamp, plan: &mut Plan) {
         let (world, service, members) = (self.world, self.service, &stepped.members);
         let protected = members.iter().filter_map(|m| m.protected_until).min();
@@ -192,14 +192,6 @@ impl<'w> Part<'w> {
             .filter(|m| !m.sick && m.task.health == HealthStatus::Unhealthy);
         for at in ill.filter_map(|m| deployments::counts_from(m.task, service)) {
             plan.wake(at);
-        }
-        if !members.iter().any(|m| {
-            matches!(
-                m.bucket,
-                Bucket::Superseded | Bucket::Leaving | Bucket::Unhealthy
-            )
-        }) {
-            return;
         }
         for m in members
             .iter()

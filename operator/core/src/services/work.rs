@@ -95,7 +95,7 @@ impl<'w> Work<'w> {
         bounds: Bounds,
         step: &deployments::Step,
         request: &Request,
-        ledger: &Ledger,
+        ledger: &mut Ledger,
     ) -> Option<zones::Move> {
         let settled = |m: &Member<'_>| match m.bucket {
             Bucket::Stopped => true,

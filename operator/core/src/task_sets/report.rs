@@ -12,7 +12,7 @@ use crate::plan::{Note, Plan};
 use crate::service_events::{self, Said};
 use crate::service_report::{self, Verdict, clamp, clamp_len, troubles};
 use crate::services::{part, time};
-use crate::status::{Standing, json, statements};
+use crate::status::{Standing, statements};
 use crate::world::{ServiceState, TaskSetState, World};
 
 /// A task set whose status was composed.
@@ -145,13 +145,7 @@ pub(super) fn publish<'w>(
     let generation = set.identity.generation;
     status.conditions = conditions::merge(&previous.conditions, &list, generation, &time(now));
     let notes = mistakes(name, set, fate);
-    plan.tell(
-        target(name, set),
-        &json(previous),
-        &json(&status),
-        deeds,
-        notes,
-    );
+    plan.tell(target(name, set), previous, &status, deeds, notes);
     Reported {
         set,
         summary: TaskSetSummary {

@@ -12,6 +12,7 @@
 pub mod build;
 pub mod jobs;
 pub mod moves;
+pub mod remembered;
 pub mod scan;
 pub mod supplies;
 pub mod task_sets;
@@ -35,6 +36,8 @@ use tallyman_crds::{
 use tallyman_operator_core::{
     Action, Kind, Objects, Plan, Publication, Settings, Target, World, families, invariants,
 };
+
+use remembered::Remembered;
 
 /// Namespace of every test.
 pub const NAMESPACE: &str = "test";
@@ -68,6 +71,7 @@ pub struct Bench {
     pub contents: BTreeMap<SourceObject, Contents>,
     /// What each host's Secret holds.
     pub supplies: BTreeMap<String, Supply>,
+    remembered: Option<Remembered>,
     version: u64,
 }
 
@@ -80,6 +84,7 @@ impl Default for Bench {
             epoch: 1,
             contents: BTreeMap::new(),
             supplies: BTreeMap::new(),
+            remembered: None,
             version: 100,
         }
     }
@@ -137,6 +142,7 @@ impl Bench {
         let mut done = Vec::new();
         for _ in 0..12 {
             let mut quiet = true;
+            self.remember();
             for plan in [self.families(), self.plan()] {
                 quiet &= plan.actions.is_empty() && plan.publications.is_empty();
                 self.check(&plan);

@@ -66,6 +66,7 @@ impl Bench {
             name: Some(names::host_identity(host)),
             uid: Some(format!("uid-{}", self.version)),
             resource_version: Some(self.version.to_string()),
+            labels: Some([(labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned())].into()),
             ..ObjectMeta::default()
         };
         let name = names::host_identity(host);

@@ -1,9 +1,10 @@
 //! What one client has seen: a cache per kind, each behind the server by a number of events of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tallyman_crds::sources::{SourceKind, SourceObject};
-use tallyman_operator_core::{Kind, Objects};
+use tallyman_operator_core::{Change, Kind, Objects};
 
 use super::object::Object;
 use super::server::Server;
@@ -32,6 +33,8 @@ pub struct Cache {
     position: BTreeMap<Kind, usize>,
     /// Kinds whose watch is dead without anybody knowing.
     stalled: BTreeSet<Kind>,
+    /// What came since somebody asked for it; `None`: something was listed anew.
+    news: Option<BTreeSet<(Kind, String)>>,
 }
 
 impl Cache {
@@ -42,6 +45,7 @@ impl Cache {
             objects: BTreeMap::new(),
             position: BTreeMap::new(),
             stalled: BTreeSet::new(),
+            news: None,
         }
     }
 
@@ -55,6 +59,7 @@ impl Cache {
     /// Lists one kind anew.
     pub fn relist_kind(&mut self, kind: Kind, server: &Server) {
         self.stalled.remove(&kind);
+        self.news = None;
         self.objects.retain(|(k, _), _| *k != kind);
         for (name, value) in server.all(kind) {
             let version = value["metadata"]["resourceVersion"]
@@ -97,6 +102,9 @@ impl Cache {
             };
             for event in &log[known..known + count] {
                 let key = (kind, event.name.clone());
+                if let Some(news) = &mut self.news {
+                    news.insert(key.clone());
+                }
                 match &event.object {
                     Some(object) => {
                         self.objects.insert(key, (event.version, object.clone()));
@@ -124,6 +132,43 @@ impl Cache {
         self.objects
             .get(&(kind, name.to_owned()))
             .map(|(_, object)| object)
+    }
+
+    /// What changed since this was last asked; `None` when something was listed anew, and anything may have changed.
+    pub fn news(&mut self) -> Option<Vec<Change>> {
+        let news = self.news.replace(BTreeSet::new())?;
+        Some(news.into_iter().map(|key| self.change(key)).collect())
+    }
+
+    fn change(&self, key: (Kind, String)) -> Change {
+        let object = self.objects.get(&key).map(|(_, object)| object.clone());
+        let (kind, name) = key;
+        match object {
+            Some(Object::Cluster(o)) => Change::Cluster(name, Some(o)),
+            Some(Object::TaskDefinition(_) | Object::Revision(_)) => Change::Definition,
+            Some(Object::TaskSet(_)) => Change::TaskSet,
+            Some(Object::Service(o)) => Change::Service(name, Some(o)),
+            Some(Object::RunTask(o)) => Change::RunTask(name, Some(o)),
+            Some(Object::ScheduledTask(o)) => Change::ScheduledTask(name, Some(o)),
+            Some(Object::Task(o)) => Change::Task(name, Some(o)),
+            Some(Object::Instance(o)) => Change::Instance(name, Some(o)),
+            Some(Object::Plan(o)) => Change::Plan(name, Some(o)),
+            Some(Object::Secret(o)) => {
+                Change::Source(SourceKind::Secret, name, Some(Arc::new(o.metadata.clone())))
+            }
+            None => match kind {
+                Kind::Cluster => Change::Cluster(name, None),
+                Kind::TaskDefinition | Kind::TaskDefinitionRevision => Change::Definition,
+                Kind::TaskSet => Change::TaskSet,
+                Kind::Service => Change::Service(name, None),
+                Kind::RunTask => Change::RunTask(name, None),
+                Kind::ScheduledTask => Change::ScheduledTask(name, None),
+                Kind::Task => Change::Task(name, None),
+                Kind::ContainerInstance => Change::Instance(name, None),
+                Kind::HostPlan => Change::Plan(name, None),
+                Kind::Secret => Change::Source(SourceKind::Secret, name, None),
+            },
+        }
     }
 
     /// All of it, as the operator's core takes it.

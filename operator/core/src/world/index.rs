@@ -1,0 +1,257 @@
+//! What the world knows of its objects together: who belongs to whom, and how many there are. Kept by every object that
+//! comes, changes or goes, so that one of them never costs a look at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tallyman_crds::LastStatus;
+use tallyman_crds::sources::SourceObject;
+
+use super::{InstanceState, PlanState, RunState, ScheduleState, ServiceState, TaskState, World};
+use crate::names::{InstanceName, RunTaskName, ScheduledTaskName, ServiceName, TaskName};
+use crate::settings::Settings;
+
+/// Who belongs to whom. What has nothing is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Index {
+    /// Names of the tasks of each service.
+    pub by_service: BTreeMap<ServiceName, BTreeSet<TaskName>>,
+    /// Names of the tasks that say they are of a run.
+    pub by_run: BTreeMap<RunTaskName, BTreeSet<TaskName>>,
+    /// Names of the tasks on each host, and on each that is not there.
+    pub by_host: BTreeMap<InstanceName, BTreeSet<TaskName>>,
+    /// Names of the tasks that take something of a Secret or a ConfigMap.
+    pub by_source: BTreeMap<SourceObject, BTreeSet<TaskName>>,
+    /// Hosts that tasks are on and that are not there.
+    pub homeless: BTreeSet<InstanceName>,
+    /// Hosts that are being deleted, or whose agent is not connected: those that may be lost.
+    pub suspects: BTreeSet<InstanceName>,
+    /// DAEMON services.
+    pub daemons: BTreeSet<ServiceName>,
+    /// Availability zones, and how many hosts are in each.
+    pub zones: BTreeMap<String, usize>,
+    /// Counts.
+    pub counts: Counts,
+}
+
+/// How many of each there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Tasks that are RUNNING.
+    pub running: usize,
+    /// Tasks that hold resources and do not run yet.
+    pub pending: usize,
+    /// Tasks that are not STOPPED.
+    pub holding: usize,
+    /// Services that are not being deleted.
+    pub active_services: usize,
+    /// Runs that have not ended.
+    pub open_runs: usize,
+    /// Hosts whose agent registered.
+    pub registered: usize,
+    /// Those of them whose agent is not connected.
+    pub dead: usize,
+}
+
+fn step(count: &mut usize, applies: bool, comes: bool) {
+    let by = usize::from(applies);
+    *count = if comes {
+        *count + by
+    } else {
+        count.saturating_sub(by)
+    };
+}
+
+/// Enters `value` under `key`, or takes it out.
+fn list<K: Ord + Clone, V: Ord + Clone>(
+    index: &mut BTreeMap<K, BTreeSet<V>>,
+    key: &K,
+    value: &V,
+    comes: bool,
+) {
+    if comes {
+        match index.get_mut(key) {
+            Some(values) => {
+                values.insert(value.clone());
+            }
+            None => {
+                index.insert(key.clone(), BTreeSet::from([value.clone()]));
+            }
+        }
+    } else if let Some(values) = index.get_mut(key) {
+        values.remove(value);
+        if values.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
+impl Index {
+    fn task(&mut self, name: &TaskName, t: &TaskState, comes: bool) {
+        if let Some(service) = &t.service {
+            list(&mut self.by_service, service, name, comes);
+        }
+        if let Some(run) = &t.run {
+            list(&mut self.by_run, run, name, comes);
+        }
+        if let Some(host) = &t.instance {
+            list(&mut self.by_host, host, name, comes);
+        }
+        for source in &t.sources {
+            list(&mut self.by_source, &source.object, name, comes);
+        }
+        let counts = &mut self.counts;
+        step(&mut counts.running, t.last == LastStatus::Running, comes);
+        step(
+            &mut counts.pending,
+            t.holds() && t.last < LastStatus::Running,
+            comes,
+        );
+        step(&mut counts.holding, t.holds(), comes);
+    }
+
+    fn service(&mut self, name: &ServiceName, s: &ServiceState, comes: bool) {
+        step(
+            &mut self.counts.active_services,
+            !s.identity.deleting,
+            comes,
+        );
+        if s.daemon && comes {
+            self.daemons.insert(name.clone());
+        } else {
+            self.daemons.remove(name);
+        }
+    }
+
+    fn instance(
+        &mut self,
+        name: &InstanceName,
+        i: &InstanceState,
+        settings: &Settings,
+        comes: bool,
+    ) {
+        let connected = i.connected(settings);
+        let registered = i.host.is_some();
+        step(&mut self.counts.registered, registered, comes);
+        step(&mut self.counts.dead, registered && !connected, comes);
+        if comes && (i.identity.deleting || !connected || i.lost(settings)) {
+            self.suspects.insert(name.clone());
+        } else {
+            self.suspects.remove(name);
+        }
+        if let Some(zone) = i.zone() {
+            let count = self.zones.entry(zone.to_owned()).or_default();
+            step(count, true, comes);
+            if *count == 0 {
+                self.zones.remove(zone);
+            }
+        }
+    }
+}
+
+/// Each takes an object in instead of the one of its name, or takes that out, and returns it.
+impl World {
+    pub(crate) fn put_task(
+        &mut self,
+        name: &TaskName,
+        new: Option<TaskState>,
+    ) -> Option<TaskState> {
+        let old = self.tasks.remove(name);
+        if let Some(old) = &old {
+            self.index.task(name, old, false);
+            self.note_home(old.instance.as_ref());
+        }
+        if let Some(new) = new {
+            self.index.task(name, &new, true);
+            self.note_home(new.instance.as_ref());
+            self.tasks.insert(name.clone(), new);
+        }
+        old
+    }
+
+    fn note_home(&mut self, host: Option<&InstanceName>) {
+        let Some(host) = host else { return };
+        if self.index.by_host.contains_key(host) && !self.instances.contains_key(host) {
+            self.index.homeless.insert(host.clone());
+        } else {
+            self.index.homeless.remove(host);
+        }
+    }
+
+    pub(crate) fn put_service(
+        &mut self,
+        name: &ServiceName,
+        new: Option<ServiceState>,
+    ) -> Option<ServiceState> {
+        let old = self.services.remove(name);
+        if let Some(old) = &old {
+            self.index.service(name, old, false);
+        }
+        if let Some(new) = new {
+            self.index.service(name, &new, true);
+            self.services.insert(name.clone(), new);
+        }
+        old
+    }
+
+    pub(crate) fn put_run(
+        &mut self,
+        name: &RunTaskName,
+        new: Option<RunState>,
+    ) -> Option<RunState> {
+        let old = self.runs.remove(name);
+        let open = &mut self.index.counts.open_runs;
+        step(open, old.as_ref().is_some_and(|r| !r.finished()), false);
+        step(open, new.as_ref().is_some_and(|r| !r.finished()), true);
+        if let Some(new) = new {
+            self.runs.insert(name.clone(), new);
+        }
+        old
+    }
+
+    pub(crate) fn put_schedule(
+        &mut self,
+        name: &ScheduledTaskName,
+        new: Option<ScheduleState>,
+    ) -> Option<ScheduleState> {
+        match new {
+            Some(new) => self.schedules.insert(name.clone(), new),
+            None => self.schedules.remove(name),
+        }
+    }
+
+    /// A host comes before the tasks on it, and never goes: a world with fewer hosts is another one.
+    pub(crate) fn put_instance(
+        &mut self,
+        name: &InstanceName,
+        new: InstanceState,
+    ) -> Option<InstanceState> {
+        let old = self.instances.remove(name);
+        if let Some(old) = &old {
+            self.index.instance(name, old, &self.settings, false);
+        }
+        self.index.instance(name, &new, &self.settings, true);
+        self.instances.insert(name.clone(), new);
+        old
+    }
+
+    pub(crate) fn put_plan(
+        &mut self,
+        host: &InstanceName,
+        new: Option<PlanState>,
+    ) -> Option<PlanState> {
+        match new {
+            Some(new) => self.plans.insert(host.clone(), new),
+            None => self.plans.remove(host),
+        }
+    }
+
+    /// Something names this cluster.
+    pub(crate) fn in_use(&self) -> bool {
+        !self.services.is_empty()
+            || !self.instances.is_empty()
+            || !self.schedules.is_empty()
+            || !self.task_sets.is_empty()
+            || self.index.counts.open_runs > 0
+            || self.index.counts.holding > 0
+    }
+}
