@@ -11,6 +11,7 @@ use crate::names::{InstanceName, TaskName};
 use crate::plan::{Action, Kind, Plan, Target, merge_patch};
 use crate::status::json;
 use crate::supplies;
+use crate::tags;
 use crate::world::{InstanceState, TaskState, World};
 
 /// How long the tasks of services wait for the daemons of a host on which nothing of them runs yet.
@@ -55,6 +56,7 @@ pub(crate) fn plan_all(world: &World, now: Timestamp, plan: &mut Plan) {
             Some(current) => {
                 let same = says(&current.spec, &wanted)
                     && current.spec.cluster == wanted.cluster
+                    && current.spec.container_instance_tags == wanted.container_instance_tags
                     && current.spec.generation >= held;
                 if !same {
                     let next = HostPlanSpec {
@@ -141,6 +143,7 @@ fn derive(
         leader_epoch: world.leader_epoch,
         cluster: world.cluster.clone(),
         container_instance_uid: instance.identity.uid.clone(),
+        container_instance_tags: tags::by_key(&instance.object.spec.tags),
         definitions: BTreeMap::new(),
         tasks: Vec::new(),
     };
@@ -217,6 +220,7 @@ fn planned(name: &TaskName, t: &TaskState, definition: String) -> PlannedTask {
             .iter()
             .map(|image| (image.container_name.clone(), image.image_digest.clone()))
             .collect(),
+        tags: tags::by_key(&t.object.spec.tags),
         remove: to_remove(t),
     }
 }
