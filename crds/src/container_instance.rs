@@ -179,10 +179,23 @@ pub struct HostReport {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub applied_plan_generation: i64,
+    /// Why tasks that came now would not start there; `message` says more. Absent while they would.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impairment: Option<Impairment>,
     /// Last failure of the agent as a whole, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32768))]
     pub message: Option<String>,
+}
+
+/// Why a host that is connected and whose engine answers takes no tasks (ECS calls such a container instance IMPAIRED).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Impairment {
+    /// The disk of its engine has hardly any room left.
+    DiskFull,
+    /// Its engine fails whichever task asks. The agent takes it back after a while, so that the host is tried again.
+    EngineFails,
 }
 
 /// ECS resources of a host.

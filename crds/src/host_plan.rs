@@ -39,6 +39,10 @@ pub struct HostPlanSpec {
     /// uid of the ContainerInstance that the plan is for.
     #[schemars(length(max = 64))]
     pub container_instance_uid: String,
+    /// ECS tags of the ContainerInstance, which its tasks can ask for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 50, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 256})))]
+    pub container_instance_tags: BTreeMap<String, String>,
     /// Every revision that a task below runs, by the revision's object name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 5000, "x-kubernetes-map-type" = "atomic"))]
@@ -103,6 +107,10 @@ pub struct PlannedTask {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 10, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 255})))]
     pub images: BTreeMap<String, String>,
+    /// ECS tags of the Task, which it can ask for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 256})))]
+    pub tags: BTreeMap<String, String>,
     /// The Task is being deleted: once it is STOPPED, remove its containers and report `removedAt`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub remove: bool,

@@ -75,7 +75,7 @@ pub fn fixed_ports(
     })
 }
 
-/// `spec` as it is run with `overrides`, as far as it says what a task takes.
+/// `spec` as it is run with `overrides`, as far as it says what a task takes of its host and requires of it.
 pub fn overridden(
     spec: &TaskDefinitionSpec,
     overrides: Option<&TaskOverride>,
@@ -97,6 +97,9 @@ pub fn overridden(
         c.memory_reservation = o.memory_reservation.or(c.memory_reservation);
         if !o.resource_requirements.is_empty() {
             c.resource_requirements.clone_from(&o.resource_requirements);
+        }
+        if !o.environment_files.is_empty() {
+            c.environment_files.clone_from(&o.environment_files);
         }
     }
     spec

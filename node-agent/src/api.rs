@@ -224,6 +224,11 @@ pub fn words(error: &kube::Error) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
 
     #[test]
@@ -240,6 +245,72 @@ mod tests {
         assert_eq!(chosen(proxy, "", "example.com"), Some(proxy.to_owned()));
         let short = "10.0.0.131:3128";
         assert_eq!(chosen(short, short, ""), Some(format!("http://{short}/")));
+    }
+
+    /// Reads the head of a request.
+    async fn head(connection: &mut TcpStream) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(connection.read_u8().await.unwrap());
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    /// A proxy for one connection that leads every name to `server`. Returns what it was asked for.
+    async fn proxy_for_one(listener: TcpListener, server: SocketAddr) -> String {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let asked = head(&mut client).await;
+        let mut server = TcpStream::connect(server).await.unwrap();
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        // Either side may go first.
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+        asked
+    }
+
+    /// An API server for one request, to which it says yes. Returns what it was asked for.
+    async fn serve_one(listener: TcpListener) -> String {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let asked = head(&mut client).await;
+        let yes = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+        client.write_all(yes).await.unwrap();
+        asked
+    }
+
+    #[tokio::test]
+    async fn the_api_server_is_asked_through_a_tunnel_of_the_proxy() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = folder.path().join("kubeconfig");
+        // The name of the server means something to the proxy only.
+        let written = serde_json::json!({
+            "current-context": "x",
+            "contexts": [{ "name": "x", "context": { "cluster": "x", "user": "x" } }],
+            "clusters": [{ "name": "x", "cluster": {
+                "server": "http://api.invalid:6443",
+                "proxy-url": format!("http://{}", proxy.local_addr().unwrap()),
+            } }],
+            "users": [{ "name": "x", "user": {} }],
+        });
+        std::fs::write(&kubeconfig, written.to_string()).unwrap();
+        let to = server.local_addr().unwrap();
+        let tunnel = tokio::spawn(proxy_for_one(proxy, to));
+        let served = tokio::spawn(serve_one(server));
+        let config = config(Some(&kubeconfig)).await.unwrap();
+        let api = Api::connect(&config, "shop", "host-a").unwrap();
+        let delivery = api
+            .patch_instance(&serde_json::json!({ "status": {} }))
+            .await;
+        assert!(matches!(delivery, Delivery::Accepted), "{delivery:?}");
+        let asked = served.await.unwrap();
+        let path = "/apis/tallyman.dev/v1alpha1/namespaces/shop/containerinstances/host-a/status";
+        assert!(asked.starts_with(&format!("PATCH {path}")), "{asked}");
+        drop(api);
+        let asked = tunnel.await.unwrap();
+        assert!(
+            asked.starts_with("CONNECT api.invalid:6443 HTTP/1.1\r\n"),
+            "{asked}"
+        );
     }
 
     fn answer(status: &str) -> Delivery {

@@ -35,6 +35,7 @@ fn host(report: &HostReport) -> Value {
         boot_id,
         engine_id,
         applied_plan_generation,
+        impairment,
         message,
     } = report;
     json!({
@@ -54,6 +55,7 @@ fn host(report: &HostReport) -> Value {
         "bootId": boot_id,
         "engineId": engine_id,
         "appliedPlanGeneration": applied_plan_generation,
+        "impairment": impairment,
         "message": message,
     })
 }
@@ -68,6 +70,7 @@ mod tests {
             address: Some("10.0.0.5".to_owned()),
             boot_id: Some("b".to_owned()),
             engine_id: Some("e".to_owned()),
+            impairment: Some(tallyman_crds::Impairment::DiskFull),
             message: Some("m".to_owned()),
             attributes: vec![tallyman_crds::Attribute {
                 name: "a".to_owned(),

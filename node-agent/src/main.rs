@@ -34,6 +34,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -60,6 +61,9 @@ use crate::worker::{PATCHES, SLOTS, Shared};
 
 /// ECS: another start would not help (bad settings); the supervisor leaves it at that.
 const EXIT_TERMINAL: u8 = 5;
+
+/// How often memory that was freed goes back to the host.
+const GIVE_BACK: Duration = Duration::from_secs(30);
 
 /// Folder of containers' metadata files in the data folder.
 const FILES: &str = "metadata";
@@ -281,6 +285,12 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     let (sender, supplies) = mpsc::channel(16);
     tokio::spawn(mailbox::supply(api.clone(), sender));
     tokio::spawn(heartbeat::run(api.clone(), holder));
+    tokio::spawn(async {
+        loop {
+            tokio::time::sleep(GIVE_BACK).await;
+            tallyman_agent_heap::give_back();
+        }
+    });
     if let Some(file) = config.auth_info.token_file.clone() {
         tokio::spawn(token::run(api, file.into()));
     }

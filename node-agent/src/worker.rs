@@ -315,7 +315,8 @@ impl<E: Engine> Worker<E> {
             ledger.note_image(&prepared.image_id, prepared.pulled, Timestamp::now());
         }
         let now = Timestamp::now();
-        self.shared.failing.note(&outcome, now);
+        let family = &self.machine.task().family;
+        self.shared.failing.note(&outcome, family, now);
         self.machine.settle(container, outcome, now);
     }
 

@@ -5,6 +5,7 @@
 //! others.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -61,6 +62,8 @@ pub struct Plan {
     pub cluster: String,
     /// uid of the ContainerInstance that it is for.
     pub container_instance_uid: String,
+    /// ECS tags of the ContainerInstance.
+    tags: BTreeMap<String, String>,
     definitions: BTreeMap<String, Result<PlannedDefinition, String>>,
     tasks: Vec<Entry>,
 }
@@ -98,6 +101,7 @@ impl From<HostPlanSpec> for Plan {
             },
             cluster: spec.cluster,
             container_instance_uid: spec.container_instance_uid,
+            tags: spec.container_instance_tags,
             definitions: spec
                 .definitions
                 .into_iter()
@@ -147,6 +151,11 @@ impl Plan {
             fence,
             cluster: text(spec, "cluster").unwrap_or_default(),
             container_instance_uid,
+            // Nothing runs otherwise for the lack of them.
+            tags: spec
+                .get("containerInstanceTags")
+                .and_then(|tags| read(tags).ok())
+                .unwrap_or_default(),
             definitions,
             tasks,
         })
@@ -193,6 +202,8 @@ pub struct Assignment {
     pub cluster: String,
     /// uid of the ContainerInstance that it is for.
     pub container_instance_uid: String,
+    /// ECS tags of the ContainerInstance, by key.
+    pub tags: Arc<BTreeMap<String, String>>,
     /// Its tasks.
     pub tasks: BTreeMap<TaskUid, AssignedTask>,
     /// Entries that could not even be named, in words, for the log.
@@ -247,6 +258,17 @@ pub struct AssignedTask {
     pub size: Size,
     /// The role that its containers get credentials for.
     pub role: Option<TaskRole>,
+    /// What it and its host are tagged with.
+    pub tags: Tags,
+}
+
+/// ECS tags, by key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tags {
+    /// Of the task.
+    pub task: BTreeMap<String, String>,
+    /// Of the ContainerInstance.
+    pub container_instance: Arc<BTreeMap<String, String>>,
 }
 
 /// What a task consists of.
@@ -305,6 +327,7 @@ impl AssignedTask {
             limits: TaskLimits::default(),
             size: record.size.clone(),
             role: None,
+            tags: Tags::default(),
         }
     }
 }
@@ -354,6 +377,7 @@ impl Assignment {
             fence,
             cluster,
             container_instance_uid,
+            tags,
             definitions,
             tasks,
         } = plan;
@@ -361,6 +385,7 @@ impl Assignment {
             fence,
             cluster,
             container_instance_uid,
+            tags: Arc::new(tags),
             tasks: BTreeMap::new(),
             complaints: Vec::new(),
         };
@@ -495,6 +520,10 @@ impl Assignment {
             limits: TaskLimits::default(),
             size: Size::default(),
             role: None,
+            tags: Tags {
+                task: task.tags.clone(),
+                container_instance: Arc::clone(&self.tags),
+            },
         }
     }
 }

@@ -155,6 +155,8 @@ async fn start<E: Engine>(
 }
 
 /// Carries an action out once. Retries are [`crate::task::step`]'s.
+///
+/// Each verb is boxed: a stop, of which there may be one for each container of the host, does not take the room of a pull.
 pub async fn perform<E: Engine>(engine: &E, premises: Premises<'_>, action: &Action) -> Outcome {
     match action {
         Action::Prepare {
@@ -162,12 +164,15 @@ pub async fn perform<E: Engine>(engine: &E, premises: Premises<'_>, action: &Act
             behavior,
             credentials,
             ..
-        } => Outcome::Prepared(engine.prepare(image, *behavior, credentials.as_ref()).await),
+        } => {
+            let prepared = engine.prepare(image, *behavior, credentials.as_ref());
+            Outcome::Prepared(Box::pin(prepared).await)
+        }
         Action::EnsureImage { image, .. } => {
-            Outcome::ImageEnsured(engine.ensure_image(image).await)
+            Outcome::ImageEnsured(Box::pin(engine.ensure_image(image)).await)
         }
         Action::EnsureNetwork { network, .. } => {
-            Outcome::NetworkEnsured(engine.ensure_network(network).await)
+            Outcome::NetworkEnsured(Box::pin(engine.ensure_network(network)).await)
         }
         Action::Create {
             spec,
@@ -184,35 +189,39 @@ pub async fn perform<E: Engine>(engine: &E, premises: Premises<'_>, action: &Act
                 variables: variables.as_deref(),
             };
             let (group, files) = (group.as_deref(), files.as_deref());
-            Outcome::Created(create(engine, premises, spec, group, wishes, files).await)
+            let created = create(engine, premises, spec, group, wishes, files);
+            Outcome::Created(Box::pin(created).await)
         }
         Action::Start {
             name, group, gpus, ..
         } => {
             let started = start(engine, premises, name, group.as_deref(), gpus.as_ref());
-            Outcome::Started(started.await)
+            Outcome::Started(Box::pin(started).await)
         }
         Action::Inspect { name, .. } => {
-            Outcome::Inspected(engine.inspect(name).await.map(|state| state.map(Box::new)))
+            let found = Box::pin(engine.inspect(name)).await;
+            Outcome::Inspected(found.map(|state| state.map(Box::new)))
         }
-        Action::Stop { name, grace, .. } => Outcome::Stopped(engine.stop(name, *grace).await),
+        Action::Stop { name, grace, .. } => {
+            Outcome::Stopped(Box::pin(engine.stop(name, *grace)).await)
+        }
         Action::Remove { name, .. } | Action::Discard { name, .. } => {
-            Outcome::Removed(engine.remove(name).await)
+            Outcome::Removed(Box::pin(engine.remove(name)).await)
         }
         Action::CreateVolume { spec, .. } => {
-            Outcome::Volume(VolumeOutcome::Created(engine.create_volume(spec).await))
+            let created = Box::pin(engine.create_volume(spec)).await;
+            Outcome::Volume(VolumeOutcome::Created(created))
         }
         Action::InspectVolume { name, .. } => {
-            let found = engine.inspect_volume(name).await;
+            let found = Box::pin(engine.inspect_volume(name)).await;
             Outcome::Volume(VolumeOutcome::Inspected(
                 found.map(|state| state.map(Box::new)),
             ))
         }
         Action::RemoveVolume { name, task, .. } => {
             let owner = (labels::CONTAINER_TASK_UID, task.as_str());
-            Outcome::Volume(VolumeOutcome::Removed(
-                engine.remove_volume(name, owner).await,
-            ))
+            let removed = Box::pin(engine.remove_volume(name, owner)).await;
+            Outcome::Volume(VolumeOutcome::Removed(removed))
         }
     }
 }

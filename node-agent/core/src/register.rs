@@ -8,10 +8,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tallyman_agent_engine::EngineDescription;
 use tallyman_crds::capabilities;
-use tallyman_crds::{Attribute, HostReport, Resources};
+use tallyman_crds::{Attribute, HostReport, Impairment, Resources};
 
 use crate::backoff::{Backoff, later};
 use crate::disk::EngineDisk;
+use crate::failing::Complaint;
 use crate::gpu_info::GpuInfo;
 use crate::metadata::Roles;
 use crate::settings::Settings;
@@ -56,7 +57,7 @@ pub struct EngineFacts {
     /// Whether its disk has room.
     pub disk: EngineDisk,
     /// What it fails to do, whichever task asks ([`crate::Failing`]).
-    pub failing: Option<String>,
+    pub failing: Option<Complaint>,
 }
 
 impl EngineFacts {
@@ -114,8 +115,20 @@ pub fn report(
             .map(|d| d.engine_id.clone())
             .filter(|id| !id.is_empty()),
         applied_plan_generation: applied_generation,
+        impairment: impairment(engine),
         message: message(host, engine),
     })
+}
+
+/// Why tasks that come would not start; an engine that is away is told of by itself.
+fn impairment(engine: &EngineFacts) -> Option<Impairment> {
+    if engine.disk_complaint().is_some() {
+        Some(Impairment::DiskFull)
+    } else if engine.failing.as_ref().is_some_and(|told| told.bars) {
+        Some(Impairment::EngineFails)
+    } else {
+        None
+    }
 }
 
 /// What is wrong with the host as a whole, the worst first.
@@ -123,7 +136,7 @@ fn message(host: &HostFacts, engine: &EngineFacts) -> Option<String> {
     let all = [
         engine.trouble.clone(),
         engine.disk_complaint(),
-        engine.failing.clone(),
+        engine.failing.as_ref().map(|told| told.words.clone()),
         host.ledger_trouble.clone(),
         host.gpus.trouble.clone(),
     ];
@@ -533,6 +546,7 @@ mod tests {
         let mut engine = EngineFacts { disk, ..engine() };
         let message = |engine: &EngineFacts| {
             let report = report(&Settings::default(), &host, engine, 0).unwrap();
+            assert_eq!(report.impairment, Some(Impairment::DiskFull));
             (report.engine_reachable, report.message.unwrap_or_default())
         };
         let (reachable, said) = message(&engine);
@@ -545,6 +559,25 @@ mod tests {
         );
         engine.trouble = Some("Away.".to_owned());
         assert!(message(&engine).1.starts_with("Away. The disk"));
+    }
+
+    #[test]
+    fn an_engine_that_fails_is_an_impairment_when_it_bars_the_host() {
+        for bars in [false, true] {
+            let words = "The container engine fails to start containers.".to_owned();
+            let failing = Some(Complaint { words, bars });
+            let engine = EngineFacts {
+                failing,
+                ..engine()
+            };
+            let report = report(&Settings::default(), &HostFacts::default(), &engine, 0).unwrap();
+            assert_eq!(report.impairment, bars.then_some(Impairment::EngineFails));
+            assert!(
+                report
+                    .message
+                    .is_some_and(|said| said.contains("fails to start"))
+            );
+        }
     }
 
     #[test]

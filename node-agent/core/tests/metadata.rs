@@ -92,6 +92,23 @@ fn a_task_without_containers_yet_is_told_as_far_as_it_is_known() {
 }
 
 #[test]
+fn tags_of_task_and_host_are_told_to_who_asks_for_them() {
+    let containers = json!([{ "name": "web", "memory": 8 }]);
+    let mut spec = rig::written(&containers, &json!([]));
+    spec.tasks[0].tags = [("team".to_owned(), "shop".to_owned())].into();
+    spec.container_instance_tags = [("rack".to_owned(), String::new())].into();
+    let sight = Rig::of(spec).machine.sight();
+    for version in [Version::Three, Version::Four] {
+        let told = serde_json::to_value(documents::task(&sight, &place(), version)).unwrap();
+        assert!(told.get("TaskTags").is_none() && told.get("ContainerInstanceTags").is_none());
+        let with_tags = documents::task_with_tags(&sight, &place(), version);
+        let told = serde_json::to_value(with_tags).unwrap();
+        assert_eq!(told["TaskTags"], json!({ "team": "shop" }));
+        assert_eq!(told["ContainerInstanceTags"], json!({ "rack": "" }));
+    }
+}
+
+#[test]
 fn what_has_ended_says_how() {
     let mut rig = rig();
     rig.settle_down();

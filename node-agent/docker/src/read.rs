@@ -91,6 +91,7 @@ pub(crate) fn state(answer: ContainerInspectResponse, only_ipv4: bool) -> Option
         } else {
             Vec::new()
         },
+        resolver_file: answer.resolv_conf_path.unwrap_or_default(),
         mounts: mounted(answer.mounts.unwrap_or_default()),
         last_check,
     })

@@ -15,7 +15,7 @@ use tallyman_agent_core::metadata::limiter::Limiter;
 use tallyman_agent_core::metadata::protection::{self, Code};
 use tallyman_agent_core::metadata::route::{self, Route, What};
 use tallyman_agent_core::metadata::stats::{Next, SPAN, Samples};
-use tallyman_agent_core::metadata::{MetadataKey, Place, TaskSight, key};
+use tallyman_agent_core::metadata::{MetadataKey, Place, Resolver, TaskSight, key};
 use tallyman_agent_core::settings::metadata::Rate;
 use tallyman_agent_engine::{Engine, Stats};
 use tokio::time::Instant;
@@ -161,7 +161,7 @@ impl<E: Engine> Endpoint<E> {
                     asker.container = other.name.clone();
                 }
                 let what = match (docker_id, stats) {
-                    (None, false) => What::Task,
+                    (None, false) => What::Task { tags: false },
                     (None, true) => What::TaskStats,
                     (Some(_), false) => What::Container,
                     (Some(_), true) => What::Stats,
@@ -243,14 +243,21 @@ impl<E: Engine> Endpoint<E> {
         let rates = version == Version::Four;
         match what {
             What::Container => {
+                look_up_resolver(&mut sight).await;
                 match documents::container(&sight, &self.place, &container, version) {
                     Some(document) => Answer::document(&document),
                     None => Answer::unknown(),
                 }
             }
-            What::Task => {
+            What::Task { tags } => {
                 self.look_at_all(&mut sight).await;
-                Answer::document(&documents::task(&sight, &self.place, version))
+                look_up_resolver(&mut sight).await;
+                let document = if tags {
+                    documents::task_with_tags
+                } else {
+                    documents::task
+                };
+                Answer::document(&document(&sight, &self.place, version))
             }
             What::Stats => match self.stats(&sight, &container, rates).await {
                 Some((_, Some(stats))) => Answer::document(&stats),
@@ -412,5 +419,14 @@ impl<E: Engine> Endpoint<E> {
                 None
             }
         }
+    }
+}
+
+/// Reads whom a task with an address of its own asks for names. An agent that runs in a container does not see the file.
+async fn look_up_resolver(sight: &mut TaskSight) {
+    if let Some(file) = sight.resolver_file()
+        && let Ok(text) = tokio::fs::read_to_string(file).await
+    {
+        sight.resolver = Resolver::read(&text);
     }
 }

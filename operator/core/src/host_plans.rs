@@ -11,6 +11,7 @@ use crate::names::{InstanceName, RevisionName, TaskName};
 use crate::plan::{Action, Kind, Plan, Target, merge_patch};
 use crate::status::json;
 use crate::supplies;
+use crate::tags;
 use crate::world::{InstanceState, Revision, TaskState, World};
 
 /// How long the tasks of services wait for the daemons of a host on which nothing of them runs yet.
@@ -52,6 +53,7 @@ pub(crate) fn plan_one(
         let wanted = derive(world, name, instance, daemons_until.is_some());
         let same = says(&current.spec, &wanted)
             && current.spec.cluster == world.cluster
+            && current.spec.container_instance_tags == tags::by_key(&instance.object.spec.tags)
             && current.spec.generation >= held;
         if !same {
             let generation = current.spec.generation.max(held) + 1;
@@ -92,6 +94,7 @@ fn spec(
         leader_epoch: world.leader_epoch,
         cluster: world.cluster.clone(),
         container_instance_uid: instance.identity.uid.clone(),
+        container_instance_tags: tags::by_key(&instance.object.spec.tags),
         definitions: definitions.collect(),
         tasks: wanted.tasks,
     }
@@ -234,6 +237,7 @@ fn planned(name: &TaskName, t: &TaskState, definition: String) -> PlannedTask {
             .iter()
             .map(|image| (image.container_name.clone(), image.image_digest.clone()))
             .collect(),
+        tags: tags::by_key(&t.object.spec.tags),
         remove: to_remove(t),
     }
 }

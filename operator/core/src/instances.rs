@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use tallyman_crds::{
-    ContainerInstanceStatus, DesiredInstanceStatus, InstanceStatus, LastStatus, StopCode,
-    conditions, labels,
+    ContainerInstanceStatus, DesiredInstanceStatus, Impairment, InstanceStatus, LastStatus,
+    StopCode, conditions, labels,
 };
 
 use crate::names::InstanceName;
@@ -248,6 +248,15 @@ fn standing(
             "Deregistering",
             format!("{name} leaves when its tasks have stopped."),
         );
+    }
+    if let Some(impairment) = host.impairment {
+        let why = host.message.clone().unwrap_or_default();
+        let (reason, until) = match impairment {
+            Impairment::DiskFull => ("DiskFull", "until there is room again"),
+            Impairment::EngineFails => ("EngineFails", "for a while, then it is tried again"),
+        };
+        let text = format!("No task is placed on {name} {until}. {why}");
+        return (Standing::Reconciling, reason, text);
     }
     // What the agent says beside it is no reason to place nothing there: GPUs that it cannot find, say.
     let more = host.message.iter().map(|said| format!(" {said}"));

@@ -163,3 +163,43 @@ fn of_firelens(c: &ContainerDefinition) -> Vec<&'static str> {
     }
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tallyman_crds::ecs::TaskOverride;
+    use tallyman_crds::size;
+
+    use super::*;
+
+    #[test]
+    fn files_of_an_override_require_what_those_of_the_definition_would() {
+        let spec: TaskDefinitionSpec = serde_json::from_value(json!({ "containerDefinitions": [{
+            "name": "app", "image": "x", "environmentFiles": [{ "type": "configMap", "value": "settings/app.env" }],
+        }] }))
+        .unwrap();
+        let with = |kind: &str| -> TaskOverride {
+            serde_json::from_value(json!({ "containerOverrides": [{
+                "name": "app", "environmentFiles": [{ "type": kind, "value": "/etc/app.env" }],
+            }] }))
+            .unwrap()
+        };
+        for (overrides, wanted, other) in [
+            (None, ENVIRONMENT_FILES, HOST_ENVIRONMENT_FILES),
+            (
+                Some(with("file")),
+                HOST_ENVIRONMENT_FILES,
+                ENVIRONMENT_FILES,
+            ),
+            (
+                Some(with("secret")),
+                ENVIRONMENT_FILES,
+                HOST_ENVIRONMENT_FILES,
+            ),
+        ] {
+            let required = of(&size::overridden(&spec, overrides.as_ref()));
+            assert!(required.contains_key(wanted), "{overrides:?}");
+            assert!(!required.contains_key(other), "{overrides:?}");
+        }
+    }
+}

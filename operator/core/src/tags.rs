@@ -71,6 +71,12 @@ pub fn of_task(origin: Origin<'_>) -> Vec<Tag> {
     tags.into_iter().map(tag).collect()
 }
 
+/// Tags as a host is told them, by key.
+pub fn by_key(tags: &[Tag]) -> BTreeMap<String, String> {
+    let told = |tag: &Tag| Some((tag.key.clone()?, tag.value.clone().unwrap_or_default()));
+    tags.iter().filter_map(told).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

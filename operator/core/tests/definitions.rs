@@ -457,6 +457,19 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
         refused_of(with("executionRoleArn", json!("arn:x"))),
         Vec::<String>::new()
     );
+    assert_eq!(
+        refused_of(with("enableFaultInjection", json!(false))),
+        Vec::<String>::new()
+    );
+    let told = unsupported::of_definition(&spec(with("enableFaultInjection", json!(true))));
+    let told = told.sentence().unwrap();
+    assert!(
+        told.starts_with(
+            "Not supported yet: `spec.enableFaultInjection`. Remove the field to run this here. There is no fault injection \
+             endpoint: "
+        ),
+        "{told}"
+    );
     let told = unsupported::of_definition(&spec(with("executionRoleArn", json!("arn:x"))));
     assert_eq!(
         told.sentence().as_deref(),

@@ -318,6 +318,83 @@ fn a_silent_host_takes_nothing_after_50_seconds_and_is_given_up_after_300() {
     );
 }
 
+// --- hosts in trouble ---
+
+/// The agent of a host reports its impairment.
+fn impair(bench: &mut Bench, host: &str, impairment: Option<&str>, message: &str) {
+    bench.edit(Kind::ContainerInstance, host, &|v| {
+        v["status"]["host"]["impairment"] = json!(impairment);
+        v["status"]["host"]["message"] = json!(message);
+    });
+}
+
+#[test]
+fn a_host_whose_disk_is_full_or_whose_engine_fails_keeps_its_tasks_and_takes_none() {
+    for (impairment, reason, told, counted) in [
+        (
+            "DISK_FULL",
+            "DiskFull",
+            "No task is placed on host-a until there is room again. The disk is full.",
+            "has a full disk (`host-a`)",
+        ),
+        (
+            "ENGINE_FAILS",
+            "EngineFails",
+            "No task is placed on host-a for a while, then it is tried again. The disk is full.",
+            "has an engine that fails (`host-a`)",
+        ),
+    ] {
+        let mut bench = Bench::with_service(2, 2, 100, 200);
+        impair(&mut bench, "host-a", Some(impairment), "The disk is full.");
+        bench.settle();
+        let ready = bench.instance("host-a").status.clone().unwrap().conditions[0].clone();
+        assert_eq!(
+            (ready.status, ready.reason.as_str(), ready.message.as_str()),
+            (ConditionStatus::False, reason, told)
+        );
+        assert_eq!(bench.tasks(on("host-a")), ["web-000001"]);
+        bench.scale("web", 4);
+        bench.settle();
+        assert_eq!(bench.tasks(on("host-a")), ["web-000001"], "none more");
+        assert_eq!(bench.tasks(on("host-b")).len(), 3, "nor moved");
+        // With nowhere to go, the service counts such hosts.
+        impair(&mut bench, "host-b", Some(impairment), "The disk is full.");
+        bench.scale("web", 5);
+        bench.settle();
+        let said = bench.service_status("web").conditions[0].message.clone();
+        let counted = counted.replacen("has a", "have a", 1);
+        assert!(said.contains(&format!("Of 2 hosts, 2 {counted}")), "{said}");
+        // It is over when the agent says nothing of it any more.
+        for host in ["host-a", "host-b"] {
+            impair(&mut bench, host, None, "");
+        }
+        bench.settle();
+        let status = bench.instance("host-a").status.clone().unwrap();
+        assert_eq!(status.conditions[0].reason, "AgentConnected");
+        assert_eq!(bench.tasks(holding).len(), 5);
+    }
+}
+
+#[test]
+fn a_task_for_a_host_whose_disk_is_full_is_refused_as_ecs_refuses_it() {
+    let mut bench = Bench::with_service(1, 1, 100, 200);
+    impair(&mut bench, "host-a", Some("DISK_FULL"), "The disk is full.");
+    bench.apply_task(
+        "mine",
+        json!({ "taskDefinition": "web", "containerInstance": "host-a" }),
+    );
+    bench.settle();
+    let status = bench.task("mine").status.clone().unwrap();
+    assert_eq!(status.last_status, LastStatus::Stopped);
+    let reason = status.stopped_reason.unwrap_or_default();
+    assert!(
+        reason.contains("AGENT") && reason.contains("full disk"),
+        "{reason}"
+    );
+}
+
+// --- hosts that come back ---
+
 #[test]
 fn when_a_lost_host_comes_back_its_old_containers_go() {
     let mut bench = Bench::with_service(2, 2, 100, 200);

@@ -83,6 +83,12 @@ pub const WALLS: &[Wall] = &[
         ],
     },
     Wall {
+        package: "tallyman-agent-heap",
+        ours: &[],
+        never_named: &["kube", "k8s-openapi"],
+        never_reached: PURE,
+    },
+    Wall {
         package: "tallyman-agent-pause",
         ours: &["tallyman-crds", "tallyman-agent-engine"],
         never_named: &["kube", "k8s-openapi"],
@@ -106,6 +112,7 @@ pub const WALLS: &[Wall] = &[
             "tallyman-agent-core",
             "tallyman-agent-engine",
             "tallyman-agent-docker",
+            "tallyman-agent-heap",
             "tallyman-agent-pause",
         ],
         never_named: &["bollard"],

@@ -1,5 +1,6 @@
 //! The documents of a task and of a container (ECS task metadata v2, v3 and v4).
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use tallyman_agent_engine::{Attachment, ContainerState, Network as EngineNetwork, Phase};
@@ -7,7 +8,9 @@ use tallyman_crds::ecs::TransportProtocol;
 use tallyman_crds::quantity::port_range;
 use tallyman_crds::{HealthStatus, LastStatus, NetworkBinding};
 
+use crate::assignment::Tags;
 use crate::containers::MIB;
+use crate::metadata::resolver::Resolver;
 use crate::metadata::sight::{Facts, Place, TaskSight};
 use crate::metadata::wire::{
     Container, ContainerLimits, Health, Interface, Network, Port, Task, TaskLimits, Volume,
@@ -91,7 +94,22 @@ pub fn task(sight: &TaskSight, place: &Place, version: Version) -> Task {
             .facts()
             .map(|facts| of_container(sight, place, facts, version))
             .collect(),
+        task_tags: BTreeMap::new(),
+        container_instance_tags: BTreeMap::new(),
         fault_injection_enabled: four.then_some(false),
+    }
+}
+
+/// The task with the tags of task and host (`taskWithTags`).
+pub fn task_with_tags(sight: &TaskSight, place: &Place, version: Version) -> Task {
+    let Tags {
+        task: task_tags,
+        container_instance,
+    } = &sight.task.tags;
+    Task {
+        task_tags: task_tags.clone(),
+        container_instance_tags: BTreeMap::clone(container_instance),
+        ..task(sight, place, version)
     }
 }
 
@@ -136,7 +154,7 @@ fn of_container(sight: &TaskSight, place: &Place, facts: Facts<'_>, version: Ver
         finished_at: known.end.as_ref().map(|end| end.at),
         kind: NORMAL,
         networks: if four {
-            detailed(planned, sight.attachments(&planned.name))
+            detailed(planned, sight.attachments(&planned.name), &sight.resolver)
         } else {
             networks(planned, sight.attachments(&planned.name))
         },
@@ -232,17 +250,21 @@ pub(crate) fn networks(planned: &PlannedContainer, attachments: &[Attachment]) -
 }
 
 /// Networks as v4 has them: with the interface, of a task that has one of its own.
-fn detailed(planned: &PlannedContainer, attachments: &[Attachment]) -> Vec<Network> {
+fn detailed(
+    planned: &PlannedContainer,
+    attachments: &[Attachment],
+    resolver: &Resolver,
+) -> Vec<Network> {
     let mut all = networks(planned, attachments);
     if planned.has_task_address() {
         for (index, (network, one)) in all.iter_mut().zip(attachments).enumerate() {
-            network.interface = Some(interface(index, one));
+            network.interface = Some(interface(index, one, resolver));
         }
     }
     all
 }
 
-fn interface(attachment_index: usize, one: &Attachment) -> Interface {
+fn interface(attachment_index: usize, one: &Attachment, resolver: &Resolver) -> Interface {
     let shift = |length: u32, prefix: u8| length.saturating_sub(u32::from(prefix));
     let ipv4_subnet = one.ipv4.map(|(address, prefix)| {
         let mask = u32::MAX.checked_shl(shift(32, prefix)).unwrap_or(0);
@@ -259,6 +281,8 @@ fn interface(attachment_index: usize, one: &Attachment) -> Interface {
         mac_address: one.mac.clone(),
         ipv4_subnet,
         ipv6_subnet,
+        domain_name_servers: resolver.servers.clone(),
+        domain_name_search_list: resolver.search.clone(),
         ipv4_gateway: v4.map(|(gateway, (_, prefix))| format!("{gateway}/{prefix}")),
         ipv6_gateway: v6.map(|(gateway, (_, prefix))| format!("{gateway}/{prefix}")),
     }
@@ -301,12 +325,18 @@ mod tests {
             gateway: Some(Ipv4Addr::new(172, 31, 32, 1)),
             ipv6_gateway: None,
         };
-        let told = serde_json::to_value(interface(0, &one)).unwrap();
+        let resolver = Resolver {
+            servers: vec!["127.0.0.11".to_owned()],
+            search: vec!["a.example".to_owned()],
+        };
+        let told = serde_json::to_value(interface(0, &one, &resolver)).unwrap();
         let wanted = serde_json::json!({
             "AttachmentIndex": 0,
             "MACAddress": "02:42:ac:1f:2c:09",
             "IPv4SubnetCIDRBlock": "172.31.32.0/20",
             "IPv6SubnetCIDRBlock": "fd00:1::/64",
+            "DomainNameServers": ["127.0.0.11"],
+            "DomainNameSearchList": ["a.example"],
             "SubnetGatewayIpv4Address": "172.31.32.1/20",
         });
         assert_eq!(told, wanted);

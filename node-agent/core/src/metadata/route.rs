@@ -7,8 +7,11 @@ use crate::metadata::documents::Version;
 pub enum What {
     /// The container.
     Container,
-    /// Its task. With tags or without: a Task of Kubernetes has labels, which are its operator's business.
-    Task,
+    /// Its task.
+    Task {
+        /// With the tags of task and host.
+        tags: bool,
+    },
     /// What the container uses.
     Stats,
     /// What each container of the task uses.
@@ -87,7 +90,8 @@ pub fn read(path: &str) -> Option<Route<'_>> {
 fn what(rest: &[&str]) -> Option<What> {
     match *rest {
         [] => Some(What::Container),
-        ["task" | "taskWithTags"] => Some(What::Task),
+        ["task"] => Some(What::Task { tags: false }),
+        ["taskWithTags"] => Some(What::Task { tags: true }),
         ["stats"] => Some(What::Stats),
         ["task", "stats"] => Some(What::TaskStats),
         _ => None,
@@ -111,11 +115,14 @@ mod tests {
         for (path, wanted) in [
             ("/v4/x", of(Version::Four, What::Container)),
             ("/v4/x/", of(Version::Four, What::Container)),
-            ("/v4/x/task", of(Version::Four, What::Task)),
-            ("/v4/x/taskWithTags", of(Version::Four, What::Task)),
+            ("/v4/x/task", of(Version::Four, What::Task { tags: false })),
+            (
+                "/v4/x/taskWithTags",
+                of(Version::Four, What::Task { tags: true }),
+            ),
             ("/v4/x/stats", of(Version::Four, What::Stats)),
             ("/v4/x/task/stats", of(Version::Four, What::TaskStats)),
-            ("/v3/x/task", of(Version::Three, What::Task)),
+            ("/v3/x/task", of(Version::Three, What::Task { tags: false })),
             ("/v2/credentials/x", Some(Route::Credentials { id: "x" })),
             (
                 "/api/x/task-protection/v1/state",

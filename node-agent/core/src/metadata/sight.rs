@@ -9,6 +9,7 @@ use tallyman_crds::arn::Arns;
 
 use crate::assignment::{AssignedTask, Desired};
 use crate::metadata::access;
+use crate::metadata::resolver::Resolver;
 use crate::pause;
 use crate::planned::PlannedContainer;
 use crate::task::{ContainerRecord, TaskRecord};
@@ -47,6 +48,8 @@ pub struct TaskSight {
     pub record: TaskRecord,
     /// Containers as the engine described them last; those that are absent or changed since are missing.
     pub seen: BTreeMap<String, ContainerState>,
+    /// Whom it asks for names, of a task with an address of its own, when somebody looked.
+    pub resolver: Resolver,
 }
 
 /// A container of it, as far as the engine has it.
@@ -91,6 +94,12 @@ impl TaskSight {
     pub fn attachments(&self, container: &str) -> &[Attachment] {
         let state = self.seen.get(self.network_holder(container));
         state.map_or(&[], |state| state.attachments.as_slice())
+    }
+
+    /// Where on the engine's host is written whom a task with an address of its own asks for names.
+    pub fn resolver_file(&self) -> Option<&str> {
+        let file = self.seen.get(pause::NAME)?.resolver_file.as_str();
+        Some(file).filter(|file| !file.is_empty())
     }
 
     /// Whether a request from `peer` with the id of a container is that container's own.

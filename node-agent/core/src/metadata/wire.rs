@@ -144,6 +144,12 @@ pub struct Interface {
         skip_serializing_if = "Option::is_none"
     )]
     pub ipv6_subnet: Option<String>,
+    /// Name servers that its containers ask.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub domain_name_servers: Vec<String>,
+    /// Domains in which they look for short names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub domain_name_search_list: Vec<String>,
     /// Gateway, with the length of the subnet's prefix.
     #[serde(
         rename = "SubnetGatewayIpv4Address",
@@ -231,6 +237,12 @@ pub struct Task {
     pub group: Option<String>,
     /// Its containers that the engine has.
     pub containers: Vec<Container>,
+    /// ECS tags of the task, when they were asked for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub task_tags: BTreeMap<String, String>,
+    /// ECS tags of the host, when they were asked for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub container_instance_tags: BTreeMap<String, String>,
     /// v4: whether faults can be injected through the endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault_injection_enabled: Option<bool>,

@@ -7,7 +7,7 @@ use tallyman_crds::TaskStatus;
 
 use crate::account::Room;
 use crate::assignment::{AssignedTask, Desired, TaskBody};
-use crate::metadata::TaskSight;
+use crate::metadata::{Resolver, TaskSight};
 use crate::perform::Outcome;
 use crate::report::{Delivery, Due, Outbox, Parcel};
 use crate::task::observe::{Sighting, TaskObservation};
@@ -201,6 +201,7 @@ impl TaskMachine {
             task: self.task.clone(),
             record: self.record.clone(),
             seen: self.seen.containers.iter().filter_map(present).collect(),
+            resolver: Resolver::default(),
         }
     }
 

@@ -7,7 +7,7 @@
     reason = "test rig; not every test file uses all of it"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -126,6 +126,7 @@ pub fn plan(containers: Vec<ContainerDefinition>) -> HostPlanSpec {
         leader_epoch: 1,
         cluster: "default".to_owned(),
         container_instance_uid: INSTANCE.to_owned(),
+        container_instance_tags: BTreeMap::new(),
         definitions: [("web-7".to_owned(), definition)].into(),
         tasks: vec![PlannedTask {
             name: "web-000001".to_owned(),

@@ -415,6 +415,7 @@ impl World {
                 container.phase.kind(),
                 container.number,
             ),
+            resolver_file: String::new(),
             mounts: container.mounts.iter().map(sight::mounted).collect(),
             last_check: container
                 .check

@@ -7,7 +7,7 @@ use super::room::Room;
 use crate::definition::Demand;
 use crate::names::InstanceName;
 use crate::world::{InstanceState, World};
-use tallyman_crds::DesiredInstanceStatus;
+use tallyman_crds::{DesiredInstanceStatus, Impairment};
 
 /// Why the host takes no task at all, whatever it asks for.
 pub fn barred(instance: &InstanceState, world: &World) -> Option<Refusal> {
@@ -23,7 +23,10 @@ pub fn barred(instance: &InstanceState, world: &World) -> Option<Refusal> {
     } else if !host.engine_reachable {
         Some(Refusal::EngineUnreachable)
     } else {
-        None
+        host.impairment.map(|impairment| match impairment {
+            Impairment::DiskFull => Refusal::DiskFull,
+            Impairment::EngineFails => Refusal::EngineFails,
+        })
     }
 }
 

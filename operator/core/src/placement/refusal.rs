@@ -15,6 +15,10 @@ pub enum Refusal {
     AgentDisconnected,
     /// Its agent cannot reach its engine.
     EngineUnreachable,
+    /// The disk of its engine has hardly any room left.
+    DiskFull,
+    /// Its engine fails, whichever task asks.
+    EngineFails,
     /// It lacks an attribute: its name, or `name=value` when it must have that value.
     Attribute(String),
     /// Too little CPU is left.
@@ -44,9 +48,11 @@ impl Refusal {
     /// ECS `failures[].reason` (ECS API failure reasons).
     pub fn ecs_reason(&self) -> &'static str {
         match self {
-            Refusal::NotRegistered | Refusal::AgentDisconnected | Refusal::EngineUnreachable => {
-                "AGENT"
-            }
+            Refusal::NotRegistered
+            | Refusal::AgentDisconnected
+            | Refusal::EngineUnreachable
+            | Refusal::DiskFull
+            | Refusal::EngineFails => "AGENT",
             Refusal::Deregistering | Refusal::Draining => "INACTIVE",
             Refusal::Attribute(_) => "ATTRIBUTE",
             Refusal::Cpu { .. } => "RESOURCE:CPU",
@@ -61,9 +67,11 @@ impl Refusal {
     /// How the ECS service event goes on after "The closest matching container-instance I" (ECS service event messages).
     pub(super) fn ecs_sentence(&self) -> String {
         match self {
-            Refusal::NotRegistered | Refusal::AgentDisconnected | Refusal::EngineUnreachable => {
-                "encountered error \"AGENT\".".to_owned()
-            }
+            Refusal::NotRegistered
+            | Refusal::AgentDisconnected
+            | Refusal::EngineUnreachable
+            | Refusal::DiskFull
+            | Refusal::EngineFails => "encountered error \"AGENT\".".to_owned(),
             Refusal::Deregistering | Refusal::Draining => {
                 "encountered error \"INACTIVE\".".to_owned()
             }
@@ -87,13 +95,15 @@ impl Refusal {
             Refusal::Draining => 2,
             Refusal::AgentDisconnected => 3,
             Refusal::EngineUnreachable => 4,
-            Refusal::Attribute(_) => 5,
-            Refusal::Cpu { .. } => 6,
-            Refusal::Memory { .. } => 7,
-            Refusal::Port(_) => 8,
-            Refusal::Gpu { .. } => 9,
-            Refusal::DistinctInstance => 10,
-            Refusal::MemberOf(_) => 11,
+            Refusal::DiskFull => 5,
+            Refusal::EngineFails => 6,
+            Refusal::Attribute(_) => 7,
+            Refusal::Cpu { .. } => 8,
+            Refusal::Memory { .. } => 9,
+            Refusal::Port(_) => 10,
+            Refusal::Gpu { .. } => 11,
+            Refusal::DistinctInstance => 12,
+            Refusal::MemberOf(_) => 13,
         }
     }
 
@@ -106,6 +116,8 @@ impl Refusal {
             | Refusal::Draining
             | Refusal::AgentDisconnected
             | Refusal::EngineUnreachable
+            | Refusal::DiskFull
+            | Refusal::EngineFails
             | Refusal::Attribute(_)
             | Refusal::Port(_)
             | Refusal::DistinctInstance

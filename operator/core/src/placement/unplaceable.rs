@@ -110,6 +110,14 @@ impl Unplaceable {
                     "cannot reach {} engine",
                     if n == 1 { "its" } else { "their" }
                 ),
+                Refusal::DiskFull => {
+                    write!(text, "ha{} a full disk", if n == 1 { "s" } else { "ve" })
+                }
+                Refusal::EngineFails => write!(
+                    text,
+                    "ha{} an engine that fails",
+                    if n == 1 { "s" } else { "ve" }
+                ),
                 Refusal::Attribute(_) => write!(text, "lack{s} an attribute"),
                 Refusal::Cpu { .. } => write!(text, "lack{s} CPU"),
                 Refusal::Memory { .. } => write!(text, "lack{s} memory"),
@@ -169,6 +177,8 @@ impl Unplaceable {
             | Refusal::Draining
             | Refusal::AgentDisconnected
             | Refusal::EngineUnreachable => Ok(()),
+            Refusal::DiskFull => write!(text, " (`{name}`)"),
+            Refusal::EngineFails => write!(text, " (`{name}`)"),
         };
     }
 }

@@ -32,11 +32,11 @@ pub const SCENARIOS: &[Scenario] = &[
         run: containerd_killed,
     },
     Scenario {
-        name: "a full disk is told of within 30 seconds, fails only new tasks, and is over when there is room",
+        name: "a host with a full disk says so within 30 seconds, takes no new task, keeps the others, and takes them again when there is room",
         run: disk_full,
     },
     Scenario {
-        name: "a broken image store is told of, fails only new tasks, and is over when it is mended",
+        name: "a host with a broken image store is given no tasks, keeps those it has, and is tried again when it is mended",
         run: store_broken,
     },
 ];
@@ -211,7 +211,7 @@ fn disk_full(user: &User<'_>) -> Result<()> {
     let host = user.lab.host(1);
     let ballast = host.engine().data().join("ballast");
     user.apply(&[hello("roomy", "x")])?;
-    user.apply(&[task("roomy-before", host)])?;
+    user.apply(&[task("roomy-before", "roomy", host)])?;
     wait_running(user, "roomy-before")?;
     fill(&ballast)?;
     let since = Instant::now();
@@ -219,15 +219,9 @@ fn disk_full(user: &User<'_>) -> Result<()> {
     // Whatever was seen, nobody else shall find it full.
     std::fs::remove_file(&ballast)?;
     while_full?;
-    wait_until("the host to have room again", PATIENCE, || {
-        let (ready, _, message) = condition(&user.get("containerinstances", host.name())?, "Ready");
-        ensure!(
-            ready == "True" && !message.contains("disk"),
-            "Ready is {ready}: {message}"
-        );
-        Ok(true)
-    })?;
-    user.apply(&[task("roomy-after", host)])?;
+    let message = wait_ready(user, host, "AgentConnected")?;
+    ensure!(!message.contains("disk"), "{message}");
+    user.apply(&[task("roomy-after", "roomy", host)])?;
     wait_running(user, "roomy-after")?;
     wait_running(user, "roomy-before")?;
     user.k(&[
@@ -238,35 +232,27 @@ fn disk_full(user: &User<'_>) -> Result<()> {
         "roomy-after",
         "--timeout=60s",
     ])?;
-    user.delete(&["roomy"])
+    user.delete(&["roomy", "elsewhere"])
 }
 
 fn while_full(user: &User<'_>, host: &Host, since: Instant) -> Result<()> {
-    wait_until("the host to say that its disk is full", PATIENCE, || {
-        let (ready, _, message) = condition(&user.get("containerinstances", host.name())?, "Ready");
-        ensure!(
-            ready == "True" && message.contains("has hardly any space left"),
-            "Ready is {ready}: {message}"
-        );
-        Ok(true)
-    })?;
+    let message = wait_ready(user, host, "DiskFull")?;
+    ensure!(message.contains("has hardly any space left"), "{message}");
     ensure!(
         since.elapsed() <= TOLD_WITHIN,
         "told after {:?}",
         since.elapsed()
     );
-    user.apply(&[task("roomy-full", host)])?;
-    wait_until("a new task to fail", PATIENCE, || {
-        let status = user.get("tasks", "roomy-full")?["status"].clone();
-        let reason = status["stoppedReason"].as_str().unwrap_or_default();
+    user.apply(&[task("roomy-full", "roomy", host)])?;
+    wait_refused(user, "roomy-full", "has a full disk")?;
+    user.apply(&[hello("elsewhere", "x"), service("elsewhere", 3)])?;
+    let tasks = user.wait_steady("elsewhere", 3)?;
+    for t in &tasks {
         ensure!(
-            status["lastStatus"] == "STOPPED"
-                && status["stopCode"] == "TaskFailedToStart"
-                && reason.contains("no space left on device"),
-            "{status}"
+            t["spec"]["containerInstance"] != host.name(),
+            "a task was placed on a host whose disk is full"
         );
-        Ok(true)
-    })?;
+    }
     wait_running(user, "roomy-before")
 }
 
@@ -279,8 +265,8 @@ const LAYERS: [&str; 3] = [
 
 fn store_broken(user: &User<'_>) -> Result<()> {
     let host = user.lab.host(0);
-    user.apply(&[hello("roomy", "x")])?;
-    user.apply(&[task("roomy-before", host)])?;
+    user.apply(&[hello("roomy", "x"), hello("roomier", "x")])?;
+    user.apply(&[task("roomy-before", "roomy", host)])?;
     wait_running(user, "roomy-before")?;
     let holds_layers =
         |folder: &PathBuf| std::fs::read_dir(folder).is_ok_and(|mut all| all.next().is_some());
@@ -293,7 +279,9 @@ fn store_broken(user: &User<'_>) -> Result<()> {
     let _ = std::fs::remove_dir_all(&layers);
     std::fs::rename(&aside, &layers)?;
     while_broken?;
-    user.apply(&[task("roomy-after", host)])?;
+    // It is tried again after a minute, perhaps two.
+    wait_ready(user, host, "AgentConnected")?;
+    user.apply(&[task("roomy-after", "roomy", host)])?;
     wait_running(user, "roomy-after")?;
     wait_running(user, "roomy-before")?;
     wait_until("the host to say nothing of it any more", PATIENCE, || {
@@ -306,37 +294,42 @@ fn store_broken(user: &User<'_>) -> Result<()> {
         "tasks.tallyman.dev",
         "roomy-before",
         "roomy-broken",
+        "roomier-broken",
+        "roomy-refused",
         "roomy-after",
         "--timeout=60s",
     ])?;
-    user.delete(&["roomy"])
+    user.delete(&["roomy", "roomier"])
 }
 
 fn while_broken(user: &User<'_>, host: &Host) -> Result<()> {
-    user.apply(&[task("roomy-broken", host)])?;
     let since = Instant::now();
-    wait_until("the host to say that its engine fails", PATIENCE, || {
-        let (ready, _, message) = condition(&user.get("containerinstances", host.name())?, "Ready");
-        ensure!(
-            ready == "True" && message.contains("fails to create containers, whichever task asks"),
-            "Ready is {ready}: {message}"
-        );
-        Ok(true)
-    })?;
+    // One task definition alone might be what the engine cannot take.
+    for family in ["roomy", "roomier"] {
+        let name = format!("{family}-broken");
+        user.apply(&[task(&name, family, host)])?;
+        wait_until("a new task to fail", PATIENCE, || {
+            let status = user.get("tasks", &name)?["status"].clone();
+            let reason = status["stoppedReason"].as_str().unwrap_or_default();
+            ensure!(
+                status["lastStatus"] == "STOPPED" && reason.contains("CannotCreateContainerError"),
+                "{status}"
+            );
+            Ok(true)
+        })?;
+    }
+    let message = wait_ready(user, host, "EngineFails")?;
+    ensure!(
+        message.contains("fails to create containers, whichever task asks"),
+        "{message}"
+    );
     ensure!(
         since.elapsed() <= TOLD_WITHIN,
         "told after {:?}",
         since.elapsed()
     );
-    wait_until("a new task to fail", PATIENCE, || {
-        let status = user.get("tasks", "roomy-broken")?["status"].clone();
-        let reason = status["stoppedReason"].as_str().unwrap_or_default();
-        ensure!(
-            status["lastStatus"] == "STOPPED" && reason.contains("CannotCreateContainerError"),
-            "{status}"
-        );
-        Ok(true)
-    })?;
+    user.apply(&[task("roomy-refused", "roomy", host)])?;
+    wait_refused(user, "roomy-refused", "has an engine that fails")?;
     wait_running(user, "roomy-before")
 }
 
@@ -356,11 +349,11 @@ fn fill(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn task(name: &str, host: &Host) -> Value {
+fn task(name: &str, family: &str, host: &Host) -> Value {
     json!({
         "kind": "Task",
         "metadata": { "name": name },
-        "spec": { "taskDefinition": "roomy", "containerInstance": host.name() },
+        "spec": { "taskDefinition": family, "containerInstance": host.name() },
     })
 }
 
@@ -368,6 +361,22 @@ fn wait_running(user: &User<'_>, task: &str) -> Result<()> {
     wait_until(format!("{task} to run"), PATIENCE, || {
         let status = user.get("tasks", task)?["status"].clone();
         ensure!(status["lastStatus"] == "RUNNING", "{status}");
+        Ok(true)
+    })
+    .map(drop)
+}
+
+/// Waits until the task was not taken by its host, for this reason.
+fn wait_refused(user: &User<'_>, task: &str, because: &str) -> Result<()> {
+    wait_until(format!("{task} to be refused"), PATIENCE, || {
+        let status = user.get("tasks", task)?["status"].clone();
+        let reason = status["stoppedReason"].as_str().unwrap_or_default();
+        ensure!(
+            status["lastStatus"] == "STOPPED"
+                && status["stopCode"] == "TaskFailedToStart"
+                && reason.contains(because),
+            "{status}"
+        );
         Ok(true)
     })
     .map(drop)

@@ -42,7 +42,10 @@ fn who_am_i(user: &User<'_>) -> Result<()> {
     let mut on_host = definition("hosted", &json!([container("hosted")]));
     on_host["spec"]["networkMode"] = json!("host");
     let told = definition("told", &json!([app, container("side")]));
-    user.apply(&[told, service("told", 1), on_host, service("hosted", 1)])?;
+    let mut tagged = service("told", 1);
+    tagged["spec"]["tags"] = json!([{ "key": "team", "value": "shop" }]);
+    tagged["spec"]["propagateTags"] = json!("SERVICE");
+    user.apply(&[told, tagged, on_host, service("hosted", 1)])?;
     let task = user.wait_steady("told", 1)?.remove(0);
     user.wait_steady("hosted", 1)?;
     let name = task["metadata"]["name"]
@@ -68,6 +71,12 @@ fn who_am_i(user: &User<'_>) -> Result<()> {
     ] {
         ensure!(of_task[field] == wanted, "{field}: {of_task}");
     }
+    ensure!(of_task.get("TaskTags").is_none(), "{of_task}");
+    let with_tags = app.get(&format!("{V4}/taskWithTags"))?;
+    ensure!(
+        with_tags["TaskTags"] == json!({ "team": "shop" }),
+        "{with_tags}"
+    );
     let names: Vec<&Value> = of_task["Containers"]
         .as_array()
         .into_iter()

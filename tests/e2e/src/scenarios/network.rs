@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::wait_until;
 
+use crate::inside::Inside;
 use crate::suite::Scenario;
 use crate::user::{PATIENCE, User, condition, service};
 
@@ -229,6 +230,11 @@ fn own_addresses(user: &User<'_>) -> Result<()> {
     ensure!(addresses[0] != addresses[1], "both have {addresses:?}");
     let told = user.k(&["get", "task", "own-a"])?;
     ensure!(told.contains(&format!("{}:80", addresses[0])), "{told}");
+    let told = Inside::find(user, "side")?.get("$ECS_CONTAINER_METADATA_URI_V4")?;
+    let server = told["Networks"][0]["DomainNameServers"][0].as_str();
+    let file = inside(user, "own-a", "side", "cat /etc/resolv.conf")?;
+    let asks = server.is_some_and(|server| file.contains(&format!("nameserver {server}")));
+    ensure!(asks, "{file} and {told}");
 
     // An agent that is killed takes nothing with it, and finds all of it again.
     let before = user.containers()?;
