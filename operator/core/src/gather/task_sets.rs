@@ -18,7 +18,7 @@ use crate::world::{Controller, Objects, TaskSetState};
 pub(super) fn controller(spec: &ServiceSpec, problems: &mut Vec<Problem>) -> Controller {
     let given = spec.deployment_controller.as_ref().map(|c| c.r#type);
     let mut must = |field: &str, what: &str| {
-        problems.push(Problem::new(&format!("spec.{field}"), what.to_owned()));
+        problems.push(Problem::new(format!("spec.{field}"), what));
     };
     if given != Some(DeploymentControllerType::External) {
         if spec.task_definition.is_none() {
