@@ -87,6 +87,8 @@ impl Memory {
     pub fn pass_over(&mut self, objects: &Objects, now: Timestamp) -> Vec<Plan> {
         let definitions = families::plan(objects, &self.namespace, now);
         self.settled = definitions.len() == 0;
+        // What is not true any more needs no room beside what is.
+        self.clusters = BTreeMap::new();
         self.retiring = families::retiring(objects);
         self.runs = gather::all_runs(objects);
         let worlds = cluster_names(objects).into_iter().map(|cluster| {

@@ -23,6 +23,10 @@ use crate::unsupported;
 use crate::world::{Controller, ServiceState, TaskState, World};
 
 /// Decides for a task.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call, and each argument is a thing of its own"
+)]
 pub(crate) fn plan_one(
     world: &World,
     name: &TaskName,

@@ -321,15 +321,14 @@ impl Kept {
 
     // --- hosts and time ---
 
-    /// The Lease of a host changed: that is of interest when its agent was silent.
+    /// The Lease of a host was looked at: that is of interest when its agent is silent, or was.
     pub fn lease(&mut self, host: &str, age: Option<Duration>) {
         let host = InstanceName::from(host);
-        if self
-            .world
-            .instances
-            .get(&host)
-            .is_some_and(|i| !stands(&self.world, i, age))
-        {
+        let Some(i) = self.world.instances.get(&host) else {
+            return;
+        };
+        let silent = age.is_some_and(|age| age >= self.world.settings.agent_grace);
+        if silent || !stands(&self.world, i, age) {
             self.attention.touch(Unit::Host(host));
         }
     }

@@ -24,17 +24,36 @@ pub struct Ledger {
     pub(super) hosts: Hosts,
     index: Index,
     /// What was placed in this pass.
-    placed: Vec<Entry>,
+    placed: Vec<Placed>,
     asked: bool,
 }
 
-/// What a task holds, or is to hold, on a host.
+/// What a task holds on a host.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Held<'a> {
+    host: usize,
+    demand: &'a Demand,
+    group: &'a Group,
+    to_run: bool,
+}
+
+/// What was placed.
 #[derive(Clone, Debug, PartialEq)]
-struct Entry {
+struct Placed {
     host: usize,
     demand: Demand,
     group: Group,
-    to_run: bool,
+}
+
+impl Placed {
+    fn held(&self) -> Held<'_> {
+        Held {
+            host: self.host,
+            demand: &self.demand,
+            group: &self.group,
+            to_run: true,
+        }
+    }
 }
 
 /// How far the change of a host reaches.
@@ -98,9 +117,9 @@ impl Hosts {
         self.tallies[group].get(&host).copied().unwrap_or(0)
     }
 
-    fn enter(&mut self, entry: &Entry) {
-        let group = self.group(&entry.group);
-        self.rooms[entry.host].take(&entry.demand, &entry.group, entry.to_run);
+    fn enter(&mut self, entry: Held<'_>) {
+        let group = self.group(entry.group);
+        self.rooms[entry.host].take(entry.demand, entry.group, entry.to_run);
         if entry.to_run {
             *self.tallies[group].entry(entry.host).or_default() += 1;
         }
@@ -111,9 +130,9 @@ impl Hosts {
         });
     }
 
-    fn leave(&mut self, entry: &Entry) {
-        let group = self.group(&entry.group);
-        self.rooms[entry.host].give_back(&entry.demand, &entry.group, entry.to_run);
+    fn leave(&mut self, entry: Held<'_>) {
+        let group = self.group(entry.group);
+        self.rooms[entry.host].give_back(entry.demand, entry.group, entry.to_run);
         if entry.to_run
             && let Some(count) = self.tallies[group].get_mut(&entry.host)
         {
@@ -149,8 +168,8 @@ impl Ledger {
             asked: false,
         };
         for t in world.tasks.values() {
-            if let Some(entry) = ledger.entry(t) {
-                ledger.hosts.enter(&entry);
+            if let Some(held) = ledger.held(t) {
+                ledger.hosts.enter(held);
             }
         }
         // Nothing was asked yet, so nothing has to be looked at again.
@@ -159,25 +178,25 @@ impl Ledger {
     }
 
     /// What a task holds, if it holds something on a host that is there.
-    fn entry(&self, t: &TaskState) -> Option<Entry> {
+    fn held<'t>(&self, t: &'t TaskState) -> Option<Held<'t>> {
         let host = t.instance.as_ref().filter(|_| t.holds())?;
-        Some(Entry {
+        Some(Held {
             host: self.hosts.number(host)?,
-            demand: t.demand.clone(),
-            group: t.group.clone(),
+            demand: &t.demand,
+            group: &t.group,
             to_run: !t.leaving(),
         })
     }
 
     /// A task of the world came, changed or went. True when something is left otherwise than before.
     pub(crate) fn exchange(&mut self, old: Option<&TaskState>, new: Option<&TaskState>) -> bool {
-        let old = old.and_then(|t| self.entry(t));
-        let new = new.and_then(|t| self.entry(t));
+        let old = old.and_then(|t| self.held(t));
+        let new = new.and_then(|t| self.held(t));
         if old == new {
             return false;
         }
-        old.iter().for_each(|entry| self.hosts.leave(entry));
-        new.iter().for_each(|entry| self.hosts.enter(entry));
+        old.into_iter().for_each(|held| self.hosts.leave(held));
+        new.into_iter().for_each(|held| self.hosts.enter(held));
         true
     }
 
@@ -214,14 +233,14 @@ impl Ledger {
 
     /// The hosts on which something was placed in this pass.
     pub(crate) fn placed_on(&self) -> BTreeSet<&InstanceName> {
-        let hosts = self.placed.iter().map(|entry| entry.host);
+        let hosts = self.placed.iter().map(|placed| placed.host);
         hosts.map(|host| &self.hosts.names[host]).collect()
     }
 
     /// Takes out what was placed in this pass.
     pub(crate) fn end_pass(&mut self) {
-        for entry in std::mem::take(&mut self.placed).iter().rev() {
-            self.hosts.leave(entry);
+        for placed in std::mem::take(&mut self.placed).iter().rev() {
+            self.hosts.leave(placed.held());
         }
     }
 
@@ -247,14 +266,13 @@ impl Ledger {
     }
 
     fn place_in(&mut self, host: usize, request: &Request) {
-        let entry = Entry {
+        let placed = Placed {
             host,
             demand: request.demand.clone(),
             group: request.group.clone(),
-            to_run: true,
         };
-        self.hosts.enter(&entry);
-        self.placed.push(entry);
+        self.hosts.enter(placed.held());
+        self.placed.push(placed);
     }
 
     /// What is left on `instance`, as ECS `remainingResources`.
@@ -346,12 +364,12 @@ impl Ledger {
         let Some(host) = self.hosts.number(instance) else {
             return;
         };
-        let is_it = |entry: &Entry| {
-            entry.host == host && entry.demand == request.demand && entry.group == request.group
+        let is_it = |placed: &Placed| {
+            placed.host == host && placed.demand == request.demand && placed.group == request.group
         };
         if let Some(at) = self.placed.iter().rposition(is_it) {
-            let entry = self.placed.remove(at);
-            self.hosts.leave(&entry);
+            let placed = self.placed.remove(at);
+            self.hosts.leave(placed.held());
         }
     }
 }
