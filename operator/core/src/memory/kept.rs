@@ -321,14 +321,13 @@ impl Kept {
 
     // --- hosts and time ---
 
-    /// The Lease of a host was looked at: that is of interest when its agent is silent, or was.
+    /// The Lease of a host was looked at: that is of interest when it is older than was known, and when its agent was silent.
     pub fn lease(&mut self, host: &str, age: Option<Duration>) {
         let host = InstanceName::from(host);
         let Some(i) = self.world.instances.get(&host) else {
             return;
         };
-        let silent = age.is_some_and(|age| age >= self.world.settings.agent_grace);
-        if silent || !stands(&self.world, i, age) {
+        if age > i.lease_age || !stands(&self.world, i, age) {
             self.attention.touch(Unit::Host(host));
         }
     }
