@@ -296,6 +296,7 @@ impl Bench {
                 | Kind::TaskDefinitionRevision
                 | Kind::RunTask
                 | Kind::ScheduledTask
+                | Kind::TaskSet
                 | Kind::Secret => None,
             })
             .collect()
@@ -395,7 +396,11 @@ impl Bench {
                 self.revision = revision.remove(name).context("the revision")?;
                 Ok(())
             }
-            Kind::TaskDefinition | Kind::RunTask | Kind::ScheduledTask | Kind::Secret => {
+            Kind::TaskDefinition
+            | Kind::RunTask
+            | Kind::ScheduledTask
+            | Kind::TaskSet
+            | Kind::Secret => {
                 bail!("there is no {}", kind.as_str())
             }
         }

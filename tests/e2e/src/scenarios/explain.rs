@@ -74,6 +74,9 @@ fn unplaceable(user: &User<'_>) -> Result<()> {
     user.delete(&["big"])
 }
 
+/// Changes a `spec`.
+type Want = fn(&mut Value);
+
 /// Those that need a breaker, a protected task or `memberOf` are in the scenarios of these.
 fn sentences(user: &User<'_>) -> Result<()> {
     let mut rows: Vec<(&str, Value, Value, Vec<&str>)> = vec![(
@@ -86,7 +89,7 @@ fn sentences(user: &User<'_>) -> Result<()> {
         ],
     )];
     // What no host has, or not for a fourth task, and what ECS says of the closest.
-    let wants: [(&str, fn(&mut Value), &str); 4] = [
+    let wants: [(&str, Want, &str); 4] = [
         (
             "cpu",
             |spec| spec["containerDefinitions"][0]["cpu"] = json!(262_144),
