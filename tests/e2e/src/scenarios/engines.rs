@@ -305,19 +305,13 @@ fn store_broken(user: &User<'_>) -> Result<()> {
 fn while_broken(user: &User<'_>, host: &Host) -> Result<()> {
     let since = Instant::now();
     // One task definition alone might be what the engine cannot take.
-    for family in ["roomy", "roomier"] {
-        let name = format!("{family}-broken");
-        user.apply(&[task(&name, family, host)])?;
-        wait_until("a new task to fail", PATIENCE, || {
-            let status = user.get("tasks", &name)?["status"].clone();
-            let reason = status["stoppedReason"].as_str().unwrap_or_default();
-            ensure!(
-                status["lastStatus"] == "STOPPED" && reason.contains("CannotCreateContainerError"),
-                "{status}"
-            );
-            Ok(true)
-        })?;
-    }
+    let families = ["roomy", "roomier"];
+    let broken = families.map(|family| (format!("{family}-broken"), family));
+    user.apply(
+        &broken
+            .each_ref()
+            .map(|(name, family)| task(name, family, host)),
+    )?;
     let message = wait_ready(user, host, "EngineFails")?;
     ensure!(
         message.contains("fails to create containers, whichever task asks"),
@@ -328,6 +322,17 @@ fn while_broken(user: &User<'_>, host: &Host) -> Result<()> {
         "told after {:?}",
         since.elapsed()
     );
+    for (name, _) in &broken {
+        wait_until("a new task to fail", PATIENCE, || {
+            let status = user.get("tasks", name)?["status"].clone();
+            let reason = status["stoppedReason"].as_str().unwrap_or_default();
+            ensure!(
+                status["lastStatus"] == "STOPPED" && reason.contains("CannotCreateContainerError"),
+                "{status}"
+            );
+            Ok(true)
+        })?;
+    }
     user.apply(&[task("roomy-refused", "roomy", host)])?;
     wait_refused(user, "roomy-refused", "has an engine that fails")?;
     wait_running(user, "roomy-before")
