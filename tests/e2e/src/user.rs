@@ -388,6 +388,15 @@ pub fn hello(name: &str, text: &str) -> Value {
     })
 }
 
+/// The same with a health check, so that its services are Ready once their tasks count as healthy. Scale-in takes those first
+/// that do not, wherever they run.
+pub fn checked(name: &str, text: &str) -> Value {
+    let mut definition = hello(name, text);
+    definition["spec"]["containerDefinitions"][0]["healthCheck"] =
+        json!({ "command": ["CMD-SHELL", "true"], "interval": 5 });
+    definition
+}
+
 /// A service of `count` copies of the task definition of the same name.
 pub fn service(name: &str, count: i64) -> Value {
     json!({

@@ -22,7 +22,7 @@ use crate::zones;
 
 /// Tasks of a service that one pass starts, and that it stops. Hosts hear of them while the next ones are written, instead
 /// of after the last.
-pub(super) const AT_ONCE: i64 = 16;
+pub(super) const AT_ONCE: i64 = 25;
 
 /// What a pass has started of a service so far: the parts of a service number their tasks together, and share what a pass and
 /// a minute may start of it.

@@ -8,7 +8,7 @@ use serde_json::json;
 use tallyman_lab::{http, wait_until};
 
 use crate::suite::Scenario;
-use crate::user::{PATIENCE, User, hello, service};
+use crate::user::{PATIENCE, User, checked, hello, service};
 
 /// Scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[
@@ -118,7 +118,7 @@ fn apply_twice(user: &User<'_>) -> Result<()> {
 }
 
 fn scale(user: &User<'_>) -> Result<()> {
-    user.apply(&[hello("scaled", "x"), service("scaled", 1)])?;
+    user.apply(&[checked("scaled", "x"), service("scaled", 1)])?;
     let first = user.wait_steady("scaled", 1)?;
     user.k(&["scale", "services.tallyman.dev/scaled", "--replicas=6"])?;
     let six = user.wait_steady("scaled", 6)?;

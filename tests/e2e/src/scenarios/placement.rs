@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tallyman_lab::wait_until;
 
 use crate::suite::Scenario;
-use crate::user::{PATIENCE, User, condition, hello, service};
+use crate::user::{PATIENCE, User, checked, condition, hello, service};
 
 /// Scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[
@@ -89,7 +89,7 @@ fn member_of_and_spread(user: &User<'_>) -> Result<()> {
                 json!([{ "type": "spread", "field": "attribute:rack" }]),
             ),
         ];
-        user.apply(&[hello("where", "x"), with(service("where", 4), &rules)])?;
+        user.apply(&[checked("where", "x"), with(service("where", 4), &rules)])?;
         user.wait_steady("where", 4)?;
         let found = by_host(user, "where")?;
         ensure!(found == [2, 2, 0], "tasks by host: {found:?}");
