@@ -275,7 +275,7 @@ proptest! {
 
     /// Whatever the state: never outside of minimumHealthyPercent and maximumPercent by our own doing (I3, I7), no name
     /// twice (I6), what is distinct stays distinct (I8); no host gets more than it has left, none that takes no tasks
-    /// gets one; the tasks of the pass are spread over the zones within one; and whoever looks at the same, in whatever
+    /// gets one; the tasks of the pass are spread over the zones within one; a service that has none gets some; and whoever looks at the same, in whatever
     /// order it lies, decides the same.
     #[test]
     fn one_pass_keeps_every_bound(
@@ -301,6 +301,14 @@ proptest! {
         for n in (0..hosts.len()).filter(|n| started(*n) > 0) {
             prop_assert!(takes(n), "a task is started on {}", on(n));
             prop_assert!(left(n) >= 0, "{} is over-committed", on(n));
+        }
+        // A service that has nothing begins with as many as it wants and there is room for, or with a part of them.
+        if tasks.is_empty() && !asked.paused {
+            let open = (0..hosts.len()).filter(|n| takes(*n)).map(|n| hosts[n].room);
+            let most = if asked.rules == 3 { 1 } else { i64::MAX };
+            let wanted = asked.desired.min(open.map(|room| room.min(most)).sum());
+            let begun: i64 = starts.values().sum();
+            prop_assert!(begun <= wanted && (begun > 0) == (wanted > 0), "{begun} of {wanted}");
         }
         if asked.rules == 0 {
             let mut zones: BTreeMap<u8, (i64, i64, bool)> = BTreeMap::new();
