@@ -35,8 +35,6 @@ struct Namespace {
     memory: Memory,
     /// What is to be looked at in the next pass.
     changed: BTreeSet<Key>,
-    /// When everything was looked at, unless it is to be done next.
-    looked: Option<Instant>,
 }
 
 impl Passes {
@@ -66,11 +64,11 @@ impl Passes {
         }
         if news.anything {
             for namespace in snapshot.namespaces() {
-                self.wake(&namespace).looked = None;
+                self.wake(&namespace).pace.missed();
             }
             // Those of which nothing is left, too.
             for known in self.namespaces.values_mut() {
-                known.looked = None;
+                known.pace.missed();
             }
         }
     }
@@ -84,7 +82,6 @@ impl Passes {
                 pace: Pace::new(now),
                 memory: Memory::new(namespace, &self.settings, self.epoch),
                 changed: BTreeSet::new(),
-                looked: None,
             });
         known.pace.wake(now);
         known
@@ -160,15 +157,16 @@ impl Passes {
     ) -> Vec<Plan> {
         let settings = &self.settings;
         let changed = std::mem::take(&mut known.changed);
-        let recent = known.looked.is_some_and(|at| at.elapsed() < pacing::PERIOD);
-        if recent && let Some(changes) = snapshot.changes(namespace, &changed, settings).await {
+        if known.pace.part_will_do(self.began.elapsed())
+            && let Some(changes) = snapshot.changes(namespace, &changed, settings).await
+        {
             let age = |host: &str| snapshot.age(namespace, host);
             if let Some(plans) = known.memory.pass(changes, age, Timestamp::now()) {
                 return plans;
             }
         }
         let objects = snapshot.gather(namespace, settings).await;
-        known.looked = Some(Instant::now());
+        known.pace.looked(self.began.elapsed());
         known.memory.pass_over(&objects, Timestamp::now())
     }
 }

@@ -80,6 +80,8 @@ pub struct Pace {
     written: BTreeMap<Key, Write>,
     published: BTreeMap<Key, Duration>,
     pass: Pass,
+    /// When everything was looked at, unless it is to be done next.
+    looked: Option<Duration>,
 }
 
 impl Pace {
@@ -91,7 +93,23 @@ impl Pace {
             written: BTreeMap::new(),
             published: BTreeMap::new(),
             pass: Pass::default(),
+            looked: None,
         }
+    }
+
+    /// A pass over what changed will do at `now`: everything was looked at less than [`PERIOD`] ago, and nothing was missed since.
+    pub fn part_will_do(&self, now: Duration) -> bool {
+        self.looked.is_some_and(|at| now < at + PERIOD)
+    }
+
+    /// Everything was looked at.
+    pub fn looked(&mut self, now: Duration) {
+        self.looked = Some(now);
+    }
+
+    /// Changes may have been missed: the next pass looks at everything.
+    pub fn missed(&mut self) {
+        self.looked = None;
     }
 
     /// Something changed: the next pass is as soon as the spacing lets it.

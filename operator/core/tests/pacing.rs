@@ -196,3 +196,16 @@ fn the_core_is_asked_again_when_it_wanted_to_be() {
         "never in a spin"
     );
 }
+
+#[test]
+fn everything_is_looked_at_first_every_period_and_when_changes_may_have_been_missed() {
+    let mut pace = Pace::new(Duration::ZERO);
+    assert!(!pace.part_will_do(Duration::ZERO));
+    pace.looked(Duration::ZERO);
+    assert!(pace.part_will_do(PERIOD - Duration::from_nanos(1)));
+    assert!(!pace.part_will_do(PERIOD));
+    pace.looked(PERIOD);
+    assert!(pace.part_will_do(PERIOD));
+    pace.missed();
+    assert!(!pace.part_will_do(PERIOD));
+}

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tallyman_crds::{HostPlan, labels, names, sources};
 use tallyman_operator_core::liveness::LeaseObserver;
-use tallyman_operator_core::pacing::{Outcome, PERIOD, Pace, Turn};
+use tallyman_operator_core::pacing::{Outcome, Pace, Turn};
 use tallyman_operator_core::{
     Action, Change, Kind, Memory, Objects, Plan, Publication, Settings, Target, invariants,
 };
@@ -64,8 +64,6 @@ pub struct Operator {
     outcomes: Vec<Outcome>,
     pace: Pace,
     memory: Memory,
-    /// When it last looked at everything.
-    looked: Option<Duration>,
     passes: u64,
 }
 
@@ -91,7 +89,6 @@ impl Operator {
             outcomes: Vec::new(),
             pace: Pace::new(Duration::ZERO),
             memory: Memory::new(NAMESPACE, settings, epoch),
-            looked: None,
             passes: 0,
         }
     }
@@ -188,8 +185,8 @@ impl Operator {
         self.passes += 1;
         let clock = self.clock(shared.now);
         let changes = self.cache.news();
-        let recent = self.looked.is_some_and(|at| clock < at + PERIOD);
-        let part = changes.filter(|_| recent).and_then(|mut changes| {
+        let will_do = self.pace.part_will_do(clock);
+        let part = changes.filter(|_| will_do).and_then(|mut changes| {
             let ages = &objects.lease_age;
             changes.extend(ages.keys().map(|host| Change::Lease(host.clone())));
             let age = |host: &str| ages.get(host).copied();
@@ -201,7 +198,7 @@ impl Operator {
                 part
             }
             None => {
-                self.looked = Some(clock);
+                self.pace.looked(clock);
                 self.memory.pass_over(objects, shared.now)
             }
         };
