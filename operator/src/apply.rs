@@ -169,7 +169,7 @@ impl Applier<'_> {
         let body = json!({ "metadata": metadata, "data": { sources::DATA_KEY: data } });
         let api: Api<Secret> = Api::namespaced(self.client.clone(), self.namespace);
         let result = self
-            .timed(api.patch(&secret.name, &PatchParams::default(), &Patch::Merge(body)))
+            .timed(api.patch(&secret.name, &written_by_us(), &Patch::Merge(body)))
             .await;
         self.result("patch", secret, result)
     }
@@ -220,7 +220,7 @@ impl Applier<'_> {
     async fn patch(&self, target: &Target, body: Value) -> Outcome {
         let api = self.api(target.kind);
         let result = self
-            .timed(api.patch(&target.name, &PatchParams::default(), &Patch::Merge(body)))
+            .timed(api.patch(&target.name, &written_by_us(), &Patch::Merge(body)))
             .await;
         self.result("patch", target, result)
     }
@@ -228,7 +228,7 @@ impl Applier<'_> {
     async fn patch_status(&self, target: &Target, body: Value) -> Outcome {
         let api = self.api(target.kind);
         let result = self
-            .timed(api.patch_status(&target.name, &PatchParams::default(), &Patch::Merge(body)))
+            .timed(api.patch_status(&target.name, &written_by_us(), &Patch::Merge(body)))
             .await;
         self.result("patch", target, result)
     }
@@ -292,7 +292,7 @@ impl Applier<'_> {
             if let Some((key, value)) = label {
                 body["metadata"]["labels"] = json!({ key: value });
             }
-            api.patch(&target.name, &PatchParams::default(), &Patch::Merge(body))
+            api.patch(&target.name, &written_by_us(), &Patch::Merge(body))
                 .await
                 .map(Some)
         };
@@ -392,4 +392,12 @@ fn version<K: ResourceExt>(object: &K) -> u64 {
         .resource_version()
         .and_then(|v| v.parse().ok())
         .unwrap_or(0)
+}
+
+/// Says in `managedFields` who patched.
+fn written_by_us() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
 }

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use crate::plan::{Kind, Plan, Publication};
 
 /// Least time between two passes when the first one wrote nothing but status.
-pub const SPACING: Duration = Duration::from_millis(250);
+pub const SPACING: Duration = Duration::from_millis(100);
 /// Least time between two publications of one object's counts and messages; a change of its standing goes out at once.
 pub const HOLD: Duration = Duration::from_secs(2);
 /// A pass runs at least this often, whatever the watches say.

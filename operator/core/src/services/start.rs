@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tallyman_crds::ecs::Tag;
-use tallyman_crds::{DesiredStatus, Task, TaskSpec, ZoneRebalancing, labels, names};
+use tallyman_crds::{DesiredStatus, LastStatus, Task, TaskSpec, ZoneRebalancing, labels, names};
 
 use super::part::Part;
 use super::{list, target};
@@ -20,9 +20,11 @@ use crate::throttle;
 use crate::world::{ServiceState, World};
 use crate::zones;
 
-/// Tasks of a service that one pass starts, and that it stops. Hosts hear of them while the next ones are written, instead
-/// of after the last.
-pub(super) const AT_ONCE: i64 = 25;
+/// Tasks of a service that a pass starts, and that it stops, when `under_way` are starting or stopping already: twice as many
+/// again, from 8 on and 25 at most. Hosts hear of the first while the next ones are written, instead of after the last.
+pub(super) fn at_once(under_way: usize) -> usize {
+    under_way.saturating_mul(2).clamp(8, 25)
+}
 
 /// What a pass has started of a service so far: the parts of a service number their tasks together, and share what a pass and
 /// a minute may start of it.
@@ -30,22 +32,27 @@ pub(crate) struct Batch {
     /// The highest task number that is or was ever taken.
     pub last_number: i64,
     started: i64,
+    /// How many one pass starts.
+    most: i64,
 }
 
 impl Batch {
     /// Nothing was started yet.
     pub fn of(world: &World, name: &ServiceName, service: &ServiceState) -> Batch {
         let prefix = format!("{name}-");
-        let seen = world
-            .tasks
-            .range(TaskName::from(prefix.as_str())..)
-            .take_while(|(task, _)| task.as_str().starts_with(&prefix))
-            .filter_map(|(task, _)| names::service_task_number(name.as_str(), task.as_str()))
-            .max()
-            .unwrap_or(0);
+        let mut seen = 0;
+        let mut starting = 0;
+        let tasks = world.tasks.range(TaskName::from(prefix.as_str())..);
+        for (task, state) in tasks.take_while(|(task, _)| task.as_str().starts_with(&prefix)) {
+            let number = names::service_task_number(name.as_str(), task.as_str());
+            seen = seen.max(number.unwrap_or(0));
+            let on_its_way = state.desired == DesiredStatus::Running && state.last < LastStatus::Running;
+            starting += usize::from(number.is_some() && on_its_way);
+        }
         Batch {
             last_number: seen.max(service.status.last_task_number),
             started: 0,
+            most: i64::try_from(at_once(starting)).unwrap_or(i64::MAX),
         }
     }
 }
@@ -117,7 +124,7 @@ impl Part<'_> {
         said: &mut Vec<Said>,
     ) -> Started {
         let name = self.name;
-        let at_once = AT_ONCE - batch.started;
+        let at_once = batch.most - batch.started;
         let mut placed = Vec::new();
         let mut unplaceable = None;
         match start {
