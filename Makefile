@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh Debian machine: `make up` and `make test`. Each installs what it needs, says so,
 # and can be run twice. `make help` lists the rest.
 
-.PHONY: help up down test lint unit real bench crds tools clean
+.PHONY: help up down test lint unit soak real bench crds tools clean
 
 CARGO ?= cargo
 LAB := target/debug/lab
@@ -24,6 +24,13 @@ lint: ## Formatting, warnings, documentation
 
 unit: ## What needs neither Docker nor an API server
 	$(CARGO) test --workspace
+
+SOAK_SEEDS ?= 10
+SOAK_HISTORIES ?= 1000000
+
+soak: ## The simulator for hours: every planned perturbation with SOAK_SEEDS seeds, SOAK_HISTORIES random histories
+	TALLYMAN_SIM_SHARE=1 TALLYMAN_SIM_SEEDS=$(SOAK_SEEDS) TALLYMAN_SIM_HISTORIES=$(SOAK_HISTORIES) \
+	  $(CARGO) test -p tallyman-sim --release --test perturbations --test histories -- --nocapture
 
 # One set of features for all of these, so that nothing is built twice.
 REAL := $(CARGO) test --workspace --all-features

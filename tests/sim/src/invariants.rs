@@ -24,6 +24,27 @@
 //! | S19 | a run has at most one task for each copy that is not STOPPED, and starts none once it has ended | every create |
 //! | S20 | of a schedule with Forbid or Replace no run starts tasks while another one's are alive          | every create |
 //! | S21 | a pass over what changed decides what a pass over everything decides                           | every fifth pass |
+//! | S22 | what goes wrong with processes, watches and the API server makes no task more than the same life without | the end |
+//!
+//! What is promised, and who holds it:
+//!
+//! | promise                                                               | held by |
+//! |-----------------------------------------------------------------------|---------|
+//! | one running container for each container of a task, anywhere          | S6 |
+//! | a container runs only on the host that its task is assigned to        | S6, I5 |
+//! | `lastStatus` never goes back, and STOPPED absorbs                     | S5, S7, and a rule of the CRD |
+//! | what we do never breaks minimumHealthyPercent and maximumPercent      | S3, S4 |
+//! | no host, port of a host or GPU is given out twice                     | S1, S2, S15, I1, I2 |
+//! | a host holds the values of its own tasks only                         | `tests/secrets.rs` |
+//! | an agent touches only containers of its own cluster and host          | S10, the engine's conformance suite |
+//! | each field has one writer                                             | S11, the admission policy of `deploy/` |
+//! | a STOPPED task says why                                               | I12 |
+//! | nothing is destroyed on a view that is not verified                   | S4, S10, S14, S22 |
+//! | no value of a Secret is in a log, event or status                     | `tests/secrets.rs`, end to end |
+//! | wanted leads to so it is, and stays (ESR)                             | S8, S9 |
+//! | a task that is deleted stops; what it left behind goes                | S9, S13 |
+//! | a Lease that expires leads to a replacement, or to a stated brake     | S9 |
+//! | queues run empty                                                      | S8 |
 
 mod task_sets;
 

@@ -55,6 +55,8 @@ pub struct Operator {
     pub writes: u64,
     /// Where it dies.
     pub crash: Option<CrashPoint>,
+    /// Where a write is answered by an error.
+    pub unanswered: Option<CrashPoint>,
     /// It is dead.
     pub dead: bool,
     settings: Settings,
@@ -81,6 +83,7 @@ impl Operator {
             deposed: false,
             writes: 0,
             crash: None,
+            unanswered: None,
             dead: false,
             settings: settings.clone(),
             observer: LeaseObserver::default(),
@@ -121,13 +124,15 @@ impl Operator {
             self.dead = true;
             return true;
         }
+        let gap = self.cache.gap.is_some();
         if !shared.server.down
             && self
                 .cache
-                .receive(&shared.server, shared.lag, &mut shared.rng)
+                .receive(&shared.server, shared.lag, &mut shared.rng, shared.now)
         {
             self.wake(shared.now);
         }
+        shared.came_to_pass |= gap && self.cache.gap.is_none_or(|gap| gap.began());
         if self.due() > shared.now {
             return false;
         }
@@ -265,7 +270,10 @@ impl Operator {
                 self.die(shared, &write);
                 return true;
             }
-            self.write(write.clone(), shared);
+            match self.unanswered.filter(|u| u.at == self.writes) {
+                Some(point) => self.write_unanswered(write.clone(), point.carried_out, shared),
+                None => self.write(write.clone(), shared),
+            }
             if dies {
                 self.die(shared, &write);
                 return true;
@@ -276,7 +284,19 @@ impl Operator {
         true
     }
 
+    /// A write whose answer is an error: a reset connection, a timeout, a 500.
+    fn write_unanswered(&mut self, write: Write, carried_out: bool, shared: &mut Shared) {
+        shared.came_to_pass = true;
+        shared.note(&self.name, "hears nothing of its next write");
+        if carried_out {
+            self.write(write, shared);
+            self.outcomes.pop();
+        }
+        self.outcomes.push(Outcome::Failed);
+    }
+
     fn die(&mut self, shared: &mut Shared, write: &Write) {
+        shared.came_to_pass = true;
         self.dead = true;
         shared.note(
             &self.name,

@@ -5,9 +5,10 @@ use tallyman_crds::{LastStatus, labels};
 use tallyman_operator_core::{Kind, Settings, World, families, plan};
 
 use crate::agent::Agent;
-use crate::api::{Object, Server};
+use crate::api::{Gap, Object, Server};
 use crate::invariants::Monitor;
 use crate::operator::{CrashPoint, NAMESPACE, Operator};
+use crate::perturbation::Fate;
 use crate::rng::Rng;
 use crate::trace::Trace;
 
@@ -31,6 +32,8 @@ pub struct Shared {
     pub lag: u8,
     /// Operators that believe they lead.
     pub leaders: usize,
+    /// What was to go wrong with the first operator did.
+    pub came_to_pass: bool,
 }
 
 impl Shared {
@@ -52,6 +55,17 @@ pub struct Sim {
     pub settings: Settings,
     /// Where the first operator dies.
     pub operator_crash: Option<CrashPoint>,
+    /// Which write of the first operator is answered by an error.
+    pub operator_unanswered: Option<CrashPoint>,
+    /// Before which write the first operator hangs.
+    pub operator_pause: Option<u64>,
+    /// What a watch of the first operator meets.
+    pub operator_gap: Option<Gap>,
+    /// How to tell it again, when that takes more than name and seed.
+    pub again: Option<String>,
+    pub(crate) fate: Option<Fate>,
+    /// Nothing more goes wrong for now.
+    pub(crate) calm: bool,
     name: String,
     seed: u64,
     steps: u64,
@@ -72,6 +86,7 @@ impl Sim {
             monitor: Monitor::default(),
             lag: 0,
             leaders: 0,
+            came_to_pass: false,
         };
         let mut sim = Sim {
             shared,
@@ -79,6 +94,12 @@ impl Sim {
             agents: Vec::new(),
             settings: Settings::default(),
             operator_crash: None,
+            operator_unanswered: None,
+            operator_pause: None,
+            operator_gap: None,
+            again: None,
+            fate: None,
+            calm: false,
             name: name.to_owned(),
             seed,
             steps: 0,
@@ -106,6 +127,7 @@ impl Sim {
     /// Everybody's turn once, in any order; then the invariants; then time passes.
     pub fn step(&mut self) {
         self.steps += 1;
+        self.meet_fate();
         self.elect();
         let mut order: Vec<usize> = (0..self.operators.len() + self.agents.len()).collect();
         self.shared.rng.shuffle(&mut order);
@@ -147,6 +169,7 @@ impl Sim {
         operators
             .chain(agents)
             .chain(self.next_leader_at)
+            .chain(self.fate_due())
             .fold(far, Timestamp::min)
     }
 
@@ -158,6 +181,9 @@ impl Sim {
             let name = format!("operator-{}", self.epoch);
             let mut operator = Operator::start(&name, self.epoch, &self.settings, &self.shared);
             operator.crash = self.operator_crash.take();
+            operator.unanswered = self.operator_unanswered.take();
+            operator.pause_at = self.operator_pause.take();
+            operator.cache.gap = self.operator_gap.take();
             self.shared.note(&name, "leads");
             self.operators.push(operator);
         }
@@ -234,6 +260,8 @@ impl Sim {
 
     /// Ends every disturbance, and lets the system come to rest: S8 and S9.
     pub fn come_to_rest(&mut self) {
+        self.end_fate();
+        self.calm = true;
         self.shared.server.down = false;
         self.shared.lag = 0;
         self.resume();
@@ -252,6 +280,7 @@ impl Sim {
         // The last counts may be held back for a little.
         self.run(3);
         self.at_rest();
+        self.calm = false;
     }
 
     /// Every service says that it is as wanted, of its present spec, and no deleted one is left.
@@ -377,15 +406,17 @@ impl Sim {
     #[expect(clippy::panic, reason = "this is how a test fails")]
     pub fn fail(&self, why: &str) -> ! {
         panic!(
-            "\n{why}\n\nstory {} of seed {}, step {}, {}\n  {}\n\nservices, runs, schedules:\n  {}\n\nagain: TALLYMAN_SIM_SEED={} cargo test -p tallyman-sim -- {}\n",
+            "\n{why}\n\nstory {} of seed {}, step {}, {}\n  {}\n\nservices, runs, schedules:\n  {}\n\nagain: {}\n",
             self.name,
             self.seed,
             self.steps,
             self.shared.now,
             self.shared.trace.text(),
             self.services(),
-            self.seed,
-            self.name,
+            self.again.clone().unwrap_or_else(|| format!(
+                "TALLYMAN_SIM_SEED={} cargo test -p tallyman-sim -- {}",
+                self.seed, self.name
+            )),
         )
     }
 

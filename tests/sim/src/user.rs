@@ -133,6 +133,7 @@ impl Sim {
     }
 
     fn apply(&mut self, kind: Kind, name: &str, spec: &Value) {
+        self.reach();
         let now = self.shared.now;
         self.shared
             .note("user", &format!("applies {} {name}", kind.as_str()));
@@ -155,6 +156,7 @@ impl Sim {
 
     /// Applies Secret `name` with one value.
     pub fn secret(&mut self, name: &str, key: &str, value: &str) {
+        self.reach();
         let now = self.shared.now;
         self.shared.note("user", &format!("applies Secret {name}"));
         let data = json!({ key: value });
@@ -245,6 +247,7 @@ impl Sim {
 
     /// Starts a new deployment of the same revision, as ECS does by `forceNewDeployment`.
     pub fn restart(&mut self, service: &str, value: &str) {
+        self.reach();
         self.shared.note("user", &format!("restarts {service}"));
         let annotations = json!({ labels::RESTARTED_AT: value });
         let patch = json!({ "metadata": { "annotations": annotations } });
@@ -368,6 +371,7 @@ impl Sim {
 
     /// `kubectl delete`.
     pub fn delete(&mut self, kind: Kind, name: &str) {
+        self.reach();
         let now = self.shared.now;
         self.shared
             .note("user", &format!("deletes {} {name}", kind.as_str()));

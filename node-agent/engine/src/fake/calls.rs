@@ -83,6 +83,7 @@ pub(super) struct Calls {
     per_verb: BTreeMap<Verb, u64>,
     log: VecDeque<Call>,
     scripted: Vec<Scripted>,
+    at_call: Option<(u64, Mishap)>,
     unreachable: bool,
     crash: Option<Crash>,
 }
@@ -104,6 +105,10 @@ impl Calls {
         });
     }
 
+    pub(super) fn at_call(&mut self, call: u64, mishap: Mishap) {
+        self.at_call = Some((call, mishap));
+    }
+
     pub(super) fn set_unreachable(&mut self, unreachable: bool) {
         self.unreachable = unreachable;
     }
@@ -120,6 +125,7 @@ impl Calls {
         self.crash = None;
         self.unreachable = false;
         self.scripted.clear();
+        self.at_call = None;
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -152,25 +158,16 @@ impl Calls {
         if self.unreachable {
             return Fate::Refuse(unreachable());
         }
+        if let Some((_, mishap)) = self.at_call.take_if(|(call, _)| *call == self.count) {
+            return fate(mishap, verb);
+        }
         let befalls = |scripted: &Scripted| {
             scripted.verb == verb && scripted.target.as_deref().is_none_or(|name| name == target)
         };
         let Some(position) = self.scripted.iter().position(befalls) else {
             return Fate::Normal;
         };
-        let timeout = EngineError::Timeout {
-            verb,
-            after: PRETENDED_WAIT,
-        };
-        match self.scripted.remove(position).mishap {
-            Mishap::Refused(error) => Fate::Refuse(error),
-            Mishap::TimeoutBefore => Fate::Refuse(timeout),
-            Mishap::TimeoutAfter => Fate::Lose(timeout),
-            Mishap::InterruptedAfter => Fate::Lose(EngineError::Interrupted {
-                verb,
-                source: cause("connection closed before message completed"),
-            }),
-        }
+        fate(self.scripted.remove(position).mishap, verb)
     }
 
     pub(super) fn end(&mut self, at: Moment, verb: Verb, target: &str, outcome: Outcome) {
@@ -184,6 +181,22 @@ impl Calls {
             target: target.to_owned(),
             outcome,
         });
+    }
+}
+
+fn fate(mishap: Mishap, verb: Verb) -> Fate {
+    let timeout = EngineError::Timeout {
+        verb,
+        after: PRETENDED_WAIT,
+    };
+    match mishap {
+        Mishap::Refused(error) => Fate::Refuse(error),
+        Mishap::TimeoutBefore => Fate::Refuse(timeout),
+        Mishap::TimeoutAfter => Fate::Lose(timeout),
+        Mishap::InterruptedAfter => Fate::Lose(EngineError::Interrupted {
+            verb,
+            source: cause("connection closed before message completed"),
+        }),
     }
 }
 

@@ -140,6 +140,11 @@ impl FakeEngine {
         self.lock().calls.script(verb, Some(target), mishap);
     }
 
+    /// The call of this number ([`Call::number`]) meets a mishap, whichever verb it is.
+    pub fn at_call(&self, number: u64, mishap: Mishap) {
+        self.lock().calls.at_call(number, mishap);
+    }
+
     /// The next `times` calls of this verb are refused.
     pub fn fail(&self, verb: Verb, times: usize, error: &EngineError) {
         let mut world = self.lock();

@@ -34,7 +34,7 @@ use tallyman_crds::sources::Supply;
 use tallyman_crds::{HostReport, labels, names};
 use tallyman_operator_core::Kind;
 
-use crate::api::{Cache, Object, Preconditions, Refusal};
+use crate::api::{Cache, Gap, Object, Preconditions, Refusal};
 use crate::operator::CrashPoint;
 use crate::sim::Shared;
 
@@ -79,6 +79,8 @@ pub struct Agent {
     pub deeds: u64,
     /// Where it dies.
     pub crash: Option<CrashPoint>,
+    /// What a watch of it meets once.
+    pub gap: Option<Gap>,
     /// Its disk does not survive the next death.
     pub loses_disk: bool,
     settings: Settings,
@@ -159,6 +161,7 @@ impl Agent {
             off: false,
             deeds: 0,
             crash: None,
+            gap: None,
             loses_disk: false,
             settings,
             disk: Disk::default(),
@@ -273,6 +276,7 @@ impl Agent {
     fn begin(&mut self, shared: &mut Shared) {
         let now = shared.now;
         let mut cache = Cache::of(&[Kind::HostPlan, Kind::Secret]);
+        cache.gap = self.gap;
         if self.reachable(shared) {
             cache.relist(&shared.server);
         }

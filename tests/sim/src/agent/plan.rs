@@ -5,7 +5,9 @@ use super::*;
 impl Agent {
     pub(super) fn hear(&mut self, p: &mut Process, shared: &mut Shared) -> Result<(), Dead> {
         if self.reachable(shared) {
-            p.cache.receive(&shared.server, shared.lag, &mut shared.rng);
+            p.cache
+                .receive(&shared.server, shared.lag, &mut shared.rng, shared.now);
+            self.gap = p.cache.gap;
             let secret = p.cache.get(Kind::Secret, &names::host_identity(&self.name));
             if let Some(Object::Secret(secret)) = secret
                 && p.supply.as_deref() != Some(&secret.supply())

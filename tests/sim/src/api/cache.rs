@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use tallyman_crds::sources::{SourceKind, SourceObject};
 use tallyman_operator_core::{Change, Kind, Objects};
 
@@ -25,6 +26,44 @@ pub const KINDS: [Kind; 11] = [
     Kind::Secret,
 ];
 
+/// A watch that stops at one of its events, once: it goes on later, or ends with 410 Gone and is listed anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Gap {
+    kind: Kind,
+    from: usize,
+    patience: SignedDuration,
+    /// So many events make it end and be listed anew, before the patience is over or then.
+    missed: Option<usize>,
+    since: Option<Timestamp>,
+}
+
+impl Gap {
+    /// From this event on nothing comes for so many seconds.
+    pub fn lag(kind: Kind, from: usize, seconds: i64) -> Gap {
+        let patience = SignedDuration::from_secs(seconds);
+        Gap {
+            kind,
+            from,
+            patience,
+            missed: None,
+            since: None,
+        }
+    }
+
+    /// It has come.
+    pub fn began(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// So many events from this one on are never seen; after 20 seconds fewer, if no more come.
+    pub fn miss(kind: Kind, from: usize, events: usize) -> Gap {
+        Gap {
+            missed: Some(events),
+            ..Gap::lag(kind, from, 20)
+        }
+    }
+}
+
 /// The caches of one client.
 #[derive(Clone, Debug)]
 pub struct Cache {
@@ -33,6 +72,8 @@ pub struct Cache {
     position: BTreeMap<Kind, usize>,
     /// Kinds whose watch is dead without anybody knowing.
     stalled: BTreeSet<Kind>,
+    /// What its watches meet once.
+    pub gap: Option<Gap>,
     /// What came since somebody asked for it; `None`: something was listed anew.
     news: Option<BTreeSet<(Kind, String)>>,
 }
@@ -45,6 +86,7 @@ impl Cache {
             objects: BTreeMap::new(),
             position: BTreeMap::new(),
             stalled: BTreeSet::new(),
+            gap: None,
             news: None,
         }
     }
@@ -86,9 +128,9 @@ impl Cache {
     }
 
     /// Events arrive: of each kind all, or (in `lag` of a hundred cases) only some of those that are due.
-    pub fn receive(&mut self, server: &Server, lag: u8, rng: &mut Rng) -> bool {
-        let mut news = false;
-        for &kind in &self.kinds {
+    pub fn receive(&mut self, server: &Server, lag: u8, rng: &mut Rng, now: Timestamp) -> bool {
+        let mut news = self.end_gap(server, now);
+        for kind in self.kinds.clone() {
             let known = self.position.get(&kind).copied().unwrap_or(0);
             let log = server.log.get(&kind).map_or(&[][..], Vec::as_slice);
             let due = log.len().saturating_sub(known);
@@ -99,6 +141,13 @@ impl Cache {
                 rng.below(due + 1)
             } else {
                 due
+            };
+            let count = match &mut self.gap {
+                Some(gap) if gap.kind == kind && known + count >= gap.from => {
+                    gap.since.get_or_insert(now);
+                    gap.from.saturating_sub(known + 1)
+                }
+                _ => count,
             };
             for event in &log[known..known + count] {
                 let key = (kind, event.name.clone());
@@ -118,6 +167,29 @@ impl Cache {
             news |= count > 0;
         }
         news
+    }
+
+    /// Ends a gap whose time has come: what was late comes, or all is listed anew.
+    fn end_gap(&mut self, server: &Server, now: Timestamp) -> bool {
+        let Some(gap) = self.gap else { return false };
+        let Some(since) = gap.since else {
+            return false;
+        };
+        let known = self.position.get(&gap.kind).copied().unwrap_or(0);
+        let due = server.events(gap.kind).saturating_sub(known);
+        let over = now.duration_since(since) >= gap.patience;
+        match gap.missed {
+            Some(events) if over || due >= events => {
+                self.gap = None;
+                self.relist_kind(gap.kind, server);
+                true
+            }
+            None if over => {
+                self.gap = None;
+                false
+            }
+            Some(_) | None => false,
+        }
     }
 
     /// resourceVersion of an object in the cache.

@@ -9,7 +9,7 @@ mod rules;
 mod server;
 
 pub(crate) use cache::secret;
-pub use cache::{Cache, KINDS};
+pub use cache::{Cache, Gap, KINDS};
 pub use object::{Object, Secret};
 pub(crate) use server::merge;
 pub use server::{Preconditions, Refusal, Server};

@@ -1,6 +1,6 @@
 //! The store, and what may be written to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -66,6 +66,8 @@ pub struct Server {
     pub down: bool,
     /// Writes that were done, of any client.
     pub writes: u64,
+    /// Objects that were made, by kind.
+    pub made: BTreeMap<Kind, u64>,
 }
 
 impl Server {
@@ -76,6 +78,11 @@ impl Server {
 
     // --- reading ---
 
+    /// Events of a kind so far.
+    pub fn events(&self, kind: Kind) -> usize {
+        self.log.get(&kind).map_or(0, Vec::len)
+    }
+
     /// An object as it is.
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Value> {
         self.objects.get(&(kind, name.to_owned())).map(|s| &s.value)
@@ -83,19 +90,19 @@ impl Server {
 
     /// All objects of a kind as they are, by name.
     pub fn all(&self, kind: Kind) -> impl Iterator<Item = (&str, &Value)> {
+        self.of(kind).map(|(name, s)| (name, &s.value))
+    }
+
+    fn of(&self, kind: Kind) -> impl Iterator<Item = (&str, &Stored)> {
         self.objects
-            .iter()
-            .filter(move |((k, _), _)| *k == kind)
-            .map(|((_, n), s)| (n.as_str(), &s.value))
+            .range((kind, String::new())..)
+            .take_while(move |((k, _), _)| *k == kind)
+            .map(|((_, n), s)| (n.as_str(), s))
     }
 
     /// All objects of a kind as they are, typed.
     pub fn typed(&self, kind: Kind) -> Vec<Object> {
-        self.objects
-            .iter()
-            .filter(|((k, _), _)| *k == kind)
-            .map(|(_, s)| s.object.clone())
-            .collect()
+        self.of(kind).map(|(_, s)| s.object.clone()).collect()
     }
 
     /// What Secrets hold.
@@ -146,7 +153,9 @@ impl Server {
         meta["generation"] = json!(1);
         meta["creationTimestamp"] = json!(now.round(jiff::Unit::Second).unwrap_or(now));
         meta["namespace"] = json!("sim");
-        self.store(kind, name, value)
+        let stored = self.store(kind, name, value)?;
+        *self.made.entry(kind).or_default() += 1;
+        Ok(stored)
     }
 
     /// Merges `patch` into an object, its status aside.
@@ -273,15 +282,10 @@ impl Server {
             return;
         }
         self.collected = self.version;
-        let live: Vec<String> = self
+        let live: BTreeSet<&str> = self
             .objects
             .values()
-            .map(|s| {
-                s.value["metadata"]["uid"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_owned()
-            })
+            .filter_map(|s| s.value["metadata"]["uid"].as_str())
             .collect();
         let orphans: Vec<(Kind, String)> = self
             .objects
@@ -291,7 +295,7 @@ impl Server {
                 owners.is_some_and(|o| {
                     !o.is_empty()
                         && o.iter()
-                            .all(|o| !live.iter().any(|l| o["uid"] == l.as_str()))
+                            .all(|o| !o["uid"].as_str().is_some_and(|uid| live.contains(uid)))
                 })
             })
             .map(|(key, _)| key.clone())
