@@ -38,6 +38,11 @@ pub enum Refusal {
         /// Whole GPUs left.
         free: i64,
     },
+    /// All addresses that it has for tasks are taken.
+    Address {
+        /// How many it has.
+        all: i64,
+    },
     /// A task of the group is to run there already, and `distinctInstance` allows one.
     DistinctInstance,
     /// This `memberOf` expression is not true of it.
@@ -59,6 +64,7 @@ impl Refusal {
             Refusal::Memory { .. } => "RESOURCE:MEMORY",
             Refusal::Port(_) => "RESOURCE:PORTS",
             Refusal::Gpu { .. } => "RESOURCE:GPU",
+            Refusal::Address { .. } => "RESOURCE:ENI",
             Refusal::DistinctInstance => "DistinctInstance placement constraint unsatisfied",
             Refusal::MemberOf(_) => "MemberOf placement constraint unsatisfied",
         }
@@ -80,6 +86,7 @@ impl Refusal {
             Refusal::Memory { .. } => "has insufficient memory available.".to_owned(),
             Refusal::Port(_) => "is already using a port required by your task.".to_owned(),
             Refusal::Gpu { .. } => "encountered error \"RESOURCE:GPU\".".to_owned(),
+            Refusal::Address { .. } => "encountered error \"RESOURCE:ENI\".".to_owned(),
             // The full stop stands inside the quotes as well, as ECS has it.
             Refusal::DistinctInstance | Refusal::MemberOf(_) => {
                 format!("encountered error \"{}.\".", self.ecs_reason())
@@ -102,8 +109,9 @@ impl Refusal {
             Refusal::Memory { .. } => 9,
             Refusal::Port(_) => 10,
             Refusal::Gpu { .. } => 11,
-            Refusal::DistinctInstance => 12,
-            Refusal::MemberOf(_) => 13,
+            Refusal::Address { .. } => 12,
+            Refusal::DistinctInstance => 13,
+            Refusal::MemberOf(_) => 14,
         }
     }
 
@@ -120,6 +128,7 @@ impl Refusal {
             | Refusal::EngineFails
             | Refusal::Attribute(_)
             | Refusal::Port(_)
+            | Refusal::Address { .. }
             | Refusal::DistinctInstance
             | Refusal::MemberOf(_) => 0,
         }
