@@ -1,13 +1,13 @@
 # Two commands do everything on a fresh Debian machine: `make up` and `make test`. Each installs what it needs, says so,
 # and can be run twice. `make help` lists the rest.
 
-.PHONY: help up down test lint unit soak real bench crds tools clean
+.PHONY: help up down test lint unit soak soak-properties real bench crds tools clean
 
 CARGO ?= cargo
 LAB := target/debug/lab
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 up: tools-build tools-packages tools-control-plane ## Tallyman on this machine, with a page to look at; KUBECONFIG=file uses that cluster instead
 	$(CARGO) build -p tallyman-lab -p tallyman-operator -p tallyman-agent
@@ -28,9 +28,13 @@ unit: ## What needs neither Docker nor an API server
 SOAK_SEEDS ?= 10
 SOAK_HISTORIES ?= 1000000
 
-soak: ## The simulator for hours: every planned perturbation with SOAK_SEEDS seeds, SOAK_HISTORIES random histories
+soak: soak-properties ## For hours: those, every planned perturbation with SOAK_SEEDS seeds, SOAK_HISTORIES random histories
 	TALLYMAN_SIM_SHARE=1 TALLYMAN_SIM_SEEDS=$(SOAK_SEEDS) TALLYMAN_SIM_HISTORIES=$(SOAK_HISTORIES) \
 	  $(CARGO) test -p tallyman-sim --release --test perturbations --test histories -- --nocapture
+
+soak-properties: ## Properties of the scheduler: 100,000 states of up to 300 tasks, 2,000 histories; takes a while
+	PROPTEST_CASES=100000 $(CARGO) test --profile soak -p tallyman-operator-core --test states --test choice -- --skip among_many_hosts
+	PROPTEST_CASES=2000 $(CARGO) test --profile soak -p tallyman-operator-core --test fixpoint
 
 # One set of features for all of these, so that nothing is built twice.
 REAL := $(CARGO) test --workspace --all-features

@@ -29,6 +29,8 @@ pub struct Demand {
     pub memory: i64,
     /// Whole GPUs.
     pub gpus: i64,
+    /// Addresses of its own: 1 with `networkMode: awsvpc` (ECS: an elastic network interface).
+    pub addresses: i64,
     /// Fixed TCP host ports.
     pub ports: BTreeSet<u16>,
     /// Fixed UDP host ports.
@@ -280,6 +282,7 @@ fn demand(spec: &TaskDefinitionSpec) -> Demand {
         ports,
         ports_udp,
         gpus: gpus.map(i64::from).sum(),
+        addresses: i64::from(spec.network_mode == Some(NetworkMode::Awsvpc)),
         attributes: requirements::of(spec),
     }
 }

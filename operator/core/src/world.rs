@@ -473,6 +473,8 @@ pub struct InstanceState {
     pub wanted: DesiredInstanceStatus,
     /// What its agent reported.
     pub host: Option<HostReport>,
+    /// Its cluster has as many older hosts as it may have.
+    pub beyond_quota: bool,
     /// For how long its Lease was not seen to change; `None`: never seen.
     pub lease_age: Option<Duration>,
     /// When its agent first registered.
@@ -504,11 +506,21 @@ pub struct PlanState {
 /// Attribute that names the availability zone of a host.
 pub const ZONE: &str = "ecs.availability-zone";
 
+/// Attribute that says how many tasks with an address of their own a host takes (ECS: how many elastic network interfaces
+/// an instance has room for). A host without it takes any number.
+pub const TASK_ADDRESSES: &str = "tallyman.dev/task-addresses";
+
 impl InstanceState {
     /// Its availability zone, if it has one.
     pub fn zone(&self) -> Option<&str> {
         let zone = self.attributes.get(ZONE)?.as_deref()?;
         Some(zone).filter(|zone| !zone.is_empty())
+    }
+
+    /// How many tasks with an address of their own it takes, if it says so by a whole number.
+    pub fn task_addresses(&self) -> Option<i64> {
+        let given = self.attributes.get(TASK_ADDRESSES)?.as_deref()?;
+        given.trim().parse().ok().filter(|n| *n >= 0)
     }
 
     /// The agent renewed its Lease lately.

@@ -16,6 +16,7 @@ use tallyman_operator_core::names::{Group, InstanceName};
 use tallyman_operator_core::placement::{
     Constraints, Field, Ledger, Preference, Query, Request, Resource, Rules, Strategy as Chain,
 };
+use tallyman_operator_core::world::TASK_ADDRESSES;
 use tallyman_operator_core::{Kind, World};
 
 use common::Bench;
@@ -41,6 +42,9 @@ fn object(n: usize, (zone, rack, cpu, memory, gpus, state): &Host) -> Value {
         zone.map(|z| json!({ "name": "ecs.availability-zone", "value": format!("zone-{z}") })),
     );
     attributes.extend(rack.map(|r| json!({ "name": "rack", "value": r.to_string() })));
+    if *gpus == 1 {
+        attributes.push(json!({ "name": TASK_ADDRESSES, "value": "2" }));
+    }
     let gpus: Vec<String> = (0..*gpus).map(|g| format!("GPU-{g}")).collect();
     let report = json!({
         "agentVersion": if n.is_multiple_of(3) { "1.0.0" } else { "1.2.0" },
@@ -83,11 +87,13 @@ fn demand() -> impl Strategy<Value = Demand> {
             1 => Just(Some(("plain", None))),
             1 => Just(Some(("rack", Some("1")))),
         ],
+        prop_oneof![3 => Just(0), 1 => Just(1_i64)],
     )
-        .prop_map(|(cpu, memory, gpus, port, attribute)| Demand {
+        .prop_map(|(cpu, memory, gpus, port, attribute, addresses)| Demand {
             cpu,
             memory,
             gpus,
+            addresses,
             ports: port.into_iter().collect(),
             ports_udp: BTreeSet::new(),
             attributes: attribute

@@ -6,6 +6,7 @@ mod common;
 use common::Bench;
 use common::build::{checked, definition, service};
 use common::remembered::Remembered;
+use common::task_sets;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tallyman_crds::{HealthStatus, LastStatus, StopCode, TaskStatus};
@@ -41,6 +42,10 @@ enum Event {
     Exit(u8, bool),
     Schedule(u8, u8),
     DeleteSchedule(u8),
+    TaskSet(u8, u8),
+    DeleteTaskSet(u8),
+    Primary(u8),
+    Controller(u8, bool),
     Wait(u16),
     Leader,
 }
@@ -52,7 +57,7 @@ fn event() -> impl Strategy<Value = Event> {
         (0..2_u8, 0..4_u8).prop_map(|(s, n)| Roll(s, n)),
         (0..2_u8, 0..6_u8).prop_map(|(s, n)| Percent(s, n)),
         (0..2_u8, 0..5_u8).prop_map(|(s, n)| Rules(s, n)),
-        (0..2_u8).prop_map(Delete),
+        (0..3_u8).prop_map(Delete),
         (0..2_u8).prop_map(Restore),
         Just(RunAll),
         Just(RunAll),
@@ -76,12 +81,20 @@ fn event() -> impl Strategy<Value = Event> {
         (any::<u8>(), any::<bool>()).prop_map(|(n, well)| Exit(n, well)),
         (0..2_u8, any::<u8>()).prop_map(|(s, n)| Schedule(s, n)),
         (0..2_u8).prop_map(DeleteSchedule),
+        (0..2_u8, 0..5_u8).prop_map(|(s, n)| TaskSet(s, n)),
+        (0..2_u8, 0..5_u8).prop_map(|(s, n)| TaskSet(s, n)),
+        (0..2_u8).prop_map(DeleteTaskSet),
+        (0..2_u8).prop_map(Primary),
+        (0..4_u8, any::<bool>()).prop_map(|(n, external)| Controller(n, external)),
         prop_oneof![Just(1), Just(45), Just(4000)].prop_map(Wait),
         Just(Leader),
     ]
 }
 
 const SERVICES: [&str; 2] = ["api", "web"];
+/// A service of which somebody else runs the deployments, and its task sets.
+const EXTERNAL: &str = "ext";
+const SETS: [&str; 2] = ["blue", "green"];
 const HOSTS: [&str; 3] = ["host-a", "host-b", "host-c"];
 const PERCENT: [(i64, i64); 6] = [
     (100, 200),
@@ -153,8 +166,11 @@ fn happen(bench: &mut Bench, event: &Event) {
                 v["spec"]["placementStrategy"] = strategy.clone();
             });
         }
-        Event::Delete(s) if exists(bench, Kind::Service, SERVICES[s as usize]) => {
-            bench.delete(Kind::Service, SERVICES[s as usize]);
+        Event::Delete(s) => {
+            let name = SERVICES.get(usize::from(s)).copied().unwrap_or(EXTERNAL);
+            if exists(bench, Kind::Service, name) {
+                bench.delete(Kind::Service, name);
+            }
         }
         Event::Restore(s) if !exists(bench, Kind::Service, SERVICES[s as usize]) => {
             bench.apply_service(
@@ -297,6 +313,30 @@ fn happen(bench: &mut Bench, event: &Event) {
             bench.delete(Kind::ScheduledTask, &format!("tick-{s}"));
             collect(bench);
         }
+        Event::TaskSet(s, n) => {
+            let fields = json!({ "service": EXTERNAL, "taskDefinition": "api" });
+            bench.apply_task_set(SETS[s as usize], f64::from(n) * 25.0, fields);
+        }
+        Event::DeleteTaskSet(s) if exists(bench, Kind::TaskSet, SETS[s as usize]) => {
+            bench.delete(Kind::TaskSet, SETS[s as usize]);
+        }
+        Event::Primary(s) if exists(bench, Kind::Service, EXTERNAL) => {
+            bench.edit(Kind::Service, EXTERNAL, &|v| {
+                if v["spec"]["deploymentController"].is_object() {
+                    v["spec"]["primaryTaskSet"] = json!(SETS[s as usize]);
+                }
+            });
+        }
+        // It comes, is scaled, goes over to the operator, and back.
+        Event::Controller(n, external) => {
+            let desired = i64::from(n);
+            let spec = if external {
+                task_sets::external(desired)
+            } else {
+                service("api", desired, 100, 200)
+            };
+            bench.apply_service(EXTERNAL, spec);
+        }
         Event::Wait(seconds) => bench.pass_time(i64::from(seconds)),
         Event::Leader => bench.epoch += 1,
         _ => {}
@@ -344,6 +384,7 @@ fn furnished() -> Bench {
     bench.apply_definition("web", checked("b:0"));
     bench.apply_service("api", service("api", 2, 100, 200));
     bench.apply_service("web", service("web", 2, 50, 100));
+    bench.apply_service(EXTERNAL, task_sets::external(1));
     let mut log = definition("c:0");
     log["containerDefinitions"][0]["cpu"] = json!(64);
     bench.apply_definition("log", log);
@@ -417,7 +458,10 @@ proptest! {
             let reason = status.conditions[0].reason.clone();
             let fine = ["SteadyState", "TasksNotPlaceable", "DeploymentConfigurationDeadlock", "DeploymentFailed",
                 "DeploymentRolledBack", "Paused"].contains(&reason.as_str());
-            prop_assert!(fine, "{name}: {}", status.conditions[0].message);
+            // What somebody else has to do.
+            let waits = name == EXTERNAL
+                && ["NoPrimaryTaskSet", "PrimaryTaskSetNotFound", "HandingOver"].contains(&reason.as_str());
+            prop_assert!(fine || waits, "{name}: {reason} {}", status.conditions[0].message);
             prop_assert!(bench.objects.services.iter().all(|s| s.metadata.deletion_timestamp.is_none()));
         }
         let stuck = bench.tasks(|t| t.metadata.deletion_timestamp.is_some());
@@ -434,6 +478,13 @@ proptest! {
             let reason = bench.run_says(&name).0;
             let fine = ["TasksSucceeded", "TasksStarted", "TasksNotPlaced", "TasksStopped", "BackoffLimitExceeded", "TasksNotPlaceable"];
             prop_assert!(fine.contains(&reason.as_str()), "{name}: {}", bench.run_message(&name));
+        }
+        for set in &bench.objects.task_sets {
+            let name = set.metadata.name.clone().unwrap_or_default();
+            prop_assert!(set.metadata.deletion_timestamp.is_none(), "task set {name} deleted and still there");
+            let (reason, message) = bench.set_says(&name);
+            let fine = ["SteadyState", "TasksNotPlaceable", "ServiceNotExternal", "ServiceNotFound"];
+            prop_assert!(fine.contains(&reason.as_str()), "task set {name}: {reason} {message}");
         }
         let orphans = bench.tasks(|t| {
             let service = t.metadata.labels.as_ref().and_then(|l| l.get(tallyman_crds::labels::SERVICE));
@@ -547,6 +598,7 @@ proptest! {
             let done = bench.settle();
             let mut uids: Vec<_> = bench.objects.services.iter().map(|s| (s.metadata.name.clone(), s.metadata.uid.clone())).collect();
             uids.extend(bench.objects.run_tasks.iter().map(|r| (r.metadata.name.clone(), r.metadata.uid.clone())));
+            uids.extend(bench.objects.task_sets.iter().map(|s| (s.metadata.name.clone(), s.metadata.uid.clone())));
             for action in done {
                 if let Action::CreateTask(t) = action {
                     let owner = t.metadata.owner_references.as_ref().unwrap()[0].clone();

@@ -14,7 +14,9 @@ pub fn barred(instance: &InstanceState, world: &World) -> Option<Refusal> {
     let Some(host) = &instance.host else {
         return Some(Refusal::NotRegistered);
     };
-    if instance.identity.deleting {
+    if instance.beyond_quota {
+        Some(Refusal::BeyondQuota)
+    } else if instance.identity.deleting {
         Some(Refusal::Deregistering)
     } else if instance.wanted == DesiredInstanceStatus::Draining {
         Some(Refusal::Draining)
@@ -83,7 +85,12 @@ pub(super) fn lacks_room(room: &Room, demand: &Demand) -> Option<Refusal> {
         return Some(Refusal::Port(port));
     }
     let free = room.gpus.max(0);
-    (demand.gpus > free).then_some(Refusal::Gpu { free })
+    if demand.gpus > free {
+        return Some(Refusal::Gpu { free });
+    }
+    let all = room.addresses?;
+    (demand.addresses > 0 && room.addressed + demand.addresses > all)
+        .then_some(Refusal::Address { all })
 }
 
 /// `distinctInstance`, and a task of the group is to run there.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 pub enum Refusal {
     /// Its agent has not registered yet.
     NotRegistered,
+    /// Its cluster has as many older hosts as it may have.
+    BeyondQuota,
     /// It is being deregistered.
     Deregistering,
     /// It is DRAINING.
@@ -38,6 +40,11 @@ pub enum Refusal {
         /// Whole GPUs left.
         free: i64,
     },
+    /// All addresses that it has for tasks are taken.
+    Address {
+        /// How many it has.
+        all: i64,
+    },
     /// A task of the group is to run there already, and `distinctInstance` allows one.
     DistinctInstance,
     /// This `memberOf` expression is not true of it.
@@ -53,12 +60,13 @@ impl Refusal {
             | Refusal::EngineUnreachable
             | Refusal::DiskFull
             | Refusal::EngineFails => "AGENT",
-            Refusal::Deregistering | Refusal::Draining => "INACTIVE",
+            Refusal::BeyondQuota | Refusal::Deregistering | Refusal::Draining => "INACTIVE",
             Refusal::Attribute(_) => "ATTRIBUTE",
             Refusal::Cpu { .. } => "RESOURCE:CPU",
             Refusal::Memory { .. } => "RESOURCE:MEMORY",
             Refusal::Port(_) => "RESOURCE:PORTS",
             Refusal::Gpu { .. } => "RESOURCE:GPU",
+            Refusal::Address { .. } => "RESOURCE:ENI",
             Refusal::DistinctInstance => "DistinctInstance placement constraint unsatisfied",
             Refusal::MemberOf(_) => "MemberOf placement constraint unsatisfied",
         }
@@ -72,7 +80,7 @@ impl Refusal {
             | Refusal::EngineUnreachable
             | Refusal::DiskFull
             | Refusal::EngineFails => "encountered error \"AGENT\".".to_owned(),
-            Refusal::Deregistering | Refusal::Draining => {
+            Refusal::BeyondQuota | Refusal::Deregistering | Refusal::Draining => {
                 "encountered error \"INACTIVE\".".to_owned()
             }
             Refusal::Attribute(_) => "is missing an attribute required by your task.".to_owned(),
@@ -80,6 +88,7 @@ impl Refusal {
             Refusal::Memory { .. } => "has insufficient memory available.".to_owned(),
             Refusal::Port(_) => "is already using a port required by your task.".to_owned(),
             Refusal::Gpu { .. } => "encountered error \"RESOURCE:GPU\".".to_owned(),
+            Refusal::Address { .. } => "encountered error \"RESOURCE:ENI\".".to_owned(),
             // The full stop stands inside the quotes as well, as ECS has it.
             Refusal::DistinctInstance | Refusal::MemberOf(_) => {
                 format!("encountered error \"{}.\".", self.ecs_reason())
@@ -91,19 +100,21 @@ impl Refusal {
     pub(super) fn rank(&self) -> u8 {
         match self {
             Refusal::NotRegistered => 0,
-            Refusal::Deregistering => 1,
-            Refusal::Draining => 2,
-            Refusal::AgentDisconnected => 3,
-            Refusal::EngineUnreachable => 4,
-            Refusal::DiskFull => 5,
-            Refusal::EngineFails => 6,
-            Refusal::Attribute(_) => 7,
-            Refusal::Cpu { .. } => 8,
-            Refusal::Memory { .. } => 9,
-            Refusal::Port(_) => 10,
-            Refusal::Gpu { .. } => 11,
-            Refusal::DistinctInstance => 12,
-            Refusal::MemberOf(_) => 13,
+            Refusal::BeyondQuota => 1,
+            Refusal::Deregistering => 2,
+            Refusal::Draining => 3,
+            Refusal::AgentDisconnected => 4,
+            Refusal::EngineUnreachable => 5,
+            Refusal::DiskFull => 6,
+            Refusal::EngineFails => 7,
+            Refusal::Attribute(_) => 8,
+            Refusal::Cpu { .. } => 9,
+            Refusal::Memory { .. } => 10,
+            Refusal::Port(_) => 11,
+            Refusal::Gpu { .. } => 12,
+            Refusal::Address { .. } => 13,
+            Refusal::DistinctInstance => 14,
+            Refusal::MemberOf(_) => 15,
         }
     }
 
@@ -112,6 +123,7 @@ impl Refusal {
         match self {
             Refusal::Cpu { free } | Refusal::Memory { free } | Refusal::Gpu { free } => *free,
             Refusal::NotRegistered
+            | Refusal::BeyondQuota
             | Refusal::Deregistering
             | Refusal::Draining
             | Refusal::AgentDisconnected
@@ -120,6 +132,7 @@ impl Refusal {
             | Refusal::EngineFails
             | Refusal::Attribute(_)
             | Refusal::Port(_)
+            | Refusal::Address { .. }
             | Refusal::DistinctInstance
             | Refusal::MemberOf(_) => 0,
         }

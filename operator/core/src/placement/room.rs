@@ -21,6 +21,10 @@ pub(super) struct Room {
     pub memory: i64,
     /// Whole GPUs left; below 0 when the host lost some.
     pub gpus: i64,
+    /// Addresses that it has for tasks with one of their own; `None`: it sets no limit.
+    pub addresses: Option<i64>,
+    /// How many tasks have one.
+    pub addressed: i64,
     /// TCP ports that are taken.
     pub tcp: Ports,
     /// UDP ports that are taken.
@@ -90,6 +94,8 @@ impl Room {
             cpu: registered.cpu,
             memory: registered.memory,
             gpus: i64::try_from(registered.gpu.len()).unwrap_or(i64::MAX),
+            addresses: instance.task_addresses(),
+            addressed: 0,
             tcp: Ports::of(&registered.ports),
             udp: Ports::of(&registered.ports_udp),
             tasks: 0,
@@ -108,6 +114,7 @@ impl Room {
         self.cpu -= demand.cpu;
         self.memory -= demand.memory;
         self.gpus -= demand.gpus;
+        self.addressed += demand.addresses;
         self.tcp.take(&demand.ports);
         self.udp.take(&demand.ports_udp);
         self.tasks += 1;
@@ -127,6 +134,7 @@ impl Room {
         self.cpu += demand.cpu;
         self.memory += demand.memory;
         self.gpus += demand.gpus;
+        self.addressed -= demand.addresses;
         self.tcp.give_back(&demand.ports);
         self.udp.give_back(&demand.ports_udp);
         self.tasks -= 1;

@@ -8,6 +8,7 @@ use super::plural;
 use super::refusal::Refusal;
 use crate::definition::Demand;
 use crate::names::{Group, InstanceName};
+use crate::world::TASK_ADDRESSES;
 
 /// Every host of the cluster, or every one that was asked, and its reason. Shared: many tasks may meet the same refusals.
 pub type Refusals = Arc<BTreeMap<InstanceName, Refusal>>;
@@ -102,6 +103,7 @@ impl Unplaceable {
                     "ha{} not registered yet",
                     if n == 1 { "s" } else { "ve" }
                 ),
+                Refusal::BeyondQuota => write!(text, "{is} beyond the quota of the cluster"),
                 Refusal::Deregistering => write!(text, "{is} being deregistered"),
                 Refusal::Draining => write!(text, "{is} draining"),
                 Refusal::AgentDisconnected => write!(text, "{is} not connected"),
@@ -123,6 +125,11 @@ impl Unplaceable {
                 Refusal::Memory { .. } => write!(text, "lack{s} memory"),
                 Refusal::Port(_) => write!(text, "already use{s} a port of the task"),
                 Refusal::Gpu { .. } => write!(text, "lack{s} GPUs"),
+                Refusal::Address { .. } => write!(
+                    text,
+                    "ha{} no address left for a task",
+                    if n == 1 { "s" } else { "ve" }
+                ),
                 Refusal::DistinctInstance => {
                     write!(text, "already run{s} a task of `{}`", self.group)
                 }
@@ -167,12 +174,16 @@ impl Unplaceable {
                     self.demand.gpus
                 )
             }
+            Refusal::Address { all } => {
+                write!(text, " (attribute `{TASK_ADDRESSES}` of `{name}` is {all})")
+            }
             Refusal::Attribute(a) => write!(text, " (`{a}` on `{name}`)"),
             Refusal::DistinctInstance => write!(text, " (`distinctInstance`)"),
             Refusal::MemberOf(expression) => {
                 write!(text, " (`{expression}` is not true of `{name}`)")
             }
             Refusal::NotRegistered
+            | Refusal::BeyondQuota
             | Refusal::Deregistering
             | Refusal::Draining
             | Refusal::AgentDisconnected

@@ -20,10 +20,10 @@ use crate::throttle;
 use crate::world::{ServiceState, World};
 use crate::zones;
 
-/// Tasks of a service that a pass starts, and that it stops, when `under_way` are starting or stopping already: twice as many
-/// again, from 8 on and 25 at most. Hosts hear of the first while the next ones are written, instead of after the last.
+/// Tasks of a service that a pass starts, and that it stops, when `under_way` are starting or stopping already. The first are
+/// few, so that hosts hear of them soon; while they work on these, the many are written.
 pub(super) fn at_once(under_way: usize) -> usize {
-    under_way.saturating_mul(2).clamp(8, 25)
+    if under_way == 0 { 10 } else { 40 }
 }
 
 /// What a pass has started of a service so far: the parts of a service number their tasks together, and share what a pass and

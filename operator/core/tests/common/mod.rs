@@ -50,7 +50,7 @@ pub fn cases(usual: u32) -> ProptestConfig {
     let unsaid = wanted.cases == 256;
     ProptestConfig {
         cases: if unsaid { usual } else { wanted.cases },
-        max_shrink_iters: 400,
+        max_shrink_iters: 20,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..wanted
     }

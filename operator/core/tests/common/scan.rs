@@ -7,7 +7,7 @@ use tallyman_operator_core::names::{Group, InstanceName};
 use tallyman_operator_core::placement::{
     Facts, Field, Preference, Refusal, Request, Resource, barred,
 };
-use tallyman_operator_core::world::InstanceState;
+use tallyman_operator_core::world::{InstanceState, TASK_ADDRESSES};
 use tallyman_operator_core::{Settings, World};
 
 /// All hosts, and all that was placed.
@@ -86,6 +86,14 @@ impl Scan {
         }
         if demand.gpus > gpus {
             return Some(Refusal::Gpu { free: gpus });
+        }
+        let addressed = self.on(name, |r| r.demand.addresses > 0);
+        let addresses = state.attributes.get(TASK_ADDRESSES).cloned().flatten();
+        if let Some(all) = addresses.map(|n| n.parse::<i64>().unwrap())
+            && demand.addresses > 0
+            && addressed >= all
+        {
+            return Some(Refusal::Address { all });
         }
         let constraints = &request.rules.constraints;
         if constraints.distinct_instance && self.on(name, |r| r.group == request.group) > 0 {

@@ -1,0 +1,315 @@
+//! `docs/ecs-rules.md` is whole: every step of ECS' algorithms is there once, and every test that it names exists. Steps
+//! that no other file tests are tested here.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use common::Bench;
+use common::build::{definition, service};
+use common::moves::{holding, moves};
+use serde_json::{Value, json};
+use tallyman_crds::capabilities::TASK_ADDRESS;
+use tallyman_crds::{DesiredStatus, LastStatus, Task};
+use tallyman_operator_core::Kind;
+use tallyman_operator_core::world::TASK_ADDRESSES;
+
+const DOCUMENT: &str = "docs/ecs-rules.md";
+/// How many steps each algorithm has.
+const STEPS: [usize; 10] = [11, 4, 10, 10, 5, 4, 3, 5, 4, 8];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+#[test]
+fn every_step_is_there_once_and_its_tests_exist() {
+    let text = std::fs::read_to_string(root().join(DOCUMENT)).unwrap();
+    let sources = sources();
+    let mut found = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [number, rule, here, tests] = cells[..] else {
+            panic!("four cells in {line}");
+        };
+        if number == "step" {
+            continue;
+        }
+        found.push(number.to_owned());
+        assert!(!rule.is_empty() && !here.is_empty(), "{number}");
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "{number} names no test");
+        for name in names {
+            let there = sources.contains(&format!("fn {name}("))
+                || sources.contains(&format!("name: \"{name}\""));
+            assert!(there, "{number}: there is no test `{name}`");
+        }
+    }
+    let wanted: Vec<String> = (1..)
+        .zip(STEPS)
+        .flat_map(|(part, steps)| (1..=steps).map(move |step| format!("{part}.{step}")))
+        .collect();
+    assert_eq!(found, wanted, "steps of {DOCUMENT}");
+}
+
+fn sources() -> String {
+    let mut text = String::new();
+    let mut folders: Vec<PathBuf> = ["node-agent/core", "operator/core", "tests/e2e"]
+        .map(|f| root().join(f))
+        .to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                text.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    text
+}
+
+/// 1.3 to 1.5.
+#[test]
+fn every_check_has_its_reason_and_its_sentence() {
+    let part = |path: &str, value: Value| {
+        let mut spec = definition("web:1");
+        *spec.pointer_mut(path).unwrap() = value;
+        spec
+    };
+    let container = |key: &str, value: Value| {
+        let mut spec = definition("web:1");
+        spec["containerDefinitions"][0][key] = value;
+        spec
+    };
+    let constraint = |value: Value| {
+        let mut spec = definition("web:1");
+        spec["placementConstraints"] = json!([value]);
+        spec
+    };
+    let mut own_address = definition("web:1");
+    own_address["networkMode"] = json!("awsvpc");
+    let quoted = |error: &str| format!("encountered error \"{error}\".");
+    let rows: [(Value, u64, &str, String); 8] = [
+        (definition("web:1"), 60, "AGENT", quoted("AGENT")),
+        (
+            container("privileged", json!(true)),
+            0,
+            "ATTRIBUTE",
+            "is missing an attribute required by your task.".to_owned(),
+        ),
+        (
+            part("/containerDefinitions/0/cpu", json!(8192)),
+            0,
+            "RESOURCE:CPU",
+            "has insufficient CPU units available.".to_owned(),
+        ),
+        (
+            part("/containerDefinitions/0/memory", json!(16384)),
+            0,
+            "RESOURCE:MEMORY",
+            "has insufficient memory available.".to_owned(),
+        ),
+        (
+            container(
+                "portMappings",
+                json!([{ "containerPort": 22, "hostPort": 22 }]),
+            ),
+            0,
+            "RESOURCE:PORTS",
+            "is already using a port required by your task.".to_owned(),
+        ),
+        (
+            container(
+                "resourceRequirements",
+                json!([{ "type": "GPU", "value": "1" }]),
+            ),
+            0,
+            "RESOURCE:GPU",
+            quoted("RESOURCE:GPU"),
+        ),
+        (own_address, 0, "RESOURCE:ENI", quoted("RESOURCE:ENI")),
+        (
+            constraint(json!({ "type": "memberOf", "expression": "attribute:ssd exists" })),
+            0,
+            "MemberOf placement constraint unsatisfied",
+            quoted("MemberOf placement constraint unsatisfied."),
+        ),
+    ];
+    for (spec, silence, reason, sentence) in rows {
+        let mut bench = Bench::with_hosts(1);
+        addresses(&mut bench, "host-a", 0);
+        bench.silent("host-a", silence);
+        bench.apply_definition("web", spec);
+        bench.apply_service("web", service("web", 1, 100, 200));
+        bench.apply_task("alone", json!({ "taskDefinition": "web" }));
+        bench.settle();
+        let said = bench.service_status("web").conditions[0].message.clone();
+        let wanted = format!(
+            "(service web) was unable to place a task because no container instance met all of its requirements. The closest \
+             matching container-instance host-a {sentence}"
+        );
+        assert!(said.contains(&wanted), "{reason}: {said}");
+        let events = bench.service_status("web").events;
+        assert!(
+            events.iter().any(|e| e.message.contains(&wanted)),
+            "{reason}: {events:?}"
+        );
+        let stopped = bench.task("alone").status.clone().unwrap();
+        assert_eq!(stopped.last_status, LastStatus::Stopped);
+        let why = stopped.stopped_reason.unwrap();
+        assert!(
+            why.starts_with(&format!("TaskFailedToStart: {reason}. Of 1 host, 1 ")),
+            "{why}"
+        );
+    }
+}
+
+/// The agent of a host gives tasks addresses of their own, and the host has so many.
+fn addresses(bench: &mut Bench, host: &str, count: u32) {
+    bench.edit(Kind::ContainerInstance, host, &|v| {
+        v["spec"]["attributes"] = json!([{ "name": TASK_ADDRESSES, "value": count.to_string() }]);
+        let list = v["status"]["host"]["attributes"].as_array_mut().unwrap();
+        list.push(json!({ "name": TASK_ADDRESS }));
+    });
+}
+
+/// 1.3: RESOURCE:ENI.
+#[test]
+fn a_host_takes_as_many_tasks_with_an_address_as_it_says() {
+    let mut bench = Bench::with_hosts(1);
+    addresses(&mut bench, "host-a", 2);
+    let mut spec = definition("web:1");
+    spec["networkMode"] = json!("awsvpc");
+    bench.apply_definition("web", spec);
+    bench.apply_service("web", service("web", 3, 100, 200));
+    // Who needs no address is not held up.
+    bench.apply_definition("plain", definition("plain:1"));
+    bench.apply_service("plain", service("plain", 3, 100, 200));
+    bench.settle();
+    let of = |bench: &Bench, name: &str| {
+        let begins = |t: &Task| t.metadata.name.as_ref().unwrap().starts_with(name);
+        bench.tasks(|t| holding(t) && begins(t)).len()
+    };
+    assert_eq!((of(&bench, "web-"), of(&bench, "plain-")), (2, 3));
+    let said = bench.service_status("web").conditions[0].message.clone();
+    assert!(
+        said.contains("1 of 3 tasks cannot be placed. Of 1 host, 1 has no address left for a task (attribute `tallyman.dev/task-addresses` of `host-a` is 2)."),
+        "{said}"
+    );
+    // One that stops gives its address back, and more of them are no other host.
+    addresses(&mut bench, "host-a", 3);
+    bench.settle();
+    assert_eq!(of(&bench, "web-"), 3);
+}
+
+/// 2.4.
+#[test]
+fn scale_in_takes_from_a_draining_host_first() {
+    let mut bench = Bench::with_service(2, 4, 50, 100);
+    bench.pass_time(60);
+    bench.settle();
+    bench.edit(Kind::ContainerInstance, "host-b", &|v| {
+        v["spec"]["status"] = json!("DRAINING");
+    });
+    bench.scale("web", 2);
+    let (starts, stops) = moves(&bench.plan());
+    assert!(starts.is_empty(), "{starts:?}");
+    assert_eq!(stops.len(), 2);
+    for task in stops {
+        assert_eq!(bench.host_of(&task), "host-b");
+    }
+}
+
+/// 3.9.
+#[test]
+fn what_starts_a_deployment_and_what_does_not() {
+    let rows = [
+        ("taskDefinition", json!("api"), true),
+        (
+            "networkConfiguration",
+            json!({ "awsvpcConfiguration": { "subnets": ["subnet-1"] } }),
+            true,
+        ),
+        ("platformVersion", json!("LATEST"), true),
+        ("desiredCount", json!(3), false),
+        (
+            "deploymentConfiguration",
+            json!({ "minimumHealthyPercent": 0, "maximumPercent": 150 }),
+            false,
+        ),
+        (
+            "placementConstraints",
+            json!([{ "type": "distinctInstance" }]),
+            false,
+        ),
+        (
+            "placementStrategy",
+            json!([{ "type": "binpack", "field": "cpu" }]),
+            false,
+        ),
+        ("healthCheckGracePeriodSeconds", json!(30), false),
+        ("enableECSManagedTags", json!(true), false),
+        ("propagateTags", json!("SERVICE"), false),
+        ("enableExecuteCommand", json!(true), false),
+        ("availabilityZoneRebalancing", json!("DISABLED"), false),
+    ];
+    for (field, value, starts) in rows {
+        let mut bench = Bench::with_service(2, 2, 100, 200);
+        bench.apply_definition("api", definition("api:1"));
+        bench.settle();
+        let before = bench.service_status("web").deployments[0].id.clone();
+        bench.edit(Kind::Service, "web", &|v| v["spec"][field] = value.clone());
+        bench.converge(60);
+        let status = bench.service_status("web");
+        assert_eq!(status.conditions[0].reason, "SteadyState", "{field}");
+        assert_eq!(status.deployments[0].id != before, starts, "{field}");
+    }
+}
+
+/// 10.2.
+#[test]
+fn a_draining_host_loses_what_does_not_run_at_once() {
+    let mut bench = Bench::with_hosts(2);
+    bench.apply_definition("web", definition("web:1"));
+    bench.apply_service("web", service("web", 2, 100, 100));
+    bench.settle();
+    bench.edit(Kind::ContainerInstance, "host-a", &|v| {
+        v["spec"]["status"] = json!("DRAINING");
+    });
+    let (_, stops) = moves(&bench.plan());
+    let there = bench.tasks(|t| t.spec.container_instance.as_deref() == Some("host-a"));
+    assert_eq!((there.len(), stops), (1, there));
+}
+
+/// 10.4, 10.6.
+#[test]
+fn a_draining_host_keeps_tasks_of_nobody_and_may_come_back() {
+    let mut bench = Bench::with_service(2, 2, 0, 100);
+    bench.apply_task(
+        "alone",
+        json!({ "taskDefinition": "web", "containerInstance": "host-a" }),
+    );
+    bench.converge(60);
+    let status = |bench: &mut Bench, status: &str| {
+        bench.edit(Kind::ContainerInstance, "host-a", &|v| {
+            v["spec"]["status"] = json!(status)
+        });
+        bench.converge(60);
+    };
+    let on_a = |bench: &Bench| -> BTreeSet<String> {
+        let wanted = |t: &Task| holding(t) && t.spec.desired_status == DesiredStatus::Running;
+        let all = bench.tasks(wanted).into_iter();
+        all.filter(|t| bench.host_of(t) == "host-a").collect()
+    };
+    assert_eq!(on_a(&bench).len(), 2);
+    status(&mut bench, "DRAINING");
+    assert_eq!(on_a(&bench), BTreeSet::from(["alone".to_owned()]));
+    status(&mut bench, "ACTIVE");
+    bench.scale("web", 4);
+    bench.converge(60);
+    assert!(on_a(&bench).len() > 1, "{:?}", on_a(&bench));
+}
