@@ -236,6 +236,8 @@ fn introspected(user: &User<'_>) -> Result<()> {
         let outside = tallyman_lab::http::get(http, path, PATIENCE)?;
         ensure!(outside.status == 403, "{path} from outside: {outside:?}");
     }
+    let from_a_container = format!("http://{}:{}/v1/tasks", http.ip(), http.port());
+    app.refused(&from_a_container, "", 403)?;
     user.delete(&["seen"])
 }
 
@@ -290,9 +292,11 @@ fn closed(user: &User<'_>) -> Result<()> {
         .check()?;
     let answer = answer?;
     ensure!(answer.stdout.is_empty(), "a neighbour: {answer:?}");
-    // Nobody listens on port 80 for IPv6.
+    // Nobody listens for IPv6: not on port 80, not for metadata (51679), not for introspection (51678).
     let sockets = app.host.inside("cat").arg("/proc/net/tcp6").check()?;
-    ensure!(!sockets.contains(":0050 "), "{sockets}");
+    for port in [":0050 ", ":C9DF ", ":C9DE "] {
+        ensure!(!sockets.contains(port), "{port}: {sockets}");
+    }
     user.delete(&["shut"])
 }
 
