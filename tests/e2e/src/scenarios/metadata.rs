@@ -236,8 +236,15 @@ fn introspected(user: &User<'_>) -> Result<()> {
         let outside = tallyman_lab::http::get(http, path, PATIENCE)?;
         ensure!(outside.status == 403, "{path} from outside: {outside:?}");
     }
-    let from_a_container = format!("http://{}:{}/v1/tasks", http.ip(), http.port());
-    app.refused(&from_a_container, "", 403)?;
+    // This side must stay open until the answer is there.
+    let line = format!(
+        "(printf 'GET /v1/tasks HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n'; sleep 3) | nc -w 8 {} {}",
+        http.ip(),
+        http.port()
+    );
+    let said = app.shell(&line)?.map_err(anyhow::Error::msg)?;
+    let (status, _) = parse(&said).with_context(|| format!("from a container: {said}"))?;
+    ensure!(status == 403, "from a container: {said}");
     user.delete(&["seen"])
 }
 
