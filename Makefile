@@ -49,6 +49,7 @@ real: tools ## What needs root, the control plane and both engines
 bench: tools ## Measure against the raw engine; writes docs/benchmarks.md
 	$(CARGO) build --release -p tallyman-operator -p tallyman-agent -p tallyman-bench
 	target/release/tallyman-bench
+	target/release/tallyman-bench rest
 	target/release/tallyman-bench placement
 
 crds: ## Write crds/generated from the types

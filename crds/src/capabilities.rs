@@ -25,6 +25,11 @@ pub const SHARED_NAMESPACES: &str = "ecs.capability.pid-ipc-namespace-sharing";
 /// Ranges of ports in port mappings.
 pub const PORT_RANGES: &str = "ecs.capability.network.container-port-range";
 
+/// Faults in the networks of tasks.
+pub const FAULT_INJECTION: &str = "ecs.capability.fault-injection";
+/// Among them late and lost packets, for which the kernel must have netem. Not in ECS' list, where hosts without it have none.
+pub const FAULT_INJECTION_NETEM: &str = "ecs.capability.fault-injection.netem";
+
 /// Log routers that are Fluentd.
 pub const FIRELENS_FLUENTD: &str = "ecs.capability.firelens.fluentd";
 /// Log routers that are Fluent Bit.

@@ -40,6 +40,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use tallyman_agent_core::assignment::Door;
+use tallyman_agent_core::fault_injection::Abilities;
 use tallyman_agent_core::metadata::{Injection, Place, Roles};
 use tallyman_agent_core::register::{CannotRegister, HostFacts};
 use tallyman_agent_core::settings::Parsed;
@@ -215,7 +216,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     });
     let facts = Arc::new(Facts {
         cluster: Mutex::new(String::new()),
-        place: place.clone(),
+        place,
         ready: AtomicBool::new(false),
         desk: Arc::clone(&shared.desk),
         offhost: asked.offhost_introspection,
@@ -227,9 +228,14 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         network_host: asked.task_roles_network_host,
         port_80,
     });
+    let faults = match &opened {
+        Some(_) => metadata::find_fault_abilities().await,
+        None => Abilities::default(),
+    };
     if let Some(opened) = opened {
         let shared = Arc::clone(&shared);
-        let endpoint = metadata::Endpoint::new(shared, opened.key, place, asked.rate);
+        let facts = Arc::clone(&facts);
+        let endpoint = metadata::Endpoint::new(shared, facts, opened.key, asked.rate);
         tokio::spawn(metadata::serve(opened.listener, Arc::new(endpoint)));
     }
     // As the engine finds it.
@@ -279,6 +285,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             boot_id,
             gpus,
             roles,
+            faults,
             ledger_trouble: None,
         },
         saved_plan: saved.plan,

@@ -258,6 +258,8 @@ pub struct AssignedTask {
     pub size: Size,
     /// The role that its containers get credentials for.
     pub role: Option<TaskRole>,
+    /// Its containers may ask for faults in its network (ECS `enableFaultInjection`).
+    pub fault_injection: bool,
     /// What it and its host are tagged with.
     pub tags: Tags,
 }
@@ -327,6 +329,7 @@ impl AssignedTask {
             limits: TaskLimits::default(),
             size: record.size.clone(),
             role: None,
+            fault_injection: false,
             tags: Tags::default(),
         }
     }
@@ -487,6 +490,7 @@ impl Assignment {
                 task.overrides.as_ref(),
             )),
             role,
+            fault_injection: definition.definition.enable_fault_injection == Some(true),
             ..self.head(task, definition.family.clone(), definition.revision, body)
         }
     }
@@ -520,6 +524,7 @@ impl Assignment {
             limits: TaskLimits::default(),
             size: Size::default(),
             role: None,
+            fault_injection: false,
             tags: Tags {
                 task: task.tags.clone(),
                 container_instance: Arc::clone(&self.tags),

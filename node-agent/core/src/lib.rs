@@ -23,6 +23,7 @@ pub mod containers;
 pub mod disk;
 pub mod dynamic_ports;
 pub mod failing;
+pub mod fault_injection;
 pub mod firelens;
 pub mod gpu_info;
 pub mod gpus;

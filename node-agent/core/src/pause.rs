@@ -125,7 +125,9 @@ pub(crate) fn plan(
     });
     let image = scope.pause_image.clone();
     let mut spec = ContainerSpec::new(engine_name(planned, task), image.reference.clone());
-    spec.labels = our_labels(image.labels.clone(), NAME, planned, task, scope);
+    let mut labels = scope.networking.pause_labels.clone();
+    labels.extend(image.labels.clone());
+    spec.labels = our_labels(labels, NAME, planned, task, scope);
     spec.cpu_shares = Some(2);
     spec.user = Some(USER.to_owned());
     spec.stop_timeout = Some(scope.stop_timeout);

@@ -13,6 +13,7 @@ use tallyman_crds::{Attribute, HostReport, Impairment, Resources};
 use crate::backoff::{Backoff, later};
 use crate::disk::EngineDisk;
 use crate::failing::Complaint;
+use crate::fault_injection::Abilities;
 use crate::gpu_info::GpuInfo;
 use crate::metadata::Roles;
 use crate::settings::Settings;
@@ -39,6 +40,8 @@ pub struct HostFacts {
     pub boot_id: Option<String>,
     /// How its containers are given credentials for roles, if they are.
     pub roles: Option<Roles>,
+    /// What faults its tasks may ask for.
+    pub faults: Abilities,
     /// Its GPUs for tasks.
     pub gpus: GpuInfo,
     /// Why plan and records cannot be written to disk; `None` while they can.
@@ -283,6 +286,11 @@ fn offered(settings: &Settings, host: &HostFacts, description: &EngineDescriptio
             host.roles.is_some_and(|roles| roles.network_host),
             capabilities::TASK_ROLE_NETWORK_HOST,
         ),
+        (host.faults.black_hole_port, capabilities::FAULT_INJECTION),
+        (
+            host.faults.black_hole_port && host.faults.impairment,
+            capabilities::FAULT_INJECTION_NETEM,
+        ),
     ];
     let by_setting = by_setting.into_iter().filter(|(on, _)| *on);
     // Output reaches a log router by this driver of the engine.
@@ -500,6 +508,32 @@ mod tests {
         };
         assert_eq!(offers(&["json-file"]), [false; 6]);
         assert_eq!(offers(&["json-file", "fluentd"]), [true; 6]);
+    }
+
+    #[test]
+    fn faults_are_offered_as_far_as_the_host_can_make_them() {
+        for (black_hole_port, impairment, wanted) in [
+            (false, false, [false, false]),
+            (false, true, [false, false]),
+            (true, false, [true, false]),
+            (true, true, [true, true]),
+        ] {
+            let faults = Abilities {
+                black_hole_port,
+                impairment,
+            };
+            let host = HostFacts {
+                faults,
+                ..HostFacts::default()
+            };
+            let offered = offered(&Settings::default(), &host, &description());
+            let names = [
+                capabilities::FAULT_INJECTION,
+                capabilities::FAULT_INJECTION_NETEM,
+            ];
+            let has = names.map(|name| offered.iter().any(|one| one == name));
+            assert_eq!(has, wanted, "{faults:?}");
+        }
     }
 
     #[test]

@@ -153,6 +153,7 @@ fn containers_of_nobody_go_when_they_are_over_for_long_enough() {
         created_at: Some(Moment(at(0).as_millisecond())),
         started_at: None,
         attachments: Vec::new(),
+        pid: None,
         resolver_file: String::new(),
         last_check: None,
         mounts: Vec::new(),

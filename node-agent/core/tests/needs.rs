@@ -5,13 +5,14 @@ mod rig;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rig::{Rig, assigned, host, written};
 use serde_json::{Value, json};
 use tallyman_agent_core::registries::Registries;
 use tallyman_agent_core::{Action, TaskRecord, step, task::TaskObservation};
-use tallyman_agent_engine::fake::Program;
+use tallyman_agent_engine::fake::{Crash, Program};
 use tallyman_agent_engine::{RegistryCredentials, Sensitive, Verb};
 use tallyman_crds::sources::{Contents, Source, SourceKind, SourceObject, Supply, of_task, supply};
 use tallyman_crds::{HostPlanSpec, LastStatus, StopCode};
@@ -129,6 +130,43 @@ fn files_of_the_host_are_read_when_the_container_is_created_and_count_in_their_t
         ("SET", "definition"),
     ];
     assert_eq!(environment(&rig), pairs(&wanted));
+}
+
+/// ECS' agent once waited for itself when it restored such a task (#2580).
+#[test]
+fn killed_at_every_call_a_task_with_files_of_variables_starts_with_them() {
+    let files = json!([
+        { "type": "configMap", "value": "web:one.env" },
+        { "type": "file", "value": "/etc/app/web.env" },
+    ]);
+    let spec = plan(json!({ "environmentFiles": files }));
+    let one = object(SourceKind::ConfigMap, "web", &[("one.env", "FIRST=map\n")]);
+    let supply = delivered(&spec, &[one]);
+    let mut whole = Rig::of(spec.clone());
+    whole.host.supply.clone_from(&supply);
+    whole.settle_down();
+    let wanted = environment(&whole);
+    assert_eq!(wanted["FIRST"], "map");
+    for (kept, carried_out) in [(true, true), (true, false), (false, true), (false, false)] {
+        for at_call in 1..=5 {
+            let what = format!("record kept {kept}, carried out {carried_out}, call {at_call}");
+            let mut rig = Rig::of(spec.clone());
+            rig.host.supply.clone_from(&supply);
+            let record = rig.machine.record().clone();
+            rig.engine.crash(Crash {
+                at_call,
+                carried_out,
+            });
+            for _ in 0..20 {
+                rig.turn();
+            }
+            rig.restart(kept.then_some(record));
+            rig.run(Duration::from_secs(30));
+            assert_eq!(rig.status().last_status, LastStatus::Running, "{what}");
+            assert_eq!(rig.engine.containers().len(), 1, "{what}");
+            assert_eq!(environment(&rig), wanted, "{what}");
+        }
+    }
 }
 
 #[test]

@@ -10,9 +10,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rig::{Rig, assigned, container, door, plan};
 use serde_json::{Value, json};
 use tallyman_agent_core::assignment::Door;
+use tallyman_agent_core::metadata::credentials::{self, NoCredentials};
 use tallyman_agent_core::metadata::{Injection, MetadataKey, Roles};
 use tallyman_agent_core::needs::Unmet;
-use tallyman_agent_core::{Assignment, Plan, TaskBody};
+use tallyman_agent_core::{AssignedTask, Assignment, Plan, TaskBody};
 use tallyman_crds::ecs::{NetworkMode, TaskOverride};
 use tallyman_crds::sources::{Contents, SourceKind, SourceObject, Supply, of_task, supply};
 use tallyman_crds::{HostPlanSpec, LastStatus, StopCode};
@@ -102,6 +103,27 @@ fn what_is_wrong_with_them_is_said_without_showing_them() {
             Err(Unmet::Never(wanted.to_owned()))
         );
     }
+}
+
+/// An SDK that is told 400 gives up, and the program with it.
+#[test]
+fn an_agent_that_knows_a_task_by_its_record_alone_says_ask_again() {
+    let mut rig = Rig::of(with_role());
+    let supply = delivered(
+        &with_role(),
+        &[("AccessKeyId", "id"), ("SecretAccessKey", "key")],
+    );
+    rig.host.supply.clone_from(&supply);
+    rig.settle_down();
+    let now = Timestamp::from_second(1_000_000).unwrap();
+    let of = |task: &AssignedTask, supply| credentials::of_task(task, supply, now).map(drop);
+    assert_eq!(of(rig.machine.task(), supply.as_deref()), Ok(()));
+    let not_now = |answer| matches!(answer, Err(NoCredentials::NotNow(_)));
+    assert!(not_now(of(rig.machine.task(), None)));
+    let remembered = AssignedTask::remembered(&rig.machine.sight().record, &door());
+    assert!(not_now(of(&remembered, supply.as_deref())));
+    let without = assigned(plan(vec![container("app", true)]));
+    assert_eq!(of(&without, supply.as_deref()), Err(NoCredentials::NoRole));
 }
 
 #[test]

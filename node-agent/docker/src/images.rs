@@ -26,10 +26,15 @@ impl DockerEngine {
         Ok(images)
     }
 
-    /// Waits for images that are being prepared, and lets none be prepared meanwhile: one that was found present
+    /// Leaves one that is being prepared for another time, and lets it not be prepared meanwhile: one that was found present
     /// is still there when its container is created, or is pulled again.
     pub(crate) async fn unmake_image(&self, name: &str) -> Result<(), EngineError> {
-        let _alone = self.preparing.write().await;
+        let Some(_in_hand) = self.hands.remove(name) else {
+            return Err(EngineError::ImageInUse {
+                image: name.to_owned(),
+                message: "it is being prepared for a task".to_owned(),
+            });
+        };
         let call = async {
             let client = self.connection.client().await?;
             let options = None::<RemoveImageOptions>;

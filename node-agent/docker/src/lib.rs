@@ -17,6 +17,7 @@ mod credentials;
 mod events;
 mod faults;
 mod groups;
+mod hands;
 mod images;
 mod kernel_log;
 mod local;
@@ -38,6 +39,7 @@ use tokio::sync::Mutex;
 use connection::Connection;
 use faults::Trouble;
 use groups::Groups;
+use hands::Hands;
 use pulls::Pulls;
 
 pub use connection::{BadEndpoint, OLDEST_API};
@@ -54,8 +56,7 @@ pub struct DockerEngine {
     making: Mutex<()>,
     settings: Settings,
     groups: Groups,
-    /// Shared while an image is prepared, alone while one is removed.
-    preparing: tokio::sync::RwLock<()>,
+    hands: Hands,
 }
 
 /// How long things may take, and what is told.
@@ -128,7 +129,7 @@ impl DockerEngine {
             connection: Arc::new(Connection::new(endpoint)?),
             pulls: Pulls::default(),
             groups: Groups::new(settings.cgroups.clone()),
-            preparing: tokio::sync::RwLock::default(),
+            hands: Hands::default(),
             making: Mutex::new(()),
             settings,
         })

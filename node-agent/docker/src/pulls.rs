@@ -147,7 +147,7 @@ impl DockerEngine {
                 message: format!("invalid reference format: {image:?}"),
             });
         }
-        let _together = self.preparing.read().await;
+        let _in_hand = self.hands.prepare(image).await;
         let wanted = &Wanted::new(image, credentials);
         let span = self.settings.prepared_fresh;
         if let Some(prepared) = self.pulls.fresh(wanted, behavior, span) {

@@ -71,6 +71,7 @@ pub(crate) fn state(answer: ContainerInspectResponse, only_ipv4: bool) -> Option
     );
     let network = answer.network_settings.unwrap_or_default();
     let alive = phase.kind().is_alive();
+    let pid = docker.pid.filter(|_| alive);
     let last_check = docker
         .health
         .filter(|_| alive)
@@ -91,6 +92,9 @@ pub(crate) fn state(answer: ContainerInspectResponse, only_ipv4: bool) -> Option
         } else {
             Vec::new()
         },
+        pid: pid
+            .and_then(|pid| u32::try_from(pid).ok())
+            .filter(|pid| *pid > 0),
         resolver_file: answer.resolv_conf_path.unwrap_or_default(),
         mounts: mounted(answer.mounts.unwrap_or_default()),
         last_check,

@@ -146,6 +146,9 @@ async fn silence_is_a_timeout_and_its_outcome_unknown() {
         (Verb::Inspect, engine.inspect(name).await.map(drop)),
         (Verb::List, engine.list(("x", "y")).await.map(drop)),
         (Verb::Describe, engine.describe().await.map(drop)),
+        (Verb::Stats, engine.stats(name).await.map(drop)),
+        (Verb::ListImages, engine.list_images().await.map(drop)),
+        (Verb::RemoveImage, engine.remove_image(name).await),
     ];
     for (asked, answer) in errors {
         let error = answer.unwrap_err();
@@ -353,6 +356,39 @@ async fn a_pull_that_stalls_in_the_middle_fails() {
         "{error:?}"
     );
     assert_eq!((error.retry(), error.fault()), (Retry::Later, Fault::Host));
+}
+
+/// A clean-up that queued behind a pull once held all pulls behind itself (ECS agent #836).
+#[tokio::test]
+async fn a_pull_that_goes_on_holds_neither_clean_up_nor_other_tasks() {
+    let scripted = Scripted::new(|request| match request {
+        "GET /images/web/json" => says(200, IMAGE),
+        "POST /images/create" => {
+            Reply::BeginsAndHangs(r#"{"status":"Pulling from slow"}"#.to_owned())
+        }
+        "DELETE /images/old" => says(200, "[]"),
+        _ => unknown(),
+    });
+    let settings = Settings {
+        pull_inactivity: Duration::from_secs(3600),
+        ..quick()
+    };
+    let engine = DockerEngine::new(&scripted.endpoint(), settings).unwrap();
+    let pulling = engine.prepare("slow", PullBehavior::Always, None);
+    let meanwhile = async {
+        while pulls(&scripted) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let error = engine.remove_image("slow").await.unwrap_err();
+        assert!(matches!(error, EngineError::ImageInUse { .. }), "{error:?}");
+        engine.remove_image("old").await.unwrap();
+        let prepared = engine.prepare("web", PullBehavior::PreferCached, None);
+        assert!(!prepared.await.unwrap().pulled);
+    };
+    tokio::select! {
+        outcome = pulling => panic!("the pull ended: {outcome:?}"),
+        () = meanwhile => {}
+    }
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ pub struct ContainerState {
     pub started_at: Option<Moment>,
     /// Networks of its own that it is attached to; empty unless it runs, and on the host's network. Sorted.
     pub attachments: Vec<Attachment>,
+    /// Its first process, as the engine's host numbers it, while it runs.
+    pub pid: Option<u32>,
     /// Where on the engine's host its `/etc/resolv.conf` is; empty when it has none of its own.
     pub resolver_file: String,
     /// Volumes and paths of the host that it sees. Sorted.

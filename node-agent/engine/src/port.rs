@@ -191,7 +191,7 @@ pub trait Engine: Send + Sync + 'static {
     /// the last one. Never while an image is being prepared. One that does not exist is fine.
     ///
     /// # Errors
-    /// [`EngineError::ImageInUse`]: a container has it, running or not; nothing was removed.
+    /// [`EngineError::ImageInUse`]: a container has it, running or not, or it is being prepared; nothing was removed.
     fn remove_image(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// Makes sure that there is a network of this name. One that is there is fine, whoever made it and whatever it is:
     /// the operator of a host may want another one.

@@ -1,6 +1,7 @@
 //! What is asked, looked up.
 
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use hyper::{Method, StatusCode};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use tallyman_agent_core::fault_injection::Pace;
+use tallyman_agent_core::metadata::credentials::{self, NoCredentials};
 use tallyman_agent_core::metadata::documents::{self, Version};
 use tallyman_agent_core::metadata::limiter::Limiter;
 use tallyman_agent_core::metadata::protection::{self, Code};
@@ -21,6 +24,7 @@ use tallyman_agent_engine::{Engine, Stats};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::introspection::Facts;
 use crate::metadata::address;
 use crate::worker::Shared;
 
@@ -30,11 +34,15 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// All that answers are made from.
 pub struct Endpoint<E> {
     shared: Arc<Shared<E>>,
+    facts: Arc<Facts>,
     key: MetadataKey,
-    place: Place,
+    pub(super) place: Place,
     limiter: Mutex<Limiter>,
     samples: Mutex<Samples>,
-    since: Instant,
+    pub(super) pace: Mutex<Pace>,
+    /// Networks are changed one at a time.
+    pub(super) faults: Arc<tokio::sync::Mutex<()>>,
+    pub(super) since: Instant,
 }
 
 /// A request, read.
@@ -70,7 +78,7 @@ impl Answer {
         Self::with(StatusCode::OK, document)
     }
 
-    fn with(status: StatusCode, document: &impl Serialize) -> Self {
+    pub(super) fn with(status: StatusCode, document: &impl Serialize) -> Self {
         match serde_json::to_value(document) {
             Ok(body) => Self { status, body },
             Err(error) => Self::said(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
@@ -84,20 +92,23 @@ impl Answer {
 }
 
 /// A task, and the container of it that asks.
-struct Asker {
-    sight: TaskSight,
-    container: String,
+pub(super) struct Asker {
+    pub(super) sight: TaskSight,
+    pub(super) container: String,
 }
 
 impl<E: Engine> Endpoint<E> {
     /// An endpoint of this host.
-    pub fn new(shared: Arc<Shared<E>>, key: MetadataKey, place: Place, rate: Rate) -> Self {
+    pub fn new(shared: Arc<Shared<E>>, facts: Arc<Facts>, key: MetadataKey, rate: Rate) -> Self {
         Self {
             shared,
             key,
-            place,
+            place: facts.place.clone(),
+            facts,
             limiter: Mutex::new(Limiter::new(rate)),
             samples: Mutex::default(),
+            pace: Mutex::default(),
+            faults: Arc::default(),
             since: Instant::now(),
         }
     }
@@ -106,6 +117,11 @@ impl<E: Engine> Endpoint<E> {
     pub fn admits(&self, peer: IpAddr) -> bool {
         let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
         limiter.admits(peer, self.since.elapsed())
+    }
+
+    /// Whether the tasks of the host are known: shortly after the start of the agent, or without an engine, they are not.
+    pub fn is_ready(&self) -> bool {
+        self.facts.ready.load(Ordering::Relaxed)
     }
 
     /// Whether `peer` is this host, or a container of one of its tasks.
@@ -125,11 +141,19 @@ impl<E: Engine> Endpoint<E> {
             return Answer::unknown();
         };
         let put = match (&route, method) {
-            (_, Method::GET) => false,
+            (Route::Fault { .. }, Method::POST) => false,
+            (
+                Route::OfId { .. }
+                | Route::OfPeer { .. }
+                | Route::Credentials { .. }
+                | Route::Protection { .. },
+                Method::GET,
+            ) => false,
             (Route::Protection { .. }, Method::PUT) => true,
             (route, _) => {
                 let words = match route {
                     Route::Protection { .. } => "Only GET and PUT are answered here.",
+                    Route::Fault { .. } => "Only POST is answered here.",
                     Route::OfId { .. } | Route::OfPeer { .. } | Route::Credentials { .. } => {
                         "Only GET is answered here."
                     }
@@ -142,6 +166,10 @@ impl<E: Engine> Endpoint<E> {
                 Ok(asker) => self.protection(&asker, put.then_some(body)).await,
                 Err(refusal) => refusal,
             },
+            Route::Fault { id, kind, act } => {
+                let asker = self.with_id(id, peer).await;
+                self.fault(asker, kind, act, &body).await
+            }
             Route::OfId { version, id, what } => match self.with_id(id, peer).await {
                 Ok(asker) => self.tell(asker, what, version).await,
                 Err(refusal) => refusal,
@@ -206,30 +234,18 @@ impl<E: Engine> Endpoint<E> {
     fn credentials(&self, asker: &Asker) -> Answer {
         let task = &asker.sight.task;
         let container = &asker.container;
-        let Some(role) = &task.role else {
-            let words = "The task has no role, or its plan is not read yet.";
-            return Answer::said(StatusCode::BAD_REQUEST, words);
-        };
+        let role = task.role.as_ref().map(|role| role.arn.as_str());
         let supply = self.shared.supply();
-        match role.credentials(supply.as_deref(), Timestamp::now()) {
+        match credentials::of_task(task, supply.as_deref(), Timestamp::now()) {
             Ok(credentials) => {
-                info!(
-                    task = task.name,
-                    container,
-                    role = role.arn,
-                    "gave credentials"
-                );
+                info!(task = task.name, container, role, "gave credentials");
                 Answer::document(&credentials)
             }
-            Err(unmet) => {
-                let why = unmet.to_string();
-                warn!(
-                    task = task.name,
-                    container,
-                    role = role.arn,
-                    why,
-                    "no credentials"
-                );
+            Err(NoCredentials::NoRole) => {
+                Answer::said(StatusCode::BAD_REQUEST, "The task has no role.")
+            }
+            Err(NoCredentials::NotNow(why)) => {
+                warn!(task = task.name, container, role, why, "no credentials");
                 Answer::said(StatusCode::SERVICE_UNAVAILABLE, &why)
             }
         }
@@ -333,7 +349,7 @@ impl<E: Engine> Endpoint<E> {
         }
     }
 
-    async fn look(&self, sight: &mut TaskSight, container: &str) {
+    pub(super) async fn look(&self, sight: &mut TaskSight, container: &str) {
         let Some(name) = sight.engine_name(container) else {
             return;
         };

@@ -5,15 +5,18 @@
 //! off. Port 80 leads to port 51679 where the host's firewall can be told ([`port_80`]): nobody listens on it. Answers go out with a hop limit of one: they reach a container of this host
 //! or a neighbour, and a neighbour's address is no container's.
 //!
-//! Where: [`address`] takes the address, [`serve`] reads requests within bounds, [`answers`] looks up what is asked.
+//! Where: [`address`] takes the address, [`serve`] reads requests within bounds, [`answers`] looks up what is asked, and
+//! [`fault_injection`] does what is asked, by [`tools`].
 //! What the answers are, and who gets them, is `tallyman_agent_core::metadata`.
 
 mod address;
 mod answers;
+mod fault_injection;
 pub mod files;
 mod key;
 mod port_80;
 mod serve;
+mod tools;
 
 use std::path::Path;
 
@@ -23,6 +26,7 @@ use tracing::{info, warn};
 
 pub use address::is_own as is_own_address;
 pub use answers::Endpoint;
+pub use fault_injection::find as find_fault_abilities;
 pub use serve::serve;
 
 use crate::options::Switch;

@@ -113,6 +113,11 @@ async fn respond<E: Engine>(
             }
         }
     };
+    if !answer.status.is_success() && !endpoint.is_ready() {
+        // Whoever it is: SDKs ask again after this answer, and after no other.
+        let words = "The agent has just started, and does not know its tasks yet.";
+        return Ok(reply(Answer::said(StatusCode::SERVICE_UNAVAILABLE, words)));
+    }
     if !answer.status.is_success() && !endpoint.knows(peer).await {
         return Err(Stranger);
     }

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::capabilities::{
-    ENVIRONMENT_FILES, FIRELENS_BUFFER_LIMIT, FIRELENS_CONFIG_FILE, FIRELENS_CONFIG_S3,
-    FIRELENS_FLUENTBIT, FIRELENS_FLUENTD, HEALTH_CHECK, HOST_ENVIRONMENT_FILES, LOG_SECRETS,
-    PORT_RANGES, PRIVATE_REGISTRY, SECRETS, SHARED_NAMESPACES, TASK_ADDRESS, TASK_LIMITS,
-    TASK_ROLE, TASK_ROLE_NETWORK_HOST, docker_plugin,
+    ENVIRONMENT_FILES, FAULT_INJECTION, FIRELENS_BUFFER_LIMIT, FIRELENS_CONFIG_FILE,
+    FIRELENS_CONFIG_S3, FIRELENS_FLUENTBIT, FIRELENS_FLUENTD, HEALTH_CHECK, HOST_ENVIRONMENT_FILES,
+    LOG_SECRETS, PORT_RANGES, PRIVATE_REGISTRY, SECRETS, SHARED_NAMESPACES, TASK_ADDRESS,
+    TASK_LIMITS, TASK_ROLE, TASK_ROLE_NETWORK_HOST, docker_plugin,
 };
 use tallyman_crds::ecs::{
     CPUArchitecture, ContainerDefinition, EnvironmentFileType, FirelensConfigurationType,
@@ -55,6 +55,9 @@ pub fn of(spec: &TaskDefinitionSpec) -> Requirements {
             _ => TASK_ROLE,
         };
         required.insert(role.to_owned(), None);
+    }
+    if spec.enable_fault_injection == Some(true) {
+        required.insert(FAULT_INJECTION.to_owned(), None);
     }
     if spec.pid_mode.is_some() || spec.ipc_mode.is_some() {
         required.insert(SHARED_NAMESPACES.to_owned(), None);

@@ -20,13 +20,6 @@ pub struct Unsupported {
 }
 
 impl Unsupported {
-    fn whys(&self) -> impl Iterator<Item = &'static str> {
-        let refused = |field: &str| self.refused.iter().any(|one| one == field);
-        WHYS.into_iter()
-            .filter(move |(field, _)| refused(field))
-            .map(|(_, why)| why)
-    }
-
     /// Sentence for the condition, or `None` when everything is honoured.
     pub fn sentence(&self) -> Option<String> {
         let list = |fields: &[String]| {
@@ -43,25 +36,17 @@ impl Unsupported {
                 list(&self.ignored)
             )),
             (false, _) => Some(format!(
-                "Not supported yet: {}. Remove {} to run this here.{}",
+                "Not supported yet: {}. Remove {} to run this here.",
                 list(&self.refused),
                 if self.refused.len() == 1 {
                     "the field"
                 } else {
                     "these fields"
-                },
-                self.whys().map(|why| format!(" {why}")).collect::<String>()
+                }
             )),
         }
     }
 }
-
-/// Refused fields whose name does not say why.
-const WHYS: [(&str, &str); 1] = [(
-    "spec.enableFaultInjection",
-    "There is no fault injection endpoint: to delay and drop packets of one task needs `tc` with netem in its network, which \
-     the agent does not ask of a host.",
-)];
 
 /// How far a field is honoured. A field without it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +74,7 @@ const DEFINITION: &[(&str, Support)] = &[
     ("memory", Full),
     ("tags", Full),
     ("taskRoleArn", Full),
+    ("enableFaultInjection", Full),
     // The agent does with its own credentials, and with those that the task definition names, what ECS does with this role.
     ("executionRoleArn", Ignored),
     ("placementConstraints", Full),

@@ -389,6 +389,12 @@ fn a_size_and_a_volume_plugin_must_be_offered_by_the_host() {
         );
     }
     assert_eq!(of(volume("")), [] as [&str; 0]);
+    let faults = |on: bool| json!({ "networkMode": "awsvpc", "enableFaultInjection": on });
+    assert_eq!(
+        of(faults(true)),
+        ["ecs.capability.fault-injection", "ecs.capability.task-eni"]
+    );
+    assert_eq!(of(faults(false)), ["ecs.capability.task-eni"]);
 }
 
 fn refused_of(spec: Value) -> Vec<String> {
@@ -457,18 +463,11 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
         refused_of(with("executionRoleArn", json!("arn:x"))),
         Vec::<String>::new()
     );
+    let disk = json!({ "sizeInGiB": 30 });
+    let told = unsupported::of_definition(&spec(with("ephemeralStorage", disk)));
     assert_eq!(
-        refused_of(with("enableFaultInjection", json!(false))),
-        Vec::<String>::new()
-    );
-    let told = unsupported::of_definition(&spec(with("enableFaultInjection", json!(true))));
-    let told = told.sentence().unwrap();
-    assert!(
-        told.starts_with(
-            "Not supported yet: `spec.enableFaultInjection`. Remove the field to run this here. There is no fault injection \
-             endpoint: "
-        ),
-        "{told}"
+        told.sentence().as_deref(),
+        Some("Not supported yet: `spec.ephemeralStorage`. Remove the field to run this here.")
     );
     let told = unsupported::of_definition(&spec(with("executionRoleArn", json!("arn:x"))));
     assert_eq!(

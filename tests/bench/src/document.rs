@@ -9,12 +9,24 @@ use anyhow::{Context as _, Result};
 pub enum Part {
     /// A service on one host beside the raw engine. It is the head of the document and has no mark.
     Engine,
+    /// The agent at rest.
+    Rest,
     /// Placement in process.
     Placement,
 }
 
-/// Where the second part begins.
-const MARK: &str = "## Placement, in process\n";
+const PARTS: [Part; 3] = [Part::Engine, Part::Rest, Part::Placement];
+
+impl Part {
+    /// Its heading; the head of the document has none that it could be found by.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Self::Engine => "",
+            Self::Rest => "## The agent at rest\n",
+            Self::Placement => "## Placement, in process\n",
+        }
+    }
+}
 
 /// Writes `text` as `part` of the document at `path`.
 ///
@@ -27,24 +39,19 @@ pub fn write(path: &Path, part: Part, text: &str) -> Result<()> {
 }
 
 fn replaced(old: &str, part: Part, text: &str) -> String {
-    let (head, tail) = match old.find(MARK) {
-        Some(at) => old.split_at(at),
-        None => (old, ""),
-    };
-    let (head, tail) = match part {
-        Part::Engine => (text, tail),
-        Part::Placement => (head, text),
-    };
-    let parts: Vec<&str> = [head.trim_end(), tail.trim_end()]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect();
+    let mut rest = old;
+    let mut parts = Vec::new();
+    for one in PARTS.into_iter().rev() {
+        let (head, own) = match rest.find(one.heading()) {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        parts.push(if one == part { text } else { own }.trim_end());
+        rest = head;
+    }
+    parts.reverse();
+    parts.retain(|part| !part.is_empty());
     format!("{}\n", parts.join("\n\n"))
-}
-
-/// Head of the second part.
-pub fn placement_head() -> &'static str {
-    MARK
 }
 
 #[cfg(test)]
@@ -52,15 +59,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_of_one_part_keeps_the_other() {
-        let placement = format!("{MARK}\nfast\n");
-        let both = replaced("# Benchmarks\n\nold\n", Part::Placement, &placement);
-        assert_eq!(both, format!("# Benchmarks\n\nold\n\n{MARK}\nfast\n"));
-        let newer = replaced(&both, Part::Engine, "# Benchmarks\n\nnew\n");
-        assert_eq!(newer, format!("# Benchmarks\n\nnew\n\n{MARK}\nfast\n"));
-        let faster = format!("{MARK}\nfaster\n");
-        let both = replaced(&newer, Part::Placement, &faster);
-        assert_eq!(both, format!("# Benchmarks\n\nnew\n\n{MARK}\nfaster\n"));
-        assert_eq!(replaced("", Part::Placement, &placement), placement);
+    fn a_run_of_one_part_keeps_the_others() {
+        let own = |part: Part, word: &str| format!("{}\n{word}\n", part.heading());
+        let mut document = String::new();
+        let head = "# Benchmarks\n\nold\n";
+        for (part, text) in [
+            (Part::Placement, own(Part::Placement, "fast")),
+            (Part::Engine, head.to_owned()),
+            (Part::Rest, own(Part::Rest, "small")),
+        ] {
+            document = replaced(&document, part, &text);
+        }
+        let (small, fast) = (own(Part::Rest, "small"), own(Part::Placement, "fast"));
+        assert_eq!(document, format!("{head}\n{small}\n{fast}"));
+        let newer = "# Benchmarks\n\nnew\n";
+        document = replaced(&document, Part::Engine, newer);
+        assert_eq!(document, format!("{newer}\n{small}\n{fast}"));
+        let smaller = own(Part::Rest, "smaller");
+        document = replaced(&document, Part::Rest, &smaller);
+        assert_eq!(document, format!("{newer}\n{smaller}\n{fast}"));
+        let faster = own(Part::Placement, "faster");
+        document = replaced(&document, Part::Placement, &faster);
+        assert_eq!(document, format!("{newer}\n{smaller}\n{faster}"));
     }
 }

@@ -1,26 +1,75 @@
 //! What the agent takes of its host at rest: memory, and a share of a processor.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tallyman_lab::Lab;
+
+use crate::document::Part;
+use crate::{measure, table};
 
 /// How long the agent is watched while nothing changes. It lists its containers every ten seconds.
 const REST: Duration = Duration::from_secs(30);
 /// Clock ticks a second in `/proc`, fixed by the kernel's interface (USER_HZ).
 const TICKS: f64 = 100.0;
 
+/// Calls that do not reach the engine are of files of the kernel.
+const OUTSIDE: [&str; 4] = ["prepare", "provide_group", "remove_group", "list_groups"];
+
 /// The agent at rest.
 #[derive(Clone, Copy, Debug)]
-pub struct Rest {
+struct Rest {
     /// Resident memory, MiB.
-    pub memory: f64,
+    memory: f64,
     /// Percent of one core.
-    pub cpu: f64,
+    cpu: f64,
+}
+
+/// Its part of the document: the agent without a task, and with so many tasks of one container each.
+pub fn run(containers: usize) -> Result<String> {
+    let mut text = format!(
+        "{}\nResident memory and share of one core over {} s in which nothing changes; engine calls for one started container, \
+         less\nthe pull. Tasks have one container each.\n\n\
+         | engine | memory without tasks, MiB | goal | with {containers} containers | goal | CPU without tasks, % | with {containers} | goal | \
+         engine calls a start | goal |\n|---|---|---|---|---|---|---|---|---|---|\n",
+        Part::Rest.heading(),
+        REST.as_secs()
+    );
+    for (name, generation) in crate::ENGINES {
+        println!("engine {name}");
+        let lab = crate::lab(generation)?;
+        let measured = measured(&lab, containers);
+        lab.down()?;
+        let (idle, full, calls) = measured?;
+        println!("  idle {idle:?}, with {containers} {full:?}, {calls:.2} calls a start");
+        let _ = writeln!(
+            text,
+            "| {name} | {:.1} | 15 | {:.1} | 20 | {:.2} | {:.2} | 0.3 | {calls:.2} | 4 |",
+            idle.memory, full.memory, idle.cpu, full.cpu
+        );
+    }
+    Ok(text)
+}
+
+fn measured(lab: &Lab, containers: usize) -> Result<(Rest, Rest, f64)> {
+    measure::begin(lab)?;
+    let idle = at_rest(lab)?;
+    let before = measure::calls(lab)?;
+    measure::scale(lab, containers)?;
+    let calls = measure::difference(&measure::calls(lab)?, &before);
+    let of_engine = calls
+        .iter()
+        .filter(|(verb, _)| !OUTSIDE.contains(&verb.as_str()));
+    let calls = table::per(of_engine.map(|(_, count)| count).sum(), containers);
+    let full = at_rest(lab)?;
+    measure::scale(lab, 0)?;
+    measure::end(lab)?;
+    Ok((idle, full, calls))
 }
 
 /// Watches the agent of the first host while nothing changes.
-pub fn at_rest(lab: &Lab) -> Result<Rest> {
+fn at_rest(lab: &Lab) -> Result<Rest> {
     let pid = lab
         .host(0)
         .agent()

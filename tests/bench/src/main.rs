@@ -1,6 +1,7 @@
 //! `make bench`. A Service from 0 to 50 tasks and back on one host, against the same engine driven directly by eight
 //! workers, interleaved, so that both meet the same machine. Prints and writes ratios and counts, not absolute times.
 //!
+//! `tallyman-bench rest`: the agent's memory and share of a processor, with a hundred containers.
 //! `tallyman-bench placement`: placements of the operator's core, in process.
 
 mod document;
@@ -36,9 +37,15 @@ struct Args {
     out: PathBuf,
 }
 
-/// What is measured without engines.
+/// What is measured without the raw engine.
 #[derive(Subcommand, Debug)]
 enum Alone {
+    /// What the agent takes of its host at rest.
+    Rest {
+        /// Containers that run meanwhile.
+        #[arg(long, default_value_t = 100)]
+        containers: usize,
+    },
     /// Placements a second of the operator's core, in process.
     Placement,
 }
@@ -47,6 +54,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let (part, text) = match args.alone {
         None => (Part::Engine, beside_the_engine(&args)?),
+        Some(Alone::Rest { containers }) => (Part::Rest, footprint::run(containers)?),
         Some(Alone::Placement) => (Part::Placement, placement::run()?),
     };
     document::write(&args.out, part, &text)?;
@@ -54,24 +62,31 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Engines that are measured.
+const ENGINES: [(&str, EngineGeneration); 2] = [
+    ("20.10", EngineGeneration::Debian2010),
+    ("current", EngineGeneration::Current),
+];
+
+/// A host with an engine, and all that it needs.
+fn lab(generation: EngineGeneration) -> Result<Lab> {
+    Lab::builder()
+        .hosts(1, generation)
+        .audit(true)
+        .operator_binary(binary("tallyman-operator")?)
+        .agent_binary(binary("tallyman-agent")?)
+        .start()
+        .context("the lab did not come up")
+}
+
 fn beside_the_engine(args: &Args) -> Result<String> {
     let mut engines = Vec::new();
-    for (name, generation) in [
-        ("20.10", EngineGeneration::Debian2010),
-        ("current", EngineGeneration::Current),
-    ] {
+    for (name, generation) in ENGINES {
         println!("engine {name}");
-        let lab = Lab::builder()
-            .hosts(1, generation)
-            .audit(true)
-            .operator_binary(binary("tallyman-operator")?)
-            .agent_binary(binary("tallyman-agent")?)
-            .start()
-            .context("the lab did not come up")?;
+        let lab = lab(generation)?;
         let mut rounds = Vec::new();
         let result = (0..=args.rounds).try_for_each(|i| {
-            // The last round takes its time: the agent is watched at rest in it.
-            let round = measure::round(&lab, args.tasks, i == args.rounds)?;
+            let round = measure::round(&lab, args.tasks)?;
             println!(
                 "  {}: {round}",
                 if i == 0 {

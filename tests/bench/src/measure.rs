@@ -8,8 +8,6 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::{Lab, wait_until};
 
-use crate::footprint::{self, Rest};
-
 /// Image of every container.
 pub const IMAGE: &str = tallyman_lab::image::BUSYBOX;
 /// Runs until it is told to stop.
@@ -41,8 +39,6 @@ pub struct Round {
     pub writes_down: BTreeMap<String, u64>,
     /// Engine requests while scaling up, by verb.
     pub calls: BTreeMap<String, u64>,
-    /// The agent at rest without a task and with all of them, where it was watched.
-    pub rest: Option<(Rest, Rest)>,
 }
 
 impl fmt::Display for Round {
@@ -61,22 +57,35 @@ impl fmt::Display for Round {
     }
 }
 
-/// Measures one round of `n` tasks. `watch`: the agent at rest, too.
-pub fn round(lab: &Lab, n: usize, watch: bool) -> Result<Round> {
-    let host = lab.host(0);
+/// Measures one round of `n` tasks.
+pub fn round(lab: &Lab, n: usize) -> Result<Round> {
     let raw = crate::raw::up_and_down(lab, n).context("the raw engine")?;
+    begin(lab)?;
+    let calls = crate::measure::calls(lab)?;
+    let (up, _, writes_up) = scale(lab, n)?;
+    let calls = difference(&crate::measure::calls(lab)?, &calls);
+    let (ended, down, writes_down) = scale(lab, 0)?;
+    end(lab)?;
+    Ok(Round {
+        raw,
+        ours: Seconds { up, ended, down },
+        writes_up,
+        writes_down,
+        calls,
+    })
+}
 
+/// Makes the service, without tasks.
+pub fn begin(lab: &Lab) -> Result<()> {
     apply(lab, 0)?;
     wait_until("the service to be accepted", PATIENCE, || {
         Ok(service(lab)?["status"]["conditions"][0]["status"] == "True")
     })?;
-    let rest = || watch.then(|| footprint::at_rest(lab)).transpose();
-    let idle = rest()?;
-    let calls = crate::measure::calls(lab)?;
-    let (up, _, writes_up) = scale(lab, n)?;
-    let calls = difference(&crate::measure::calls(lab)?, &calls);
-    let full = rest()?;
-    let (ended, down, writes_down) = scale(lab, 0)?;
+    Ok(())
+}
+
+/// Takes it away, and waits until the host has no container of it.
+pub fn end(lab: &Lab) -> Result<()> {
     let delete = |kind: &str| {
         lab.kubectl().ok([
             "delete",
@@ -90,16 +99,10 @@ pub fn round(lab: &Lab, n: usize, watch: bool) -> Result<Round> {
     delete("services.tallyman.dev")?;
     delete("taskdefinitions.tallyman.dev")?;
     wait_until("the host to be empty", PATIENCE, || {
-        Ok(host.docker_ok(["ps", "--all", "--quiet"])?.is_empty())
+        let left = lab.host(0).docker_ok(["ps", "--all", "--quiet"])?;
+        Ok(left.is_empty())
     })?;
-    Ok(Round {
-        raw,
-        ours: Seconds { up, ended, down },
-        writes_up,
-        writes_down,
-        calls,
-        rest: idle.zip(full),
-    })
+    Ok(())
 }
 
 fn service(lab: &Lab) -> Result<Value> {
@@ -128,7 +131,7 @@ fn apply(lab: &Lab, n: usize) -> Result<()> {
 
 /// Scales to `n`; seconds until the last container started or ended, by the engine's own times, seconds until the service
 /// is steady, and the writes until then. Nothing is polled meanwhile: one `kubectl wait` holds one watch.
-fn scale(lab: &Lab, n: usize) -> Result<(f64, f64, BTreeMap<String, u64>)> {
+pub fn scale(lab: &Lab, n: usize) -> Result<(f64, f64, BTreeMap<String, u64>)> {
     let log = lab.audit()?.from_now()?;
     let started = SystemTime::now();
     let kubectl = |args: &[&str]| {
@@ -196,7 +199,7 @@ pub fn last(lab: &Lab, label: &str, up: bool) -> Result<SystemTime> {
 }
 
 /// Engine requests by verb, as the agent counts them.
-fn calls(lab: &Lab) -> Result<BTreeMap<String, u64>> {
+pub fn calls(lab: &Lab) -> Result<BTreeMap<String, u64>> {
     let page =
         tallyman_lab::http::get(lab.host(0).agent_http(), "/metrics", Duration::from_secs(5))?;
     let mut calls = BTreeMap::new();
@@ -214,7 +217,8 @@ fn calls(lab: &Lab) -> Result<BTreeMap<String, u64>> {
     Ok(calls)
 }
 
-fn difference(
+/// How often each verb was called in between.
+pub fn difference(
     after: &BTreeMap<String, u64>,
     before: &BTreeMap<String, u64>,
 ) -> BTreeMap<String, u64> {

@@ -15,7 +15,7 @@ use tallyman_operator_core::placement::{
 };
 use tallyman_operator_core::{Objects, Settings, World};
 
-use crate::document::placement_head;
+use crate::document::Part;
 use crate::events;
 
 /// Sizes of the cluster.
@@ -112,7 +112,7 @@ const CASES: [Case; 6] = [
 /// # Errors
 /// A host or a query of the benchmark is wrong.
 pub fn run() -> Result<String> {
-    let mut text = String::from(placement_head());
+    let mut text = String::from(Part::Placement.heading());
     text.push_str(
         "\nThe core alone: no API server, no host, one thread. Hosts have 64 cores and 256 GiB and stand in three zones; a third of \
          them\nis no `m5` and a tenth is of the stack `test`. Tasks of 256 CPU units and 512 MiB come as services of 1,000 (of 400 with \

@@ -65,37 +65,7 @@ pub fn document(tasks: usize, engines: &[Engine]) -> String {
         "Engine calls per started task",
         |r| &r.calls,
     );
-    footprint(&mut text, tasks, engines);
     text
-}
-
-/// Calls that do not reach the engine are of files of the kernel.
-const OUTSIDE: [&str; 4] = ["prepare", "provide_group", "remove_group", "list_groups"];
-
-fn footprint(text: &mut String, tasks: usize, engines: &[Engine]) {
-    let _ = write!(
-        text,
-        "\n## The agent at rest\n\nResident memory and share of one core over 30 s in which nothing changes, in the last round; \
-         engine calls for one\nstarted container, less the pull.\n\n\
-         | engine | memory without tasks, MiB | goal | with {tasks} | goal | CPU without tasks, % | with {tasks} | engine calls a start |\n\
-         |---|---|---|---|---|---|---|---|\n"
-    );
-    for (name, rounds) in engines {
-        let calls = median(rounds.iter().map(|r| {
-            let of_engine = r
-                .calls
-                .iter()
-                .filter(|(verb, _)| !OUTSIDE.contains(&verb.as_str()));
-            per(of_engine.map(|(_, count)| count).sum(), tasks)
-        }));
-        if let Some((idle, full)) = rounds.iter().find_map(|r| r.rest) {
-            let _ = writeln!(
-                text,
-                "| {name} | {:.1} | 15 | {:.1} | 20 | {:.2} | {:.2} | {calls:.2} |",
-                idle.memory, full.memory, idle.cpu, full.cpu
-            );
-        }
-    }
 }
 
 fn counts(
@@ -136,11 +106,12 @@ fn per_task(writes: &BTreeMap<String, u64>, tasks: usize) -> f64 {
     per(writes.values().sum(), tasks)
 }
 
+/// A share of one of `tasks`.
 #[expect(
     clippy::cast_precision_loss,
     reason = "counts of a benchmark are far below 2^52"
 )]
-fn per(count: u64, tasks: usize) -> f64 {
+pub fn per(count: u64, tasks: usize) -> f64 {
     count as f64 / tasks.max(1) as f64
 }
 

@@ -95,8 +95,17 @@ impl<'a> Inside<'a> {
 
     /// Status and body of a `PUT` of JSON from inside.
     pub fn put(&self, url: &str, body: &Value) -> Result<(u16, String)> {
+        self.send("PUT", url, body)
+    }
+
+    /// Status and body of a `POST` of JSON from inside.
+    pub fn post(&self, url: &str, body: &Value) -> Result<(u16, String)> {
+        self.send("POST", url, body)
+    }
+
+    fn send(&self, method: &str, url: &str, body: &Value) -> Result<(u16, String)> {
         let body = body.to_string();
-        let said = self.shell(&request("PUT", url, "", &body))?;
+        let said = self.shell(&request(method, url, "", &body))?;
         let said = said.map_err(|said| anyhow::anyhow!("{url}: {said}"))?;
         parse(&said).with_context(|| format!("{url}: {said}"))
     }

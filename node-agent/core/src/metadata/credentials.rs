@@ -7,6 +7,7 @@ use tallyman_crds::roles::{self, RoleSources};
 use tallyman_crds::sources::{Supplied, Supply};
 use tallyman_crds::{PlannedDefinition, PlannedTask};
 
+use crate::assignment::AssignedTask;
 use crate::containers::Scope;
 use crate::needs::{Unmet, take};
 use crate::refused::Refused;
@@ -31,6 +32,36 @@ pub struct Credentials {
     secret_access_key: String,
     token: String,
     expiration: Timestamp,
+}
+
+/// Why a container that asks for credentials gets none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoCredentials {
+    /// Its task has no role: asking again is of no use (400).
+    NoRole,
+    /// They are not there yet, or cannot be read at the moment: asking again may be (503). In a sentence.
+    NotNow(String),
+}
+
+/// The credentials of a task, as of `now`.
+///
+/// # Errors
+/// [`NoCredentials`]. An agent that has just started may know a task without its definition, and so without its role: that is
+/// no reason for SDKs to give up.
+pub fn of_task(
+    task: &AssignedTask,
+    supply: Option<&Supply>,
+    now: Timestamp,
+) -> Result<Credentials, NoCredentials> {
+    match &task.role {
+        Some(role) => role
+            .credentials(supply, now)
+            .map_err(|unmet| NoCredentials::NotNow(unmet.to_string())),
+        None if task.planned => Err(NoCredentials::NoRole),
+        None => Err(NoCredentials::NotNow(
+            "The plan of the host has no such task, or is not read yet.".to_owned(),
+        )),
+    }
 }
 
 impl TaskRole {

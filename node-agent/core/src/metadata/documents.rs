@@ -96,7 +96,7 @@ pub fn task(sight: &TaskSight, place: &Place, version: Version) -> Task {
             .collect(),
         task_tags: BTreeMap::new(),
         container_instance_tags: BTreeMap::new(),
-        fault_injection_enabled: four.then_some(false),
+        fault_injection_enabled: four.then_some(task.fault_injection),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a path of the endpoint asks for.
 
+use crate::fault_injection::{Act, Kind};
 use crate::metadata::documents::Version;
 
 /// What is asked about a container or its task.
@@ -34,6 +35,15 @@ pub enum Route<'a> {
     Protection {
         /// The id.
         id: &'a str,
+    },
+    /// A fault in the network of the task of the container that the id in the path is for.
+    Fault {
+        /// The id.
+        id: &'a str,
+        /// Which fault.
+        kind: Kind,
+        /// What of it.
+        act: Act,
     },
     /// Credentials of the task of the container that the id in the path is for.
     Credentials {
@@ -72,6 +82,11 @@ pub fn read(path: &str) -> Option<Route<'_>> {
         },
         ["v2", "credentials", id] => Route::Credentials { id },
         ["api", id, "task-protection", "v1", "state"] => Route::Protection { id },
+        ["api", id, "fault", "v1", kind, act] => Route::Fault {
+            id,
+            kind: Kind::named(kind)?,
+            act: Act::named(act)?,
+        },
         ["v3", id, ref rest @ ..] => Route::OfId {
             version: Version::Three,
             id,
@@ -128,6 +143,14 @@ mod tests {
                 "/api/x/task-protection/v1/state",
                 Some(Route::Protection { id: "x" }),
             ),
+            (
+                "/api/x/fault/v1/network-packet-loss/status",
+                Some(Route::Fault {
+                    id: "x",
+                    kind: Kind::PacketLoss,
+                    act: Act::Status,
+                }),
+            ),
             ("/v2/metadata", peer(None, false)),
             ("/v2/metadata/", peer(None, false)),
             ("/v2/metadata/abc", peer(Some("abc"), false)),
@@ -147,6 +170,9 @@ mod tests {
             "//",
             "/v2",
             "/v2/credentials",
+            "/api/x/fault/v1/network-latency",
+            "/api/x/fault/v1/network-latency/begin",
+            "/api/x/fault/v1/network-jitter/start",
             "/v2/credentials/x/y",
         ] {
             assert_eq!(read(path), None, "{path}");

@@ -88,6 +88,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "the digest comes with the pull, not before it",
     ),
     ("ECS_NOIID", AWS),
+    (
+        "ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME",
+        "whoever asks for introspection is known by the address, not by the interface",
+    ),
     ("ECS_POLLING_METRICS_WAIT_DURATION", METRICS),
     ("ECS_POLL_METRICS", METRICS),
     ("ECS_RUNTIME_STATS_LOG_FILE", "statistics of the Go runtime"),

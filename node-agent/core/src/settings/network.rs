@@ -1,7 +1,9 @@
 //! How tasks reach the network.
 
+use std::collections::BTreeMap;
+
 use super::group::settings;
-use super::values::{Wrong, flag, some};
+use super::values::{Wrong, flag, some, texts};
 use crate::dynamic_ports::PortRange;
 
 settings! {
@@ -20,7 +22,15 @@ settings! {
              "network of the engine that gives those tasks their addresses, such as one of `docker network create \
               --driver macvlan` (default: a bridge `tallyman` that the agent makes)"],
             some(network);
+        pause_labels: BTreeMap<String, String> = BTreeMap::new(),
+            ["ECS_PAUSE_LABELS", "",
+             "labels for pause containers, beside those of every container, JSON object of texts (default {})"],
+            labels;
     }
+}
+
+fn labels(text: &str) -> Result<BTreeMap<String, String>, Wrong> {
+    texts("{\"team\":\"shop\"}", text)
 }
 
 fn range(text: &str) -> Result<PortRange, Wrong> {

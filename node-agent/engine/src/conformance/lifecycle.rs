@@ -65,9 +65,11 @@ pub(super) async fn runs_from_create_to_remove<B: Bench>(ground: &Ground<'_, B>)
         state.started_at >= state.created_at,
         "times differ: {state:?}"
     );
+    ensure!(state.pid.is_some(), "it has no process: {state:?}");
     ground.stop(name, GRACE).await?;
     let state = ground.state(name).await?;
     ensure!(code(&state) == Some(0), "it did not end with 0: {state:?}");
+    ensure!(state.pid.is_none(), "it has a process: {state:?}");
     ground.remove(name).await?;
     ensure!(ground.look(name).await?.is_none(), "{name} is still there");
     Ok(())

@@ -415,6 +415,9 @@ impl World {
                 container.phase.kind(),
                 container.number,
             ),
+            pid: u32::try_from(container.number + 100)
+                .ok()
+                .filter(|_| container.phase.kind().is_alive()),
             resolver_file: String::new(),
             mounts: container.mounts.iter().map(sight::mounted).collect(),
             last_check: container

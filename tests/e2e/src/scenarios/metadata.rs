@@ -236,6 +236,15 @@ fn introspected(user: &User<'_>) -> Result<()> {
         let outside = tallyman_lab::http::get(http, path, PATIENCE)?;
         ensure!(outside.status == 403, "{path} from outside: {outside:?}");
     }
+    // This side must stay open until the answer is there.
+    let line = format!(
+        "(printf 'GET /v1/tasks HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n'; sleep 3) | nc -w 8 {} {}",
+        http.ip(),
+        http.port()
+    );
+    let said = app.shell(&line)?.map_err(anyhow::Error::msg)?;
+    let (status, _) = parse(&said).with_context(|| format!("from a container: {said}"))?;
+    ensure!(status == 403, "from a container: {said}");
     user.delete(&["seen"])
 }
 
@@ -290,9 +299,11 @@ fn closed(user: &User<'_>) -> Result<()> {
         .check()?;
     let answer = answer?;
     ensure!(answer.stdout.is_empty(), "a neighbour: {answer:?}");
-    // Nobody listens on port 80 for IPv6.
+    // Nobody listens for IPv6: not on port 80, not for metadata (51679), not for introspection (51678).
     let sockets = app.host.inside("cat").arg("/proc/net/tcp6").check()?;
-    ensure!(!sockets.contains(":0050 "), "{sockets}");
+    for port in [":0050 ", ":C9DF ", ":C9DE "] {
+        ensure!(!sockets.contains(port), "{port}: {sockets}");
+    }
     user.delete(&["shut"])
 }
 

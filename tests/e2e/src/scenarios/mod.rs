@@ -5,6 +5,7 @@ mod deploy;
 mod engines;
 mod explain;
 mod failures;
+mod fault_injection;
 mod firelens;
 mod gpus;
 mod hosts;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Scenario> {
         deploy::SCENARIOS,
         engines::SCENARIOS,
         failures::SCENARIOS,
+        fault_injection::SCENARIOS,
         firelens::SCENARIOS,
         explain::SCENARIOS,
         standalone::SCENARIOS,

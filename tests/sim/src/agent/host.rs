@@ -26,6 +26,7 @@ impl Agent {
             address: None,
             boot_id: None,
             roles: ROLES,
+            faults: Default::default(),
             gpus: self.gpus.clone(),
             ledger_trouble: None,
         };

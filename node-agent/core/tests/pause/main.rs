@@ -242,6 +242,25 @@ fn another_network_is_the_operators_and_must_be_there() {
 }
 
 #[test]
+fn labels_of_the_setting_are_the_pause_containers_and_ours_go_before() {
+    let mut door = rig::door();
+    let uid = labels::CONTAINER_TASK_UID;
+    door.networking.pause_labels = [("team", "shop"), (uid, "forged")]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into();
+    let assignment = Assignment::parse(Plan::from(plan(&awsvpc())), &door);
+    let task = assignment.tasks.values().next().unwrap();
+    let of = |pause: bool| {
+        let mut all = task.containers().iter();
+        let one = all.find(|one| one.is_pause() == pause).unwrap();
+        one.spec(1).labels
+    };
+    assert_eq!(of(true)["team"], "shop");
+    assert_eq!(of(true)[uid], rig::UID);
+    assert!(!of(false).contains_key("team"));
+}
+
+#[test]
 fn a_network_that_went_away_is_made_again() {
     let mut rig = Rig::of(plan(&awsvpc()));
     // Made; and gone before the start.

@@ -1,0 +1,110 @@
+//! Faults that containers ask for, carried out by programs of this host.
+
+use std::sync::PoisonError;
+
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+use tallyman_agent_core::fault_injection::{
+    self, Abilities, Ability, Act, Answer as Said, Kind, Place, Request, perform,
+};
+use tallyman_agent_core::pause;
+use tallyman_agent_engine::Engine;
+use tracing::info;
+
+use crate::metadata::answers::{Answer, Asker, Endpoint};
+use crate::metadata::tools::HostTools;
+
+/// Tries what this host can do, told in the log.
+pub async fn find() -> Abilities {
+    let (abilities, reasons) = Abilities::tried(&HostTools::now()).await;
+    for (ability, why) in reasons {
+        match ability {
+            Ability::BlackHolePort => info!(
+                why,
+                "no fault injection: tasks with enableFaultInjection are placed on other hosts"
+            ),
+            Ability::Impairment => info!(
+                why,
+                "this host cannot delay and lose packets: network-latency and network-packet-loss are refused"
+            ),
+        }
+    }
+    abilities
+}
+
+impl From<Said> for Answer {
+    fn from(said: Said) -> Self {
+        let status = StatusCode::from_u16(said.code());
+        Self::with(
+            status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            &said.body(),
+        )
+    }
+}
+
+impl Answer {
+    /// What is said of an id that is unknown or somebody else's, as answers about faults have it.
+    fn into_error(mut self) -> Self {
+        if let Value::String(words) = &self.body {
+            self.body = json!({ "Error": words });
+        }
+        self
+    }
+}
+
+impl<E: Engine> Endpoint<E> {
+    /// Answers about a fault in the network of the task that asks.
+    pub(super) async fn fault(
+        &self,
+        asker: Result<Asker, Answer>,
+        kind: Kind,
+        act: Act,
+        body: &Bytes,
+    ) -> Answer {
+        let asker = match asker {
+            Ok(asker) => asker,
+            Err(refusal) => return refusal.into_error(),
+        };
+        let Asker {
+            mut sight,
+            container,
+        } = asker;
+        let (task, now) = (sight.task.name.clone(), self.since.elapsed());
+        let throttled = {
+            let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+            pace.refuses(&sight.task.uid, &container, (kind, act), now)
+        };
+        if let Some(throttled) = throttled {
+            return throttled.into();
+        }
+        let request = match Request::read(kind, act, body) {
+            Ok(request) => request,
+            Err(words) => return Said::Invalid(words).into(),
+        };
+        if let Some(refused) = fault_injection::refused(&sight, &self.place, &container) {
+            return refused.into();
+        }
+        if sight.planned(pause::NAME).is_some() {
+            self.look(&mut sight, pause::NAME).await;
+        }
+        let asked = fault_injection::asked(act, kind);
+        let Some(place) = Place::of(&sight, &container) else {
+            let words = format!("{asked}: the network of the task is not there");
+            return Said::Failed(words).into();
+        };
+        // What was begun is finished, or taken back, though nobody waits for the answer any more.
+        let one_at_a_time = self.faults.clone();
+        let done = tokio::spawn(async move {
+            let tools = HostTools::now();
+            let _turn = one_at_a_time.lock().await;
+            perform(act, &request, &place, &tools).await
+        });
+        let said = done.await.unwrap_or_else(|error| {
+            let words = format!("{asked}: {error}");
+            Said::Failed(words)
+        });
+        info!(task, container, asked, answer = ?said, "fault injection");
+        said.into()
+    }
+}
