@@ -9,6 +9,7 @@ mod digests;
 pub mod families;
 pub mod guards;
 pub mod invariants;
+pub mod joins;
 pub mod liveness;
 pub mod memory;
 pub mod names;
