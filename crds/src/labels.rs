@@ -24,6 +24,10 @@ pub const CONTAINER_INSTANCE: &str = "tallyman.dev/container-instance";
 pub const TASK_DEFINITION: &str = "tallyman.dev/task-definition";
 /// On a host's Secret: what it was supplied with, and as of which versions ([`crate::sources::Receipt`]).
 pub const SUPPLIED: &str = "tallyman.dev/supplied";
+/// On a host's Secret, an annotation: the public key that the host joined with. Whatever goes into the Secret is sealed to it.
+pub const HOST_KEY: &str = "tallyman.dev/host-key";
+/// On a ContainerInstance that the operator made for a HostJoin, an annotation: the uid of that HostJoin.
+pub const JOINED_BY: &str = "tallyman.dev/joined-by";
 /// On a Service, an annotation: another value starts a new deployment of the same revision (ECS `forceNewDeployment`).
 pub const RESTARTED_AT: &str = "tallyman.dev/restartedAt";
 /// On objects that the operator made.

@@ -31,6 +31,7 @@
 //! | agent | The process on a host that runs its tasks. |
 //! | engine | What the agent runs containers with, such as Docker. |
 //! | operator | The process beside the API server that places tasks and tells people about it. |
+//! | join (HostJoin) | Leave for one host to join once: a token that lets it ask, and what became of that. |
 //! | plan (HostPlan) | The mailbox of one host: every task it is to know, derived from the Tasks assigned to it. |
 //! | generation, epoch | Of a plan: how new it is, and which leader wrote it. Neither ever falls. |
 //! | desired status | What somebody wants of a task: RUNNING, then once STOPPED. |
@@ -45,6 +46,7 @@ pub mod container_instance;
 pub mod ecs;
 pub mod firelens;
 pub mod gpus;
+pub mod host_join;
 pub mod host_plan;
 pub mod labels;
 pub mod lifecycle;
@@ -69,6 +71,7 @@ pub mod task_set;
 pub use cluster::*;
 pub use conditions::{Condition, ConditionStatus};
 pub use container_instance::*;
+pub use host_join::*;
 pub use host_plan::*;
 pub use lifecycle::{DesiredStatus, HealthStatus, LastStatus, StopCode};
 pub use run_task::*;

@@ -54,6 +54,26 @@ pub fn host_of_identity(name: &str) -> Option<&str> {
     name.strip_prefix(HOST_IDENTITY)
 }
 
+/// Name of the ServiceAccount, Role and RoleBinding of a HostJoin.
+pub fn join_identity(host_join: &str) -> String {
+    format!("{JOIN_IDENTITY}{host_join}")
+}
+
+/// The HostJoin of an object that has the name of its identity.
+pub fn join_of_identity(name: &str) -> Option<&str> {
+    name.strip_prefix(JOIN_IDENTITY)
+}
+
+/// User name of the ServiceAccount of a HostJoin as the API server sees it.
+pub fn join_user(namespace: &str, host_join: &str) -> String {
+    format!(
+        "system:serviceaccount:{namespace}:{}",
+        join_identity(host_join)
+    )
+}
+
+const JOIN_IDENTITY: &str = "tallyman-join-";
+
 const HOST_IDENTITY: &str = "tallyman-host-";
 
 /// User name of a host's ServiceAccount as the API server sees it.
@@ -82,6 +102,18 @@ mod tests {
         assert_eq!(
             host_user("prod", "a"),
             "system:serviceaccount:prod:tallyman-host-a"
+        );
+    }
+
+    #[test]
+    fn a_joins_identity_is_no_hosts_identity() {
+        assert_eq!(join_identity("a"), "tallyman-join-a");
+        assert_eq!(join_of_identity("tallyman-join-a"), Some("a"));
+        assert_eq!(join_of_identity(&host_identity("a")), None);
+        assert_eq!(host_of_identity(&join_identity("a")), None);
+        assert_eq!(
+            join_user("prod", "a"),
+            "system:serviceaccount:prod:tallyman-join-a"
         );
     }
 

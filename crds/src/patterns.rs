@@ -19,3 +19,7 @@ pub const PORT_RANGE: &str = "^[0-9]{1,5}-[0-9]{1,5}$";
 pub const CONDITION_TYPE: &str = r"^[A-Za-z]([A-Za-z0-9_./-]*[A-Za-z0-9])?$";
 /// Reason of a Kubernetes condition.
 pub const REASON: &str = "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$";
+/// Name of an object whose name others are made of.
+pub const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+/// Fingerprint of a key.
+pub const FINGERPRINT: &str = "^sha256:[0-9a-f]{64}$";

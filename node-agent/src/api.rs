@@ -51,6 +51,12 @@ pub async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
             .await
             .context("no way to the API server: give --kubeconfig, or set KUBECONFIG")?,
     };
+    tune(&mut config);
+    Ok(config)
+}
+
+/// Sets what every connection of ours has.
+pub fn tune(config: &mut Config) {
     config.proxy_url = proxy(config.proxy_url.take(), config.cluster_url.host());
     // Retries are ours: the client's own may keep a call for minutes.
     config.default_retry = false;
@@ -59,7 +65,6 @@ pub async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
     config
         .headers
         .push((USER_AGENT, HeaderValue::from_static(agent)));
-    Ok(config)
 }
 
 /// The proxy that leads to the API server: that of the kubeconfig or of `HTTPS_PROXY`. The client holds `NO_PROXY` against the

@@ -19,6 +19,7 @@ mod host_files;
 mod instance;
 mod introspection;
 mod jitter;
+mod join;
 mod ledger;
 mod logging;
 mod mailbox;
@@ -56,7 +57,7 @@ use crate::desk::Desk;
 use crate::host_files::AllowedFolders;
 use crate::introspection::Facts;
 use crate::metadata::files::Folder;
-use crate::options::Options;
+use crate::options::{Command, Options};
 use crate::routers::Routers;
 use crate::stops::Stops;
 use crate::worker::{PATCHES, SLOTS, Shared};
@@ -74,7 +75,10 @@ const FILES: &str = "metadata";
 const ROUTERS: &str = "firelens";
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let mut options = Options::parse();
+    if let Some(Command::Join(options)) = options.command.take() {
+        return joined(options);
+    }
     let parsed = match options::settings() {
         Ok(parsed) => parsed,
         Err(bad) => {
@@ -110,14 +114,35 @@ fn main() -> ExitCode {
     }
 }
 
+/// Joins, and says why not.
+fn joined(options: join::JoinOptions) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(join::run(options)),
+        Err(error) => Err(error).context("cannot start the runtime"),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tallyman-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     let Parsed { settings, warnings } = parsed;
     for warning in &warnings {
         warn!(warning, "settings");
     }
     let config = api::config(options.kubeconfig.as_deref()).await?;
+    let token_file = config.auth_info.token_file.clone();
+    let of_token = || token::host_of(token_file.as_deref()?.as_ref());
     let name = options
         .name
+        .or_else(of_token)
         .or_else(options::host_name)
         .context("the host has no name; give --name")?;
     let namespace = options
@@ -304,7 +329,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             tallyman_agent_heap::give_back();
         }
     });
-    if let Some(file) = config.auth_info.token_file.clone() {
+    if let Some(file) = token_file {
         tokio::spawn(token::run(api, file.into()));
     }
     let everywhere = IpAddr::from(if asked.offhost_introspection {

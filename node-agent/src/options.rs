@@ -5,24 +5,34 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use tallyman_agent_core::Settings;
 use tallyman_agent_core::settings::{self, Parsed, Variable};
 
+use crate::join::JoinOptions;
+
 /// Runs the tasks that Tallyman assigns to this host on its container engine, and reports them.
 ///
-/// The host is a ContainerInstance of the same name: an administrator applies it, and the operator
-/// answers with a ServiceAccount, a HostPlan and a Lease for it. The agent needs a kubeconfig for that
-/// ServiceAccount and access to the engine's socket. It keeps containers running while the API or the
+/// `tallyman-agent join` makes the host one of the cluster's and writes the kubeconfig that the agent then runs with; it needs
+/// access to the engine's socket, too. It keeps containers running while the API or the
 /// agent itself is away, and never touches containers that are not its own.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "tallyman-agent", version, after_help = variables())]
+#[command(
+    name = "tallyman-agent",
+    version,
+    after_help = variables(),
+    args_conflicts_with_subcommands = true
+)]
 pub struct Options {
+    /// Something else than to run tasks.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Kubeconfig to reach the API server with [default: $KUBECONFIG, ~/.kube/config, or in-cluster]
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Name of the ContainerInstance that is this host [default: the host name]
+    /// Name of the ContainerInstance that is this host [default: the one that its token is for, or the host name]
     #[arg(long, env = "TALLYMAN_NAME", value_name = "NAME")]
     pub name: Option<String>,
 
@@ -65,6 +75,13 @@ pub struct Options {
     /// How log lines look [default: as ECS_LOG_OUTPUT_FORMAT says, else text]
     #[arg(long, env = "TALLYMAN_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+}
+
+/// What the agent does beside running tasks.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Joins this host: asks with the token of a HostJoin and writes the agent's kubeconfig.
+    Join(JoinOptions),
 }
 
 /// On or off.

@@ -28,10 +28,28 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 const SHORTEST_LIFE: i64 = 600;
 
 /// What a token says of itself.
-struct Claims {
+pub struct Claims {
     issued: i64,
     expires: i64,
     secret_uid: Option<String>,
+    subject: String,
+}
+
+impl Claims {
+    /// Namespace and name of the ServiceAccount.
+    pub fn account(&self) -> Option<(&str, &str)> {
+        self.subject
+            .strip_prefix("system:serviceaccount:")?
+            .split_once(':')
+    }
+}
+
+/// The host that the token in `file` is for.
+pub fn host_of(file: &Path) -> Option<String> {
+    let token = std::fs::read_to_string(file).ok()?;
+    let claims = claims(token.trim())?;
+    let (_, account) = claims.account()?;
+    names::host_of_identity(account).map(str::to_owned)
 }
 
 /// Renews the token in `file` until dropped.
@@ -105,7 +123,7 @@ async fn renew_if_old(api: &Api, file: &Path) -> anyhow::Result<Duration> {
 }
 
 /// The readable part of a token. Nothing is verified: it is ours, and the API server checks it.
-fn claims(token: &str) -> Option<Claims> {
+pub fn claims(token: &str) -> Option<Claims> {
     let payload = token.split('.').nth(1)?;
     let value: Value =
         serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
@@ -117,6 +135,11 @@ fn claims(token: &str) -> Option<Claims> {
             .pointer("/kubernetes.io/secret/uid")
             .and_then(Value::as_str)
             .map(str::to_owned),
+        subject: value
+            .get("sub")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned(),
     })
 }
 
@@ -133,5 +156,22 @@ mod tests {
         assert_eq!((claims.issued, claims.expires), (100, 3700));
         assert_eq!(claims.secret_uid.as_deref(), Some("u1"));
         assert!(super::claims("plain").is_none());
+    }
+
+    #[test]
+    fn a_token_says_for_which_host_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        let mut host = |subject: &str| {
+            let payload = format!(r#"{{"iat":100,"exp":3700,"sub":"{subject}"}}"#);
+            let token = format!("h.{}.s\n", BASE64_URL_SAFE_NO_PAD.encode(payload));
+            std::fs::write(&file, token).unwrap();
+            host_of(&file)
+        };
+        let account = "system:serviceaccount:prod:";
+        let of = host(&format!("{account}tallyman-host-a-b"));
+        assert_eq!(of.as_deref(), Some("a-b"));
+        assert_eq!(host(&format!("{account}tallyman-join-a")), None);
+        assert_eq!(host("admin"), None);
     }
 }

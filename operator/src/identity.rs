@@ -13,7 +13,7 @@ use kube::api::{Api, PostParams};
 use kube::{Client, Error, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tallyman_crds::{HostPlan, HostPlanSpec, labels, names};
+use tallyman_crds::{HostJoin, HostPlan, HostPlanSpec, labels, names};
 use tallyman_operator_core::Target;
 
 use crate::apply::FIELD_MANAGER;
@@ -30,8 +30,103 @@ pub async fn prepare(
 ) -> Result<u64, Error> {
     let host = instance.name.as_str();
     let identity = names::host_identity(host);
-    let metadata = |name: &str| ObjectMeta {
-        name: Some(name.to_owned()),
+    let account = ServiceAccount {
+        metadata: metadata_of_host(namespace, instance),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    };
+    create(client, namespace, &account).await?;
+    restore(client, namespace, instance, None).await?;
+    create(
+        client,
+        namespace,
+        &Role {
+            metadata: metadata_of_host(namespace, instance),
+            rules: Some(rules(host)),
+        },
+    )
+    .await?;
+    let binding = binding(metadata_of_host(namespace, instance), namespace, &identity);
+    create(client, namespace, &binding).await?;
+    let lease = Lease {
+        metadata: metadata_of_host(namespace, instance),
+        spec: Some(LeaseSpec::default()),
+    };
+    create(client, namespace, &lease).await?;
+    let mut object = HostPlan::new(host, plan);
+    object.metadata = ObjectMeta {
+        name: Some(host.to_owned()),
+        ..metadata_of_host(namespace, instance)
+    };
+    let version = create(client, namespace, &object).await?;
+    tracing::info!(namespace, host, "host prepared");
+    Ok(version)
+}
+
+/// Makes the Secret of a host, with the public key that it joins with. After it was deleted, no token that was bound to the old one is good again.
+///
+/// # Errors
+/// The write failed.
+pub async fn restore(
+    client: &Client,
+    namespace: &str,
+    instance: &Target,
+    key: Option<&str>,
+) -> Result<(), Error> {
+    let key = key.map(|key| BTreeMap::from([(labels::HOST_KEY.to_owned(), key.to_owned())]));
+    let secret = Secret {
+        metadata: ObjectMeta {
+            annotations: key,
+            ..metadata_of_host(namespace, instance)
+        },
+        type_: Some("tallyman.dev/host".to_owned()),
+        ..Secret::default()
+    };
+    create(client, namespace, &secret).await.map(drop)
+}
+
+/// Makes what a host asks to join with: an account that reads one HostJoin and writes its request.
+///
+/// # Errors
+/// The first write that fails.
+pub async fn open(client: &Client, namespace: &str, join: &HostJoin) -> Result<(), Error> {
+    let name = join.name_any();
+    let identity = names::join_identity(&name);
+    let metadata = ObjectMeta {
+        name: Some(identity.clone()),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(BTreeMap::from([(
+            labels::MANAGED_BY.to_owned(),
+            labels::MANAGER.to_owned(),
+        )])),
+        owner_references: join.controller_owner_ref(&()).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    };
+    let account = ServiceAccount {
+        metadata: metadata.clone(),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    };
+    create(client, namespace, &account).await?;
+    let ours = tallyman_crds::GROUP;
+    let role = Role {
+        metadata: metadata.clone(),
+        rules: Some(vec![
+            rule(ours, "hostjoins", Some(&name), &["get"]),
+            rule(ours, "hostjoins/status", Some(&name), &["get", "patch"]),
+        ]),
+    };
+    create(client, namespace, &role).await?;
+    let binding = binding(metadata, namespace, &identity);
+    create(client, namespace, &binding).await?;
+    tracing::info!(namespace, join = name, "join opened");
+    Ok(())
+}
+
+fn metadata_of_host(namespace: &str, instance: &Target) -> ObjectMeta {
+    let host = instance.name.as_str();
+    ObjectMeta {
+        name: Some(names::host_identity(host)),
         namespace: Some(namespace.to_owned()),
         labels: Some(BTreeMap::from([
             (labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned()),
@@ -39,66 +134,41 @@ pub async fn prepare(
         ])),
         owner_references: Some(vec![instance.as_owner()]),
         ..ObjectMeta::default()
-    };
-    let account = ServiceAccount {
-        metadata: metadata(&identity),
-        automount_service_account_token: Some(false),
-        ..ServiceAccount::default()
-    };
-    create(client, namespace, &account).await?;
-    let secret = Secret {
-        metadata: metadata(&identity),
-        type_: Some("tallyman.dev/host".to_owned()),
-        ..Secret::default()
-    };
-    create(client, namespace, &secret).await?;
-    create(
-        client,
-        namespace,
-        &Role {
-            metadata: metadata(&identity),
-            rules: Some(rules(host)),
-        },
-    )
-    .await?;
-    let binding = RoleBinding {
-        metadata: metadata(&identity),
+    }
+}
+
+/// Gives the Role of a name to the ServiceAccount of the same name.
+fn binding(metadata: ObjectMeta, namespace: &str, identity: &str) -> RoleBinding {
+    RoleBinding {
+        metadata,
         role_ref: RoleRef {
             api_group: "rbac.authorization.k8s.io".to_owned(),
             kind: "Role".to_owned(),
-            name: identity.clone(),
+            name: identity.to_owned(),
         },
         subjects: Some(vec![Subject {
             kind: "ServiceAccount".to_owned(),
-            name: identity.clone(),
+            name: identity.to_owned(),
             namespace: Some(namespace.to_owned()),
             ..Subject::default()
         }]),
-    };
-    create(client, namespace, &binding).await?;
-    let lease = Lease {
-        metadata: metadata(&identity),
-        spec: Some(LeaseSpec::default()),
-    };
-    create(client, namespace, &lease).await?;
-    let mut object = HostPlan::new(host, plan);
-    object.metadata = metadata(host);
-    let version = create(client, namespace, &object).await?;
-    tracing::info!(namespace, host, "host prepared");
-    Ok(version)
+    }
+}
+
+fn rule(group: &str, resource: &str, name: Option<&str>, verbs: &[&str]) -> PolicyRule {
+    PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(vec![resource.to_owned()]),
+        resource_names: name.map(|n| vec![n.to_owned()]),
+        verbs: verbs.iter().map(|v| (*v).to_owned()).collect(),
+        ..PolicyRule::default()
+    }
 }
 
 /// What a host may do: read its own plan and secret, renew its own Lease, report on itself and on tasks (which tasks, the
 /// admission policy says), and ask for a new token. It creates and deletes nothing.
 fn rules(host: &str) -> Vec<PolicyRule> {
     let identity = names::host_identity(host);
-    let rule = |group: &str, resource: &str, name: Option<&str>, verbs: &[&str]| PolicyRule {
-        api_groups: Some(vec![group.to_owned()]),
-        resources: Some(vec![resource.to_owned()]),
-        resource_names: name.map(|n| vec![n.to_owned()]),
-        verbs: verbs.iter().map(|v| (*v).to_owned()).collect(),
-        ..PolicyRule::default()
-    };
     let ours = tallyman_crds::GROUP;
     vec![
         rule(ours, "hostplans", Some(host), &["get", "list", "watch"]),

@@ -6,6 +6,7 @@ mod dirty;
 mod events;
 mod http;
 mod identity;
+mod joins;
 mod leader;
 mod metrics;
 mod pass;
@@ -126,6 +127,9 @@ async fn operate(
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let work = tokio::spawn(work(passes, snapshot, dirty, health, stopping));
     let ended = tokio::select! {
+        () = joins::run(client, args.namespace.clone()) => {
+            Err(anyhow::anyhow!("hosts that join are not served any more"))
+        }
         error = keep_lead(&candidate, &mut lead, args.lease_duration) => Err(error),
         () = terminated() => Ok(()),
     };

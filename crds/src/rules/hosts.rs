@@ -21,6 +21,20 @@ pub(super) const RULES: &[Row] = &[
          `ecs.cpu-architecture`: what a host is and can do its agent says",
     ),
     (
+        "host-join-request",
+        "HostJoinStatus",
+        ".request",
+        "!has(oldSelf.containerInstance) || (has(self.request) && has(oldSelf.request) && self.request == oldSelf.request)",
+        "`request` must not change after the host was admitted: the token is used up, make another HostJoin",
+    ),
+    (
+        "host-join-container-instance",
+        "HostJoinStatus",
+        ".containerInstance",
+        "!has(oldSelf.containerInstance) || (has(self.containerInstance) && self.containerInstance == oldSelf.containerInstance)",
+        "`containerInstance` must not change: one HostJoin is for one host",
+    ),
+    (
         "host-plan-generation",
         "HostPlanSpec",
         ".generation",

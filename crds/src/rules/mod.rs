@@ -126,6 +126,11 @@ const NAME_LENGTHS: &[(&str, u32, &str)] = &[
         40,
         "the host's account, role and lease are named after it",
     ),
+    (
+        "HostJoin/object",
+        40,
+        "its account and role are named after it",
+    ),
     ("RunTask/object", 52, "its tasks are named after it"),
     ("ScheduledTask/object", 40, "its runs are named after it"),
     ("Service/object", 52, "its tasks are named after it"),

@@ -95,6 +95,16 @@ const CONTAINER_INSTANCE: &[Column] = &[
     wide(text("Address", ".status.host.address")),
 ];
 
+const HOST_JOIN: &[Column] = &[
+    text("Host", ".status.request.containerInstance"),
+    text("Accept", ".spec.accept"),
+    READY,
+    REASON,
+    AGE,
+    wide(text("Key", ".status.keyFingerprint")),
+    MESSAGE,
+];
+
 const HOST_PLAN: &[Column] = &[
     number("Generation", ".spec.generation"),
     number("Epoch", ".spec.leaderEpoch"),
@@ -190,6 +200,7 @@ pub(super) fn of(kind: &str) -> Vec<Value> {
     let columns = match kind {
         "Cluster" => CLUSTER,
         "ContainerInstance" => CONTAINER_INSTANCE,
+        "HostJoin" => HOST_JOIN,
         "HostPlan" => HOST_PLAN,
         "RunTask" => RUN_TASK,
         "ScheduledTask" => SCHEDULED_TASK,

@@ -45,6 +45,7 @@ pub fn crds() -> Vec<Crd> {
         crd::<crate::Cluster, crate::ClusterSpec, crate::ClusterStatus>(),
         crd::<crate::ContainerInstance, crate::ContainerInstanceSpec, crate::ContainerInstanceStatus>(
         ),
+        crd::<crate::HostJoin, crate::HostJoinSpec, crate::HostJoinStatus>(),
         crd::<crate::HostPlan, crate::HostPlanSpec, ()>(),
         crd::<crate::RunTask, crate::RunTaskSpec, crate::RunTaskStatus>(),
         crd::<crate::ScheduledTask, crate::ScheduledTaskSpec, crate::ScheduledTaskStatus>(),

@@ -236,7 +236,8 @@ fn defaults_are_served() {
 fn people_find_their_way() {
     let namespace = Namespace::new("people");
     for name in [
-        "tclu", "tdef", "tdrev", "tsvc", "task", "trun", "tsched", "cinst", "hplan", "tallyman",
+        "tclu", "tdef", "tdrev", "tsvc", "task", "trun", "tsched", "cinst", "hplan", "hjoin",
+        "tallyman",
     ] {
         namespace.kubectl(&["get", name], None).expect_ok(name);
     }

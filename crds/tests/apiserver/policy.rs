@@ -10,7 +10,8 @@ use crate::support;
 fn a_host_writes_its_own_and_nothing_else() {
     let namespace = Namespace::new("policy");
     let elsewhere = Namespace::new("policy-elsewhere");
-    apply_policy(&namespace, &elsewhere);
+    apply("../deploy/20-host-status-policy.yaml");
+    permit_everything(&namespace, &[&namespace, &elsewhere]);
     let user = names::host_user(&namespace.name, "a");
     let group = format!("system:serviceaccounts:{}", namespace.name);
     let as_host = [
@@ -223,16 +224,94 @@ fn a_host_writes_its_own_and_nothing_else() {
     );
 }
 
-/// The policy, and a Role that permits hosts everything, so that what is refused is refused by the policy.
-fn apply_policy(namespace: &Namespace, elsewhere: &Namespace) {
-    let policy = support::here("../deploy/20-host-status-policy.yaml");
-    let policy = policy.to_str().expect("paths of this project are plain");
+#[test]
+fn a_host_that_joins_writes_its_request_and_nothing_else() {
+    let namespace = Namespace::new("join-policy");
+    let elsewhere = Namespace::new("join-policy-elsewhere");
+    apply("../deploy/30-host-join.yaml");
+    permit_everything(&namespace, &[&namespace, &elsewhere]);
+    let user = names::join_user(&namespace.name, "a");
+    let group = format!("system:serviceaccounts:{}", namespace.name);
+    let as_join = ["--as", &user, "--as-group", &group];
+    for name in ["a", "a-b"] {
+        namespace.create("HostJoin", name, json!({ "accept": "Manual" }));
+    }
+    elsewhere.create("HostJoin", "a", json!({}));
+    let request = |id: &str| {
+        let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        json!({ "request": { "id": id, "publicKey": key, "containerInstance": "a" } })
+    };
+    let ask = |name: &str, status: Value| namespace.status_as(&as_join, "hjoin", name, status);
+    until("the policy holds", || !ask("a-b", request("1")).ok);
+
+    ask("a", request("1")).expect_ok("it asks");
+    ask("a", request("2")).expect_ok("it asks again, before it is admitted");
+    let refused = |what: &str, answer: Answer, because: &str| {
+        assert!(!answer.ok, "{what} was permitted");
+        assert!(answer.err.contains(because), "{what}: {}", answer.err);
+    };
+    let own = "may only write the request of HostJoin a";
+    refused(
+        "a name that begins like its own",
+        ask("a-b", request("1")),
+        own,
+    );
+    refused(
+        "a namesake elsewhere",
+        elsewhere.status_as(&as_join, "hjoin", "a", request("1")),
+        own,
+    );
+    for (what, status) in [
+        ("an answer", json!({ "answered": "2" })),
+        ("an admission", json!({ "containerInstance": "a" })),
+        (
+            "a condition",
+            json!({ "conditions": [] , "keyFingerprint": "x" }),
+        ),
+        ("a generation", json!({ "observedGeneration": 7 })),
+    ] {
+        refused(what, ask("a", status), "only write `status.request`");
+    }
+    let plain = |arguments: &[&str]| {
+        let mut all = arguments.to_vec();
+        all.extend(as_join);
+        namespace.kubectl(&all, None)
+    };
+    let accept = r#"{"spec":{"accept":"Automatic"}}"#;
+    for arguments in [
+        ["patch", "hjoin", "a", "--type=merge", "-p", accept],
+        ["label", "hjoin", "a", "a=b", "--overwrite", "--v=0"],
+        ["delete", "hjoin", "a", "--wait=false", "--now", "--v=0"],
+    ] {
+        refused(arguments[0], plain(&arguments), own);
+    }
+    let other = json!({
+        "apiVersion": "tallyman.dev/v1alpha1", "kind": "ContainerInstance", "metadata": { "name": "c" }, "spec": {},
+    });
+    let mut create = vec!["create", "-f", "-"];
+    create.extend(as_join);
+    refused("an object", namespace.kubectl(&create, Some(&other)), own);
+    namespace
+        .status("hjoin", "a", json!({ "containerInstance": "a" }))
+        .expect_ok("the operator admits");
+    refused("another request", ask("a", request("3")), "is used up");
+}
+
+fn apply(file: &str) {
+    let file = support::here(file);
+    let file = file.to_str().expect("paths of this project are plain");
+    // Some of it stands in the operator's namespace.
+    kubectl(&["create", "namespace", "tallyman-system"], None);
     kubectl(
-        &["apply", "--server-side", "--force-conflicts", "-f", policy],
+        &["apply", "--server-side", "--force-conflicts", "-f", file],
         None,
     )
     .expect_ok("the policy");
-    for place in [namespace, elsewhere] {
+}
+
+/// A Role that permits hosts everything, so that what is refused is refused by the policy.
+fn permit_everything(namespace: &Namespace, places: &[&Namespace]) {
+    for place in places {
         let everything = json!([{
             "apiGroups": ["tallyman.dev", "coordination.k8s.io"], "resources": ["*"], "verbs": ["*"],
         }]);

@@ -10,6 +10,7 @@ pub mod families;
 pub mod figures;
 pub mod guards;
 pub mod invariants;
+pub mod joins;
 pub mod liveness;
 pub mod memory;
 pub mod names;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
 use crate::audit::AuditLog;
@@ -269,6 +270,17 @@ impl ControlPlane {
     /// The API server as the lab's hosts reach it.
     pub fn server_for_hosts(&self) -> &str {
         &self.server_for_hosts
+    }
+
+    /// Certificate of the authority that signed the API server's, in PEM.
+    ///
+    /// # Errors
+    /// When the kubeconfig does not hold it.
+    pub fn certificate_authority(&self) -> Result<String> {
+        let data = self.cluster["certificate-authority-data"].clone();
+        let data: ByteString = serde_json::from_value(data)
+            .context("the kubeconfig has no certificate-authority-data")?;
+        Ok(String::from_utf8(data.0)?)
     }
 
     /// It was started by this run.

@@ -149,7 +149,8 @@ pub(crate) fn api_command(
         )
         .flag("service-cluster-ip-range", SERVICE_RANGE)
         .flag("authorization-mode", "Node,RBAC")
-        .flag("anonymous-auth", false)
+        // As Kubernetes has it by default: a host that joins asks for the certificate authority before it has a name.
+        .flag("anonymous-auth", true)
         .flag("endpoint-reconciler-type", "none")
         // There are no pods to give tokens to.
         .flag("disable-admission-plugins", "ServiceAccount")

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tallyman_crds::names;
+use tallyman_join::pin;
 
+use crate::command::Tool;
 use crate::components::{self, OPERATOR_ACCOUNT, Program, SYSTEM_NAMESPACE};
 use crate::control_plane::ControlPlane;
 use crate::network::free_port;
@@ -59,6 +61,53 @@ pub fn operator(
         components::operator(program, &kubeconfig, http),
     )?;
     Ok((process, http))
+}
+
+/// Lets a host join: applies a HostJoin `name` with this `spec`, and takes a token of it.
+///
+/// # Errors
+/// When the API server refuses, or the operator does not make its account.
+pub fn permit(plane: &ControlPlane, namespace: &str, name: &str, spec: &Value) -> Result<String> {
+    let manifest = json!({
+        "apiVersion": "tallyman.dev/v1alpha1",
+        "kind": "HostJoin",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    });
+    plane.kubectl().apply(&manifest.to_string())?;
+    let account = names::join_identity(name);
+    let wait = format!("--timeout={}s", IDENTITY.as_secs());
+    let object = format!("serviceaccount/{account}");
+    plane
+        .kubectl()
+        .ok(["wait", "--for=create", &object, "-n", namespace, &wait])?;
+    let token = plane.kubectl().ok([
+        "create",
+        "token",
+        &account,
+        "-n",
+        namespace,
+        "--duration=1h",
+    ])?;
+    Ok(token.trim().to_owned())
+}
+
+/// The one command that is run on a host that joins; `tool` begins it, inside the host.
+pub fn command(
+    tool: Tool,
+    plane: &ControlPlane,
+    token: &str,
+    name: &str,
+    folder: &Path,
+) -> Result<Tool> {
+    let authority = plane.certificate_authority()?;
+    let pins = pin::of_pem(authority.as_bytes())?;
+    ensure!(pins.len() == 1, "one certificate authority: {pins:?}");
+    Ok(tool
+        .args(["join", "--server", plane.server_for_hosts()])
+        .args(["--token", token, "--ca-cert-hash", &pins[0]])
+        .args(["--name", name, "--folder"])
+        .arg(folder))
 }
 
 /// Makes a host known: the only thing an administrator applies for it.

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use serde_json::{Value, json};
 
 use crate::audit::AuditLog;
-use crate::command::Output;
+use crate::command::{Output, Tool};
 use crate::components::{self, AgentFacts, Program, ProgramChoice};
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::engine::EngineGeneration;
@@ -268,9 +269,15 @@ pub struct LabHost {
     agent: Process,
     kubeconfig: PathBuf,
     data: PathBuf,
+    token: String,
 }
 
 impl LabHost {
+    /// The token that it joined with; used up.
+    pub fn join_token(&self) -> &str {
+        &self.token
+    }
+
     /// Its agent.
     pub fn agent(&self) -> &Process {
         &self.agent
@@ -465,9 +472,6 @@ impl Lab {
     }
 
     fn join(&mut self, hosts: Vec<Host>) -> Result<()> {
-        for host in &hosts {
-            join::announce(&self.plane, &self.namespace, host.name())?;
-        }
         let mut joined = Vec::new();
         for host in hosts {
             let host = self.start_agent(host)?;
@@ -484,13 +488,12 @@ impl Lab {
     }
 
     fn start_agent(&self, host: Host) -> Result<LabHost> {
-        let kubeconfig = join::identity(
-            &self.plane,
-            &self.namespace,
-            host.name(),
-            self.plane.server_for_hosts(),
-            &self.operator,
-        )?;
+        let spec = json!({"containerInstance": host.name(), "accept": "Automatic"});
+        let token = join::permit(&self.plane, &self.namespace, host.name(), &spec)?;
+        let state = self.ledger.folder(&format!("join-{}", host.name()))?;
+        self.join_command(&host, &token, host.name(), &state)?
+            .check()?;
+        let kubeconfig = state.join("kubeconfig");
         let data = self.ledger.folder(&format!("agent-{}", host.name()))?;
         let facts = AgentFacts {
             kubeconfig: &kubeconfig,
@@ -509,7 +512,32 @@ impl Lab {
             agent,
             kubeconfig,
             data,
+            token,
         })
+    }
+
+    /// The command that joins, as a machine on this host's network would run it: with a token of a HostJoin, to be `name`, and
+    /// with a folder for what it is given.
+    ///
+    /// # Errors
+    /// When the control plane's certificate authority is not known.
+    pub fn join_command(
+        &self,
+        host: &Host,
+        token: &str,
+        name: &str,
+        folder: &Path,
+    ) -> Result<Tool> {
+        let agent = self.agent_program.binary.display().to_string();
+        join::command(host.inside(&agent), &self.plane, token, name, folder)
+    }
+
+    /// Lets another host join: makes a HostJoin with this `spec` and returns a token of it.
+    ///
+    /// # Errors
+    /// When the API server refuses, or the operator does not answer.
+    pub fn permit_join(&self, name: &str, spec: &Value) -> Result<String> {
+        join::permit(&self.plane, &self.namespace, name, spec)
     }
 }
 

@@ -54,6 +54,12 @@ pub const WALLS: &[Wall] = &[
         never_reached: NO_CLIENT,
     },
     Wall {
+        package: "tallyman-join",
+        ours: &[],
+        never_named: &["kube", "k8s-openapi"],
+        never_reached: NO_CLIENT,
+    },
+    Wall {
         package: "tallyman-operator-core",
         ours: &["tallyman-crds"],
         never_named: &["kube", "futures", "tracing"],
@@ -96,7 +102,7 @@ pub const WALLS: &[Wall] = &[
     },
     Wall {
         package: "tallyman-operator",
-        ours: &["tallyman-crds", "tallyman-operator-core"],
+        ours: &["tallyman-crds", "tallyman-join", "tallyman-operator-core"],
         never_named: &["bollard"],
         never_reached: &[
             "bollard",
@@ -109,6 +115,7 @@ pub const WALLS: &[Wall] = &[
         package: "tallyman-agent",
         ours: &[
             "tallyman-crds",
+            "tallyman-join",
             "tallyman-agent-core",
             "tallyman-agent-engine",
             "tallyman-agent-docker",
@@ -150,12 +157,15 @@ pub const DISALLOWED: &[&str] = &[
 ];
 
 /// The only files that write a status to the API server: the operator's one writer; the agent's verb, and the two that
-/// use it, for tasks and for the host. Every write to `Task.status` is found here.
+/// use it, for tasks and for the host. Every write to `Task.status` is found here. The two last write that of a HostJoin: who
+/// asks, and who answers.
 pub const STATUS_WRITERS: &[&str] = &[
     "operator/src/apply.rs",
     "node-agent/src/api.rs",
     "node-agent/src/instance.rs",
     "node-agent/src/worker.rs",
+    "node-agent/src/join.rs",
+    "operator/src/joins.rs",
 ];
 
 /// Root of the workspace.

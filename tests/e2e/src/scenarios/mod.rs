@@ -10,6 +10,7 @@ mod firelens;
 mod gpus;
 mod hosts;
 mod jobs;
+mod joins;
 mod metadata;
 mod metrics;
 mod network;
@@ -30,6 +31,9 @@ use crate::suite::{Joining, Scenario};
 /// Every scenario in which a host joins.
 pub fn joining() -> Vec<Joining> {
     daemons::joining()
+        .into_iter()
+        .chain(joins::joining())
+        .collect()
 }
 
 /// Every scenario.
