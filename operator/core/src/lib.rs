@@ -17,6 +17,7 @@ pub mod placement;
 pub mod plan;
 mod ports;
 pub mod problem;
+pub mod questions;
 pub mod quotas;
 pub mod requirements;
 pub mod rollouts;
