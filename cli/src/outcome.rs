@@ -17,6 +17,15 @@ pub const RUN_TIMED_OUT: u8 = 124;
 /// Of `run` when it was interrupted (128 and SIGINT, as shells have it).
 pub const INTERRUPTED: u8 = 130;
 
+/// Exit code of a command that cannot do what it was asked for.
+pub fn failure_of(command: &str) -> u8 {
+    match command {
+        "plan" => UNKNOWN,
+        "run" => NOT_RUN,
+        _ => FAILED,
+    }
+}
+
 /// The exit code of a container as that of a process: what no process can end with is 1.
 pub fn of_container(code: i32) -> u8 {
     u8::try_from(code).unwrap_or(FAILED)

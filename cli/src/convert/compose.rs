@@ -191,6 +191,14 @@ impl Part {
 
 /// Fields of Compose that have no place here, with what there is instead.
 fn notes_of_platform(fields: &mut Fields) {
+    match fields.text("restart").as_deref() {
+        // What a Service does.
+        None | Some("always" | "unless-stopped") => {}
+        Some(other) => fields.lost(
+            "restart",
+            &format!("`{other}`: a Service starts a task in the place of each that ends; a RunTask runs once"),
+        ),
+    }
     for (key, why) in [
         (
             "networks",
@@ -220,10 +228,6 @@ fn notes_of_platform(fields: &mut Fields) {
         (
             "pull_policy",
             "it is a setting of the host: ECS_IMAGE_PULL_BEHAVIOR (docs/settings.md)",
-        ),
-        (
-            "restart",
-            "a Service starts a task in the place of each that ends; `restartPolicy` restarts a container in its task",
         ),
     ] {
         fields.give_up(key, why);
