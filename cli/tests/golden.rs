@@ -48,6 +48,9 @@ fn a_tree_of_one_task_says_why_it_stopped() {
 /// What follows when the cluster is changed by `how`.
 fn planned(kind: &str, name: &str, verb: Verb, how: impl FnOnce(&mut Objects)) -> Forecast {
     let before = cluster();
+    // Nothing is under way that would hide in the difference.
+    let rest = foresight::settle(before.clone(), "default", now());
+    assert_eq!(rest.tasks.len(), before.tasks.len());
     let mut then = before.clone();
     how(&mut then);
     then.lease_age = heard_of(&then);
@@ -164,7 +167,12 @@ fn crowded() -> Objects {
     });
     let pending = json!({ "observedGeneration": 1, "lastStatus": "PENDING", "acceptedAt": "2026-01-01T00:00:00Z",
         "conditions": [condition("Ready", "False", "Pulling", "pulling web:1")], "containers": [] });
-    objects.tasks.push(task(4, "a", pending));
+    let mut new = task(4, "a", pending);
+    Arc::make_mut(&mut new)
+        .metadata
+        .labels
+        .clone_from(&objects.tasks[2].metadata.labels);
+    objects.tasks.push(new);
     objects
 }
 

@@ -99,6 +99,31 @@ pub(super) async fn tasks_of_run(session: &Session, run: &RunTask) -> Result<Vec
     session.list(&ListParams::default().labels(&of)).await
 }
 
+/// Stops every task of a run. One that was made a moment ago has no tasks yet: they are waited for.
+async fn stop_run(session: &Session, subject: &str, reason: &str) -> Result<usize> {
+    let began = Instant::now();
+    let mut stopped = 0;
+    loop {
+        let run: RunTask = session.need(subject).await?;
+        for task in tasks_of_run(session, &run).await? {
+            stopped += usize::from(stop_task(session, &task, reason).await?);
+        }
+        let status = run.status.clone().unwrap_or_default();
+        let wanted = usize::try_from(run.spec.count.unwrap_or(1)).unwrap_or(1);
+        if status.completion_time.is_some() || status.tasks.len() >= wanted {
+            return Ok(stopped);
+        }
+        if began.elapsed() >= Duration::from_secs(10) {
+            eprintln!(
+                "{} of {wanted} copies have not started; `kubectl delete runtask {subject}` ends a run that waits.",
+                wanted - status.tasks.len()
+            );
+            return Ok(stopped);
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
 pub(super) async fn stop(session: &Session, args: &Stop) -> Result<u8> {
     let kinds = [SubjectKind::Task, SubjectKind::Run];
     match session.find(&args.name, &kinds).await? {
@@ -117,10 +142,7 @@ pub(super) async fn stop(session: &Session, args: &Stop) -> Result<u8> {
         }
         Found::Run(run) => {
             let subject = name(&run.metadata);
-            let mut stopped = 0;
-            for task in tasks_of_run(session, &run).await? {
-                stopped += usize::from(stop_task(session, &task, &args.reason).await?);
-            }
+            let stopped = stop_run(session, subject, &args.reason).await?;
             print(&format!(
                 "run {subject}: {} to stop\n",
                 count(stopped, "task")

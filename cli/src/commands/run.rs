@@ -6,7 +6,8 @@ use anyhow::{Result, anyhow, bail};
 use kube::api::{ListParams, PostParams};
 use tallyman_crds::ecs::{ContainerOverride, KeyValuePair, TaskOverride};
 use tallyman_crds::{
-    RunTask, RunTaskCopy, RunTaskSpec, TaskDefinition, TaskDefinitionRevision, TaskDefinitionSpec,
+    LastStatus, RunTask, RunTaskCopy, RunTaskSpec, TaskDefinition, TaskDefinitionRevision,
+    TaskDefinitionSpec,
 };
 
 use super::act::{stop_task, tasks_of_run};
@@ -194,8 +195,7 @@ async fn wait(session: &Session, args: &Run, subject: &str) -> Result<u8> {
                 eprintln!("{}", standing.text());
             }
             return Ok(match cut {
-                Some(Cut::Interrupted) => outcome::INTERRUPTED,
-                Some(Cut::TimedOut) => outcome::RUN_TIMED_OUT,
+                Some(cut) => code_of(&cut),
                 None => code,
             });
         }
@@ -203,15 +203,23 @@ async fn wait(session: &Session, args: &Run, subject: &str) -> Result<u8> {
             said = standing.text().to_owned();
             eprintln!("{said}");
         }
+        if let Some(cut) = &cut {
+            // A copy may have started since.
+            let left = stop_all(session, &run, reason(cut)).await?;
+            let seen = run
+                .status
+                .as_ref()
+                .is_some_and(|s| s.observed_generation >= 0);
+            if seen && left == 0 && args.wait_for_capacity {
+                eprintln!("run {subject} waits for room and is deleted");
+                delete(session, subject).await?;
+                return Ok(code_of(cut));
+            }
+        }
         if cut.is_none() && args.timeout.is_some_and(|t| began.elapsed() >= t) {
             eprintln!("--timeout is over; its tasks are stopped");
-            stop_all(
-                session,
-                &run,
-                "The time of `kubectl tally run --timeout` was over",
-            )
-            .await?;
             cut = Some(Cut::TimedOut);
+            continue;
         }
         tokio::select! {
             () = tokio::time::sleep(PERIOD) => {}
@@ -221,19 +229,35 @@ async fn wait(session: &Session, args: &Run, subject: &str) -> Result<u8> {
                     return Ok(outcome::INTERRUPTED);
                 }
                 eprintln!("its tasks are stopped; Ctrl-C again does not wait for them");
-                stop_all(session, &run, "`kubectl tally run` was interrupted").await?;
                 cut = Some(Cut::Interrupted);
             }
         }
     }
 }
 
-/// Stops what runs of it. What waits for room is never started: the run goes with it.
-async fn stop_all(session: &Session, run: &RunTask, reason: &str) -> Result<()> {
+fn code_of(cut: &Cut) -> u8 {
+    match cut {
+        Cut::Interrupted => outcome::INTERRUPTED,
+        Cut::TimedOut => outcome::RUN_TIMED_OUT,
+    }
+}
+
+fn reason(cut: &Cut) -> &'static str {
+    match cut {
+        Cut::Interrupted => "`kubectl tally run` was interrupted",
+        Cut::TimedOut => "The time of `kubectl tally run --timeout` was over",
+    }
+}
+
+/// Stops what runs of it; says how many of its tasks have not STOPPED yet.
+async fn stop_all(session: &Session, run: &RunTask, reason: &str) -> Result<usize> {
+    let mut left = 0;
     for task in tasks_of_run(session, run).await? {
+        let last = task.status.as_ref().map(|s| s.last_status);
+        left += usize::from(last != Some(LastStatus::Stopped));
         stop_task(session, &task, reason).await?;
     }
-    Ok(())
+    Ok(left)
 }
 
 /// Exit code of a run that has ended: that of its containers, the first that is not 0.

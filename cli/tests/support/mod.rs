@@ -6,8 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tallyman_cli::session::heard_of;
+use tallyman_cli::session::{self, heard_of};
 use tallyman_operator_core::Objects;
+use tallyman_operator_core::deployments::deployment_id;
 
 /// Now.
 pub fn now() -> Timestamp {
@@ -135,10 +136,29 @@ pub fn cluster() -> Objects {
         ],
         ..Objects::default()
     };
-    Objects {
+    of_its_deployment(Objects {
         lease_age: heard_of(&objects),
         ..objects
+    })
+}
+
+/// The same, with the number that the core gives the deployment of service `web`.
+fn of_its_deployment(objects: Objects) -> Objects {
+    let world = session::world(&objects, "default", "default");
+    let number = deployment_id(&world.services[&"web".into()], &"web-1".into()).to_string();
+    let mut objects = objects;
+    changed(&mut objects.services, 0, |s| {
+        let status = s.status.as_mut().unwrap();
+        status.deployments[0].id = format!("ecs-svc/{number}");
+        status.last_completed_deployment.as_mut().unwrap().id = format!("ecs-svc/{number}");
+    });
+    for at in 0..objects.tasks.len() {
+        changed(&mut objects.tasks, at, |t| {
+            let labels = t.metadata.labels.as_mut().unwrap();
+            labels.insert("tallyman.dev/deployment".to_owned(), number.clone());
+        });
     }
+    objects
 }
 
 /// A clone of what stands behind an `Arc`, changed.

@@ -1,7 +1,5 @@
 //! A person's shell: kubectl and its plugin in the PATH, the lab's kubeconfig, and this source tree as the folder.
 
-use std::ffi::OsString;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,18 +16,18 @@ impl User<'_> {
     /// It cannot be run, or hangs.
     pub fn shell(&self, line: &str) -> Result<Output> {
         let plugin = binary("kubectl-tally")?;
-        let folders = [self.kubectl().program(), &plugin].map(Path::parent);
-        let mut path = OsString::new();
-        for folder in folders {
-            path.push(folder.context("a program is in no folder")?);
-            path.push(":");
+        let mut folders = Vec::new();
+        for program in [self.kubectl().program(), &plugin] {
+            let folder = program.parent().context("a program is in no folder")?;
+            folders.push(folder.display().to_string());
         }
-        path.push(std::env::var_os("PATH").unwrap_or_default());
-        let root = paths::source_root()?;
+        let (root, folders) = (paths::source_root()?, folders.join(":"));
         Tool::new("bash")
             .arg("-c")
-            .arg(format!("cd '{}' && {line}", root.display()))
-            .env("PATH", path)
+            .arg(format!(
+                "PATH='{folders}':$PATH; cd '{}'; {line}",
+                root.display()
+            ))
             .env("KUBECONFIG", self.kubectl().kubeconfig())
             .timeout(Duration::from_secs(180))
             .run()
