@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tallyman_cli::session::{self, heard_of};
 use tallyman_operator_core::Objects;
 use tallyman_operator_core::deployments::deployment_id;
+use tallyman_operator_core::names::ServiceName;
 
 /// Now.
 pub fn now() -> Timestamp {
@@ -145,7 +146,8 @@ pub fn cluster() -> Objects {
 /// The same, with the number that the core gives the deployment of service `web`.
 fn of_its_deployment(objects: Objects) -> Objects {
     let world = session::world(&objects, "default", "default");
-    let number = deployment_id(&world.services[&"web".into()], &"web-1".into()).to_string();
+    let number =
+        deployment_id(&world.services[&ServiceName::from("web")], &"web-1".into()).to_string();
     let mut objects = objects;
     changed(&mut objects.services, 0, |s| {
         let status = s.status.as_mut().unwrap();
