@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::compose_container::{Container, Mount, container};
+use super::compose_container::{Container, container};
 use super::compose_values::{Fields, OneOrMany, Scalar, fill};
+use super::compose_volumes::Mount;
 use super::{Manifest, Options, definition, object_name};
 
 /// The most containers of a task (ECS quotas).

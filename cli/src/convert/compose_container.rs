@@ -5,27 +5,18 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::compose_ports::ports;
 use super::compose_values::{Fields, OneOrMany, Pairs, Scalar, mib, seconds};
+use super::compose_volumes::{Mount, volumes};
 use super::object_name;
 
 /// MiB that are set aside for a container that says nothing of memory: ECS wants a number.
 const MEMORY: i64 = 128;
-/// The most ports of a range that are written out one by one.
-const PORTS: u32 = 100;
 
 /// A container definition and the volumes that it wants.
 pub(super) struct Container {
     pub spec: Value,
     pub mounts: Vec<Mount>,
-}
-
-/// A volume that a container wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mount {
-    /// Name in the task definition.
-    pub volume: String,
-    /// Path of the host, or name of a volume; neither for one that goes with the task.
-    pub source: Option<String>,
 }
 
 /// Reads the container of a service. `wanted`: its `deploy.resources`.
@@ -458,189 +449,4 @@ fn tmpfs(text: &str) -> Value {
         }
     }
     json!({ "containerPath": path, "size": size, "mountOptions": rest })
-}
-
-fn ports(fields: &mut Fields) -> Vec<Value> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Given {
-        Short(String),
-        Number(u32),
-        Long(Value),
-    }
-    let mut made = Vec::new();
-    for given in fields.take::<Vec<Given>>("ports").unwrap_or_default() {
-        match given {
-            Given::Number(port) => made.push(json!({ "containerPort": port })),
-            Given::Short(text) => {
-                match short_port(&text) {
-                    Some((ports, ip)) => {
-                        if let Some(ip) = ip {
-                            fields.lost("ports", &format!("`{text}` publishes on {ip} alone; ECS publishes on every address"));
-                        }
-                        made.extend(ports);
-                    }
-                    None => fields.lost("ports", &format!("`{text}` is not understood")),
-                }
-            }
-            Given::Long(value) => {
-                let mut port = Fields::of("ports", value);
-                let target: Option<u32> = port.take("target");
-                let published = port.text("published");
-                let protocol = port.text("protocol");
-                let name = port.text("name");
-                let _: Option<String> = port.take("mode");
-                port.give_up("host_ip", "ECS publishes on every address");
-                port.give_up("app_protocol", "nothing asks for it");
-                match target {
-                    Some(target) => {
-                        let mut mapping = json!({ "containerPort": target });
-                        if let Some(host) = published.as_deref().and_then(|p| p.parse::<u32>().ok())
-                        {
-                            mapping["hostPort"] = host.into();
-                        }
-                        if let Some(protocol) = protocol {
-                            mapping["protocol"] = protocol.into();
-                        }
-                        if let Some(name) = name {
-                            mapping["name"] = name.into();
-                        }
-                        made.push(mapping);
-                    }
-                    None => port.lost("target", "there is none"),
-                }
-                fields.notes.extend(port.end());
-            }
-        }
-    }
-    made
-}
-
-/// `[[ip:]host:]container[/protocol]`, each port maybe a range: the mappings, and the address if there is one.
-fn short_port(text: &str) -> Option<(Vec<Value>, Option<&str>)> {
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, ""));
-    let (rest, inside) = match ports.rsplit_once(':') {
-        Some((rest, inside)) => (Some(rest), inside),
-        None => (None, ports),
-    };
-    let (ip, outside) = match rest {
-        None => (None, None),
-        Some(rest) => match rest.rsplit_once(':') {
-            Some((ip, outside)) => (Some(ip), Some(outside)),
-            None => (None, Some(rest)),
-        },
-    };
-    let range = |text: &str| {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
-        (first <= last && last < 65_536 && last - first < PORTS).then_some(first..=last)
-    };
-    let inside = range(inside)?;
-    let outside = match outside.filter(|o| !o.is_empty()) {
-        Some(outside) => Some(range(outside)?),
-        None => None,
-    };
-    if let Some(outside) = &outside
-        && outside.clone().count() != inside.clone().count()
-    {
-        return None;
-    }
-    let mut made = Vec::new();
-    for (i, port) in inside.enumerate() {
-        let mut mapping = json!({ "containerPort": port });
-        if let Some(host) = outside.clone().and_then(|mut o| o.nth(i)) {
-            mapping["hostPort"] = host.into();
-        }
-        if !protocol.is_empty() {
-            mapping["protocol"] = protocol.into();
-        }
-        made.push(mapping);
-    }
-    Some((made, ip))
-}
-
-/// Volumes, where they are seen, and memory that is seen as a folder.
-fn volumes(service: &str, fields: &mut Fields) -> (Vec<Mount>, Vec<Value>, Vec<Value>) {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Given {
-        Short(String),
-        Long(Value),
-    }
-    let (mut mounts, mut points) = (Vec::new(), Vec::new());
-    let mut tmpfs = Vec::new();
-    for (i, given) in fields
-        .take::<Vec<Given>>("volumes")
-        .unwrap_or_default()
-        .into_iter()
-        .enumerate()
-    {
-        let (source, target, read_only) = match given {
-            Given::Short(text) => {
-                let mut parts = text.split(':');
-                match (parts.next(), parts.next(), parts.next()) {
-                    (Some(target), None, _) => (None, target.to_owned(), false),
-                    (Some(source), Some(target), mode) => {
-                        let modes: Vec<&str> = mode.unwrap_or_default().split(',').collect();
-                        for other in modes.iter().filter(|m| !matches!(**m, "" | "ro" | "rw")) {
-                            fields.lost("volumes", &format!("`{text}`: ECS has no `{other}`"));
-                        }
-                        (
-                            Some(source.to_owned()),
-                            target.to_owned(),
-                            modes.contains(&"ro"),
-                        )
-                    }
-                    (None, ..) => continue,
-                }
-            }
-            Given::Long(value) => {
-                let mut long = Fields::of("volumes", value);
-                let kind = long.text("type").unwrap_or_else(|| "volume".to_owned());
-                let target = long.text("target").unwrap_or_default();
-                let source = long.text("source");
-                let read_only = long.take::<bool>("read_only").unwrap_or(false);
-                if kind == "tmpfs" {
-                    let mut inner = long.inner("tmpfs");
-                    let size = inner.text("size").as_deref().and_then(mib).unwrap_or(64);
-                    tmpfs.push(json!({ "containerPath": target, "size": size }));
-                    fields.notes.extend(inner.end());
-                    fields.notes.extend(long.end());
-                    continue;
-                }
-                if !matches!(kind.as_str(), "volume" | "bind") {
-                    long.lost(
-                        "type",
-                        &format!("`{kind}` is neither a volume, a path of the host nor tmpfs"),
-                    );
-                    fields.notes.extend(long.end());
-                    continue;
-                }
-                fields.notes.extend(long.end());
-                (source, target, read_only)
-            }
-        };
-        if let Some(path) = source
-            .as_deref()
-            .filter(|s| s.starts_with('.') || s.starts_with('~'))
-        {
-            fields.lost(
-                "volumes",
-                &format!("`{path}` on `{target}` is beside the Compose file; hosts have absolute paths only, and such files belong into the image"),
-            );
-            continue;
-        }
-        let volume = match &source {
-            Some(path) if path.starts_with('/') => object_name(path),
-            Some(name) => name.clone(),
-            None => format!("{}-{i}", object_name(service)),
-        };
-        let mut point = json!({ "sourceVolume": volume, "containerPath": target });
-        if read_only {
-            point["readOnly"] = true.into();
-        }
-        points.push(point);
-        mounts.push(Mount { volume, source });
-    }
-    (mounts, points, tmpfs)
 }

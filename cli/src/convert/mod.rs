@@ -3,7 +3,9 @@
 
 mod compose;
 mod compose_container;
+mod compose_ports;
 mod compose_values;
+mod compose_volumes;
 mod ecs;
 
 use std::collections::BTreeMap;
