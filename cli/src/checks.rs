@@ -1,6 +1,7 @@
 //! What may be wrong with an installation, and what to do about it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -396,7 +397,13 @@ pub fn stalled(objects: &Objects) -> Vec<Finding> {
     each!("taskdefinition", &objects.task_definitions);
     each!("service", &objects.services);
     each!("taskset", &objects.task_sets);
-    each!("runtask", &objects.run_tasks);
+    // A run that has ended has failed, and nobody waits for it.
+    let ended = |r: &&Arc<tallyman_crds::RunTask>| {
+        r.status
+            .as_ref()
+            .is_some_and(|s| s.completion_time.is_some())
+    };
+    each!("runtask", objects.run_tasks.iter().filter(|r| !ended(r)));
     each!("containerinstance", &objects.instances);
     if findings.is_empty() {
         findings.push(Finding::ok("no object is Stalled"));
