@@ -19,6 +19,7 @@ pub mod placement;
 pub mod plan;
 mod ports;
 pub mod problem;
+pub mod questions;
 pub mod quotas;
 pub mod requirements;
 pub mod rollouts;

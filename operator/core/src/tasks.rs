@@ -14,13 +14,13 @@ use crate::instances::Lost;
 use crate::names::{DeploymentId, InstanceName, ServiceName, TaskName};
 use crate::placement::{self, Ledger, Request};
 use crate::plan::{Action, Kind, Note, Plan, Target, merge_patch};
-use crate::problem;
+use crate::problem::{self, Problem};
 use crate::runs;
 use crate::services::{self, Unresolved, time};
 use crate::status::{Standing, json, statements};
 use crate::throttle;
 use crate::unsupported;
-use crate::world::{Controller, ServiceState, TaskState, World};
+use crate::world::{Controller, Revision, ServiceState, TaskState, World};
 
 /// Decides for a task.
 #[expect(
@@ -156,22 +156,15 @@ fn admit(
         });
         return;
     };
-    let rules = match &t.rules {
-        Ok(rules) => rules.clone(),
-        Err(problems) => return fail(plan, problem::sentence(problems)),
+    let request = match request(t, revision) {
+        Ok(request) => request,
+        Err(problems) => return fail(plan, problem::sentence(&problems)),
     };
     let overrides = t.object.spec.overrides.as_ref();
     let wrong = runs::wrong_overrides(overrides, revision);
     if !wrong.is_empty() {
         return fail(plan, problem::sentence(&wrong));
     }
-    let definition = revision.definition.as_ref();
-    let request = Request {
-        demand: demand_of(revision, overrides),
-        rules: rules.with(definition.map_or(&[][..], |d| &d.member_of)),
-        group: t.group.clone(),
-        seed: placement::seed(&[&t.identity.uid]),
-    };
     let given = t
         .object
         .spec
@@ -215,6 +208,20 @@ fn admit(
             fail(plan, format!("TaskFailedToStart: {failure}. {reason}"));
         }
     }
+}
+
+/// What a user's own task asks of a host.
+pub(crate) fn request(t: &TaskState, revision: &Revision) -> Result<Request, Vec<Problem>> {
+    let definition = revision.definition.as_ref();
+    Ok(Request {
+        demand: demand_of(revision, t.object.spec.overrides.as_ref()),
+        rules: t
+            .rules
+            .clone()?
+            .with(definition.map_or(&[][..], |d| &d.member_of)),
+        group: t.group.clone(),
+        seed: placement::seed(&[&t.identity.uid]),
+    })
 }
 
 fn wait_for_definition(

@@ -239,8 +239,10 @@ proptest! {
         for event in &events {
             let Event::Place(question, group, seed) = event else { continue };
             let request = request(&questions[question % questions.len()], *group, *seed);
+            let objections = |host: &InstanceName| ledger.objections(host, &request).unwrap();
             match ledger.clone().place(&request) {
                 Ok(host) => {
+                    prop_assert!(objections(&host).is_empty(), "it objects to what it takes");
                     prop_assert_eq!(&ledger.place(&request).unwrap(), &host, "the same question, the same answer");
                     let here = placed.entry(host).or_default();
                     if request.rules.constraints.distinct_instance {
@@ -251,6 +253,11 @@ proptest! {
                 Err(why) => {
                     let all: Vec<_> = world.instances.keys().collect();
                     prop_assert_eq!(why.refusals.keys().collect::<Vec<_>>(), all);
+                    // Of all that is wrong with a host, the refusal is the first.
+                    for (host, refusal) in why.refusals.iter() {
+                        let found = objections(host);
+                        prop_assert_eq!(found.first(), Some(refusal));
+                    }
                     prop_assert!(why.sentence().starts_with("Of ") && why.closest().is_some());
                 }
             }

@@ -5,6 +5,7 @@
 
 mod inside;
 pub mod scenarios;
+pub mod shell;
 pub mod suite;
 pub mod user;
 

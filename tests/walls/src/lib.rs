@@ -112,6 +112,19 @@ pub const WALLS: &[Wall] = &[
         ],
     },
     Wall {
+        package: "tallyman-cli",
+        ours: &["tallyman-crds", "tallyman-operator-core"],
+        never_named: &["bollard"],
+        never_reached: &[
+            "bollard",
+            "tallyman-operator",
+            "tallyman-agent",
+            "tallyman-agent-core",
+            "tallyman-agent-engine",
+            "tallyman-agent-docker",
+        ],
+    },
+    Wall {
         package: "tallyman-agent",
         ours: &[
             "tallyman-crds",

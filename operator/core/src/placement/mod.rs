@@ -9,6 +9,7 @@
 //! `docs/scheduling.md` has the rules by number.
 
 mod check;
+mod explain;
 mod index;
 mod ledger;
 mod query;

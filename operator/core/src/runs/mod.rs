@@ -16,6 +16,7 @@ use tallyman_crds::{LastStatus, StopCode, labels, names};
 pub use copies::delay;
 use copies::{Copies, Copy, State, classify, retries};
 use report::{Outcome, Progress};
+pub(crate) use start::request;
 
 use crate::names::{RevisionName, RunTaskName, TaskName};
 use crate::placement::Ledger;

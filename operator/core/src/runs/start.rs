@@ -131,8 +131,15 @@ fn place(
     if let Some(why) = &progress.unplaceable {
         return Err(why.clone());
     }
+    let placed = ledger.place(&request(run, task, revision));
+    progress.unplaceable = placed.as_ref().err().cloned();
+    placed
+}
+
+/// What a copy asks of a host.
+pub(crate) fn request(run: &RunState, task: &TaskName, revision: &Revision) -> Request {
     let definition = revision.definition.as_ref();
-    let placed = ledger.place(&Request {
+    Request {
         demand: demand_of(revision, run.object.spec.overrides.as_ref()),
         rules: run
             .rules
@@ -140,9 +147,7 @@ fn place(
             .with(definition.map_or(&[][..], |d| &d.member_of)),
         group: group(run, revision),
         seed: placement::seed(&[&run.identity.uid, task.as_str()]),
-    });
-    progress.unplaceable = placed.as_ref().err().cloned();
-    placed
+    }
 }
 
 /// The task group: its own, or that of its family.

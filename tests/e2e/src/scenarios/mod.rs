@@ -17,6 +17,7 @@ mod network;
 mod order;
 mod parameters;
 mod placement;
+mod plugin;
 mod protection;
 mod readers;
 mod resources;
@@ -24,6 +25,7 @@ mod rollouts;
 mod secrets;
 mod standalone;
 mod task_sets;
+mod tour;
 mod volumes;
 
 use crate::suite::{Joining, Scenario};
@@ -56,12 +58,14 @@ pub fn all() -> Vec<Scenario> {
         order::SCENARIOS,
         parameters::SCENARIOS,
         placement::SCENARIOS,
+        plugin::SCENARIOS,
         protection::SCENARIOS,
         readers::SCENARIOS,
         resources::SCENARIOS,
         rollouts::SCENARIOS,
         secrets::SCENARIOS,
         task_sets::SCENARIOS,
+        tour::SCENARIOS,
         volumes::SCENARIOS,
     ]
     .into_iter()

@@ -1,0 +1,135 @@
+//! The commands: each reads, asks a pure part, prints, and writes what the user asked it to write.
+
+mod act;
+mod convert;
+mod doctor;
+mod look;
+mod plan;
+mod run;
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::args::{Cli, Command};
+use crate::complete::{self, Wanted};
+use crate::outcome;
+use crate::session::Session;
+
+/// How often is looked while something is waited for.
+pub(crate) const PERIOD: Duration = Duration::from_millis(1000);
+
+/// Runs a command; the exit code is what it says.
+///
+/// # Errors
+/// It could not do what it was asked for.
+pub async fn run(cli: Cli) -> Result<u8> {
+    let connection = &cli.connection;
+    match &cli.command {
+        Command::Convert(args) => return convert::convert(args),
+        Command::Completion(args) => {
+            std::io::stdout().write_all(&complete::script(args.shell))?;
+            return Ok(outcome::DONE);
+        }
+        Command::Complete(args) => return Ok(complete(connection, &args.words).await),
+        Command::Doctor(args) => return doctor::doctor(connection, args).await,
+        _ => {}
+    }
+    let session = &Session::open(connection).await?;
+    match cli.command {
+        Command::Get(args) => look::get(session, &args).await,
+        Command::Status(args) => look::status(session, &args).await,
+        Command::Explain(args) => look::explain(session, &args).await,
+        Command::History(args) => look::history(session, &args).await,
+        Command::Top(args) => look::top(session, &args).await,
+        Command::Instances(args) => look::instances(session, &args).await,
+        Command::Plan(args) => plan::plan(session, &args).await,
+        Command::Undo(args) => act::undo(session, &args).await,
+        Command::Restart(args) => act::restart(session, &args).await,
+        Command::Stop(args) => act::stop(session, &args).await,
+        Command::Drain(args) => act::drain(session, &args).await,
+        Command::Undrain(args) => act::undrain(session, &args).await,
+        Command::Run(args) => run::run(session, &args).await,
+        Command::Convert(_)
+        | Command::Completion(_)
+        | Command::Complete(_)
+        | Command::Doctor(_) => Ok(outcome::DONE),
+    }
+}
+
+/// Prints to standard output. A reader that has gone (`| head`) ends the program quietly.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Answers a shell; one that is offered nothing is told so, and no error.
+async fn complete(connection: &crate::args::Connection, words: &[String]) -> u8 {
+    let (candidates, files) = match complete::wanted(words) {
+        Wanted::These(list) => (list, false),
+        Wanted::File => (Vec::new(), true),
+        Wanted::Names(resources) => {
+            let prefix = words.last().map(String::as_str).unwrap_or_default();
+            let found = names(connection, resources, prefix);
+            let found = tokio::time::timeout(Duration::from_secs(3), found).await;
+            (found.ok().and_then(Result::ok).unwrap_or_default(), false)
+        }
+    };
+    let _ = print(&complete::answer(&candidates, files));
+    outcome::DONE
+}
+
+async fn names(
+    connection: &crate::args::Connection,
+    resources: &[&str],
+    prefix: &str,
+) -> Result<Vec<(String, String)>> {
+    use tallyman_crds::{ContainerInstance, RunTask, Service, Task, TaskDefinition};
+    let session = Session::open(connection).await?;
+    let all = &kube::api::ListParams::default();
+    let mut found = Vec::new();
+    for resource in resources {
+        let names: Vec<Option<String>> = match *resource {
+            "services" => session
+                .list::<Service>(all)
+                .await?
+                .into_iter()
+                .map(|o| o.metadata.name)
+                .collect(),
+            "runtasks" => session
+                .list::<RunTask>(all)
+                .await?
+                .into_iter()
+                .map(|o| o.metadata.name)
+                .collect(),
+            "tasks" => session
+                .list::<Task>(all)
+                .await?
+                .into_iter()
+                .map(|o| o.metadata.name)
+                .collect(),
+            "taskdefinitions" => session
+                .list::<TaskDefinition>(all)
+                .await?
+                .into_iter()
+                .map(|o| o.metadata.name)
+                .collect(),
+            _ => session
+                .list::<ContainerInstance>(all)
+                .await?
+                .into_iter()
+                .map(|o| o.metadata.name)
+                .collect(),
+        };
+        let named = names
+            .into_iter()
+            .flatten()
+            .filter(|n| n.starts_with(prefix));
+        found.extend(named.map(|n| (n, (*resource).to_owned())));
+    }
+    Ok(found)
+}

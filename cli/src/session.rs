@@ -1,0 +1,244 @@
+//! The API server, as whoever the kubeconfig says. The only reader and writer.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tallyman_crds::{RunTask, Service, Task};
+use tallyman_operator_core::{Objects, Settings, World};
+
+use crate::args::Connection;
+use crate::subject::{Found, Subject, SubjectKind};
+use crate::words::name;
+
+/// Name of this program as a field manager.
+pub const MANAGER: &str = "kubectl-tally";
+
+/// What kinds are asked for by name and namespace.
+pub trait Named:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned
+{
+}
+
+impl<K> Named for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+{
+}
+
+/// A connection to an API server, and a namespace.
+#[derive(Clone)]
+pub struct Session {
+    /// Client.
+    pub client: Client,
+    /// Namespace.
+    pub namespace: String,
+    /// Address of the API server.
+    pub server: String,
+}
+
+impl Session {
+    /// Connects as kubectl would.
+    ///
+    /// # Errors
+    /// There is no usable kubeconfig.
+    pub async fn open(connection: &Connection) -> Result<Session> {
+        let kubeconfig = match &connection.kubeconfig {
+            Some(file) => Kubeconfig::read_from(file)
+                .with_context(|| format!("cannot read --kubeconfig {}", file.display()))?,
+            None => Kubeconfig::read().context(
+                "no API server is configured: give --kubeconfig, set KUBECONFIG, or write ~/.kube/config",
+            )?,
+        };
+        let options = KubeConfigOptions {
+            context: connection.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .context("the kubeconfig is not usable")?;
+        config.connect_timeout = Some(Duration::from_secs(10));
+        let namespace = connection.namespace.clone();
+        let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+        let server = config.cluster_url.to_string();
+        let client = Client::try_from(config).context("cannot make a client for the API server")?;
+        Ok(Session {
+            client,
+            namespace,
+            server,
+        })
+    }
+
+    /// The objects of a kind in the namespace.
+    pub fn api<K: Named>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// All objects of a kind, in order of name.
+    ///
+    /// # Errors
+    /// The API server refused or did not answer.
+    pub async fn list<K: Named>(&self, params: &ListParams) -> Result<Vec<K>> {
+        let found = self.api::<K>().list(params).await;
+        let mut items = found.map_err(|e| self.explained(e, &K::plural(&())))?.items;
+        items.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+        Ok(items)
+    }
+
+    async fn shared<K: Named>(&self) -> Result<Vec<Arc<K>>> {
+        let items = self.list::<K>(&ListParams::default()).await?;
+        Ok(items.into_iter().map(Arc::new).collect())
+    }
+
+    /// An object, if it is there.
+    ///
+    /// # Errors
+    /// The API server refused or did not answer.
+    pub async fn get<K: Named>(&self, name: &str) -> Result<Option<K>> {
+        let found = self.api::<K>().get_opt(name).await;
+        found.map_err(|e| self.explained(e, &K::plural(&())))
+    }
+
+    /// An object that must be there.
+    ///
+    /// # Errors
+    /// It is not there, or the API server refused or did not answer.
+    pub async fn need<K: Named>(&self, name: &str) -> Result<K> {
+        let kind = K::kind(&()).into_owned();
+        self.get(name).await?.with_context(|| {
+            format!(
+                "there is no {kind} `{name}` in namespace `{}`",
+                self.namespace
+            )
+        })
+    }
+
+    /// Merges `patch` into an object.
+    ///
+    /// # Errors
+    /// The API server refused or did not answer.
+    pub async fn merge<K: Named>(&self, name: &str, patch: &Value) -> Result<K> {
+        let params = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let written = self
+            .api::<K>()
+            .patch(name, &params, &Patch::Merge(patch))
+            .await;
+        written.map_err(|e| self.explained(e, &K::plural(&())))
+    }
+
+    /// What the scheduler decides on, without Secrets, ConfigMaps and plans of hosts: placement does not ask for them.
+    ///
+    /// # Errors
+    /// The API server refused or did not answer.
+    pub async fn objects(&self) -> Result<Objects> {
+        let (
+            clusters,
+            task_definitions,
+            revisions,
+            services,
+            tasks,
+            instances,
+            run_tasks,
+            task_sets,
+        ) = futures::try_join!(
+            self.shared(),
+            self.shared(),
+            self.shared(),
+            self.shared(),
+            self.shared(),
+            self.shared(),
+            self.shared(),
+            self.shared(),
+        )?;
+        let mut objects = Objects {
+            clusters,
+            task_definitions,
+            revisions,
+            services,
+            tasks,
+            instances,
+            run_tasks,
+            task_sets,
+            ..Objects::default()
+        };
+        objects.lease_age = heard_of(&objects);
+        Ok(objects)
+    }
+
+    /// Finds what a person names.
+    ///
+    /// # Errors
+    /// It is not there, or the API server refused or did not answer.
+    pub async fn find(&self, given: &str, kinds: &[SubjectKind]) -> Result<Found> {
+        let subject = Subject::parse(given, kinds).map_err(|wrong| anyhow!(wrong))?;
+        for kind in &subject.kinds {
+            let name = &subject.name;
+            let found = match kind {
+                SubjectKind::Service => self.get::<Service>(name).await?.map(Found::Service),
+                SubjectKind::Run => self.get::<RunTask>(name).await?.map(Found::Run),
+                SubjectKind::Task => self.get::<Task>(name).await?.map(Found::Task),
+            };
+            if let Some(found) = found {
+                return Ok(found);
+            }
+        }
+        Err(anyhow!(subject.missing(&self.namespace)))
+    }
+
+    /// An error of the API server in words that help.
+    pub fn explained(&self, error: kube::Error, what: &str) -> anyhow::Error {
+        match &error {
+            kube::Error::Api(status)
+                if status.code == 404 && status.message.contains("page not found") =>
+            {
+                anyhow!(
+                    "the API server at {} does not know {what}.{}: Tallyman's resource definitions are not installed; `kubectl tally doctor` says more",
+                    self.server,
+                    tallyman_crds::GROUP
+                )
+            }
+            kube::Error::Api(status) => anyhow!("{}", status.message),
+            _ => anyhow::Error::new(error)
+                .context(format!("the API server at {} does not answer", self.server)),
+        }
+    }
+}
+
+/// For how long hosts were not heard of, as far as their status tells: the operator times them on a clock of its own and
+/// says only whether an agent counts as connected.
+pub fn heard_of(objects: &Objects) -> BTreeMap<String, Duration> {
+    let grace = Settings::default().agent_grace;
+    let instances = objects.instances.iter();
+    let ages = instances.map(|i| {
+        let connected = i.status.as_ref().is_some_and(|s| s.agent_connected);
+        let age = if connected { Duration::ZERO } else { grace };
+        (name(&i.metadata).to_owned(), age)
+    });
+    ages.collect()
+}
+
+/// The world of a cluster as the scheduler sees it.
+pub fn world(objects: &Objects, namespace: &str, cluster: &str) -> World {
+    World::gather(objects, namespace, cluster, &settings(), 0)
+}
+
+/// Settings of the scheduler as they are by default. A task counts as healthy from its start: here all of them start well.
+pub fn settings() -> Settings {
+    Settings {
+        healthy_after: Duration::ZERO,
+        ..Settings::default()
+    }
+}
