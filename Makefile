@@ -34,6 +34,7 @@ real: tools ## What needs root, the control plane and both engines
 	$(LAB) with --engines -- $(REAL) --test conformance --test pulls
 	$(REAL) --test real
 	$(REAL) --test chart
+	$(REAL) --test node -- --nocapture
 	$(REAL) --test e2e
 
 bench: tools ## Measure against the raw engine; writes docs/benchmarks.md

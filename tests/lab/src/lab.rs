@@ -175,6 +175,7 @@ impl LabBuilder {
                     &ControlPlaneOptions {
                         address,
                         audit: self.audit,
+                        node: None,
                     },
                 )
             });
