@@ -41,7 +41,7 @@ put() {
 put "$program" "/usr/bin/tallyman-$name"
 # Names of functions stay, for backtraces; lines go, which are most of a debug build.
 if command -v strip >/dev/null; then strip --strip-debug "$root/usr/bin/tallyman-$name"; fi
-mkdir -p "$root/etc" "$root/tmp"
+mkdir -p "$root/etc" "$root/run" "$root/tmp"
 chmod 1777 "$root/tmp"
 printf 'root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/tmp:/sbin/nologin\n' >"$root/etc/passwd"
 printf 'root:x:0:\nnonroot:x:65532:\n' >"$root/etc/group"

@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tallyman_lab::{http, wait_until};
+use tallyman_lab::command::Tool;
+use tallyman_lab::{http, paths, wait_until};
 use tallyman_node::{NAMESPACE, RELEASE};
 
 use crate::world::{IMAGE, PATIENCE, TAG, World};
@@ -38,6 +39,56 @@ fn helm_installs_upgrades_and_removes_an_operator_that_runs_as_its_pods() -> Res
     Ok(())
 }
 
+#[test]
+fn the_package_of_the_agent_holds_what_a_host_needs() -> Result<()> {
+    let root = paths::source_root()?;
+    let folder = std::env::temp_dir().join(format!("tallyman-deb-{}", std::process::id()));
+    let package = Tool::new(root.join("dev/deb.sh"))
+        .arg(&folder)
+        .arg(paths::built_program("tallyman-agent")?)
+        .check()?;
+    let files = folder.join("root");
+    Tool::new("dpkg-deb")
+        .args(["--extract", package.trim()])
+        .arg(&files)
+        .check()?;
+    let version = Tool::new(files.join("usr/bin/tallyman-agent"))
+        .arg("--version")
+        .check()?;
+    let fields = Tool::new("dpkg-deb")
+        .args(["--field", package.trim()])
+        .check()?;
+    for field in ["Package: tallyman-agent", "iptables", "libc6 (>= 2."] {
+        ensure!(fields.contains(field), "{field} is not in\n{fields}");
+    }
+    let number = version.split_whitespace().nth(1).unwrap_or_default();
+    ensure!(
+        fields.contains(&format!("Version: {number}")),
+        "{version} is in\n{fields}"
+    );
+    let unit = std::fs::read_to_string(files.join("lib/systemd/system/tallyman-agent.service"))?;
+    ensure!(
+        unit.contains("ExecStart=/usr/bin/tallyman-agent "),
+        "{unit}"
+    );
+    // systemd reads the unit, and the program is where the unit has it.
+    let moved = unit.replace("=/usr/bin/", &format!("={}/usr/bin/", files.display()));
+    let copy = folder.join("tallyman-agent.service");
+    std::fs::write(&copy, moved)?;
+    let said = Tool::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&copy)
+        .run()?;
+    let about: Vec<&str> = said
+        .stderr
+        .lines()
+        .filter(|line| line.contains("tallyman"))
+        .collect();
+    ensure!(about.is_empty(), "{about:?}");
+    std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
 fn story(world: &World, clock: &mut Clock) -> Result<()> {
     install(world)?;
     clock.tell("helm install --wait");
@@ -53,6 +104,8 @@ fn story(world: &World, clock: &mut Clock) -> Result<()> {
     clock.tell("helm uninstall, everything stays");
     install_again(world, &first)?;
     clock.tell("helm install again adopts everything");
+    the_agent_as_a_container(world)?;
+    clock.tell("the agent's image takes over");
     roles(world)?;
     plain_manifests(world)?;
     clock.tell("roles and plain manifests");
@@ -205,6 +258,16 @@ fn install_again(world: &World, first: &BTreeSet<String>) -> Result<()> {
         now.len() == 5 && now.is_superset(first),
         "{first:?} were not adopted: {now:?}"
     );
+    Ok(())
+}
+
+fn the_agent_as_a_container(world: &World) -> Result<()> {
+    let before = world.containers()?;
+    world.agent_as_container()?;
+    world.k(&["scale", "tsvc", "hello", "--replicas=6"])?;
+    world.wait_steady(6)?;
+    let now = world.containers()?;
+    ensure!(now.is_superset(&before), "{before:?} became {now:?}");
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! The world of the story: a control plane with one node, and one Docker host with an agent.
 
+mod notices;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,8 @@ use tallyman_lab::{
 };
 use tallyman_node::{Helm, NAMESPACE};
 
+use notices::Notices;
+
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -28,6 +32,8 @@ pub const TAG: &str = "e2e";
 
 const NODE: &str = "node";
 const HOST: &str = "host-1";
+/// The agent's container.
+const CONTAINER: &str = "tallyman-agent";
 const SERVICE: &str = "hello";
 
 /// Everything that is up.
@@ -38,6 +44,7 @@ pub struct World {
     pub helm: Helm,
     host: Host,
     agent: Process,
+    notices: Notices,
     node: Node,
     plane: ControlPlane,
     ledger: Arc<Ledger>,
@@ -77,27 +84,30 @@ impl World {
         node.import(&images.join("operator.tar"))?;
         let helm = Helm::new(&ledger.folder("helm")?, Some(plane.admin_kubeconfig()))?;
         // Known before it is started, for which the host's identity has to be there.
-        let agent = host.process(
-            &format!("agent-{HOST}"),
-            components::agent(
-                &Program::new(paths::built_program(components::AGENT_PROGRAM)?),
-                &AgentFacts {
-                    kubeconfig: &ledger
-                        .folder("identities")?
-                        .join(format!("agent-{HOST}.kubeconfig")),
-                    name: HOST,
-                    namespace: "default",
-                    docker_host: &format!("unix://{}", host.engine_socket().display()),
-                    data: &ledger.folder("agent")?,
-                    http: SocketAddr::from((host.address(), 51678)),
-                },
-            ),
-        )?;
+        let notices = Notices::listen(&ledger.run().join("notify"))?;
+        let command = components::agent(
+            &Program::new(paths::built_program(components::AGENT_PROGRAM)?),
+            &AgentFacts {
+                kubeconfig: &ledger
+                    .folder("identities")?
+                    .join(format!("agent-{HOST}.kubeconfig")),
+                name: HOST,
+                namespace: "default",
+                docker_host: &format!("unix://{}", host.engine_socket().display()),
+                data: &ledger.folder("agent")?,
+                http: SocketAddr::from((host.address(), 51678)),
+            },
+        )
+        // As a unit of Type=notify with WatchdogSec=3 would be started.
+        .env("NOTIFY_SOCKET", notices.socket().display().to_string())
+        .env("WATCHDOG_USEC", "3000000");
+        let agent = host.process(&format!("agent-{HOST}"), command)?;
         Ok(World {
             root,
             helm,
             host,
             agent,
+            notices,
             node,
             plane,
             ledger,
@@ -136,12 +146,57 @@ impl World {
             Some(&identity),
         )?;
         self.agent.start()?;
-        join::wait_connected(&self.plane, "default", HOST, &self.agent).map(drop)
+        join::wait_connected(&self.plane, "default", HOST, &self.agent)?;
+        self.notices.wait("READY=1", 1)?;
+        self.notices.wait("WATCHDOG=1", 2)
+    }
+
+    /// Ends the agent, and starts its image in its place, as docs/install.md says.
+    pub fn agent_as_container(&self) -> Result<()> {
+        self.stop_agent()?;
+        let same = |folder: &str| -> Result<String> {
+            let path = self.ledger.folder(folder)?.display().to_string();
+            Ok(format!("{path}:{path}"))
+        };
+        let socket = format!(
+            "{}:/var/run/docker.sock",
+            self.host.engine_socket().display()
+        );
+        let (data, identities) = (same("agent")?, same("identities")?);
+        let command = self.agent.command();
+        let image = format!("localhost/tallyman/agent:{TAG}");
+        let mut args = vec!["run", "--detach", "--name", CONTAINER, "--network", "host"];
+        args.extend([
+            "--cap-add",
+            "NET_ADMIN",
+            "--cap-add",
+            "SYSLOG",
+            "--device",
+            "/dev/kmsg",
+        ]);
+        args.extend(["--volume", "/sys/fs/cgroup:/sys/fs/cgroup"]);
+        for volume in [&socket, &data, &identities] {
+            args.extend(["--volume", volume]);
+        }
+        args.push(&image);
+        // As before, but for the socket, which is where everybody expects it.
+        let flags = command
+            .args
+            .iter()
+            .filter(|flag| !flag.starts_with("--docker-host"));
+        args.extend(flags.map(String::as_str));
+        self.host.docker_ok(args).map(drop)
     }
 
     /// Ends the agent for good.
     pub fn stop_agent(&self) -> Result<()> {
-        self.agent.stop(PATIENCE).map(drop)
+        if self.agent.is_running() {
+            self.agent.stop(PATIENCE)?;
+            return self.notices.wait("STOPPING=1", 1);
+        }
+        let agent = self.host.docker_ok(["stop", CONTAINER])?;
+        ensure!(agent == CONTAINER, "the agent was not there: {agent}");
+        self.host.docker_ok(["rm", CONTAINER]).map(drop)
     }
 
     /// Pods of the operator that are not on their way out.
@@ -271,6 +326,9 @@ impl World {
         }
         println!("--- kubelet\n{}", self.node.kubelet().log_tail());
         println!("--- agent\n{}", self.agent.log_tail());
+        if let Ok(logs) = self.host.docker(["logs", "--tail", "40", CONTAINER]) {
+            println!("--- its container\n{}{}", logs.stdout, logs.stderr);
+        }
     }
 
     /// Takes everything down and says what could not be.
