@@ -44,6 +44,8 @@ real: tools ## What needs root, the control plane and both engines
 	$(LAB) with --control-plane -- $(REAL) --test apiserver
 	$(LAB) with --engines -- $(REAL) --test conformance --test pulls
 	$(REAL) --test real
+	$(REAL) --test chart
+	$(REAL) --test node -- --nocapture
 	$(REAL) --test e2e
 
 bench: tools ## Measure against the raw engine; writes docs/benchmarks.md
@@ -52,10 +54,12 @@ bench: tools ## Measure against the raw engine; writes docs/benchmarks.md
 	target/release/tallyman-bench rest
 	target/release/tallyman-bench placement
 
-crds: ## Write crds/generated from the types
+crds: tools-control-plane tools-node ## Write crds/generated from the types, and what charts and plain manifests take from it
 	$(CARGO) run -q -p tallyman-crds --bin crdgen
+	$(CARGO) build -q -p tallyman-operator
+	TALLYMAN_WRITE=1 $(CARGO) test -q -p tallyman-node --features real --test chart
 
-tools: tools-build tools-packages tools-control-plane tools-engines
+tools: tools-build tools-packages tools-control-plane tools-engines tools-node
 
 tools-%:
 	@dev/tools.sh $*

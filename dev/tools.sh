@@ -8,6 +8,8 @@
 #   dev/tools.sh engines         current Docker, containerd and runc                     -> .tools/engines/current/bin
 #                                and for tests an image registry, a program that reads   -> .tools/engines/bin
 #                                task metadata, and a log router
+#   dev/tools.sh node            Helm, kubelet, kube-scheduler, network plugins          -> .tools/bin
+#                                and ctr beside the engine whose containerd the node has
 #   dev/tools.sh all             all of the above (the default)
 #
 # It may be run any number of times: what is there and unchanged costs nothing. With KUBEBUILDER_ASSETS pointing at a
@@ -210,6 +212,49 @@ engines() {
   done
 }
 
+# --- node -------------------------------------------------------------------------------------------------------
+
+helm() {
+  local sum; sum="$(digest "$here/helm/go.mod" "$here/helm/go.sum")"
+  mkdir -p "$control_plane_bin" "$stamps"
+  current "$stamps/helm" "$sum" "$control_plane_bin/helm" && return 0
+  need_go "Helm"
+  local version; version="$(module_version helm helm.sh/helm/v4)"
+  go_build helm 0 "$control_plane_bin/helm" helm.sh/helm/v4/cmd/helm \
+    -ldflags "-s -w -X helm.sh/helm/v4/internal/version.version=$version"
+  printf '%s\n' "$sum" >"$stamps/helm"
+}
+
+node() {
+  helm
+  mkdir -p "$control_plane_bin" "$engines_bin" "$stamps"
+  local sum; sum="$(digest "$here/node/go.mod" "$here/node/go.sum")"
+  local version; version="$(module_version node k8s.io/kubernetes)"
+  local minor; minor="${version#v1.}"; minor="${minor%%.*}"
+  local flags="-s -w -X k8s.io/component-base/version.gitVersion=$version"
+  flags="$flags -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$minor"
+  local part
+  for part in kubelet kube-scheduler cni-bridge cni-host-local; do
+    current "$stamps/$part" "$sum" "$control_plane_bin/$part" && continue
+    need_go "A Kubernetes node"
+    case "$part" in
+      cni-bridge)
+        go_build node 0 "$control_plane_bin/$part" github.com/containernetworking/plugins/plugins/main/bridge -ldflags "-s -w" ;;
+      cni-host-local)
+        go_build node 0 "$control_plane_bin/$part" github.com/containernetworking/plugins/plugins/ipam/host-local -ldflags "-s -w" ;;
+      *) go_build node 0 "$control_plane_bin/$part" "k8s.io/kubernetes/cmd/$part" -ldflags "$flags" ;;
+    esac
+    printf '%s\n' "$sum" >"$stamps/$part"
+  done
+  # Of the same build as the containerd that it talks to.
+  sum="$(digest "$here/engines/go.mod" "$here/engines/go.sum")"
+  if ! current "$stamps/engine-ctr" "$sum" "$engines_bin/ctr"; then
+    need_go "A Kubernetes node"
+    go_build engines 0 "$engines_bin/ctr" github.com/containerd/containerd/v2/cmd/ctr -ldflags "-s -w"
+    printf '%s\n' "$sum" >"$stamps/engine-ctr"
+  fi
+}
+
 # --- main -------------------------------------------------------------------------------------------------------
 
 mkdir -p "$tools"
@@ -224,8 +269,9 @@ for what in "$@"; do
     packages) packages ;;
     control-plane) control_plane ;;
     engines) engines ;;
-    all) build; packages; control_plane; engines ;;
-    -h | --help | help) sed -n '2,14p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' ;;
-    *) die "unknown: $what (build, packages, control-plane, engines, all)" ;;
+    node) node ;;
+    all) build; packages; control_plane; engines; node ;;
+    -h | --help | help) sed -n '2,16p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' ;;
+    *) die "unknown: $what (build, packages, control-plane, engines, node, all)" ;;
   esac
 done

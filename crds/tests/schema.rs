@@ -29,6 +29,37 @@ fn generated_definitions_are_current() {
 }
 
 #[test]
+fn charts_and_plain_manifests_are_current() {
+    let root = support::here("..");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect(path);
+    let derived = schema::charts::derived(
+        &read(schema::charts::OPERATOR),
+        &read(schema::charts::POLICIES),
+    )
+    .expect("deploy/ has what charts need");
+    let mut wanted = BTreeSet::new();
+    for file in derived {
+        let path = root.join(&file.path);
+        assert!(
+            std::fs::read_to_string(&path).ok().as_deref() == Some(file.text.as_str()),
+            "{} is stale: run `make crds` and commit the result",
+            path.display()
+        );
+        wanted.insert(path);
+    }
+    // A kind that is no more must not stay in a chart.
+    let found = [
+        "charts/tallyman/templates/crds",
+        "charts/tallyman-crds/templates",
+    ]
+    .into_iter()
+    .flat_map(|folder| support::files(&root.join(folder), "yaml"));
+    for path in found {
+        assert!(wanted.contains(&path), "{} is of no kind", path.display());
+    }
+}
+
+#[test]
 fn definitions_fit_an_annotation() {
     // A client-side apply keeps the whole object in one annotation of at most 262144 bytes.
     for crd in schema::crds() {

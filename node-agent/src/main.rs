@@ -29,6 +29,7 @@ mod options;
 mod ports;
 mod routers;
 mod stops;
+mod supervisor;
 mod token;
 mod worker;
 
@@ -354,6 +355,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         _ = interrupt.recv() => Ok(()),
     };
     info!("agent ends; containers are left as they are");
+    supervisor::stopping();
     ledger.flush().await;
     if port_80 == Some(true) {
         metadata::close().await;

@@ -7,6 +7,7 @@
 //!
 //! This module must never know a field by name: what is true of one field is said by an attribute at that field.
 
+pub mod charts;
 mod columns;
 mod structural;
 

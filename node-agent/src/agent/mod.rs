@@ -35,6 +35,7 @@ use tracing::{debug, error, info, warn};
 use crate::files;
 use crate::introspection::Facts;
 use crate::mailbox::News;
+use crate::supervisor::Watchdog;
 use crate::worker::{self, Shared, Told};
 
 /// How long the plan from the API is waited for before the one from disk is worked on.
@@ -107,6 +108,7 @@ pub struct Agent<E> {
     files_swept: bool,
     /// Until when the plan from disk waits for that from the API.
     disk_plan_at: Option<Instant>,
+    watchdog: Watchdog,
 }
 
 impl<E: Engine> Agent<E> {
@@ -148,6 +150,7 @@ impl<E: Engine> Agent<E> {
             outbox: HostOutbox::default(),
             reporting: None,
             files_swept: false,
+            watchdog: Watchdog::asked_for(),
         }
     }
 
@@ -175,6 +178,7 @@ impl<E: Engine> Agent<E> {
             let report_at = self.report(report);
             self.ask_engine();
             let engine_at = self.next_engine_call();
+            self.watchdog.turned();
             tokio::select! {
                 told = plans.recv() => match told {
                     None => return Ok(()),
@@ -197,6 +201,7 @@ impl<E: Engine> Agent<E> {
                 Some(_) = self.condemning.join_next() => {}
                 () = at(report_at) => {}
                 () = at(engine_at) => {}
+                () = at(self.watchdog.due()) => {}
             }
         }
     }

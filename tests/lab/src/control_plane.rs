@@ -34,6 +34,8 @@ pub struct ControlPlaneOptions {
     pub address: Option<Ipv4Addr>,
     /// Writes an audit log of every request.
     pub audit: bool,
+    /// Pods run on a node of this name, which [`crate::Node`] brings up; `None` is a control plane without pods.
+    pub node: Option<String>,
 }
 
 /// A control plane.
@@ -70,6 +72,7 @@ impl ControlPlane {
             &ControlPlaneOptions {
                 address: None,
                 audit: false,
+                node: None,
             },
         )
     }
@@ -91,6 +94,22 @@ impl ControlPlane {
             true => Some(ledger.logs()?.join("audit.log")),
             false => None,
         };
+
+        if let Some(node) = &options.node {
+            let address = options.address.context("a node needs an address")?;
+            let server = format!("https://{address}:{}", ports.api);
+            for (name, user, group) in [
+                (
+                    "kubelet",
+                    format!("system:node:{node}"),
+                    Some("system:nodes"),
+                ),
+                ("scheduler", "system:kube-scheduler".to_owned(), None),
+            ] {
+                let pair = pki.ca.client(name, &user, group)?;
+                kubeconfig(&folder, name, &server, &pki.ca, &pair)?;
+            }
+        }
 
         // The public half, before anything runs: everybody below reads one of these.
         let admin = kubeconfig(&folder, "admin", &server, &pki.ca, &pki.admin)?;
@@ -122,12 +141,12 @@ impl ControlPlane {
         let api = Process::new(
             ledger,
             API,
-            api_command(&folder, &pki, &ports, options.address, audit.as_deref())?,
+            api_command(&folder, &pki, &ports, options, audit.as_deref())?,
         )?;
         let controllers = Process::new(
             ledger,
             CONTROLLER_MANAGER,
-            controller_manager_command(&pki, &controllers)?,
+            controller_manager_command(&pki, &controllers, options.node.is_some())?,
         )?;
         let plane = Self::with(
             ledger,
@@ -281,6 +300,17 @@ impl ControlPlane {
         let data: ByteString = serde_json::from_value(data)
             .context("the kubeconfig has no certificate-authority-data")?;
         Ok(String::from_utf8(data.0)?)
+    }
+
+    /// The kubeconfig of a part of the node that was asked for: `kubelet` or `scheduler`.
+    ///
+    /// # Errors
+    /// When no node was asked for.
+    pub fn node_kubeconfig(&self, part: &str) -> Result<PathBuf> {
+        let folder = self.ledger.folder("control-plane")?;
+        let path = folder.join(format!("{part}.kubeconfig"));
+        anyhow::ensure!(path.is_file(), "this control plane was made without a node");
+        Ok(path)
     }
 
     /// It was started by this run.

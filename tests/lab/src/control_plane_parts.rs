@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::json;
 
+use crate::ControlPlaneOptions;
 use crate::certificates::{Authority, Pair, TokenKeys};
 use crate::process::CommandSpec;
 use crate::{audit, paths};
 
-/// The first address of the service range, which is the API server's own name inside pods.
 const SERVICE_RANGE: &str = "10.0.0.0/24";
+
+/// The first address of the service range, by which pods reach the API server.
+pub(crate) const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
 /// Controllers that Tallyman's objects lean on. Those for pods and nodes are left out.
 const CONTROLLERS: &[&str] = &[
@@ -51,7 +54,7 @@ impl Pki {
         let ca = Authority::new(&folder, "ca")?;
         // Whoever has a certificate for the API server has none for what lies below it.
         let etcd_ca = Authority::new(&folder, "etcd-ca")?;
-        let mut addresses = vec![IpAddr::V4(LOCAL), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))];
+        let mut addresses = vec![IpAddr::V4(LOCAL), IpAddr::V4(SERVICE)];
         addresses.extend(address.map(IpAddr::V4));
         let names = [
             "localhost",
@@ -126,9 +129,10 @@ pub(crate) fn api_command(
     folder: &Path,
     pki: &Pki,
     ports: &Ports,
-    address: Option<Ipv4Addr>,
+    options: &ControlPlaneOptions,
     audit: Option<&Path>,
 ) -> Result<CommandSpec> {
+    let address = options.address;
     let bind = address.map_or(LOCAL, |_| Ipv4Addr::UNSPECIFIED);
     let mut command = CommandSpec::new(paths::control_plane_tool("kube-apiserver")?)
         .flag("bind-address", bind)
@@ -152,11 +156,13 @@ pub(crate) fn api_command(
         // As Kubernetes has it by default: a host that joins asks for the certificate authority before it has a name.
         .flag("anonymous-auth", true)
         .flag("endpoint-reconciler-type", "none")
-        // There are no pods to give tokens to.
-        .flag("disable-admission-plugins", "ServiceAccount")
         // A fifth of the work of a small API server under load is collecting garbage: on a machine that it shares with an
         // engine, half of that for some memory is a good bargain.
         .env("GOGC", "200");
+    if options.node.is_none() {
+        // There are no pods to give tokens to.
+        command = command.flag("disable-admission-plugins", "ServiceAccount");
+    }
     if let Some(log) = audit {
         let policy = folder.join("audit-policy.yaml");
         paths::private_file(&policy, audit::POLICY)?;
@@ -167,13 +173,22 @@ pub(crate) fn api_command(
     Ok(command)
 }
 
-pub(crate) fn controller_manager_command(pki: &Pki, kubeconfig: &Path) -> Result<CommandSpec> {
+pub(crate) fn controller_manager_command(
+    pki: &Pki,
+    kubeconfig: &Path,
+    pods: bool,
+) -> Result<CommandSpec> {
+    let controllers = if pods {
+        "*".to_owned()
+    } else {
+        CONTROLLERS.join(",")
+    };
     Ok(
         CommandSpec::new(paths::control_plane_tool("kube-controller-manager")?)
             .flag("kubeconfig", kubeconfig.display())
             .flag("leader-elect", false)
             .flag("secure-port", 0)
-            .flag("controllers", CONTROLLERS.join(","))
+            .flag("controllers", controllers)
             .flag("use-service-account-credentials", true)
             .flag(
                 "service-account-private-key-file",

@@ -176,6 +176,7 @@ impl LabBuilder {
                     &ControlPlaneOptions {
                         address,
                         audit: self.audit,
+                        node: None,
                     },
                 )
             });

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | control plane | etcd, kube-apiserver and kube-controller-manager as plain processes ([`ControlPlane`]) |
 //! | a host | a network namespace on a bridge with its own containerd and dockerd ([`Host`]) |
+//! | a node | a namespace with a containerd and a kubelet, for the operator as a pod ([`Node`]) |
 //! | operator, agents | processes with their own service accounts, never an administrator's rights ([`Lab`]) |
 //!
 //! Everything that a run makes on the machine is written to its [`Ledger`] before or as it is made, and is taken away from there: at the
@@ -33,6 +34,7 @@ pub mod lab;
 pub mod local_engine;
 pub mod mounts;
 pub mod network;
+pub mod node;
 pub mod paths;
 pub mod process;
 pub mod procfs;
@@ -50,6 +52,7 @@ pub use kubectl::Kubectl;
 pub use lab::{Lab, LabBuilder, LabHost};
 pub use local_engine::LocalEngine;
 pub use network::Network;
+pub use node::Node;
 pub use process::{CommandSpec, Process, Signal};
 pub use state::Ledger;
 pub use wait::{wait_until, wait_until_async};

@@ -50,6 +50,18 @@ pub fn control_plane_tool(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Helm, or a part of a Kubernetes node, as `dev/tools.sh` built it.
+///
+/// # Errors
+/// When it is missing.
+pub fn node_tool(name: &str) -> Result<PathBuf> {
+    let path = source_root()?.join(".tools/bin").join(name);
+    if !path.is_file() {
+        bail!("{name} is missing: run `dev/tools.sh node`");
+    }
+    Ok(path)
+}
+
 /// A program of Tallyman, as cargo built it beside the running one (a test runs one folder deeper).
 ///
 /// # Errors

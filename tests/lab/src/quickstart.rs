@@ -109,6 +109,7 @@ impl Quickstart {
                     &ControlPlaneOptions {
                         address: None,
                         audit: false,
+                        node: None,
                     },
                 )?
             }

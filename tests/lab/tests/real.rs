@@ -201,6 +201,7 @@ fn control_plane_keeps_its_promises() -> Result<()> {
         &ControlPlaneOptions {
             address: None,
             audit: true,
+            node: None,
         },
     )?;
     let kubectl = plane.kubectl();

@@ -39,6 +39,7 @@ fn parts(demand: &Demand) -> Vec<Demand> {
         cpu,
         memory,
         gpus,
+        addresses,
         ports,
         ports_udp,
         attributes,
@@ -74,7 +75,11 @@ fn parts(demand: &Demand) -> Vec<Demand> {
     let all = all
         .chain(ports.iter().map(tcp))
         .chain(ports_udp.iter().map(udp));
-    all.chain([gpus]).collect()
+    let addresses = Demand {
+        addresses: *addresses,
+        ..nothing()
+    };
+    all.chain([gpus, addresses]).collect()
 }
 
 impl Refusal {
@@ -86,6 +91,9 @@ impl Refusal {
         };
         match self {
             Refusal::NotRegistered => "has not registered: its agent never reported".to_owned(),
+            Refusal::BeyondQuota => {
+                "is one host more than the cluster may have (a quota)".to_owned()
+            }
             Refusal::Deregistering => "is being deregistered".to_owned(),
             Refusal::Draining => "is draining".to_owned(),
             Refusal::AgentDisconnected => "is not connected: its agent is silent".to_owned(),
@@ -97,6 +105,7 @@ impl Refusal {
             Refusal::Memory { free } => of("memory", demand.memory, *free, " MiB"),
             Refusal::Port(port) => format!("already uses port {port}"),
             Refusal::Gpu { free } => of("GPUs", demand.gpus, *free, ""),
+            Refusal::Address { all } => format!("has no address left for a task: it has {all}"),
             Refusal::DistinctInstance => {
                 format!(
                     "already runs a task of `{}` (`distinctInstance`)",

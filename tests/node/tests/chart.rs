@@ -1,0 +1,376 @@
+//! What the charts render, without a cluster: lint, schema, goldens, and what must never be in them. Needs Helm of `dev/tools.sh node`.
+//!
+//! After a change that is meant, `make crds` writes the goldens anew.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tallyman_lab::command::Tool;
+use tallyman_lab::paths;
+use tallyman_node::{Helm, NAMESPACE, RELEASE, objects};
+
+/// Versions of Kubernetes that the README names.
+const KUBERNETES: [&str; 5] = ["1.33.0", "1.34.0", "1.35.0", "1.36.3", "1.37.0"];
+
+/// When it is set, goldens are written and not compared.
+const WRITE: &str = "TALLYMAN_WRITE";
+
+fn helm() -> Result<Helm> {
+    let home = std::env::temp_dir().join(format!("tallyman-helm-{}", std::process::id()));
+    Helm::new(&home, None)
+}
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Values in which every setting has another value than its default.
+fn everything() -> String {
+    here("goldens/everything.values.yaml").display().to_string()
+}
+
+fn template(more: &[&str]) -> Result<String> {
+    let helm = helm()?;
+    let chart = helm.chart("tallyman");
+    helm.ok(&[
+        &["template", RELEASE, &chart, "--namespace", NAMESPACE],
+        more,
+    ]
+    .concat())
+}
+
+fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|o| o["kind"] == kind).collect()
+}
+
+/// The chart's output as a person would keep it: without the lines that speak of Helm.
+fn plain(rendered: &str) -> String {
+    let gone = [
+        "helm.sh/chart:",
+        "app.kubernetes.io/managed-by:",
+        "helm.sh/resource-policy:",
+    ];
+    let mut text = String::new();
+    for line in rendered.lines() {
+        let word = line.trim_start();
+        if !gone.iter().any(|start| word.starts_with(start)) && !line.trim().is_empty() {
+            text += line;
+            text += "\n";
+        }
+    }
+    // What is left of annotations that held nothing else.
+    text.replace("  annotations:\nspec:", "spec:")
+}
+
+fn golden(path: &Path, text: &str) -> Result<()> {
+    if std::env::var_os(WRITE).is_some() {
+        return std::fs::write(path, text).with_context(|| path.display().to_string());
+    }
+    let kept = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    for (number, (kept, now)) in kept.lines().zip(text.lines()).enumerate() {
+        ensure!(
+            kept == now,
+            "{}:{} says\n{kept}\nand the chart renders\n{now}\nIf that is meant, run `make crds`.",
+            path.display(),
+            number + 1
+        );
+    }
+    ensure!(
+        kept == text,
+        "{} is not what the chart renders; if that is meant, run `make crds`",
+        path.display()
+    );
+    Ok(())
+}
+
+#[test]
+fn charts_are_clean_to_helm() -> Result<()> {
+    let helm = helm()?;
+    let (chart, crds, values) = (
+        helm.chart("tallyman"),
+        helm.chart("tallyman-crds"),
+        everything(),
+    );
+    helm.ok(&["lint", "--strict", &chart, &crds])?;
+    helm.ok(&["lint", "--strict", &chart, "--values", &values])?;
+    Ok(())
+}
+
+#[test]
+fn every_supported_kubernetes_gets_the_same_and_others_are_refused() -> Result<()> {
+    let values = everything();
+    for more in [vec![], vec!["--values", values.as_str()]] {
+        let first = template(&more)?;
+        for version in KUBERNETES {
+            let again = template(&[more.as_slice(), &["--kube-version", version]].concat())?;
+            ensure!(first == again, "Kubernetes {version} gets something else");
+        }
+    }
+    let helm = helm()?;
+    let old = helm.run(&[
+        "template",
+        RELEASE,
+        &helm.chart("tallyman"),
+        "--kube-version",
+        "1.32.0",
+    ])?;
+    ensure!(!old.success && old.stderr.contains("1.33.0"), "{old:?}");
+    Ok(())
+}
+
+#[test]
+fn the_plain_manifests_are_what_the_chart_renders() -> Result<()> {
+    let rendered = template(&["--set", "crds.enabled=false"])?;
+    let head = "# Written by `make crds` from charts/tallyman; do not edit.\n";
+    let path = paths::source_root()?.join("deploy/install/operator.yaml");
+    golden(&path, &format!("{head}{}", plain(&rendered)))
+}
+
+#[test]
+fn every_setting_reaches_the_manifests() -> Result<()> {
+    let rendered = template(&["--set", "crds.enabled=false", "--values", &everything()])?;
+    golden(&here("goldens/everything.yaml"), &plain(&rendered))?;
+    // A setting that the golden values leave out is a setting that nobody tries.
+    let root = paths::source_root()?;
+    let read = |path: &Path| -> Result<Value> {
+        Ok(serde_saphyr::from_str(&std::fs::read_to_string(path)?)?)
+    };
+    let defaults = read(&root.join("charts/tallyman/values.yaml"))?;
+    let tried = read(&here("goldens/everything.values.yaml"))?;
+    let mut untried = BTreeSet::new();
+    compare("", &defaults, &tried, &mut untried);
+    ensure!(
+        untried.is_empty(),
+        "goldens/everything.values.yaml has to give these another value than their default: {untried:?}"
+    );
+    Ok(())
+}
+
+/// Settings that Kubernetes takes as a whole.
+const WHOLE: [&str; 5] = [
+    ".podSecurityContext",
+    ".securityContext",
+    ".resources",
+    ".livenessProbe",
+    ".readinessProbe",
+];
+
+/// Settings of `defaults` that have no value of their own in `tried`. A switch that is on shows what it switches.
+fn compare(path: &str, defaults: &Value, tried: &Value, untried: &mut BTreeSet<String>) {
+    match defaults {
+        Value::Object(fields) if !fields.is_empty() && !WHOLE.contains(&path) => {
+            for (name, value) in fields {
+                compare(&format!("{path}.{name}"), value, &tried[name], untried);
+            }
+        }
+        other => {
+            if tried.is_null() || (tried == other && tried != true) {
+                untried.insert(path.to_owned());
+            }
+        }
+    }
+}
+
+#[test]
+fn definitions_are_there_kept_or_left_out_as_asked() -> Result<()> {
+    let kept = |text: &str| -> Result<(usize, usize)> {
+        let objects = objects(text)?;
+        let definitions = of_kind(&objects, "CustomResourceDefinition");
+        let kept = definitions
+            .iter()
+            .filter(|d| d["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep");
+        Ok((definitions.len(), kept.count()))
+    };
+    let all = tallyman_crds::schema::crds().len();
+    ensure!(kept(&template(&[])?)? == (all, all));
+    ensure!(kept(&template(&["--set", "crds.keep=false"])?)? == (all, 0));
+    ensure!(kept(&template(&["--set", "crds.enabled=false"])?)? == (0, 0));
+    let helm = helm()?;
+    let crds = helm.chart("tallyman-crds");
+    let alone = helm.ok(&["template", "tallyman-crds", &crds])?;
+    ensure!(kept(&alone)? == (all, all));
+    // Templates change metadata and nothing else.
+    for rendered in [objects(&template(&[])?)?, objects(&alone)?] {
+        for crd in tallyman_crds::schema::crds() {
+            let name = &crd.json["metadata"]["name"];
+            let found = rendered.iter().find(|o| {
+                o["kind"] == "CustomResourceDefinition" && &o["metadata"]["name"] == name
+            });
+            let found = found.with_context(|| format!("{name} is not rendered"))?;
+            ensure!(
+                found["spec"] == crd.json["spec"],
+                "{name} is not what crdgen makes"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn there_are_no_wildcards_hooks_or_lookups() -> Result<()> {
+    for rendered in [template(&[])?, template(&["--values", &everything()])?] {
+        for object in objects(&rendered)? {
+            let name = &object["metadata"]["name"];
+            let annotations = object["metadata"]["annotations"].as_object();
+            ensure!(
+                !annotations.is_some_and(|a| a.contains_key("helm.sh/hook")),
+                "{name} is a hook"
+            );
+            for rule in object["rules"].as_array().into_iter().flatten() {
+                let words = ["apiGroups", "resources", "verbs"].map(|field| rule[field].as_array());
+                for word in words.into_iter().flatten().flatten() {
+                    ensure!(
+                        !["*", "escalate", "bind", "impersonate"]
+                            .iter()
+                            .any(|w| word == w),
+                        "{name} has {word} in {rule}"
+                    );
+                }
+            }
+        }
+    }
+    let templates = paths::source_root()?.join("charts/tallyman/templates");
+    for entry in std::fs::read_dir(templates)? {
+        let path = entry?.path();
+        if path.is_file() {
+            let text = std::fs::read_to_string(&path)?;
+            for word in [
+                "lookup ",
+                "rand",
+                "genCA",
+                "now ",
+                ".Release.Revision",
+                "uuidv4",
+            ] {
+                ensure!(!text.contains(word), "{} says {word}", path.display());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_pod_may_do_nothing_that_it_need_not() -> Result<()> {
+    let objects = objects(&template(&[])?)?;
+    let deployments = of_kind(&objects, "Deployment");
+    ensure!(deployments.len() == 1 && deployments[0]["spec"]["replicas"] == 2);
+    let pod = &deployments[0]["spec"]["template"]["spec"];
+    ensure!(pod["securityContext"]["runAsNonRoot"] == true);
+    ensure!(pod["securityContext"]["runAsUser"] == 65532);
+    ensure!(pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault");
+    for container in pod["containers"].as_array().into_iter().flatten() {
+        let security = &container["securityContext"];
+        ensure!(security["readOnlyRootFilesystem"] == true);
+        ensure!(security["allowPrivilegeEscalation"] == false);
+        ensure!(security["capabilities"]["drop"] == serde_json::json!(["ALL"]));
+    }
+    for field in ["hostNetwork", "hostPID", "hostIPC", "volumes"] {
+        ensure!(pod[field].is_null(), "the pod has {field}");
+    }
+    Ok(())
+}
+
+#[test]
+fn one_namespace_needs_no_rights_beyond_it() -> Result<()> {
+    let objects = objects(&template(&["--set", "operator.namespace=shop"])?)?;
+    ensure!(of_kind(&objects, "ClusterRoleBinding").is_empty());
+    let roles: BTreeSet<_> = of_kind(&objects, "Role")
+        .iter()
+        .map(|role| role["metadata"]["namespace"].to_string())
+        .collect();
+    ensure!(roles == ["\"shop\"".to_owned(), format!("\"{NAMESPACE}\"")].into());
+    Ok(())
+}
+
+#[test]
+fn what_is_misspelt_is_named() -> Result<()> {
+    let helm = helm()?;
+    let chart = helm.chart("tallyman");
+    for (value, word) in [
+        ("operator.leaseDurations=15s", "leaseDurations"),
+        ("operator.healthyAfter=40", "healthyAfter"),
+        ("operator.replaceAfter=soon", "replaceAfter"),
+        ("image.pullPolicy=Sometimes", "pullPolicy"),
+        ("image.digest=sha256:1", "digest"),
+        ("replica=3", "replica"),
+        ("crds.keep=maybe", "keep"),
+    ] {
+        let output = helm.run(&["template", RELEASE, &chart, "--set", value])?;
+        ensure!(!output.success, "{value} is accepted");
+        ensure!(output.stderr.contains(word), "{value}: {}", output.stderr);
+    }
+    Ok(())
+}
+
+#[test]
+fn every_flag_of_the_operator_is_a_value_with_the_same_default() -> Result<()> {
+    let help = Tool::new(paths::built_program("tallyman-operator")?)
+        .arg("--help")
+        .check()?;
+    let objects = objects(&template(&[])?)?;
+    let deployments = of_kind(&objects, "Deployment");
+    let args: Vec<&str> = deployments[0]["spec"]["template"]["spec"]["containers"][0]["args"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let set = template(&["--values", &everything()])?;
+    // A pod has the account of its ServiceAccount; help and version end the program.
+    let apart = ["--kubeconfig", "--help", "--version"];
+    let mut flag = None;
+    let mut seen = 0;
+    for line in help.lines() {
+        if let Some(found) = line.split_whitespace().find(|word| word.starts_with("--"))
+            && line.trim_start().starts_with('-')
+        {
+            flag = Some(found.to_owned());
+            if !apart.contains(&found) {
+                seen += 1;
+                ensure!(
+                    set.contains(&format!("- {found}=")),
+                    "{found} of the operator is no value of the chart: add it to values.yaml, values.schema.json and deployment.yaml"
+                );
+            }
+        }
+        let Some((_, default)) = line.split_once("[default: ") else {
+            continue;
+        };
+        let default = default.trim_end_matches(']');
+        let flag = flag.as_deref().unwrap_or_default();
+        // Loopback would hide the probes from the kubelet.
+        if flag == "--http-address" {
+            continue;
+        }
+        let arg = args
+            .iter()
+            .find_map(|arg| arg.strip_prefix(flag)?.strip_prefix('='));
+        ensure!(
+            arg == Some(default),
+            "{flag} is {default} by default, and {arg:?} in the chart"
+        );
+    }
+    ensure!(
+        seen >= 11,
+        "the operator's help names {seen} flags:\n{help}"
+    );
+    Ok(())
+}
+
+#[test]
+fn kustomize_takes_the_plain_manifests() -> Result<()> {
+    let root = paths::source_root()?;
+    let kustomize = |folder: &Path| -> Result<Vec<Value>> {
+        let kubectl = paths::control_plane_tool("kubectl")?;
+        objects(&Tool::new(kubectl).arg("kustomize").arg(folder).check()?)
+    };
+    let all = kustomize(&root.join("deploy/install"))?;
+    let deployments = of_kind(&all, "Deployment");
+    ensure!(deployments.len() == 1 && deployments[0]["metadata"]["namespace"] == NAMESPACE);
+    ensure!(of_kind(&all, "Namespace").len() == 1);
+    ensure!(of_kind(&all, "CustomResourceDefinition").len() == tallyman_crds::schema::crds().len());
+    ensure!(of_kind(&all, "ValidatingAdmissionPolicy").len() == 2);
+    Ok(())
+}
