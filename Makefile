@@ -18,9 +18,13 @@ down: ## Take away all that `make up` made
 
 test: tools lint unit real ## Every test: lint, unit, property, simulation, schema, engines, end to end
 
+# Tests of real parts. Their targets have `test = false`, so `cargo test` alone leaves them, and no feature makes a second build.
+REAL_TESTS := apiserver conformance pulls real chart node e2e
+
 lint: ## Formatting, warnings, documentation
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace $(addprefix --test ,$(REAL_TESTS)) -- -D warnings
 
 unit: ## What needs neither Docker nor an API server
 	$(CARGO) test --workspace
@@ -36,17 +40,14 @@ soak-properties: ## Properties of the scheduler: 100,000 states of up to 300 tas
 	PROPTEST_CASES=100000 $(CARGO) test --profile soak -p tallyman-operator-core --test states --test choice -- --skip among_many_hosts
 	PROPTEST_CASES=2000 $(CARGO) test --profile soak -p tallyman-operator-core --test fixpoint
 
-# One set of features for all of these, so that nothing is built twice.
-REAL := $(CARGO) test --workspace --all-features
-
 real: tools ## What needs root, the control plane and both engines
-	$(CARGO) build --workspace --all-features
-	$(LAB) with --control-plane -- $(REAL) --test apiserver
-	$(LAB) with --engines -- $(REAL) --test conformance --test pulls
-	$(REAL) --test real
-	$(REAL) --test chart
-	$(REAL) --test node -- --nocapture
-	$(REAL) --test e2e
+	$(CARGO) build --workspace
+	$(LAB) with --control-plane -- $(CARGO) test --workspace --test apiserver
+	$(LAB) with --engines -- $(CARGO) test --workspace --test conformance --test pulls
+	$(CARGO) test --workspace --test real
+	$(CARGO) test --workspace --test chart
+	$(CARGO) test --workspace --test node -- --nocapture
+	$(CARGO) test --workspace --test e2e
 
 bench: tools ## Measure against the raw engine; writes docs/benchmarks.md
 	$(CARGO) build --release -p tallyman-operator -p tallyman-agent -p tallyman-bench
@@ -57,7 +58,7 @@ bench: tools ## Measure against the raw engine; writes docs/benchmarks.md
 crds: tools-control-plane tools-node ## Write crds/generated from the types, and what charts and plain manifests take from it
 	$(CARGO) run -q -p tallyman-crds --bin crdgen
 	$(CARGO) build -q -p tallyman-operator
-	TALLYMAN_WRITE=1 $(CARGO) test -q -p tallyman-node --features real --test chart
+	TALLYMAN_WRITE=1 $(CARGO) test -q -p tallyman-node --test chart
 
 tools: tools-build tools-packages tools-control-plane tools-engines tools-node
 

@@ -1,6 +1,6 @@
 //! The definitions, rules and policies on a real kube-apiserver: what it takes, what it refuses, and in which words.
 //!
-//! `KUBECONFIG=... TALLYMAN_KUBECTL=... cargo test -p tallyman-crds --features real --test apiserver`
+//! `KUBECONFIG=... TALLYMAN_KUBECTL=... cargo test -p tallyman-crds --test apiserver`
 
 use serde_json::{Value, json};
 use tallyman_crds::rules;

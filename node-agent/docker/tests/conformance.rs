@@ -1,7 +1,7 @@
 //! Real engines pass the suite that the fake passes.
 //!
 //! Needs `TALLYMAN_TEST_ENGINES="20.10=unix:///path,current=unix:///path"` and busybox-static. Run with
-//! `cargo test -p tallyman-agent-docker --features real --test conformance -- --nocapture`.
+//! `cargo test -p tallyman-agent-docker --test conformance -- --nocapture`.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,

@@ -1,6 +1,6 @@
 //! Runs the scenarios on three hosts with Docker 20.10 and on three hosts with current Docker, side by side.
 //!
-//! `cargo test -p tallyman-e2e --features real [-- [20.10|current] WORD ...]`: only scenarios whose name holds a WORD.
+//! `cargo test -p tallyman-e2e --test e2e [-- [20.10|current] WORD ...]`: only scenarios whose name holds a WORD.
 
 use std::process::ExitCode;
 
