@@ -4,6 +4,14 @@
   - apiGroups: [tallyman.dev]
     resources: [taskdefinitions, services, scheduledtasks, containerinstances]
     verbs: [get, list, watch, patch]
+  # Users write it, and the operator for a host that joins.
+  - apiGroups: [tallyman.dev]
+    resources: [containerinstances]
+    verbs: [create]
+  # Users write it; a host asks by its status.
+  - apiGroups: [tallyman.dev]
+    resources: [hostjoins]
+    verbs: [get, list, watch]
   # Users write it, and the operator for each due time of a schedule; it deletes what is to be kept no longer.
   - apiGroups: [tallyman.dev]
     resources: [runtasks]
@@ -20,6 +28,7 @@
     resources:
       - clusters/status
       - containerinstances/status
+      - hostjoins/status
       - runtasks/status
       - scheduledtasks/status
       - services/status

@@ -37,10 +37,8 @@ fn wanted(root: &Path) -> Result<Vec<(PathBuf, String)>, String> {
             .map_err(|error| format!("{}: {error}", crd.file))?;
         files.push((root.join("crds/generated").join(&crd.file), text));
     }
-    let derived = charts::derived(
-        &read(&root.join(charts::OPERATOR))?,
-        &read(&root.join(charts::POLICIES))?,
-    )?;
+    let [hosts, joins] = charts::POLICIES.map(|file| read(&root.join(file)));
+    let derived = charts::derived(&read(&root.join(charts::OPERATOR))?, [&hosts?, &joins?])?;
     files.extend(
         derived
             .into_iter()

@@ -10,7 +10,10 @@ const ORIGIN: &str = "Written by crdgen";
 /// The files of `deploy/` that are a source.
 pub const OPERATOR: &str = "deploy/10-operator.yaml";
 /// As [`OPERATOR`].
-pub const POLICIES: &str = "deploy/20-host-status-policy.yaml";
+pub const POLICIES: [&str; 2] = [
+    "deploy/20-host-status-policy.yaml",
+    "deploy/30-host-join-policy.yaml",
+];
 
 /// Labels that stand at every policy, and for which the charts have their own.
 const POLICY_LABELS: &str =
@@ -28,7 +31,7 @@ pub struct Written {
 ///
 /// # Errors
 /// A sentence about what one of them lacks.
-pub fn derived(operator: &str, policies: &str) -> Result<Vec<Written>, String> {
+pub fn derived(operator: &str, policies: [&str; 2]) -> Result<Vec<Written>, String> {
     let mut files = Vec::new();
     let mut plain = format!("# {ORIGIN} from the types in crds/src; do not edit.\n");
     for crd in crds() {
@@ -65,11 +68,16 @@ pub fn derived(operator: &str, policies: &str) -> Result<Vec<Written>, String> {
             rules(operator)?
         ),
     });
+    let mut templates = Vec::new();
+    for (file, policies) in POLICIES.iter().zip(policies) {
+        templates.push(with_metadata(file, policies)?);
+    }
     files.push(Written {
         path: "charts/tallyman/templates/policies.yaml".into(),
         text: format!(
-            "{{{{- /* {ORIGIN} from {POLICIES}; do not edit. */}}}}\n{{{{- if .Values.policies.enabled }}}}\n{}{{{{- end }}}}\n",
-            with_metadata(policies)?
+            "{{{{- /* {ORIGIN} from {}; do not edit. */}}}}\n{{{{- if .Values.policies.enabled }}}}\n{}{{{{- end }}}}\n",
+            POLICIES.join(" and "),
+            templates.join("---\n")
         ),
     });
     Ok(files)
@@ -100,12 +108,12 @@ fn rules(operator: &str) -> Result<&str, String> {
 }
 
 /// Policies and bindings with the labels of the chart.
-fn with_metadata(policies: &str) -> Result<String, String> {
+fn with_metadata(file: &str, policies: &str) -> Result<String, String> {
     let documents = policies.split("---\n").count();
     let found = policies.matches(POLICY_LABELS).count();
     if found != documents {
         return Err(format!(
-            "{POLICIES} has {documents} objects, and {found} of them have the labels name and part-of"
+            "{file} has {documents} objects, and {found} of them have the labels name and part-of"
         ));
     }
     Ok(literal(policies).replace(

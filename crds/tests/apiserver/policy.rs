@@ -228,7 +228,7 @@ fn a_host_writes_its_own_and_nothing_else() {
 fn a_host_that_joins_writes_its_request_and_nothing_else() {
     let namespace = Namespace::new("join-policy");
     let elsewhere = Namespace::new("join-policy-elsewhere");
-    apply("../deploy/30-host-join.yaml");
+    apply("../deploy/30-host-join-policy.yaml");
     permit_everything(&namespace, &[&namespace, &elsewhere]);
     let user = names::join_user(&namespace.name, "a");
     let group = format!("system:serviceaccounts:{}", namespace.name);

@@ -46,7 +46,8 @@ impl Batch {
         for (task, state) in tasks.take_while(|(task, _)| task.as_str().starts_with(&prefix)) {
             let number = names::service_task_number(name.as_str(), task.as_str());
             seen = seen.max(number.unwrap_or(0));
-            let on_its_way = state.desired == DesiredStatus::Running && state.last < LastStatus::Running;
+            let on_its_way =
+                state.desired == DesiredStatus::Running && state.last < LastStatus::Running;
             starting += usize::from(number.is_some() && on_its_way);
         }
         Batch {
