@@ -1,5 +1,10 @@
 //! The fake's state and how it changes: containers, their timers, ports of the host.
 
+mod create;
+mod looks;
+mod mishaps;
+mod watchers;
+
 use std::collections::BTreeMap;
 use std::task::Waker;
 use std::time::Duration;
@@ -19,6 +24,8 @@ use crate::{
 use crate::fake::groups::Groups;
 use crate::fake::ports::HostPorts;
 use crate::fake::volumes::Volumes;
+
+use create::links;
 
 /// The least hard limit that Docker accepts.
 const LEAST_MEMORY: i64 = 6 * 1024 * 1024;
@@ -201,72 +208,6 @@ impl World {
 
     // --- verbs ---
 
-    pub(super) fn create(&mut self, spec: &ContainerSpec) -> Result<Created, EngineError> {
-        if let Some(container) = self.containers.get(&spec.name) {
-            let ours = spec
-                .labels
-                .iter()
-                .all(|(key, value)| container.spec.labels.get(key) == Some(value));
-            return if ours {
-                Ok(Created {
-                    container_id: container.id.clone(),
-                    adopted: true,
-                })
-            } else {
-                Err(EngineError::NameTaken {
-                    name: spec.name.clone(),
-                    holder: container.id.clone(),
-                })
-            };
-        }
-        check(spec)?;
-        for link in links(spec) {
-            if !self.containers.contains_key(&link.container) {
-                let name = &link.container;
-                return Err(EngineError::InvalidSpec {
-                    message: format!(
-                        "could not get container for {name}: No such container: {name}"
-                    ),
-                });
-            }
-        }
-        if let Some(message) =
-            refusals::at_create(&spec.parameters, &self.description.logging_drivers)
-        {
-            return Err(EngineError::InvalidSpec { message });
-        }
-        if !self.images.has(&spec.image) {
-            return Err(EngineError::ImageNotFound {
-                image: spec.image.clone(),
-                message: format!("No such image: {}", spec.image),
-            });
-        }
-        let mounts = self.mounts(spec)?;
-        self.volumes.provide(&mounts);
-        self.created += 1;
-        let id = format!("{:016x}{:048x}", self.host, self.created);
-        let container = Container {
-            id: id.clone(),
-            spec: spec.clone(),
-            mounts,
-            number: self.created,
-            created_at: self.now,
-            started_at: None,
-            phase: Phase::Created,
-            health: Health::None,
-            ports: Vec::new(),
-            on_stop: OnStop::Ignores,
-            ending: None,
-            verdicts: Vec::new(),
-            check: None,
-        };
-        self.containers.insert(spec.name.clone(), container);
-        Ok(Created {
-            container_id: id,
-            adopted: false,
-        })
-    }
-
     pub(super) fn start(&mut self, name: &str) -> Result<(), EngineError> {
         let container = self.container(name)?;
         match container.phase.kind() {
@@ -397,170 +338,7 @@ impl World {
         }
     }
 
-    pub(super) fn inspect(&self, name: &str) -> Option<ContainerState> {
-        let container = self.containers.get(name)?;
-        Some(ContainerState {
-            id: container.id.clone(),
-            name: name.to_owned(),
-            image: container.spec.image.clone(),
-            image_id: image_id(&container.spec.image),
-            labels: container.spec.labels.clone(),
-            phase: container.phase.clone(),
-            health: container.health,
-            ports: container.ports.clone(),
-            created_at: Some(container.created_at),
-            started_at: container.started_at,
-            attachments: sight::attachments(
-                &container.spec.network,
-                container.phase.kind(),
-                container.number,
-            ),
-            pid: u32::try_from(container.number + 100)
-                .ok()
-                .filter(|_| container.phase.kind().is_alive()),
-            resolver_file: String::new(),
-            mounts: container.mounts.iter().map(sight::mounted).collect(),
-            last_check: container
-                .check
-                .clone()
-                .filter(|_| container.phase.kind().is_alive()),
-        })
-    }
-
-    /// What a running container uses.
-    pub(super) fn stats(&self, name: &str) -> Option<Stats> {
-        let container = self.containers.get(name)?;
-        if !container.phase.kind().is_alive() {
-            return None;
-        }
-        let ran = container
-            .started_at
-            .map_or(0, |at| self.now.millis().saturating_sub(at.millis()));
-        Some(sight::stats(
-            name,
-            &container.id,
-            &container.spec,
-            self.now,
-            ran,
-        ))
-    }
-
-    pub(super) fn list(&self, scope: Option<Label<'_>>) -> Vec<ContainerSummary> {
-        self.containers
-            .iter()
-            .filter(|(_, container)| match scope {
-                Some((key, value)) => carries(container, key, value),
-                None => true,
-            })
-            .map(|(name, container)| ContainerSummary {
-                id: container.id.clone(),
-                name: name.clone(),
-                image_id: image_id(&container.spec.image),
-                labels: container.spec.labels.clone(),
-                phase: container.phase.kind(),
-                health: Some(container.health),
-                ports: container.ports.clone(),
-            })
-            .collect()
-    }
-
-    /// Containers whose namespaces it shares run, and let themselves be shared.
-    fn check_shared(&self, name: &str, spec: &ContainerSpec) -> Result<(), EngineError> {
-        if let Network::Named(network) = &spec.network
-            && !self.networks.contains_key(network)
-        {
-            return Err(EngineError::NetworkNotFound {
-                message: format!("network {network} not found"),
-            });
-        }
-        for (other, of_ipc) in shared(spec) {
-            let words = match self.containers.get(other) {
-                None => format!("No such container: {other}"),
-                Some(holder) if holder.phase.kind() != PhaseKind::Running => {
-                    format!(
-                        "cannot join namespace of a non running container: {}",
-                        holder.id
-                    )
-                }
-                Some(holder) if of_ipc && holder.spec.parameters.ipc != Ipc::Shareable => {
-                    format!("can't join IPC of container {other}: non-shareable IPC")
-                }
-                Some(_) => continue,
-            };
-            return Err(EngineError::CannotStart {
-                name: name.to_owned(),
-                message: words,
-            });
-        }
-        Ok(())
-    }
-
     // --- behind the agent's back ---
-
-    pub(super) fn kill(&mut self, name: &str, exit_code: i64) -> bool {
-        let ending = Ending {
-            at: self.now,
-            exit_code,
-            oom_killed: false,
-        };
-        match self.containers.get(name) {
-            Some(container) if container.phase.kind().is_alive() => {
-                self.end(name, ending, None);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    pub(super) fn destroy(&mut self, name: &str) {
-        self.kill(name, KILLED);
-        self.hint(name, Hint::Destroyed);
-        self.containers.remove(name);
-        self.wake();
-    }
-
-    pub(super) fn kill_all(&mut self, exit_code: i64) {
-        let names: Vec<String> = self.containers.keys().cloned().collect();
-        for name in names {
-            self.kill(&name, exit_code);
-        }
-    }
-
-    pub(super) fn distort(&mut self, name: &str, phase: Phase) {
-        if let Some(container) = self.containers.get_mut(name) {
-            container.phase = phase;
-            container.ending = None;
-            container.verdicts.clear();
-        }
-        self.wake();
-    }
-
-    pub(super) fn set_health(&mut self, name: &str, health: Health) {
-        if let Some(container) = self.containers.get_mut(name) {
-            container.health = health;
-            self.hint(name, Hint::HealthChanged);
-        }
-    }
-
-    /// What a container sees of the host, once it is created.
-    pub(super) fn mounts_of(&self, name: &str) -> Option<&[Mount]> {
-        Some(&self.containers.get(name)?.mounts)
-    }
-
-    /// Containers that have this volume, running or not.
-    pub(super) fn users_of<'a>(&'a self, volume: &'a str) -> impl Iterator<Item = &'a str> {
-        self.containers
-            .values()
-            .filter(move |container| container.mounts.iter().any(|mount| mount.shows(volume)))
-            .map(|container| container.id.as_str())
-    }
-
-    /// Whether a process lives in a group.
-    pub(super) fn alive_in(&self, group: &str) -> bool {
-        self.containers.values().any(|container| {
-            container.spec.group.as_deref() == Some(group) && container.phase.kind().is_alive()
-        })
-    }
 
     pub(super) fn remove_image(&mut self, name: &str) -> Result<(), EngineError> {
         let holder = self
@@ -581,44 +359,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn spec(&self, name: &str) -> Option<ContainerSpec> {
-        Some(self.containers.get(name)?.spec.clone())
-    }
-
     // --- watchers and waiters ---
-
-    pub(super) fn watch(&mut self, scope: (String, String), hints: UnboundedSender<Hint>) {
-        self.watchers.push(Watcher { scope, hints });
-    }
-
-    /// Breaks every watch. The channel is unbounded, so only a receiver that is gone can refuse.
-    pub(super) fn break_watches(&mut self) {
-        for watcher in std::mem::take(&mut self.watchers) {
-            let _ = watcher.hints.unbounded_send(Hint::Lost);
-        }
-    }
-
-    pub(super) fn wait(&mut self, waker: &Waker) {
-        self.waiting.push(waker.clone());
-    }
-
-    fn wake(&mut self) {
-        self.waiting.drain(..).for_each(Waker::wake);
-    }
-
-    fn hint(&mut self, name: &str, make: fn(String) -> Hint) {
-        let Some(container) = self.containers.get(name) else {
-            return;
-        };
-        if self.mute {
-            return;
-        }
-        self.watchers.retain(|watcher| {
-            let (key, value) = &watcher.scope;
-            !carries(container, key, value)
-                || watcher.hints.unbounded_send(make(name.to_owned())).is_ok()
-        });
-    }
 
     // --- helpers ---
 
@@ -650,54 +391,8 @@ fn carries(container: &Container, key: &str, value: &str) -> bool {
         .is_some_and(|has| has == value)
 }
 
-/// The links that count.
-fn links(spec: &ContainerSpec) -> &[Link] {
-    match spec.network {
-        Network::Bridge => &spec.links,
-        Network::Host | Network::None | Network::Named(_) | Network::Container(_) => &[],
-    }
-}
-
-/// Other containers whose namespaces it shares, and whether that is IPC.
-fn shared(spec: &ContainerSpec) -> impl Iterator<Item = (&str, bool)> {
-    let network = match &spec.network {
-        Network::Container(other) => Some((other.as_str(), false)),
-        Network::Bridge | Network::Host | Network::None | Network::Named(_) => None,
-    };
-    let processes = match &spec.parameters.processes {
-        Processes::Container(other) => Some((other.as_str(), false)),
-        Processes::Own | Processes::Host => None,
-    };
-    let ipc = match &spec.parameters.ipc {
-        Ipc::Container(other) => Some((other.as_str(), true)),
-        Ipc::Engine | Ipc::Host | Ipc::None | Ipc::Shareable => None,
-    };
-    [network, processes, ipc].into_iter().flatten()
-}
-
 fn not_found(name: &str) -> EngineError {
     EngineError::NotFound {
         name: name.to_owned(),
-    }
-}
-
-/// The refusals of a real engine that an agent may run into.
-fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
-    let invalid = |message: String| Err(EngineError::InvalidSpec { message });
-    let fine = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
-    if spec.name.len() < 2 || !spec.name.chars().all(fine) {
-        return invalid(format!("Invalid container name ({})", spec.name));
-    }
-    if let Some(runtime) = spec.runtime.as_deref().filter(|name| *name != "runc") {
-        return invalid(format!("unknown or invalid runtime name: {runtime}"));
-    }
-    match (spec.memory_bytes, spec.memory_reservation_bytes) {
-        (Some(limit), _) if limit < LEAST_MEMORY => {
-            invalid("Minimum memory limit allowed is 6MB".to_owned())
-        }
-        (Some(limit), Some(soft)) if soft > limit => {
-            invalid("Minimum memory limit can not be less than memory reservation limit".to_owned())
-        }
-        _ => Ok(()),
     }
 }
