@@ -10,6 +10,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::StreamExt as _;
+use tallyman_agent_core::metadata::TaskSight;
 use tallyman_agent_core::metrics::{self, Calls, Usage};
 use tallyman_agent_engine::{Counts, Engine};
 use tokio::net::TcpListener;
@@ -83,18 +84,29 @@ async fn tell<E: Engine>(State(source): State<Arc<Source<E>>>) -> Response {
 
 /// What does not answer is left out: it has ended since, or the engine is away.
 async fn measure<E: Engine>(shared: &Shared<E>) -> Vec<Usage> {
-    let sights = shared.desk.ask_all().await;
-    let containers = sights.iter().flat_map(|sight| {
-        let measured = metrics::measured(sight).into_iter();
-        measured.map(move |(container, name)| (sight, container, name))
-    });
-    let asked = containers.map(|(sight, container, name)| async move {
-        let stats = shared.engine.stats(&name).await.ok().flatten()?;
-        metrics::usage(sight, &container, &stats)
-    });
+    let mut containers = Vec::new();
+    for sight in shared.desk.ask_all().await {
+        let sight = Arc::new(sight);
+        for (container, name) in metrics::measured(&sight) {
+            containers.push((
+                Arc::clone(&shared.engine),
+                Arc::clone(&sight),
+                container,
+                name,
+            ));
+        }
+    }
+    let asked = containers.into_iter().map(ask);
     let all: Vec<Option<Usage>> = futures::stream::iter(asked)
         .buffered(AT_ONCE)
         .collect()
         .await;
     all.into_iter().flatten().collect()
+}
+
+async fn ask<E: Engine>(
+    (engine, sight, container, name): (Arc<E>, Arc<TaskSight>, String, String),
+) -> Option<Usage> {
+    let stats = engine.stats(&name).await.ok().flatten()?;
+    metrics::usage(&sight, &container, &stats)
 }

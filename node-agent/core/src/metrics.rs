@@ -6,7 +6,6 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
 use tallyman_agent_engine::Stats;
 
 use crate::metadata::TaskSight;
