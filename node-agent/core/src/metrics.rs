@@ -203,8 +203,7 @@ mod tests {
     /// Rows `| `name` | agent | ...` of the document are the families that are told.
     #[test]
     fn the_document_lists_what_is_told() {
-        let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
-        let document = std::fs::read_to_string(document).unwrap();
+        let document = include_str!("../../../docs/metrics.md");
         let rows = document.lines().filter_map(|line| {
             let (name, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
             rest.starts_with("agent | ").then(|| name.to_owned())

@@ -223,12 +223,12 @@ fn a_new_host_joins_and_the_answer_is_forgotten() {
         "join-uid"
     );
     assert!(!joins::at_rest(&bench.join));
-    bench.now = bench.now + SEALED_STAYS;
+    bench.now += SEALED_STAYS;
     bench.settle();
     assert_eq!(bench.join.status.as_ref().unwrap().sealed_token, None);
     assert!(joins::at_rest(&bench.join));
     // Long after the end of the join it is still joined.
-    bench.now = bench.now + SignedDuration::from_hours(48);
+    bench.now += SignedDuration::from_hours(48);
     assert_eq!(bench.settle().0, "Joined");
     assert_eq!(bench.sealed_for.len(), 1);
 }
