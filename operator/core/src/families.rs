@@ -154,15 +154,9 @@ fn register(
                 };
                 (Standing::Ready, "Registered", text)
             } else {
-                let number = highest + 1;
-                mint(namespace, t, family, number, plan);
-                next.latest_revision = number;
-                next.latest = Some(ecs_name(number));
-                (
-                    Standing::Ready,
-                    "Registered",
-                    format!("Registered as {}.", ecs_name(number)),
-                )
+                // It is told once the revision is there: a create that fails must be tried again, and a status that
+                // speaks of the revision already would look as if that had been deregistered since.
+                return mint(namespace, t, family, highest + 1, plan);
             }
         }
     };
