@@ -1,13 +1,13 @@
 # Two commands do everything on a fresh Debian machine: `make up` and `make test`. Each installs what it needs, says so,
 # and can be run twice. `make help` lists the rest.
 
-.PHONY: help up down test lint unit real bench crds tools clean
+.PHONY: help up down test lint unit real bench crds tools clean soak soak-properties
 
 CARGO ?= cargo
 LAB := target/debug/lab
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 up: tools-build tools-packages tools-control-plane ## Tallyman on this machine, with a page to look at; KUBECONFIG=file uses that cluster instead
 	$(CARGO) build -p tallyman-lab -p tallyman-operator -p tallyman-agent
@@ -39,6 +39,12 @@ bench: tools ## Measure against the raw engine; writes docs/benchmarks.md
 	$(CARGO) build --release -p tallyman-operator -p tallyman-agent -p tallyman-bench
 	target/release/tallyman-bench
 	target/release/tallyman-bench placement
+
+soak: soak-properties
+
+soak-properties: ## Properties of the scheduler: 100,000 states of up to 300 tasks, 2,000 histories; takes a while
+	PROPTEST_CASES=100000 $(CARGO) test --profile soak -p tallyman-operator-core --test states --test choice -- --skip among_many_hosts
+	PROPTEST_CASES=2000 $(CARGO) test --profile soak -p tallyman-operator-core --test fixpoint
 
 crds: ## Write crds/generated from the types
 	$(CARGO) run -q -p tallyman-crds --bin crdgen

@@ -52,6 +52,10 @@ pub struct Args {
     #[arg(long, env = "TALLYMAN_REPLACE_AFTER", default_value = "5m", value_parser = duration)]
     pub replace_after: Duration,
 
+    /// Container instances that a cluster may have (an ECS quota).
+    #[arg(long, env = "TALLYMAN_INSTANCES_PER_CLUSTER", default_value_t = Quotas::default().instances_per_cluster)]
+    pub instances_per_cluster: usize,
+
     /// Services that a cluster may have (an ECS quota).
     #[arg(long, env = "TALLYMAN_SERVICES_PER_CLUSTER", default_value_t = Quotas::default().services_per_cluster)]
     pub services_per_cluster: usize,
@@ -63,6 +67,10 @@ pub struct Args {
     /// Tasks of a service that are started within a minute (an ECS quota).
     #[arg(long, env = "TALLYMAN_LAUNCHES_PER_MINUTE", default_value_t = Quotas::default().launches_per_minute)]
     pub launches_per_minute: usize,
+
+    /// Task sets that a service may have (an ECS quota).
+    #[arg(long, env = "TALLYMAN_TASK_SETS_PER_SERVICE", default_value_t = Quotas::default().task_sets_per_service)]
+    pub task_sets_per_service: usize,
 
     /// Form of the log.
     #[arg(long, env = "TALLYMAN_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]

@@ -107,9 +107,11 @@ async fn operate(
         agent_grace: args.agent_grace,
         replace_after: args.replace_after,
         quotas: Quotas {
+            instances_per_cluster: args.instances_per_cluster,
             services_per_cluster: args.services_per_cluster,
             tasks_per_service: args.tasks_per_service,
             launches_per_minute: args.launches_per_minute,
+            task_sets_per_service: args.task_sets_per_service,
         },
         ..Settings::default()
     };

@@ -122,14 +122,17 @@ impl World {
         leader_epoch: i64,
     ) -> World {
         let mut world = World::empty(objects, namespace, cluster, settings, leader_epoch);
-        for i in &objects.instances {
-            if of_cluster(i.spec.cluster.as_ref(), cluster) {
-                let name = object_name(&i.metadata);
-                let secret = objects.host_secrets.get(&names::host_identity(&name));
-                let lease_age = objects.lease_age.get(&name).copied();
-                let state = instance(i, lease_age, secret.map(|meta| secret_state(meta)));
-                world.put_instance(&InstanceName::from(name), state);
-            }
+        let here = |i: &&Arc<ContainerInstance>| of_cluster(i.spec.cluster.as_ref(), cluster);
+        let instances = objects.instances.iter().filter(here);
+        let beyond = quotas::beyond(&settings.quotas, instances.clone().map(|i| &**i));
+        for i in instances {
+            let name = object_name(&i.metadata);
+            let secret = objects.host_secrets.get(&names::host_identity(&name));
+            let lease_age = objects.lease_age.get(&name).copied();
+            let name = InstanceName::from(name);
+            let mut state = instance(i, lease_age, secret.map(|meta| secret_state(meta)));
+            state.beyond_quota = beyond.contains(&name);
+            world.put_instance(&name, state);
         }
         for p in &objects.plans {
             let host = InstanceName::from(object_name(&p.metadata));
@@ -162,7 +165,7 @@ impl World {
                 (name, task_sets::task_set(s, cluster, objects))
             })
             .collect();
-        quotas::enforce_task_sets(&mut world.task_sets);
+        quotas::enforce_task_sets(&settings.quotas, &mut world.task_sets);
         let all_runs = all_runs(objects);
         for s in &objects.scheduled_tasks {
             if of_cluster(s.spec.run_task.cluster.as_ref(), cluster) {
@@ -516,6 +519,7 @@ pub(crate) fn instance(
         object: i.clone(),
         wanted: i.spec.status,
         lease_age,
+        beyond_quota: false,
         secret,
         registered_at: i
             .status

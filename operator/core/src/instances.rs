@@ -153,10 +153,11 @@ fn publish(
 ) {
     let previous = previous(i);
     let connected = i.connected(&world.settings);
-    let count = |pick: &dyn Fn(LastStatus) -> bool| {
-        let n = world.tasks_on(name).filter(|(_, t)| pick(t.last)).count();
-        i32::try_from(n).unwrap_or(i32::MAX)
-    };
+    let (mut running, mut pending) = (0, 0);
+    for (_, t) in world.tasks_on(name) {
+        running += i32::from(t.last == LastStatus::Running);
+        pending += i32::from(t.last < LastStatus::Running);
+    }
     let remaining = i.host.as_ref().and_then(|_| ledger.remaining(name, world));
     let free = |pick: fn(&tallyman_crds::Resources) -> i64| {
         let registered = &i.host.as_ref()?.registered_resources;
@@ -181,8 +182,8 @@ fn publish(
         cpu_free: free(|r| r.cpu),
         memory_free: free(|r| r.memory),
         remaining_resources: remaining.clone(),
-        running_tasks_count: count(&|s| s == LastStatus::Running),
-        pending_tasks_count: count(&|s| s < LastStatus::Running),
+        running_tasks_count: running,
+        pending_tasks_count: pending,
         registered_at: previous
             .registered_at
             .clone()
@@ -248,6 +249,14 @@ fn standing(
             "Deregistering",
             format!("{name} leaves when its tasks have stopped."),
         );
+    }
+    if i.beyond_quota {
+        let text = format!(
+            "Cluster {} has {} older container instances, which is its quota (`--instances-per-cluster` of the operator): no \
+             task is placed on {name}.",
+            world.cluster, world.settings.quotas.instances_per_cluster
+        );
+        return (Standing::Stalled, "QuotaExceeded", text);
     }
     if let Some(impairment) = host.impairment {
         let why = host.message.clone().unwrap_or_default();

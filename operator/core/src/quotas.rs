@@ -1,30 +1,38 @@
 //! Limits of a cluster, which ECS has as service quotas and the person who runs the operator may set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use tallyman_crds::ContainerInstance;
 
-use crate::names::{ServiceName, TaskSetName};
+use crate::names::{InstanceName, ServiceName, TaskSetName};
 use crate::problem::Problem;
 use crate::world::{ServiceState, TaskSetState, World};
 
 /// Quotas, with the defaults of ECS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quotas {
+    /// Hosts of a cluster.
+    pub instances_per_cluster: usize,
     /// Services of a cluster.
     pub services_per_cluster: usize,
     /// Tasks that a service may want.
     pub tasks_per_service: i64,
     /// Tasks of a service that are started within a minute.
     pub launches_per_minute: usize,
+    /// Task sets of a service.
+    pub task_sets_per_service: usize,
 }
 
 impl Default for Quotas {
     fn default() -> Self {
         Quotas {
+            instances_per_cluster: 5000,
             services_per_cluster: 5000,
             tasks_per_service: 5000,
             launches_per_minute: 500,
+            // "5 deployments exist on the service. Unable to create new TaskSet".
+            task_sets_per_service: 5,
         }
     }
 }
@@ -74,11 +82,34 @@ pub(crate) fn limit(quotas: &Quotas, service: &mut ServiceState) {
     }
 }
 
-/// Task sets of a service (ECS: "5 deployments exist on the service. Unable to create new TaskSet").
-const TASK_SETS_PER_SERVICE: usize = 5;
+/// Hosts beyond the quota of their cluster: all but the oldest, of which those that leave do not count. They take no tasks
+/// (ECS: they cannot register).
+pub(crate) fn beyond<'i>(
+    quotas: &Quotas,
+    instances: impl Iterator<Item = &'i ContainerInstance>,
+) -> BTreeSet<InstanceName> {
+    let mut by_age: Vec<_> = instances
+        .filter(|i| i.metadata.deletion_timestamp.is_none())
+        .map(|i| {
+            let name = i.metadata.name.clone().unwrap_or_default();
+            let created = i.metadata.creation_timestamp.clone().map(|t| t.0);
+            (created, InstanceName::from(name))
+        })
+        .collect();
+    if by_age.len() <= quotas.instances_per_cluster {
+        return BTreeSet::new();
+    }
+    by_age.sort();
+    let rest = by_age.into_iter().skip(quotas.instances_per_cluster);
+    rest.map(|(_, name)| name).collect()
+}
 
-/// Gives every task set beyond five of its service the sentence that says so. The oldest stay.
-pub(crate) fn enforce_task_sets(task_sets: &mut BTreeMap<TaskSetName, TaskSetState>) {
+/// Gives every task set beyond the quota of its service the sentence that says so. The oldest stay.
+pub(crate) fn enforce_task_sets(
+    quotas: &Quotas,
+    task_sets: &mut BTreeMap<TaskSetName, TaskSetState>,
+) {
+    let most = quotas.task_sets_per_service;
     let mut by_age: Vec<_> = task_sets
         .iter()
         .map(|(name, s)| {
@@ -88,14 +119,12 @@ pub(crate) fn enforce_task_sets(task_sets: &mut BTreeMap<TaskSetName, TaskSetSta
         .collect();
     by_age.sort();
     let of_one_service = by_age.chunk_by(|a, b| a.0 == b.0);
-    for (service, _, name) in
-        of_one_service.flat_map(|sets| sets.iter().skip(TASK_SETS_PER_SERVICE))
-    {
+    for (service, _, name) in of_one_service.flat_map(|sets| sets.iter().skip(most)) {
         if let Some(set) = task_sets.get_mut(name) {
             set.problems.push(Problem::new(
                 "spec.service",
                 format!(
-                    "must name a service with fewer task sets: `{service}` has {TASK_SETS_PER_SERVICE}, which is the most"
+                    "must name a service with fewer task sets: `{service}` has {most}, which is the most"
                 ),
             ));
         }

@@ -473,6 +473,8 @@ pub struct InstanceState {
     pub wanted: DesiredInstanceStatus,
     /// What its agent reported.
     pub host: Option<HostReport>,
+    /// Its cluster has as many older hosts as it may have.
+    pub beyond_quota: bool,
     /// For how long its Lease was not seen to change; `None`: never seen.
     pub lease_age: Option<Duration>,
     /// When its agent first registered.

@@ -420,6 +420,35 @@ fn quotas_are_told_and_what_runs_goes_on() {
 }
 
 #[test]
+fn hosts_beyond_the_quota_take_no_tasks() {
+    let mut bench = Bench::with_service(2, 4, 100, 200);
+    bench.settings.quotas.instances_per_cluster = 1;
+    // The younger one by name: they came together.
+    bench.scale("web", 8);
+    bench.converge(60);
+    let on = |bench: &Bench, host: &str| {
+        let here = |t: &tallyman_crds::Task| t.spec.container_instance.as_deref() == Some(host);
+        bench.tasks(|t| holding(t) && here(t)).len()
+    };
+    assert_eq!((on(&bench, "host-a"), on(&bench, "host-b")), (6, 2));
+    let condition = bench.instance("host-b").status.clone().unwrap().conditions[0].clone();
+    assert_eq!(condition.reason, "QuotaExceeded");
+    assert!(
+        condition
+            .message
+            .contains("has 1 older container instances"),
+        "{}",
+        condition.message
+    );
+    // What its agent reports does not change that, and a host that leaves does.
+    bench.register("host-b", 4096, 16_384);
+    bench.settle();
+    bench.delete(Kind::ContainerInstance, "host-a");
+    bench.converge(60);
+    assert_eq!((on(&bench, "host-a"), on(&bench, "host-b")), (0, 8));
+}
+
+#[test]
 fn so_many_tasks_are_started_in_a_minute() {
     let mut bench = Bench::with_service(2, 1, 100, 200);
     bench.settings.quotas.launches_per_minute = 3;

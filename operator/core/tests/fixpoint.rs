@@ -598,6 +598,7 @@ proptest! {
             let done = bench.settle();
             let mut uids: Vec<_> = bench.objects.services.iter().map(|s| (s.metadata.name.clone(), s.metadata.uid.clone())).collect();
             uids.extend(bench.objects.run_tasks.iter().map(|r| (r.metadata.name.clone(), r.metadata.uid.clone())));
+            uids.extend(bench.objects.task_sets.iter().map(|s| (s.metadata.name.clone(), s.metadata.uid.clone())));
             for action in done {
                 if let Action::CreateTask(t) = action {
                     let owner = t.metadata.owner_references.as_ref().unwrap()[0].clone();

@@ -248,7 +248,13 @@ impl Kept {
             // Hosts are numbered in order of name.
             (None, Some(_)) | (Some(_), None) => return Err(Far),
         };
-        let new = gather::instance(new, old.lease_age, old.secret.clone());
+        let mut new = gather::instance(new, old.lease_age, old.secret.clone());
+        new.beyond_quota = old.beyond_quota;
+        // With one that leaves, another is no longer beyond the quota.
+        let most = self.world.settings.quotas.instances_per_cluster;
+        if new.identity.deleting != old.identity.deleting && self.world.instances.len() > most {
+            return Err(Far);
+        }
         // Services that are spread over zones look at all of them.
         if new.zone() != old.zone() {
             return Err(Far);

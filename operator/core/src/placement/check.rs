@@ -14,7 +14,9 @@ pub fn barred(instance: &InstanceState, world: &World) -> Option<Refusal> {
     let Some(host) = &instance.host else {
         return Some(Refusal::NotRegistered);
     };
-    if instance.identity.deleting {
+    if instance.beyond_quota {
+        Some(Refusal::BeyondQuota)
+    } else if instance.identity.deleting {
         Some(Refusal::Deregistering)
     } else if instance.wanted == DesiredInstanceStatus::Draining {
         Some(Refusal::Draining)

@@ -7,6 +7,8 @@ use std::sync::Arc;
 pub enum Refusal {
     /// Its agent has not registered yet.
     NotRegistered,
+    /// Its cluster has as many older hosts as it may have.
+    BeyondQuota,
     /// It is being deregistered.
     Deregistering,
     /// It is DRAINING.
@@ -58,7 +60,7 @@ impl Refusal {
             | Refusal::EngineUnreachable
             | Refusal::DiskFull
             | Refusal::EngineFails => "AGENT",
-            Refusal::Deregistering | Refusal::Draining => "INACTIVE",
+            Refusal::BeyondQuota | Refusal::Deregistering | Refusal::Draining => "INACTIVE",
             Refusal::Attribute(_) => "ATTRIBUTE",
             Refusal::Cpu { .. } => "RESOURCE:CPU",
             Refusal::Memory { .. } => "RESOURCE:MEMORY",
@@ -78,7 +80,7 @@ impl Refusal {
             | Refusal::EngineUnreachable
             | Refusal::DiskFull
             | Refusal::EngineFails => "encountered error \"AGENT\".".to_owned(),
-            Refusal::Deregistering | Refusal::Draining => {
+            Refusal::BeyondQuota | Refusal::Deregistering | Refusal::Draining => {
                 "encountered error \"INACTIVE\".".to_owned()
             }
             Refusal::Attribute(_) => "is missing an attribute required by your task.".to_owned(),
@@ -98,20 +100,21 @@ impl Refusal {
     pub(super) fn rank(&self) -> u8 {
         match self {
             Refusal::NotRegistered => 0,
-            Refusal::Deregistering => 1,
-            Refusal::Draining => 2,
-            Refusal::AgentDisconnected => 3,
-            Refusal::EngineUnreachable => 4,
-            Refusal::DiskFull => 5,
-            Refusal::EngineFails => 6,
-            Refusal::Attribute(_) => 7,
-            Refusal::Cpu { .. } => 8,
-            Refusal::Memory { .. } => 9,
-            Refusal::Port(_) => 10,
-            Refusal::Gpu { .. } => 11,
-            Refusal::Address { .. } => 12,
-            Refusal::DistinctInstance => 13,
-            Refusal::MemberOf(_) => 14,
+            Refusal::BeyondQuota => 1,
+            Refusal::Deregistering => 2,
+            Refusal::Draining => 3,
+            Refusal::AgentDisconnected => 4,
+            Refusal::EngineUnreachable => 5,
+            Refusal::DiskFull => 6,
+            Refusal::EngineFails => 7,
+            Refusal::Attribute(_) => 8,
+            Refusal::Cpu { .. } => 9,
+            Refusal::Memory { .. } => 10,
+            Refusal::Port(_) => 11,
+            Refusal::Gpu { .. } => 12,
+            Refusal::Address { .. } => 13,
+            Refusal::DistinctInstance => 14,
+            Refusal::MemberOf(_) => 15,
         }
     }
 
@@ -120,6 +123,7 @@ impl Refusal {
         match self {
             Refusal::Cpu { free } | Refusal::Memory { free } | Refusal::Gpu { free } => *free,
             Refusal::NotRegistered
+            | Refusal::BeyondQuota
             | Refusal::Deregistering
             | Refusal::Draining
             | Refusal::AgentDisconnected

@@ -103,6 +103,7 @@ impl Unplaceable {
                     "ha{} not registered yet",
                     if n == 1 { "s" } else { "ve" }
                 ),
+                Refusal::BeyondQuota => write!(text, "{is} beyond the quota of the cluster"),
                 Refusal::Deregistering => write!(text, "{is} being deregistered"),
                 Refusal::Draining => write!(text, "{is} draining"),
                 Refusal::AgentDisconnected => write!(text, "{is} not connected"),
@@ -182,6 +183,7 @@ impl Unplaceable {
                 write!(text, " (`{expression}` is not true of `{name}`)")
             }
             Refusal::NotRegistered
+            | Refusal::BeyondQuota
             | Refusal::Deregistering
             | Refusal::Draining
             | Refusal::AgentDisconnected

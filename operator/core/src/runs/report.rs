@@ -140,8 +140,9 @@ pub(super) fn publish(
     }
     next.message = Some(verdict.short.clone());
     let was = previous.conditions.iter().find(|c| c.type_ == READY);
+    let mut notes = Vec::new();
     if was.is_none_or(|c| c.reason != verdict.reason) {
-        plan.notes.push(Note {
+        notes.push(Note {
             target: target(name, run),
             warning: verdict.standing == Standing::Stalled || verdict.reason == NOT_PLACEABLE,
             reason: verdict.reason,
@@ -163,7 +164,7 @@ pub(super) fn publish(
     }));
     let generation = run.identity.generation;
     next.conditions = conditions::merge(&previous.conditions, &list, generation, &time(now));
-    plan.publish(target(name, run), previous, &next);
+    plan.tell(target(name, run), previous, &next, false, notes);
 }
 
 /// Numbers, times and tasks of a run that is under way.

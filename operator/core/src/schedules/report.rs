@@ -80,8 +80,9 @@ pub(super) fn publish(
     let (standing, reason, message) = standing(verdict, refusal, &next);
     let was = previous.conditions.iter().find(|c| c.type_ == READY);
     let stalled = standing == Standing::Stalled;
+    let mut notes = Vec::new();
     if stalled && was.is_none_or(|c| c.message != message) {
-        plan.notes.push(Note {
+        notes.push(Note {
             target: target(name, s),
             warning: true,
             reason,
@@ -91,7 +92,7 @@ pub(super) fn publish(
     let list = statements(&standing, reason, &message, s.unsupported.sentence());
     let generation = s.identity.generation;
     next.conditions = conditions::merge(&previous.conditions, &list, generation, &time(now));
-    plan.publish(target(name, s), previous, &next);
+    plan.tell(target(name, s), previous, &next, false, notes);
 }
 
 /// How the latest run ended, if one has ended since.

@@ -85,20 +85,45 @@ fn list<K: Ord + Clone, V: Ord + Clone>(
     }
 }
 
+/// Moves `value` from one key to another. Most changes move nothing, and a look into an index of many is dear.
+fn move_to<K: Ord + Clone, V: Ord + Clone>(
+    index: &mut BTreeMap<K, BTreeSet<V>>,
+    old: Option<&K>,
+    new: Option<&K>,
+    value: &V,
+) {
+    if old != new {
+        old.into_iter()
+            .for_each(|key| list(index, key, value, false));
+        new.into_iter()
+            .for_each(|key| list(index, key, value, true));
+    }
+}
+
 impl Index {
-    fn task(&mut self, name: &TaskName, t: &TaskState, comes: bool) {
-        if let Some(service) = &t.service {
-            list(&mut self.by_service, service, name, comes);
+    /// A task comes, changes or goes.
+    fn task(&mut self, name: &TaskName, old: Option<&TaskState>, new: Option<&TaskState>) {
+        fn key<K>(t: Option<&TaskState>, of: fn(&TaskState) -> Option<&K>) -> Option<&K> {
+            t.and_then(of)
         }
-        if let Some(run) = &t.run {
-            list(&mut self.by_run, run, name, comes);
+        let of = |t| key(t, |t| t.service.as_ref());
+        move_to(&mut self.by_service, of(old), of(new), name);
+        let of = |t| key(t, |t| t.run.as_ref());
+        move_to(&mut self.by_run, of(old), of(new), name);
+        let of = |t| key(t, |t| t.instance.as_ref());
+        move_to(&mut self.by_host, of(old), of(new), name);
+        if old.map(|t| &t.sources) != new.map(|t| &t.sources) {
+            for (t, comes) in [(old, false), (new, true)] {
+                for source in t.iter().flat_map(|t| &t.sources) {
+                    list(&mut self.by_source, &source.object, name, comes);
+                }
+            }
         }
-        if let Some(host) = &t.instance {
-            list(&mut self.by_host, host, name, comes);
-        }
-        for source in &t.sources {
-            list(&mut self.by_source, &source.object, name, comes);
-        }
+        old.into_iter().for_each(|t| self.count_task(t, false));
+        new.into_iter().for_each(|t| self.count_task(t, true));
+    }
+
+    fn count_task(&mut self, t: &TaskState, comes: bool) {
         let counts = &mut self.counts;
         step(&mut counts.running, t.last == LastStatus::Running, comes);
         step(
@@ -155,15 +180,18 @@ impl World {
         name: &TaskName,
         new: Option<TaskState>,
     ) -> Option<TaskState> {
-        let old = self.tasks.remove(name);
-        if let Some(old) = &old {
-            self.index.task(name, old, false);
-            self.note_home(old.instance.as_ref());
-        }
-        if let Some(new) = new {
-            self.index.task(name, &new, true);
-            self.note_home(new.instance.as_ref());
-            self.tasks.insert(name.clone(), new);
+        // In its place: taking a state out of a tree and putting one in moves its neighbours twice.
+        let old = match new {
+            Some(new) => self.tasks.insert(name.clone(), new),
+            None => self.tasks.remove(name),
+        };
+        let new = self.tasks.get(name);
+        self.index.task(name, old.as_ref(), new);
+        let host = |t: Option<&TaskState>| t.and_then(|t| t.instance.clone());
+        let (was, is) = (host(old.as_ref()), host(new));
+        if was != is {
+            self.note_home(was.as_ref());
+            self.note_home(is.as_ref());
         }
         old
     }
@@ -182,13 +210,15 @@ impl World {
         name: &ServiceName,
         new: Option<ServiceState>,
     ) -> Option<ServiceState> {
-        let old = self.services.remove(name);
+        let old = match new {
+            Some(new) => self.services.insert(name.clone(), new),
+            None => self.services.remove(name),
+        };
         if let Some(old) = &old {
             self.index.service(name, old, false);
         }
-        if let Some(new) = new {
-            self.index.service(name, &new, true);
-            self.services.insert(name.clone(), new);
+        if let Some(new) = self.services.get(name) {
+            self.index.service(name, new, true);
         }
         old
     }
@@ -225,12 +255,13 @@ impl World {
         name: &InstanceName,
         new: InstanceState,
     ) -> Option<InstanceState> {
-        let old = self.instances.remove(name);
+        let old = self.instances.insert(name.clone(), new);
         if let Some(old) = &old {
             self.index.instance(name, old, &self.settings, false);
         }
-        self.index.instance(name, &new, &self.settings, true);
-        self.instances.insert(name.clone(), new);
+        if let Some(new) = self.instances.get(name) {
+            self.index.instance(name, new, &self.settings, true);
+        }
         old
     }
 

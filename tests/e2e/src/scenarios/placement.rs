@@ -27,6 +27,10 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "an expression that does not parse is refused with its column, and others go on",
         run: bad_expression,
     },
+    Scenario {
+        name: "kubectl describe has the sentences of ECS about GPUs, addresses, constraints, zones and agents",
+        run: sentences,
+    },
 ];
 
 /// Gives the three hosts these custom attributes for as long as `story` takes.
@@ -218,4 +222,90 @@ fn bad_expression(user: &User<'_>) -> Result<()> {
         "--timeout=60s",
     ])?;
     user.delete(&["wrong", "wrong-too", "right"])
+}
+
+/// What `kubectl describe` says of a service until it has all of `parts`.
+fn described(user: &User<'_>, service: &str, parts: &[&str]) -> Result<()> {
+    wait_until(format!("the sentences of {service}"), PATIENCE, || {
+        let text = user.k(&["describe", "services.tallyman.dev", service])?;
+        for part in parts {
+            ensure!(text.contains(part), "it lacks '{part}':\n{text}");
+        }
+        Ok(true)
+    })
+}
+
+fn set_status(user: &User<'_>, host: usize, status: &str) -> Result<()> {
+    let patch = json!({ "spec": { "status": status } }).to_string();
+    let kind = "containerinstances.tallyman.dev";
+    let name = user.lab.host(host).name();
+    user.k(&["patch", kind, name, "--type=merge", "-p", &patch])?;
+    Ok(())
+}
+
+fn sentences(user: &User<'_>) -> Result<()> {
+    let zone = "ecs.availability-zone";
+    let none = ("tallyman.dev/task-addresses", "0");
+    let attributes: [&[(&str, &str)]; 3] = [
+        &[(zone, "a"), none],
+        &[(zone, "a"), none],
+        &[(zone, "b"), none],
+    ];
+    with_attributes(user, attributes, || {
+        let mut gpus = hello("gpus", "x");
+        gpus["spec"]["containerDefinitions"][0]["resourceRequirements"] =
+            json!([{ "type": "GPU", "value": "99" }]);
+        let mut address = hello("address", "x");
+        address["spec"]["networkMode"] = json!("awsvpc");
+        let apart = json!([{ "type": "distinctInstance" }]);
+        user.apply(&[
+            gpus,
+            service("gpus", 1),
+            address,
+            service("address", 1),
+            hello("apart", "x"),
+            with(service("apart", 4), &[("placementConstraints", apart)]),
+        ])?;
+        let rows = [
+            ("gpus", "RESOURCE:GPU"),
+            ("address", "RESOURCE:ENI"),
+            (
+                "apart",
+                "DistinctInstance placement constraint unsatisfied.",
+            ),
+        ];
+        for (name, error) in rows {
+            let error = format!("encountered error \"{error}\".");
+            described(user, name, &[&error])?;
+        }
+        user.delete(&["gpus", "address", "apart"])?;
+
+        // Four tasks in zone a, and the host of zone b comes back.
+        set_status(user, 2, "DRAINING")?;
+        user.apply(&[hello("zones", "x"), service("zones", 4)])?;
+        user.wait_steady("zones", 4)?;
+        set_status(user, 2, "ACTIVE")?;
+        let uneven = "(service zones) is not AZ balanced with 4 tasks in a, 0 tasks in b. AZ Rebalancing in progress.";
+        described(user, "zones", &[uneven])?;
+        user.wait_steady("zones", 4)?;
+        user.delete(&["zones"])
+    })?;
+
+    // Of hosts that drain and one whose agent is silent, the latter came closest.
+    let silent = user.lab.host(1);
+    silent.agent().kill9()?;
+    set_status(user, 0, "DRAINING")?;
+    set_status(user, 2, "DRAINING")?;
+    wait_until("agentConnected to be false", PATIENCE, || {
+        let i = user.get("containerinstances", silent.name())?;
+        Ok(i["status"]["agentConnected"] == false)
+    })?;
+    user.apply(&[hello("silent", "x"), service("silent", 1)])?;
+    let told = described(user, "silent", &["encountered error \"AGENT\"."]);
+    silent.agent().start()?;
+    set_status(user, 0, "ACTIVE")?;
+    set_status(user, 2, "ACTIVE")?;
+    told?;
+    user.wait_steady("silent", 1)?;
+    user.delete(&["silent"])
 }
