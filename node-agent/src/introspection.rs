@@ -15,7 +15,6 @@ use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use tallyman_agent_core::metadata::Place;
 use tallyman_agent_core::metadata::introspection::{self, Choice, TaskDocument};
-use tallyman_agent_engine::{Counts, Verb};
 use tokio::net::TcpListener;
 use tracing::info;
 
@@ -35,8 +34,6 @@ pub struct Facts {
     pub place: Place,
     /// A plan is at hand and containers were listed.
     pub ready: AtomicBool,
-    /// What was asked of the engine.
-    pub counts: Arc<Counts>,
     /// Where tasks are asked about.
     pub desk: Arc<Desk>,
     /// `ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS`: others than this host may ask about tasks.
@@ -47,7 +44,7 @@ pub struct Facts {
 ///
 /// # Errors
 /// The address is taken.
-pub async fn serve(address: SocketAddr, facts: Arc<Facts>) -> anyhow::Result<()> {
+pub async fn serve(address: SocketAddr, facts: Arc<Facts>, metrics: Router) -> anyhow::Result<()> {
     let guarded = Router::new()
         .route("/license", get(|| async { LICENSE }))
         .route("/v1/metadata", get(metadata))
@@ -56,9 +53,9 @@ pub async fn serve(address: SocketAddr, facts: Arc<Facts>) -> anyhow::Result<()>
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
         .merge(guarded)
         .with_state(facts)
+        .merge(metrics)
         .into_make_service_with_connect_info::<SocketAddr>();
     let listener = TcpListener::bind(address)
         .await
@@ -79,29 +76,6 @@ async fn ready(State(facts): State<Arc<Facts>>) -> Response {
         )
             .into_response()
     }
-}
-
-/// Counters in the Prometheus text format.
-async fn metrics(State(facts): State<Arc<Facts>>) -> Response {
-    let mut text = String::new();
-    let mut family = |name: &str, help: &str, pick: fn((Verb, u64, u64)) -> (Verb, u64)| {
-        text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} counter\n"));
-        for (verb, count) in facts.counts.read().map(pick) {
-            text.push_str(&format!("{name}{{verb=\"{verb}\"}} {count}\n"));
-        }
-    };
-    family(
-        "tallyman_agent_engine_calls_total",
-        "Calls to the container engine.",
-        |(verb, calls, _)| (verb, calls),
-    );
-    family(
-        "tallyman_agent_engine_failures_total",
-        "Calls to the container engine that failed.",
-        |(verb, _, failures)| (verb, failures),
-    );
-    let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 
 fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {

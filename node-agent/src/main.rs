@@ -23,6 +23,7 @@ mod ledger;
 mod logging;
 mod mailbox;
 mod metadata;
+mod metrics;
 mod options;
 mod ports;
 mod routers;
@@ -216,7 +217,6 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         cluster: Mutex::new(String::new()),
         place: place.clone(),
         ready: AtomicBool::new(false),
-        counts,
         desk: Arc::clone(&shared.desk),
         offhost: asked.offhost_introspection,
     });
@@ -262,6 +262,12 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         ledger.clone(),
         settings.clone(),
     ));
+    let measured = metrics::routes(metrics::Source {
+        shared: Arc::clone(&shared),
+        counts,
+        place: (namespace.clone(), name.clone()),
+        usage: !asked.disable_usage,
+    });
     let agent = Agent::new(Parts {
         shared,
         facts: Arc::clone(&facts),
@@ -302,11 +308,16 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     let http_address = options
         .http_address
         .unwrap_or_else(|| SocketAddr::new(everywhere, introspection::PORT));
+    let everybody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), metrics::PORT);
+    let metrics_address = options
+        .metrics_address
+        .or(asked.serve_metrics.then_some(everybody));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let outcome = tokio::select! {
         outcome = agent.run(plans, supplies) => outcome,
-        outcome = introspection::serve(http_address, facts) => outcome,
+        outcome = introspection::serve(http_address, facts, measured.clone()) => outcome,
+        outcome = metrics::serve(metrics_address, measured) => outcome,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };

@@ -43,6 +43,11 @@ pub struct Options {
     #[arg(long, env = "TALLYMAN_HTTP_ADDRESS", value_name = "ADDRESS")]
     pub http_address: Option<SocketAddr>,
 
+    /// Where /metrics alone is served, for Prometheus [default: nowhere, or 0.0.0.0:51680 with
+    /// ECS_ENABLE_PROMETHEUS_METRICS]
+    #[arg(long, env = "TALLYMAN_METRICS_ADDRESS", value_name = "ADDRESS")]
+    pub metrics_address: Option<SocketAddr>,
+
     /// Whether containers can ask about themselves at http://169.254.170.2:51679 (ECS task metadata endpoint)
     #[arg(
         long,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::Client;
+use tallyman_operator_core::figures::{self, Starts};
 use tallyman_operator_core::pacing::{self, Pace, Turn};
 use tallyman_operator_core::{Memory, Plan, Settings};
 
@@ -18,6 +19,9 @@ use crate::snapshot::Snapshot;
 /// Events that come together are handled together.
 pub const COALESCE: Duration = Duration::from_millis(20);
 
+/// How often /metrics shows how clusters and services stand. The loop of the leader runs at least as often.
+const SHOWN_EVERY: Duration = Duration::from_secs(10);
+
 /// Runs passes.
 pub struct Passes {
     client: Client,
@@ -27,6 +31,8 @@ pub struct Passes {
     recorder: Recorder,
     began: Instant,
     namespaces: BTreeMap<String, Namespace>,
+    starts: Starts,
+    shown: Option<Instant>,
 }
 
 /// What is known of a namespace.
@@ -54,6 +60,8 @@ impl Passes {
             recorder,
             began: Instant::now(),
             namespaces: BTreeMap::new(),
+            starts: Starts::default(),
+            shown: None,
         }
     }
 
@@ -102,6 +110,25 @@ impl Passes {
             }
         }
         self.namespaces = namespaces;
+        self.show();
+    }
+
+    /// Shows how things stand, now and then: it costs a look at every task.
+    fn show(&mut self) {
+        let waiting = self.namespaces.values().map(|known| known.changed.len());
+        self.health.metrics.waiting(waiting.sum());
+        if self.shown.is_some_and(|at| at.elapsed() < SHOWN_EVERY) {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        let worlds: Vec<_> = self
+            .namespaces
+            .values()
+            .flat_map(|known| known.memory.worlds())
+            .collect();
+        let clusters: Vec<_> = worlds.iter().map(|world| figures::of(world)).collect();
+        let starts = self.starts.since(&worlds, Timestamp::now());
+        self.health.metrics.show(&clusters, &starts);
     }
 
     async fn pass(&mut self, namespace: &str, known: &mut Namespace, snapshot: &mut Snapshot) {
@@ -132,6 +159,7 @@ impl Passes {
         let plans = self.decide(namespace, known, snapshot).await;
         let plan = known.pace.admit(plans, self.began.elapsed());
 
+        let failures = plan.failures;
         let mut outcomes = applier.apply(plan.actions).await;
         let (published, told) = applier.publish(plan.publications).await;
         outcomes.extend(published);
@@ -139,10 +167,7 @@ impl Passes {
         self.recorder
             .record(&self.client, namespace, notes.collect())
             .await;
-        self.health
-            .metrics
-            .pass_seconds
-            .observe(started.elapsed().as_secs_f64());
+        self.health.metrics.passed(started.elapsed(), &failures);
         known
             .pace
             .finish(outcomes, self.began.elapsed(), Timestamp::now());

@@ -33,6 +33,7 @@ pub mod ids;
 pub mod images;
 pub mod limits;
 pub mod metadata;
+pub mod metrics;
 pub mod names;
 pub mod needs;
 pub mod orphans;

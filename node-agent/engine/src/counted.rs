@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream::BoxStream;
 
@@ -42,6 +42,8 @@ const VERBS: [Verb; 22] = [
 pub struct Counts {
     calls: [AtomicU64; VERBS.len()],
     failures: [AtomicU64; VERBS.len()],
+    /// Microseconds that all calls took.
+    micros: [AtomicU64; VERBS.len()],
 }
 
 impl Counts {
@@ -58,6 +60,26 @@ impl Counts {
                     failures.load(Ordering::Relaxed),
                 )
             })
+    }
+
+    /// How long all calls of a verb took.
+    pub fn took(&self, verb: Verb) -> Duration {
+        let slot = VERBS.iter().position(|v| *v == verb).unwrap_or_default();
+        Duration::from_micros(self.micros[slot].load(Ordering::Relaxed))
+    }
+
+    async fn timed<T>(
+        &self,
+        verb: Verb,
+        call: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        let begin = Instant::now();
+        let result = call.await;
+        let slot = VERBS.iter().position(|v| *v == verb).unwrap_or_default();
+        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.micros[slot].fetch_add(micros, Ordering::Relaxed);
+        self.note(verb, &result);
+        result
     }
 
     fn note<T>(&self, verb: Verb, result: &Result<T, EngineError>) {
@@ -93,9 +115,9 @@ impl<E: Engine> Counted<E> {
 
 impl<E: Engine> Engine for Counted<E> {
     async fn describe(&self) -> Result<EngineDescription, EngineError> {
-        let result = self.engine.describe().await;
-        self.counts.note(Verb::Describe, &result);
-        result
+        self.counts
+            .timed(Verb::Describe, self.engine.describe())
+            .await
     }
 
     async fn prepare(
@@ -104,51 +126,52 @@ impl<E: Engine> Engine for Counted<E> {
         behavior: PullBehavior,
         credentials: Option<&RegistryCredentials>,
     ) -> Result<Prepared, EngineError> {
-        let result = self.engine.prepare(image, behavior, credentials).await;
-        self.counts.note(Verb::Prepare, &result);
-        result
+        self.counts
+            .timed(
+                Verb::Prepare,
+                self.engine.prepare(image, behavior, credentials),
+            )
+            .await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<Created, EngineError> {
-        let result = self.engine.create(spec).await;
-        self.counts.note(Verb::Create, &result);
-        result
+        self.counts
+            .timed(Verb::Create, self.engine.create(spec))
+            .await
     }
 
     async fn start(&self, name: &str) -> Result<(), EngineError> {
-        let result = self.engine.start(name).await;
-        self.counts.note(Verb::Start, &result);
-        result
+        self.counts
+            .timed(Verb::Start, self.engine.start(name))
+            .await
     }
 
     async fn stop(&self, name: &str, grace: Duration) -> Result<(), EngineError> {
-        let result = self.engine.stop(name, grace).await;
-        self.counts.note(Verb::Stop, &result);
-        result
+        self.counts
+            .timed(Verb::Stop, self.engine.stop(name, grace))
+            .await
     }
 
     async fn remove(&self, name: &str) -> Result<(), EngineError> {
-        let result = self.engine.remove(name).await;
-        self.counts.note(Verb::Remove, &result);
-        result
+        self.counts
+            .timed(Verb::Remove, self.engine.remove(name))
+            .await
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<ContainerState>, EngineError> {
-        let result = self.engine.inspect(name).await;
-        self.counts.note(Verb::Inspect, &result);
-        result
+        self.counts
+            .timed(Verb::Inspect, self.engine.inspect(name))
+            .await
     }
 
     async fn list(&self, scope: Label<'_>) -> Result<Vec<ContainerSummary>, EngineError> {
-        let result = self.engine.list(scope).await;
-        self.counts.note(Verb::List, &result);
-        result
+        self.counts.timed(Verb::List, self.engine.list(scope)).await
     }
 
     async fn stats(&self, name: &str) -> Result<Option<Stats>, EngineError> {
-        let result = self.engine.stats(name).await;
-        self.counts.note(Verb::Stats, &result);
-        result
+        self.counts
+            .timed(Verb::Stats, self.engine.stats(name))
+            .await
     }
 
     fn watch(&self, scope: Label<'_>) -> BoxStream<'static, Hint> {
@@ -157,74 +180,74 @@ impl<E: Engine> Engine for Counted<E> {
     }
 
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<(), EngineError> {
-        let result = self.engine.create_volume(spec).await;
-        self.counts.note(Verb::CreateVolume, &result);
-        result
+        self.counts
+            .timed(Verb::CreateVolume, self.engine.create_volume(spec))
+            .await
     }
 
     async fn inspect_volume(&self, name: &str) -> Result<Option<VolumeState>, EngineError> {
-        let result = self.engine.inspect_volume(name).await;
-        self.counts.note(Verb::InspectVolume, &result);
-        result
+        self.counts
+            .timed(Verb::InspectVolume, self.engine.inspect_volume(name))
+            .await
     }
 
     async fn remove_volume(&self, name: &str, owner: Label<'_>) -> Result<(), EngineError> {
-        let result = self.engine.remove_volume(name, owner).await;
-        self.counts.note(Verb::RemoveVolume, &result);
-        result
+        self.counts
+            .timed(Verb::RemoveVolume, self.engine.remove_volume(name, owner))
+            .await
     }
 
     async fn list_volumes(&self, scope: Label<'_>) -> Result<Vec<VolumeState>, EngineError> {
-        let result = self.engine.list_volumes(scope).await;
-        self.counts.note(Verb::ListVolumes, &result);
-        result
+        self.counts
+            .timed(Verb::ListVolumes, self.engine.list_volumes(scope))
+            .await
     }
 
     async fn provide_group(&self, group: &Group) -> Result<(), EngineError> {
-        let result = self.engine.provide_group(group).await;
-        self.counts.note(Verb::ProvideGroup, &result);
-        result
+        self.counts
+            .timed(Verb::ProvideGroup, self.engine.provide_group(group))
+            .await
     }
 
     async fn remove_group(&self, name: &str) -> Result<bool, EngineError> {
-        let result = self.engine.remove_group(name).await;
-        self.counts.note(Verb::RemoveGroup, &result);
-        result
+        self.counts
+            .timed(Verb::RemoveGroup, self.engine.remove_group(name))
+            .await
     }
 
     async fn list_groups(&self, parent: &str) -> Result<Vec<String>, EngineError> {
-        let result = self.engine.list_groups(parent).await;
-        self.counts.note(Verb::ListGroups, &result);
-        result
+        self.counts
+            .timed(Verb::ListGroups, self.engine.list_groups(parent))
+            .await
     }
 
     async fn list_all(&self) -> Result<Vec<ContainerSummary>, EngineError> {
-        let result = self.engine.list_all().await;
-        self.counts.note(Verb::ListAll, &result);
-        result
+        self.counts
+            .timed(Verb::ListAll, self.engine.list_all())
+            .await
     }
 
     async fn list_images(&self) -> Result<Vec<ImageState>, EngineError> {
-        let result = self.engine.list_images().await;
-        self.counts.note(Verb::ListImages, &result);
-        result
+        self.counts
+            .timed(Verb::ListImages, self.engine.list_images())
+            .await
     }
 
     async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
-        let result = self.engine.remove_image(name).await;
-        self.counts.note(Verb::RemoveImage, &result);
-        result
+        self.counts
+            .timed(Verb::RemoveImage, self.engine.remove_image(name))
+            .await
     }
 
     async fn ensure_image(&self, image: &LocalImage) -> Result<(), EngineError> {
-        let result = self.engine.ensure_image(image).await;
-        self.counts.note(Verb::EnsureImage, &result);
-        result
+        self.counts
+            .timed(Verb::EnsureImage, self.engine.ensure_image(image))
+            .await
     }
 
     async fn ensure_network(&self, network: &NetworkSpec) -> Result<(), EngineError> {
-        let result = self.engine.ensure_network(network).await;
-        self.counts.note(Verb::EnsureNetwork, &result);
-        result
+        self.counts
+            .timed(Verb::EnsureNetwork, self.engine.ensure_network(network))
+            .await
     }
 }

@@ -7,6 +7,7 @@ pub mod definition;
 pub mod deployments;
 mod digests;
 pub mod families;
+pub mod figures;
 pub mod guards;
 pub mod invariants;
 pub mod liveness;

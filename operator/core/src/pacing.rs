@@ -152,6 +152,9 @@ impl Pace {
             whole.actions.extend(plan.actions);
             whole.publications.extend(plan.publications);
             whole.notes.extend(plan.notes);
+            for (reason, times) in plan.failures {
+                *whole.failures.entry(reason).or_default() += times;
+            }
             whole.wake_at = [whole.wake_at, plan.wake_at].into_iter().flatten().min();
         }
         let decided = whole.actions.len();

@@ -53,6 +53,7 @@ pub(crate) fn pass(
     // Few, and each is looked at: it says which service it waits for.
     task_sets::plan_strays(world, now, &mut pass.plan);
     pass.what_is_left(hosts);
+    pass.plan.failures = pass.ledger.failures();
     pass.ledger.end_pass();
     let mut plan = pass.plan;
     attention.wake_at().into_iter().for_each(|at| plan.wake(at));

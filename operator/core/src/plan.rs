@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tallyman_crds::conditions::UNOBSERVED;
 use tallyman_crds::sources::Source;
 use tallyman_crds::{Cluster, HostPlanSpec, RunTask, StopCode, Task, TaskDefinitionRevision};
@@ -254,6 +254,8 @@ pub struct Plan {
     pub notes: Vec<Note>,
     /// When the core wants to be asked again, whatever happens.
     pub wake_at: Option<Timestamp>,
+    /// How often no host was found for a task, by the reason of ECS; for people, and nothing that is done.
+    pub failures: BTreeMap<&'static str, u64>,
 }
 
 impl Plan {

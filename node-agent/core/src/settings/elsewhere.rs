@@ -6,7 +6,7 @@ const PACKAGED: &str = "the agent is updated as it was installed";
 const AUDIT: &str = "who was given credentials of a role is a line of the agent's own log";
 const ENI: &str = "there are no elastic network interfaces";
 const WINDOWS: &str = "Windows only";
-const METRICS: &str = "no metrics are published by the agent yet";
+const METRICS: &str = "containers are measured when /metrics is asked, and not in between";
 const INIT: &str = "for the container that ECS' own agent runs in";
 
 /// Variables and reasons, sorted.
@@ -49,7 +49,6 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "ContainerInstances have Kubernetes labels, which the agent may not write",
     ),
     ("ECS_DETAILED_OS_FAMILY", WINDOWS),
-    ("ECS_DISABLE_METRICS", METRICS),
     (
         "ECS_DISABLE_TASK_METADATA_AZ",
         "the availability zone is an attribute that the administrator sets",
@@ -67,7 +66,6 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("ECS_ENABLE_HIGH_DENSITY_ENI", ENI),
     ("ECS_ENABLE_INF_SUPPORT", "Inferentia is hardware of AWS"),
     ("ECS_ENABLE_MEMORY_UNBOUNDED_WINDOWS_WORKAROUND", WINDOWS),
-    ("ECS_ENABLE_PROMETHEUS_METRICS", METRICS),
     (
         "ECS_ENABLE_RUNTIME_STATS",
         "statistics of the Go runtime; /metrics has what there is",

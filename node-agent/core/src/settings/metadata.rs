@@ -50,6 +50,14 @@ settings! {
             ["ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", "",
              "true: serve introspection on every address of the host (default false: loopback only)"],
             flag;
+        serve_metrics: bool = false,
+            ["ECS_ENABLE_PROMETHEUS_METRICS", "PrometheusMetricsEnabled",
+             "true: serve /metrics to others than this host, at 0.0.0.0:51680 or where --metrics-address says (default false)"],
+            flag;
+        disable_usage: bool = false,
+            ["ECS_DISABLE_METRICS", "DisableMetrics",
+             "true: do not measure what containers use when /metrics is asked (default false)"],
+            flag;
     }
 }
 

@@ -15,6 +15,7 @@ use super::unplaceable::{Refusals, Unplaceable};
 use crate::definition::Demand;
 use crate::gpus;
 use crate::names::{Group, InstanceName};
+use crate::runs::NO_HOSTS;
 use crate::world::{TaskState, World};
 
 /// What is left on every host of the cluster. It lives as long as its world: tasks and hosts that change are entered
@@ -26,6 +27,8 @@ pub struct Ledger {
     /// What was placed in this pass.
     placed: Vec<Placed>,
     asked: bool,
+    /// How often no host was found in this pass, by ECS' reason of the closest one.
+    failures: BTreeMap<&'static str, u64>,
 }
 
 /// What a task holds on a host.
@@ -166,6 +169,7 @@ impl Ledger {
             index: Index::default(),
             placed: Vec::new(),
             asked: false,
+            failures: BTreeMap::new(),
         };
         for t in world.tasks.values() {
             if let Some(held) = ledger.held(t) {
@@ -237,6 +241,18 @@ impl Ledger {
         hosts.map(|host| &self.hosts.names[host]).collect()
     }
 
+    /// How often no host was found since this was asked last, by ECS' reason.
+    pub(crate) fn failures(&mut self) -> BTreeMap<&'static str, u64> {
+        std::mem::take(&mut self.failures)
+    }
+
+    fn unplaceable(&mut self, request: &Request, refusals: Refusals) -> Unplaceable {
+        let why = unplaceable(request, refusals);
+        let reason = why.closest().map_or(NO_HOSTS, |(_, r)| r.ecs_reason());
+        *self.failures.entry(reason).or_default() += 1;
+        why
+    }
+
     /// Takes out what was placed in this pass.
     pub(crate) fn end_pass(&mut self) {
         for placed in std::mem::take(&mut self.placed).iter().rev() {
@@ -299,7 +315,7 @@ impl Ledger {
                 self.place_in(host, request);
                 Ok(self.hosts.names[host].clone())
             }
-            Err(refusals) => Err(unplaceable(request, refusals)),
+            Err(refusals) => Err(self.unplaceable(request, refusals)),
         }
     }
 
@@ -314,7 +330,7 @@ impl Ledger {
     ) -> Result<(), Unplaceable> {
         self.asked = true;
         let Some(host) = self.hosts.number(instance) else {
-            return Err(unplaceable(request, Arc::default()));
+            return Err(self.unplaceable(request, Arc::default()));
         };
         match lacks(&self.hosts.rooms[host], &request.demand) {
             None => {
@@ -323,15 +339,17 @@ impl Ledger {
             }
             Some(refusal) => {
                 let refusals = BTreeMap::from([(instance.clone(), refusal)]);
-                Err(unplaceable(request, Arc::new(refusals)))
+                Err(self.unplaceable(request, Arc::new(refusals)))
             }
         }
     }
 
     /// Keeps room for a task that is not started yet, if there is room.
     pub fn reserve(&mut self, instance: &InstanceName, request: &Request) {
-        // A host without room keeps none: whoever starts the task says so.
+        // A host without room keeps none: whoever starts the task says so, and counts it.
+        let failures = self.failures.clone();
         let _ = self.place_on(instance, request);
+        self.failures = failures;
     }
 
     /// The host has every attribute that the task needs.

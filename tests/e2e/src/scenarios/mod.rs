@@ -10,6 +10,7 @@ mod gpus;
 mod hosts;
 mod jobs;
 mod metadata;
+mod metrics;
 mod network;
 mod order;
 mod parameters;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<Scenario> {
         hosts::SCENARIOS,
         jobs::SCENARIOS,
         metadata::SCENARIOS,
+        metrics::SCENARIOS,
         network::SCENARIOS,
         order::SCENARIOS,
         parameters::SCENARIOS,
