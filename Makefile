@@ -33,7 +33,7 @@ real: tools ## What needs root, the control plane and both engines
 	$(LAB) with --control-plane -- $(REAL) --test apiserver
 	$(LAB) with --engines -- $(REAL) --test conformance --test pulls
 	$(REAL) --test real
-	$(REAL) --test chart
+	$(REAL) --test chart --test gitops
 	$(REAL) --test node -- --nocapture
 	$(REAL) --test e2e
 

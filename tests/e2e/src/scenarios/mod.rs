@@ -6,6 +6,7 @@ mod engines;
 mod explain;
 mod failures;
 mod firelens;
+mod gitops;
 mod gpus;
 mod hosts;
 mod jobs;
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Scenario> {
         firelens::SCENARIOS,
         explain::SCENARIOS,
         standalone::SCENARIOS,
+        gitops::SCENARIOS,
         gpus::SCENARIOS,
         hosts::SCENARIOS,
         jobs::SCENARIOS,
