@@ -7,7 +7,7 @@
 #   dev/tools.sh control-plane   etcd, kube-apiserver, kube-controller-manager, kubectl  -> .tools/bin
 #   dev/tools.sh engines         current Docker, containerd and runc                     -> .tools/engines/current/bin
 #                                and for tests an image registry, a program that reads   -> .tools/engines/bin
-#                                task metadata, and a log router
+#                                task metadata, a log router, and what Flux and Argo do
 #   dev/tools.sh node            Helm, kubelet, kube-scheduler, network plugins          -> .tools/bin
 #                                and ctr beside the engine whose containerd the node has
 #   dev/tools.sh all             all of the above (the default)
@@ -180,6 +180,8 @@ engines() {
   test_program metadata-reader "The metadata reader"
   # What log routers do, as far as tests need it: neither Fluent Bit nor Fluentd is in a package registry of Debian or Go.
   test_program log-router "The log router"
+  # What Flux' kustomize-controller does, and the Lua interpreter of Argo CD.
+  test_program gitops "The GitOps program"
   mkdir -p "$engines_bin" "$stamps"
   local sum; sum="$(digest "$here/engines/go.mod" "$here/engines/go.sum")"
   local parts=(dockerd docker-proxy containerd containerd-shim-runc-v2 runc)

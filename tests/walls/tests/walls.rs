@@ -58,6 +58,7 @@ fn every_crate_has_a_wall_or_is_a_test() {
             "tallyman-bench",
             "tallyman-lab",
             "tallyman-e2e",
+            "tallyman-node",
             "tallyman-walls",
         ];
         let known = WALLS.iter().any(|w| w.package == package) || tests.contains(&package.as_str());

@@ -7,6 +7,7 @@ mod explain;
 mod failures;
 mod fault_injection;
 mod firelens;
+mod gitops;
 mod gpus;
 mod hosts;
 mod jobs;
@@ -49,6 +50,7 @@ pub fn all() -> Vec<Scenario> {
         firelens::SCENARIOS,
         explain::SCENARIOS,
         standalone::SCENARIOS,
+        gitops::SCENARIOS,
         gpus::SCENARIOS,
         hosts::SCENARIOS,
         jobs::SCENARIOS,
