@@ -13,7 +13,9 @@ use serde_json::Value;
 use tallyman_agent_engine::{ContainerSpec, ContainerSummary, LocalImage};
 use tallyman_crds::labels;
 use tallyman_crds::size::{self, Size};
-use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask, StopCode};
+use tallyman_crds::{
+    DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask, StopCode, TaskPolicy, task_policy,
+};
 
 use crate::containers;
 use crate::firelens::FirelensSettings;
@@ -22,6 +24,7 @@ use crate::limits::TaskLimits;
 use crate::metadata::{Injection, TaskRole};
 use crate::pause;
 use crate::planned::PlannedContainer;
+use crate::refused::Refused;
 use crate::settings::gpus::GpuSettings;
 use crate::settings::network::Networking;
 use crate::settings::volumes::VolumeSettings;
@@ -64,6 +67,8 @@ pub struct Plan {
     pub container_instance_uid: String,
     /// ECS tags of the ContainerInstance.
     tags: BTreeMap<String, String>,
+    /// What its cluster lets tasks ask of a host.
+    policy: Option<TaskPolicy>,
     definitions: BTreeMap<String, Result<PlannedDefinition, String>>,
     tasks: Vec<Entry>,
 }
@@ -102,6 +107,7 @@ impl From<HostPlanSpec> for Plan {
             cluster: spec.cluster,
             container_instance_uid: spec.container_instance_uid,
             tags: spec.container_instance_tags,
+            policy: spec.task_policy,
             definitions: spec
                 .definitions
                 .into_iter()
@@ -155,6 +161,11 @@ impl Plan {
             tags: spec
                 .get("containerInstanceTags")
                 .and_then(|tags| read(tags).ok())
+                .unwrap_or_default(),
+            // One that cannot be read is the default one, which allows least of what people set.
+            policy: spec
+                .get("taskPolicy")
+                .and_then(|policy| read(policy).ok())
                 .unwrap_or_default(),
             definitions,
             tasks,
@@ -378,6 +389,7 @@ impl Assignment {
             cluster,
             container_instance_uid,
             tags,
+            policy,
             definitions,
             tasks,
         } = plan;
@@ -391,7 +403,7 @@ impl Assignment {
         };
         for entry in tasks {
             let task = match entry {
-                Entry::Good(task) => assignment.assign(&task, &definitions, door),
+                Entry::Good(task) => assignment.assign(&task, &definitions, policy.as_ref(), door),
                 Entry::Bad {
                     name,
                     uid,
@@ -436,6 +448,7 @@ impl Assignment {
         &self,
         task: &PlannedTask,
         definitions: &BTreeMap<String, Result<PlannedDefinition, String>>,
+        policy: Option<&TaskPolicy>,
         door: &Door,
     ) -> AssignedTask {
         let definition = match definitions.get(&task.definition) {
@@ -469,7 +482,12 @@ impl Assignment {
             injection: &door.injection,
             firelens: &door.firelens,
         };
-        let planned = containers::plan(definition, task, &scope).and_then(|containers| {
+        let breaches = task_policy::breaches(policy, &definition.definition);
+        let permitted = match breaches.into_iter().next() {
+            Some(breach) => Err(Refused::Policy(breach)),
+            None => containers::plan(definition, task, &scope),
+        };
+        let planned = permitted.and_then(|containers| {
             let volumes = volumes::plan(definition, task, &scope)?;
             let limits = TaskLimits::plan(definition, task, &containers, &scope)?;
             let role = TaskRole::plan(definition, task, &scope)?;
