@@ -162,7 +162,7 @@ mod tests {
     fn a_token_says_for_which_host_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
-        let mut host = |subject: &str| {
+        let host = |subject: &str| {
             let payload = format!(r#"{{"iat":100,"exp":3700,"sub":"{subject}"}}"#);
             let token = format!("h.{}.s\n", BASE64_URL_SAFE_NO_PAD.encode(payload));
             std::fs::write(&file, token).unwrap();
