@@ -18,6 +18,7 @@ mod placement;
 mod protection;
 mod readers;
 mod resources;
+mod rogue;
 mod rollouts;
 mod secrets;
 mod standalone;
@@ -55,6 +56,7 @@ pub fn all() -> Vec<Scenario> {
         protection::SCENARIOS,
         readers::SCENARIOS,
         resources::SCENARIOS,
+        rogue::SCENARIOS,
         rollouts::SCENARIOS,
         secrets::SCENARIOS,
         task_sets::SCENARIOS,
