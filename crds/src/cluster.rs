@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conditions::Condition;
 use crate::ecs::Tag;
+use crate::task_policy::TaskPolicy;
 
 /// A scheduling domain: services and tasks of a cluster run on the container instances of that
 /// cluster (ECS `Cluster`). The cluster `default` is made when something first needs it; a cluster
@@ -28,6 +29,10 @@ pub struct ClusterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub tags: Vec<Tag>,
+    /// What tasks of the cluster may ask of its hosts: to be privileged, to share namespaces, to mount paths. Absent: the defaults
+    /// of its fields, under which no container takes its host. What runs already goes on when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_policy: Option<TaskPolicy>,
 }
 
 /// What the operator counts in a cluster.

@@ -10,6 +10,7 @@ use crate::ecs::TaskOverride;
 use crate::lifecycle::{DesiredStatus, StopCode};
 use crate::rules;
 use crate::task_definition::TaskDefinitionSpec;
+use crate::task_policy::TaskPolicy;
 
 /// The mailbox of one host, derived from the Tasks that are assigned to it. Written by the
 /// operator, read by the host's agent, of no use to people but for looking.
@@ -43,6 +44,9 @@ pub struct HostPlanSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 50, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 256})))]
     pub container_instance_tags: BTreeMap<String, String>,
+    /// `spec.taskPolicy` of the Cluster, which the host holds its tasks to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_policy: Option<TaskPolicy>,
     /// Every revision that a task below runs, by the revision's object name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 5000, "x-kubernetes-map-type" = "atomic"))]

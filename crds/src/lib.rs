@@ -66,6 +66,7 @@ pub mod sources;
 pub mod task;
 pub mod task_definition;
 pub mod task_definition_revision;
+pub mod task_policy;
 pub mod task_set;
 
 pub use cluster::*;
@@ -80,6 +81,7 @@ pub use service::*;
 pub use task::*;
 pub use task_definition::*;
 pub use task_definition_revision::*;
+pub use task_policy::{HostNamespace, TaskPolicy};
 pub use task_set::*;
 
 /// API group of every kind.

@@ -20,6 +20,8 @@ use crate::{labels, roles};
 
 /// Key of the host's Secret that holds the [`Supply`].
 pub const DATA_KEY: &str = "supply.json";
+/// The same, sealed to the key that the host joined with, if it did.
+pub const SEALED_KEY: &str = "supply.sealed";
 
 /// Key that is taken of an object with several when none is named.
 pub const WHOLE: &str = "value";

@@ -6,6 +6,7 @@
 //! longer is dead, whatever the kernel thinks. So the watch itself may live for minutes, and an idle host
 //! costs no restarts.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,9 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api as KubeApi;
 use kube::api::{ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams};
 use serde_json::Value;
-use tallyman_crds::sources::{DATA_KEY, Supply};
+use tallyman_crds::sources::{DATA_KEY, SEALED_KEY, Supply};
 use tallyman_crds::{HostPlan, names};
+use tallyman_join::{HostKey, Purpose};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -64,25 +66,27 @@ pub async fn plan(api: Api, news: mpsc::Sender<News<Arc<Value>>>) {
     .await;
 }
 
-/// Tells what the host's Secret holds for its tasks, until the receiver is gone.
-pub async fn supply(api: Api, news: mpsc::Sender<News<Arc<Supply>>>) {
+/// Tells what the host's Secret holds for its tasks, until the receiver is gone. `key` is the file of the key that the host
+/// joined with; it is read each time, because a host may join again.
+pub async fn supply(api: Api, key: Option<PathBuf>, news: mpsc::Sender<News<Arc<Supply>>>) {
     let kind = ApiResource::erase::<Secret>(&());
     let name = names::host_identity(&api.name);
-    run(&api, &kind, name, |secret| Arc::new(supplied(secret)), news).await;
+    let read = move |secret| Arc::new(supplied(secret, key.as_deref()));
+    run(&api, &kind, name, read, news).await;
 }
 
 async fn run<T>(
     api: &Api,
     kind: &ApiResource,
     name: String,
-    read: fn(DynamicObject) -> T,
+    read: impl Fn(DynamicObject) -> T + Send + Sync + 'static,
     news: mpsc::Sender<News<T>>,
 ) {
     let mut source = Source {
         objects: KubeApi::namespaced_with(api.client.clone(), &api.namespace, kind),
         what: kind.kind.clone(),
         name,
-        read,
+        read: Box::new(read),
         news,
         version: None,
         failures: 0,
@@ -109,7 +113,7 @@ struct Source<T> {
     objects: KubeApi<DynamicObject>,
     what: String,
     name: String,
-    read: fn(DynamicObject) -> T,
+    read: Box<dyn Fn(DynamicObject) -> T + Send + Sync>,
     news: mpsc::Sender<News<T>>,
     /// Where a watch goes on; `None`: list first.
     version: Option<String>,
@@ -213,15 +217,86 @@ fn field(mut object: DynamicObject, name: &str) -> Value {
 }
 
 /// What cannot be read is nothing, and tasks that need it wait; the values are in no message.
-fn supplied(secret: DynamicObject) -> Supply {
-    let Some(text) = field(secret, "data").get_mut(DATA_KEY).map(Value::take) else {
-        return Supply::default();
+fn supplied(secret: DynamicObject, key: Option<&Path>) -> Supply {
+    let uid = secret.metadata.uid.clone().unwrap_or_default();
+    let mut data = field(secret, "data");
+    let mut taken = |name: &str| data.get_mut(name).map(Value::take);
+    let (plain, sealed) = (taken(DATA_KEY), taken(SEALED_KEY));
+    let read = match (sealed, plain) {
+        (Some(sealed), _) => opened(sealed, &uid, key),
+        (None, Some(plain)) => bytes(plain),
+        (None, None) => return Supply::default(),
     };
-    let read = serde_json::from_value::<ByteString>(text)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes.0).ok());
-    read.unwrap_or_else(|| {
-        warn!("the supply in the host's Secret cannot be read");
-        Supply::default()
-    })
+    read.and_then(|text| serde_json::from_slice(&text).map_err(|_| "is no supply".to_owned()))
+        .unwrap_or_else(|why| {
+            warn!(why, "the supply in the host's Secret cannot be read");
+            Supply::default()
+        })
+}
+
+fn bytes(text: Value) -> Result<Vec<u8>, String> {
+    let read = serde_json::from_value::<ByteString>(text);
+    read.map(|bytes| bytes.0)
+        .map_err(|_| "is not base64".to_owned())
+}
+
+fn opened(sealed: Value, uid: &str, key: Option<&Path>) -> Result<Vec<u8>, String> {
+    let file = key.ok_or("is sealed, and this host has no token file with a key beside it")?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("is sealed, and {} cannot be read: {error}", file.display()))?;
+    let key = HostKey::from_text(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+    key.open(&bytes(sealed)?, &Purpose::Supply { secret_uid: uid })
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::json;
+    use tallyman_join::PublicKey;
+
+    use super::*;
+
+    fn secret(uid: &str, data: Value) -> DynamicObject {
+        let kind = ApiResource::erase::<Secret>(&());
+        let mut secret = DynamicObject::new("tallyman-host-a", &kind).data(json!({ "data": data }));
+        secret.metadata.uid = Some(uid.to_owned());
+        secret
+    }
+
+    fn seal(key: &PublicKey, uid: &str) -> Value {
+        let text = br#"{"secret/db/password":{"value":"canary"}}"#;
+        let sealed = key
+            .seal(text, &Purpose::Supply { secret_uid: uid })
+            .unwrap();
+        json!({ SEALED_KEY: ByteString(sealed) })
+    }
+
+    #[test]
+    fn a_sealed_supply_is_read_with_the_hosts_key_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("host.key");
+        let key = HostKey::generate();
+        std::fs::write(&file, key.to_text()).unwrap();
+        let sealed = seal(&key.public(), "u1");
+        let read = |uid: &str, file: &Path| supplied(secret(uid, sealed.clone()), Some(file));
+        assert_ne!(read("u1", &file), Supply::default());
+        // That of another Secret, of another key, and without any.
+        assert_eq!(read("u2", &file), Supply::default());
+        assert_eq!(read("u1", &folder.path().join("none")), Supply::default());
+        std::fs::write(&file, HostKey::generate().to_text()).unwrap();
+        assert_eq!(read("u1", &file), Supply::default());
+        assert_eq!(
+            supplied(secret("u1", sealed.clone()), None),
+            Supply::default()
+        );
+    }
+
+    #[test]
+    fn a_supply_for_a_host_without_a_key_is_read_as_it_is() {
+        let text = br#"{"secret/db/password":{"value":"canary"}}"#.to_vec();
+        let data = json!({ DATA_KEY: ByteString(text) });
+        assert_ne!(supplied(secret("u1", data), None), Supply::default());
+        assert_eq!(supplied(secret("u1", json!({})), None), Supply::default());
+    }
 }

@@ -34,6 +34,7 @@ mod token;
 mod worker;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
@@ -322,7 +323,10 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     let (sender, plans) = mpsc::channel(16);
     tokio::spawn(mailbox::plan(api.clone(), sender));
     let (sender, supplies) = mpsc::channel(16);
-    tokio::spawn(mailbox::supply(api.clone(), sender));
+    let key = token_file
+        .as_deref()
+        .map(|file| Path::new(file).with_file_name(join::KEY));
+    tokio::spawn(mailbox::supply(api.clone(), key, sender));
     tokio::spawn(heartbeat::run(api.clone(), holder));
     tokio::spawn(async {
         loop {

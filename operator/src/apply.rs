@@ -13,6 +13,7 @@ use kube::{Client, Error, ResourceExt};
 use serde_json::{Value, json};
 use tallyman_crds::sources::{self, Contents, Source, SourceKind, SourceObject};
 use tallyman_crds::{Cluster, RunTask, Task, TaskDefinitionRevision, labels};
+use tallyman_join::{PublicKey, Purpose};
 use tallyman_operator_core::pacing::Outcome;
 use tallyman_operator_core::{Action, Kind, Note, Publication, Target};
 
@@ -158,20 +159,60 @@ impl Applier<'_> {
             }
         };
         let (supply, receipt) = sources::supply(sources, &objects);
-        let (data, receipt) = if sources.is_empty() {
-            (Value::Null, Value::Null)
+        let (plain, sealed, receipt) = if sources.is_empty() {
+            (Value::Null, Value::Null, Value::Null)
         } else {
-            let text = ByteString(json!(supply).to_string().into_bytes());
-            (json!(text), Value::String(json!(receipt).to_string()))
+            let key = match self.timed(self.key_of(secret)).await {
+                Some(Ok(key)) => key,
+                other => {
+                    return self.failed(
+                        "get",
+                        secret.kind,
+                        &secret.name,
+                        other.and_then(Result::err),
+                    );
+                }
+            };
+            let text = json!(supply).to_string().into_bytes();
+            let receipt = Value::String(json!(receipt).to_string());
+            match key {
+                None => (json!(ByteString(text)), Value::Null, receipt),
+                Some(key) => match key.seal(
+                    &text,
+                    &Purpose::Supply {
+                        secret_uid: &secret.uid,
+                    },
+                ) {
+                    Ok(sealed) => (Value::Null, json!(ByteString(sealed)), receipt),
+                    Err(error) => {
+                        let error = Error::Service(error.into());
+                        return self.failed("patch", secret.kind, &secret.name, Some(error));
+                    }
+                },
+            }
         };
         let mut metadata = preconditions(secret);
         metadata["annotations"] = json!({ labels::SUPPLIED: receipt });
-        let body = json!({ "metadata": metadata, "data": { sources::DATA_KEY: data } });
+        let body = json!({ "metadata": metadata, "data": {
+            sources::DATA_KEY: plain, sources::SEALED_KEY: sealed,
+        }});
         let api: Api<Secret> = Api::namespaced(self.client.clone(), self.namespace);
         let result = self
             .timed(api.patch(&secret.name, &written_by_us(), &Patch::Merge(body)))
             .await;
         self.result("patch", secret, result)
+    }
+
+    /// The key of the host whose Secret it is, if the host joined with one. One that cannot be read is an error: nothing may go out
+    /// unsealed for that.
+    async fn key_of(&self, secret: &Target) -> Result<Option<PublicKey>, Error> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), self.namespace);
+        let found = api.get_metadata(&secret.name).await?.metadata;
+        let key = found.annotations.as_ref();
+        let key = key.and_then(|annotations| annotations.get(labels::HOST_KEY));
+        key.map(|text| PublicKey::from_text(text))
+            .transpose()
+            .map_err(|error| Error::Service(error.into()))
     }
 
     /// What a Secret or ConfigMap holds.

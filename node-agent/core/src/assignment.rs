@@ -13,7 +13,9 @@ use std::time::Duration;
 use tallyman_agent_engine::{ContainerSpec, ContainerSummary, LocalImage};
 use tallyman_crds::labels;
 use tallyman_crds::size::{self, Size};
-use tallyman_crds::{DesiredStatus, PlannedDefinition, PlannedTask, StopCode};
+use tallyman_crds::{
+    DesiredStatus, PlannedDefinition, PlannedTask, StopCode, TaskPolicy, task_policy,
+};
 
 use crate::assignment::plan::Entry;
 use crate::containers;
@@ -23,6 +25,7 @@ use crate::limits::TaskLimits;
 use crate::metadata::{Injection, TaskRole};
 use crate::pause;
 use crate::planned::PlannedContainer;
+use crate::refused::Refused;
 use crate::settings::gpus::GpuSettings;
 use crate::settings::network::Networking;
 use crate::settings::volumes::VolumeSettings;
@@ -244,6 +247,7 @@ impl Assignment {
             cluster,
             container_instance_uid,
             tags,
+            policy,
             definitions,
             tasks,
         } = plan;
@@ -257,7 +261,7 @@ impl Assignment {
         };
         for entry in tasks {
             let task = match entry {
-                Entry::Good(task) => assignment.assign(&task, &definitions, door),
+                Entry::Good(task) => assignment.assign(&task, &definitions, policy.as_ref(), door),
                 Entry::Bad {
                     name,
                     uid,
@@ -302,6 +306,7 @@ impl Assignment {
         &self,
         task: &PlannedTask,
         definitions: &BTreeMap<String, Result<PlannedDefinition, String>>,
+        policy: Option<&TaskPolicy>,
         door: &Door,
     ) -> AssignedTask {
         let definition = match definitions.get(&task.definition) {
@@ -335,7 +340,12 @@ impl Assignment {
             injection: &door.injection,
             firelens: &door.firelens,
         };
-        let planned = containers::plan(definition, task, &scope).and_then(|containers| {
+        let breaches = task_policy::breaches(policy, &definition.definition);
+        let permitted = match breaches.into_iter().next() {
+            Some(breach) => Err(Refused::Policy(breach)),
+            None => containers::plan(definition, task, &scope),
+        };
+        let planned = permitted.and_then(|containers| {
             let volumes = volumes::plan(definition, task, &scope)?;
             let limits = TaskLimits::plan(definition, task, &containers, &scope)?;
             let role = TaskRole::plan(definition, task, &scope)?;

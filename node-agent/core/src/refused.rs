@@ -1,6 +1,6 @@
 //! Why a host does not carry a task out, in words for people.
 
-use tallyman_crds::order;
+use tallyman_crds::{order, task_policy};
 
 /// Why a task cannot be carried out; the messages name the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +16,9 @@ pub enum Refused {
         /// What is wrong with it.
         why: String,
     },
+    /// The cluster does not let tasks ask that of its hosts.
+    #[error("{0}.")]
+    Policy(task_policy::Breach),
     /// There is nothing to run.
     #[error("`containerDefinitions` is empty.")]
     Empty,

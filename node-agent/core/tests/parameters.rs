@@ -56,6 +56,37 @@ fn refusal(task: Value, container: Value) -> String {
 }
 
 #[test]
+fn what_the_cluster_does_not_allow_is_refused_whatever_the_plan_says() {
+    let privileged = json!({ "name": "app", "image": "app:1", "privileged": true });
+    let definition = json!({ "containerDefinitions": [privileged] });
+    let body = |policy: Value| {
+        let mut spec = rig::plan(Vec::new());
+        spec.definitions.get_mut("web-7").unwrap().definition =
+            serde_json::from_value(definition.clone()).unwrap();
+        let mut spec = serde_json::to_value(spec).unwrap();
+        spec["taskPolicy"] = policy;
+        let plan = Plan::from_json(&spec).unwrap();
+        let tasks = Assignment::parse(plan, &rig::door()).tasks;
+        tasks.into_values().next().unwrap().body
+    };
+    // None, an empty one, and one that cannot be read are the default one.
+    for policy in [Value::Null, json!({}), json!({ "privileged": "yes" })] {
+        let TaskBody::Refused(why) = body(policy.clone()) else {
+            panic!("{policy} allows it");
+        };
+        assert_eq!(
+            why,
+            "`containerDefinitions[app].privileged` must not be true: `spec.taskPolicy.privileged` of the Cluster does not \
+             allow it."
+        );
+    }
+    assert!(matches!(
+        body(json!({ "privileged": true })),
+        TaskBody::Runnable(_)
+    ));
+}
+
+#[test]
 fn nothing_given_is_the_engines_own() {
     let nothing = Parameters::default();
     assert_eq!(told(json!({})), nothing);

@@ -267,7 +267,7 @@ fn check_sources(c: &ContainerDefinition, problems: &mut Vec<Problem>) {
 }
 
 /// What cannot be read counts as nothing: it is told of its field.
-fn demand(spec: &TaskDefinitionSpec) -> Demand {
+pub(crate) fn demand(spec: &TaskDefinitionSpec) -> Demand {
     let Size {
         cpu,
         memory,

@@ -15,10 +15,11 @@ use tallyman_crds::ecs::{SchedulingStrategy, TaskOverride};
 use tallyman_crds::sources::Source;
 use tallyman_crds::{
     ConditionStatus, ContainerInstance, DesiredStatus, HostPlan, LastStatus, Service, Task,
-    TaskStatus, capabilities, labels, names, roles, sources,
+    TaskDefinitionSpec, TaskPolicy, TaskStatus, capabilities, labels, names, roles, size, sources,
+    task_policy,
 };
 
-use crate::definition::{Definition, Demand};
+use crate::definition::{self, Definition, Demand};
 use crate::deployments;
 use crate::guards::Guards;
 use crate::names::{
@@ -190,18 +191,21 @@ impl World {
         settings: &Settings,
         leader_epoch: i64,
     ) -> World {
-        let revisions = revisions(objects);
+        let cluster_object = objects
+            .clusters
+            .iter()
+            .find(|c| c.metadata.name.as_deref() == Some(cluster))
+            .cloned();
+        let policy = cluster_object
+            .as_ref()
+            .and_then(|c| c.spec.task_policy.as_ref());
+        let revisions = revisions(objects, policy);
         let mut by_ecs_name = BTreeMap::new();
         for (name, r) in &revisions {
             by_ecs_name
                 .entry(r.ecs_name())
                 .or_insert_with(|| name.clone());
         }
-        let cluster_object = objects
-            .clusters
-            .iter()
-            .find(|c| c.metadata.name.as_deref() == Some(cluster))
-            .cloned();
         World {
             namespace: namespace.to_owned(),
             cluster: cluster.to_owned(),
@@ -239,7 +243,7 @@ pub(crate) fn plan(p: &Arc<HostPlan>) -> PlanState {
     }
 }
 
-fn revisions(objects: &Objects) -> BTreeMap<RevisionName, Revision> {
+fn revisions(objects: &Objects, policy: Option<&TaskPolicy>) -> BTreeMap<RevisionName, Revision> {
     objects
         .revisions
         .iter()
@@ -248,13 +252,30 @@ fn revisions(objects: &Objects) -> BTreeMap<RevisionName, Revision> {
                 family: Family::from(r.spec.family.as_str()),
                 number: r.spec.revision,
                 active: r.metadata.deletion_timestamp.is_none(),
-                definition: Definition::parse(&r.spec.definition),
+                definition: permitted(&r.spec.definition, policy),
                 sources: sources::of_task(&r.spec.definition, None),
                 object: r.clone(),
             };
             (RevisionName::from(object_name(&r.metadata)), revision)
         })
         .collect()
+}
+
+/// The definition, if it is valid and the policy of the cluster allows what it asks.
+fn permitted(
+    spec: &TaskDefinitionSpec,
+    policy: Option<&TaskPolicy>,
+) -> Result<Definition, Vec<Problem>> {
+    let definition = Definition::parse(spec)?;
+    let breaches = task_policy::breaches(policy, spec);
+    let problems: Vec<Problem> = breaches
+        .into_iter()
+        .map(|breach| Problem::new(format!("spec.{}", breach.field), breach.why))
+        .collect();
+    match problems.is_empty() {
+        true => Ok(definition),
+        false => Err(problems),
+    }
 }
 
 fn families(
@@ -494,11 +515,13 @@ pub(crate) fn secret_state(meta: &k8s_meta::ObjectMeta) -> SecretState {
     }
 }
 
-/// Demand of a task of `revision`; nothing for a revision that does not parse (no such task is ever placed).
+/// Demand of a task of `revision`. One that is not valid, or not allowed any more, has tasks only from before, and they hold what
+/// they hold.
 pub fn demand_of(revision: &Revision, overrides: Option<&TaskOverride>) -> Demand {
+    let spec = &revision.object.spec.definition;
     match &revision.definition {
-        Ok(d) => d.demand_with(&revision.object.spec.definition, overrides),
-        Err(_) => Demand::default(),
+        Ok(d) => d.demand_with(spec, overrides),
+        Err(_) => definition::demand(&size::overridden(spec, overrides)),
     }
 }
 

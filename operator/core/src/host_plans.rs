@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use tallyman_crds::{
-    DesiredStatus, HostPlanSpec, LastStatus, PlannedDefinition, PlannedTask, StopCode, labels,
+    DesiredStatus, HostPlanSpec, LastStatus, PlannedDefinition, PlannedTask, StopCode, TaskPolicy,
+    labels,
 };
 
 use crate::names::{InstanceName, RevisionName, TaskName};
@@ -54,6 +55,7 @@ pub(crate) fn plan_one(
         let same = says(&current.spec, &wanted)
             && current.spec.cluster == world.cluster
             && current.spec.container_instance_tags == tags::by_key(&instance.object.spec.tags)
+            && current.spec.task_policy.as_ref() == policy(world)
             && current.spec.generation >= held;
         if !same {
             let generation = current.spec.generation.max(held) + 1;
@@ -95,9 +97,14 @@ fn spec(
         cluster: world.cluster.clone(),
         container_instance_uid: instance.identity.uid.clone(),
         container_instance_tags: tags::by_key(&instance.object.spec.tags),
+        task_policy: policy(world).cloned(),
         definitions: definitions.collect(),
         tasks: wanted.tasks,
     }
+}
+
+fn policy(world: &World) -> Option<&TaskPolicy> {
+    world.cluster_object.as_ref()?.spec.task_policy.as_ref()
 }
 
 /// True when `current` says what `wanted` says. Entries of tasks that are over may linger in it: they ask for nothing,

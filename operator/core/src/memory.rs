@@ -154,7 +154,7 @@ impl Memory {
         let retiring = &self.retiring;
         match change {
             Change::Definition | Change::TaskSet => return Err(Far),
-            Change::Cluster(name, new) => clusters.get_mut(&name).ok_or(Far)?.cluster(new),
+            Change::Cluster(name, new) => clusters.get_mut(&name).ok_or(Far)?.cluster(new)?,
             Change::Service(name, new) => {
                 let was = clusters.values().any(|kept| kept.has_service(&name));
                 if was != new.is_some() && clusters.values().any(|kept| kept.has_task_set_of(&name))

@@ -110,6 +110,7 @@ fn only_hosts_that_meet_the_constraints_have_one() {
 #[test]
 fn a_host_that_lacks_an_attribute_keeps_its_task_and_gets_none() {
     let mut bench = Bench::with_hosts(2);
+    bench.set_policy(json!({ "privileged": true }));
     let mut spec = definition("log:1");
     spec["containerDefinitions"][0]["privileged"] = json!(true);
     let privileged = "com.amazonaws.ecs.capability.privileged-container";

@@ -137,6 +137,7 @@ fn a_host_must_have_what_the_definition_requires_with_its_value() {
     bench.settle();
     assert_eq!(hosts(&bench), ["host-b", "host-b"]);
     spec["containerDefinitions"][0]["privileged"] = json!(true);
+    bench.set_policy(json!({ "privileged": true }));
     bench.apply_definition("other", spec);
     bench.apply_service("other", service("other", 1, 100, 200));
     bench.settle();

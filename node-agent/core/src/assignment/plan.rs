@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask};
+use tallyman_crds::{DesiredStatus, HostPlanSpec, PlannedDefinition, PlannedTask, TaskPolicy};
 
 use crate::ids::Fence;
 
@@ -19,6 +19,8 @@ pub struct Plan {
     pub container_instance_uid: String,
     /// ECS tags of the ContainerInstance.
     pub(super) tags: BTreeMap<String, String>,
+    /// What its cluster lets tasks ask of a host.
+    pub(super) policy: Option<TaskPolicy>,
     pub(super) definitions: BTreeMap<String, Result<PlannedDefinition, String>>,
     pub(super) tasks: Vec<Entry>,
 }
@@ -57,6 +59,7 @@ impl From<HostPlanSpec> for Plan {
             cluster: spec.cluster,
             container_instance_uid: spec.container_instance_uid,
             tags: spec.container_instance_tags,
+            policy: spec.task_policy,
             definitions: spec
                 .definitions
                 .into_iter()
@@ -110,6 +113,11 @@ impl Plan {
             tags: spec
                 .get("containerInstanceTags")
                 .and_then(|tags| read(tags).ok())
+                .unwrap_or_default(),
+            // One that cannot be read is the default one, which allows least of what people set.
+            policy: spec
+                .get("taskPolicy")
+                .and_then(|policy| read(policy).ok())
                 .unwrap_or_default(),
             definitions,
             tasks,

@@ -32,7 +32,7 @@ use tallyman_agent_engine::{
 use tallyman_crds::ecs::{ContainerDefinition, PortMapping};
 use tallyman_crds::{
     DesiredStatus, HostPlanSpec, LastStatus, PlannedDefinition, PlannedTask, StopCode,
-    TaskDefinitionSpec, TaskStatus, labels,
+    TaskDefinitionSpec, TaskPolicy, TaskStatus, labels,
 };
 
 pub const UID: &str = "550e8400-e29b-41d4-a716-446655440000";
@@ -112,6 +112,22 @@ pub fn web(name: &str) -> ContainerDefinition {
     }
 }
 
+pub fn everything() -> TaskPolicy {
+    use tallyman_crds::HostNamespace::{Ipc, Network, Pid};
+    let any = || Some(vec!["/".to_owned()]);
+    TaskPolicy {
+        privileged: Some(true),
+        host_namespaces: Some(vec![Network, Pid, Ipc]),
+        capabilities: Some(vec!["ALL".to_owned()]),
+        host_paths: any(),
+        devices: any(),
+        unconfined: Some(true),
+        system_controls: None,
+        volume_drivers: None,
+    }
+}
+
+/// The plan of one task of these containers.
 pub fn plan(containers: Vec<ContainerDefinition>) -> HostPlanSpec {
     let definition = PlannedDefinition {
         family: "web".to_owned(),
@@ -127,6 +143,8 @@ pub fn plan(containers: Vec<ContainerDefinition>) -> HostPlanSpec {
         cluster: "default".to_owned(),
         container_instance_uid: INSTANCE.to_owned(),
         container_instance_tags: BTreeMap::new(),
+        // Tests of what engines are told are not about what clusters allow.
+        task_policy: Some(everything()),
         definitions: [("web-7".to_owned(), definition)].into(),
         tasks: vec![PlannedTask {
             name: "web-000001".to_owned(),

@@ -82,9 +82,14 @@ impl Kept {
 
     // --- what changed ---
 
-    /// The Cluster itself is looked at in every pass.
-    pub fn cluster(&mut self, new: Option<Arc<Cluster>>) {
+    /// The Cluster itself is looked at in every pass. Another policy reaches every task definition and every plan.
+    pub fn cluster(&mut self, new: Option<Arc<Cluster>>) -> Result<(), Far> {
+        let policy = |c: &Option<Arc<Cluster>>| c.as_ref().and_then(|c| c.spec.task_policy.clone());
+        if policy(&self.world.cluster_object) != policy(&new) {
+            return Err(Far);
+        }
         self.world.cluster_object = new;
+        Ok(())
     }
 
     pub fn service(

@@ -16,6 +16,7 @@ use crate::gather::demand_of;
 use crate::names::{Group, InstanceName, RevisionName, RunTaskName, TaskName};
 use crate::placement::{self, Ledger, Request, Unplaceable};
 use crate::plan::{Action, Note, Plan};
+use crate::problem;
 use crate::services::{self, time};
 use crate::tags;
 use crate::world::{Revision, RunState, World};
@@ -107,7 +108,13 @@ fn startable<'w>(
     }
     let name = run.revision.as_ref();
     let found = name.and_then(|r| world.revisions.get_key_value(r));
-    found.ok_or_else(|| "The revision that the run was taken on with was removed".to_owned())
+    let (name, revision) =
+        found.ok_or("The revision that the run was taken on with was removed")?;
+    match &revision.definition {
+        Ok(_) => Ok((name, revision)),
+        // The policy of the cluster was changed since.
+        Err(problems) => Err(problem::sentence(problems)),
+    }
 }
 
 /// What is recorded of a copy's last try.

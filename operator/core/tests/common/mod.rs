@@ -243,6 +243,19 @@ impl Bench {
         });
     }
 
+    /// Sets the policy of the cluster, which is made if it is not there.
+    pub fn set_policy(&mut self, policy: Value) {
+        if !self.names(Kind::Cluster).contains(&CLUSTER.to_owned()) {
+            self.create(
+                Kind::Cluster,
+                tallyman_crds::Cluster::new(CLUSTER, Default::default()),
+            );
+        }
+        self.edit(Kind::Cluster, CLUSTER, &|v| {
+            v["spec"]["taskPolicy"] = policy.clone();
+        });
+    }
+
     /// Adds an object; one of the name that is there already stays.
     pub fn create<K: Serialize>(&mut self, kind: Kind, object: K) {
         self.version += 1;

@@ -22,6 +22,7 @@ mod plugin;
 mod protection;
 mod readers;
 mod resources;
+mod rogue;
 mod rollouts;
 mod secrets;
 mod standalone;
@@ -64,6 +65,7 @@ pub fn all() -> Vec<Scenario> {
         protection::SCENARIOS,
         readers::SCENARIOS,
         resources::SCENARIOS,
+        rogue::SCENARIOS,
         rollouts::SCENARIOS,
         secrets::SCENARIOS,
         task_sets::SCENARIOS,

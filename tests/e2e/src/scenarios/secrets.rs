@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tallyman_crds::labels;
 use tallyman_crds::names::host_identity;
+use tallyman_crds::sources::{DATA_KEY, SEALED_KEY};
 use tallyman_lab::process::CommandSpec;
 use tallyman_lab::{LabHost, paths, wait_until};
 
@@ -32,6 +34,9 @@ pub const SCENARIOS: &[Scenario] = &[
         run: private_registry,
     },
 ];
+
+/// Values are gone from a host's Secret so soon after the last task that takes them.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
 
 /// In no object but Secrets, in no event, log or file of ours.
 const CANARY: &str = "canary-4711";
@@ -74,10 +79,12 @@ fn inside(user: &User<'_>, container: &Container, variable: &str) -> Result<Stri
     Ok(text.trim_end().to_owned())
 }
 
-/// What a host's Secret holds for its tasks.
+/// What a host's Secret holds for its tasks, each key with its value as it is.
 fn supplied(user: &User<'_>, host: &str) -> Result<String> {
     let name = host_identity(host);
-    user.k(&["get", "secret", &name, "-o", "jsonpath={.data}"])
+    let template =
+        "go-template={{range $key, $value := .data}}{{$key}}={{$value | base64decode}} {{end}}";
+    user.k(&["get", "secret", &name, "-o", template])
 }
 
 fn reach(user: &User<'_>) -> Result<()> {
@@ -123,7 +130,14 @@ fn reach(user: &User<'_>) -> Result<()> {
     let log = host.docker_ok(["inspect", "--format", format, &first.id])?;
     ensure!(log.contains("\"max-size\":\"1m\""), "its log: {log}");
     for host in user.lab.hosts() {
-        let holds = supplied(user, host.name())?.contains("supply.json");
+        let held = supplied(user, host.name())?;
+        // The hosts of the lab have joined with a key.
+        let holds = held.contains(SEALED_KEY);
+        ensure!(
+            !held.contains(DATA_KEY) && !held.contains(CANARY),
+            "what {} holds is not sealed: {held}",
+            host.name()
+        );
         ensure!(
             holds == (host.name() == first.host),
             "{} holds values: {holds}",
@@ -147,10 +161,10 @@ fn reach(user: &User<'_>) -> Result<()> {
     seen_nowhere(user)?;
 
     user.apply(&[service("vault", 0)])?;
-    wait_until("hosts to hold no values any more", PATIENCE, || {
+    wait_until("hosts to hold no values any more", GONE_WITHIN, || {
         for host in user.lab.hosts() {
             let held = supplied(user, host.name())?;
-            ensure!(!held.contains("supply.json"), "{}: {held}", host.name());
+            ensure!(held.is_empty(), "{}: {held}", host.name());
         }
         Ok(true)
     })?;
@@ -222,7 +236,7 @@ fn from_the_host(user: &User<'_>, folder: &Path) -> Result<()> {
 fn in_no_object(user: &User<'_>) -> Result<()> {
     let kinds = "clusters.tallyman.dev,taskdefinitions.tallyman.dev,taskdefinitionrevisions.tallyman.dev,\
                  services.tallyman.dev,tasks.tallyman.dev,containerinstances.tallyman.dev,hostplans.tallyman.dev,\
-                 events,configmaps,leases";
+                 hostjoins.tallyman.dev,events,events.events.k8s.io,configmaps,leases,serviceaccounts";
     let objects = user.k(&["get", kinds, "-o", "yaml"])?;
     ensure!(objects.contains("vault"), "nothing to look at: {objects}");
     ensure!(!objects.contains(CANARY), "an object shows the password");
@@ -242,12 +256,10 @@ fn seen_nowhere(user: &User<'_>) -> Result<()> {
             let labels = host.docker_ok(["inspect", "--format", "{{json .Config.Labels}}", id])?;
             ensure!(!labels.contains(CANARY), "a label shows it: {labels}");
         }
-        for file in fs::read_dir(host.agent_data())?.flatten() {
-            if file.file_type()?.is_file() {
-                let text = fs::read(file.path())?;
-                let text = String::from_utf8_lossy(&text);
-                ensure!(!text.contains(CANARY), "{:?} shows it", file.path());
-            }
+        for file in files_below(host.agent_data())? {
+            let text = fs::read(&file)?;
+            let text = String::from_utf8_lossy(&text);
+            ensure!(!text.contains(CANARY), "{} shows it", file.display());
         }
         let log = log_of(user, &format!("agent-{}", host.name()))?;
         ensure!(!log.contains(CANARY), "the agent's log shows it");
@@ -255,6 +267,23 @@ fn seen_nowhere(user: &User<'_>) -> Result<()> {
     let log = log_of(user, "operator")?;
     ensure!(!log.contains(CANARY), "the operator's log shows it");
     Ok(())
+}
+
+/// Every file of a folder and those below it.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)?.flatten() {
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn log_of(user: &User<'_>, process: &str) -> Result<String> {
