@@ -92,11 +92,13 @@ fn every_check_has_its_reason_and_its_sentence() {
     };
     let mut own_address = definition("web:1");
     own_address["networkMode"] = json!("awsvpc");
+    let mut arm = definition("web:1");
+    arm["runtimePlatform"] = json!({ "cpuArchitecture": "ARM64" });
     let quoted = |error: &str| format!("encountered error \"{error}\".");
     let rows: [(Value, u64, &str, String); 8] = [
         (definition("web:1"), 60, "AGENT", quoted("AGENT")),
         (
-            container("privileged", json!(true)),
+            arm,
             0,
             "ATTRIBUTE",
             "is missing an attribute required by your task.".to_owned(),

@@ -73,6 +73,26 @@ fn a_roll_stays_within_its_bounds() {
     }
 }
 
+/// The family has its revision, and says so: one pass asks for it, the next one names what is there.
+fn mint(bench: &mut Bench) {
+    for _ in 0..2 {
+        let plan = bench.families();
+        bench.apply(&plan);
+    }
+}
+
+#[test]
+fn a_revision_that_could_not_be_created_is_asked_for_again() {
+    let mut bench = Bench::with_service(2, 2, 50, 100);
+    bench.roll("web:2");
+    let mut plan = bench.families();
+    assert_eq!(plan.actions.len(), 1);
+    // The create fails, and what is published goes out.
+    plan.actions.clear();
+    bench.apply(&plan);
+    assert_eq!(bench.families().actions.len(), 1);
+}
+
 #[test]
 fn the_first_step_of_a_roll() {
     // D, minimum, maximum -> starts, stops
@@ -87,8 +107,7 @@ fn the_first_step_of_a_roll() {
     for ((d, min, max), expected) in rows {
         let mut bench = Bench::with_service(2, d, min, max);
         bench.roll("web:2");
-        let minted = bench.families();
-        bench.apply(&minted);
+        mint(&mut bench);
         assert_eq!(counts(&bench.plan()), expected, "{d} at {min}/{max}");
     }
 }
@@ -131,8 +150,7 @@ fn old_tasks_that_never_ran_are_stopped_at_once() {
     bench.apply_service("web", service("web", 3, 100, 200));
     bench.settle();
     bench.roll("web:2");
-    let minted = bench.families();
-    bench.apply(&minted);
+    mint(&mut bench);
     let (starts, stops) = moves(&bench.plan());
     assert_eq!(stops, ["web-000001", "web-000002", "web-000003"]);
     assert_eq!(starts.len(), 3);

@@ -51,8 +51,8 @@ fn main() -> ExitCode {
 fn on(name: &str, generation: EngineGeneration, filters: &[String]) -> Tally {
     let tally = run(
         generation,
-        &scenarios::all(),
-        &scenarios::joining(),
+        &scenarios::all(generation),
+        &scenarios::joining(generation),
         filters,
     );
     tally.unwrap_or_else(|error| lost(&format!("test {name}: the lab ... FAILED\n  {error:#}")))

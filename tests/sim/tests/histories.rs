@@ -6,7 +6,7 @@ use tallyman_operator_core::Kind;
 use tallyman_sim::{Sim, plans};
 
 /// How many are told here; `make soak` tells a million.
-const HISTORIES: u64 = 4_000;
+const HISTORIES: u64 = 2_000;
 
 fn given(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

@@ -30,54 +30,57 @@ mod task_sets;
 mod tour;
 mod volumes;
 
+use tallyman_lab::EngineGeneration;
+
 use crate::suite::{Joining, Scenario};
 
 /// Every scenario in which a host joins.
-pub fn joining() -> Vec<Joining> {
-    daemons::joining()
-        .into_iter()
-        .chain(joins::joining())
-        .collect()
+pub fn joining(generation: EngineGeneration) -> Vec<Joining> {
+    let joins = match generation {
+        EngineGeneration::Current => joins::joining(),
+        EngineGeneration::Debian2010 => Vec::new(),
+    };
+    daemons::joining().into_iter().chain(joins).collect()
 }
 
-/// Every scenario.
-pub fn all() -> Vec<Scenario> {
-    [
+/// Every scenario that is for engines of `generation`: those about containers are for both, those in which an engine says
+/// nothing that the other would not are for one of them, so that both labs end at about the same time.
+pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
+    let of_one: &[&[Scenario]] = match generation {
+        EngineGeneration::Current => &[explain::SCENARIOS, gitops::SCENARIOS, rogue::SCENARIOS],
+        EngineGeneration::Debian2010 => &[metrics::SCENARIOS, plugin::SCENARIOS, tour::SCENARIOS],
+    };
+    let of_both = [
         daemons::SCENARIOS,
         deploy::SCENARIOS,
         engines::SCENARIOS,
         failures::SCENARIOS,
         fault_injection::SCENARIOS,
         firelens::SCENARIOS,
-        explain::SCENARIOS,
         standalone::SCENARIOS,
-        gitops::SCENARIOS,
         gpus::SCENARIOS,
         hosts::SCENARIOS,
         jobs::SCENARIOS,
         metadata::SCENARIOS,
-        metrics::SCENARIOS,
         network::SCENARIOS,
         order::SCENARIOS,
         parameters::SCENARIOS,
         placement::SCENARIOS,
-        plugin::SCENARIOS,
         protection::SCENARIOS,
         readers::SCENARIOS,
         resources::SCENARIOS,
-        rogue::SCENARIOS,
         rollouts::SCENARIOS,
         secrets::SCENARIOS,
         task_sets::SCENARIOS,
-        tour::SCENARIOS,
         volumes::SCENARIOS,
-    ]
-    .into_iter()
-    .flat_map(|list| {
-        list.iter().map(|s| Scenario {
-            name: s.name,
-            run: s.run,
+    ];
+    let lists = of_both.iter().chain(of_one).copied();
+    lists
+        .flat_map(|list| {
+            list.iter().map(|s| Scenario {
+                name: s.name,
+                run: s.run,
+            })
         })
-    })
-    .collect()
+        .collect()
 }
