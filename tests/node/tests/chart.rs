@@ -371,6 +371,6 @@ fn kustomize_takes_the_plain_manifests() -> Result<()> {
     ensure!(deployments.len() == 1 && deployments[0]["metadata"]["namespace"] == NAMESPACE);
     ensure!(of_kind(&all, "Namespace").len() == 1);
     ensure!(of_kind(&all, "CustomResourceDefinition").len() == tallyman_crds::schema::crds().len());
-    ensure!(of_kind(&all, "ValidatingAdmissionPolicy").len() == 2);
+    ensure!(of_kind(&all, "ValidatingAdmissionPolicy").len() == 4);
     Ok(())
 }

@@ -162,14 +162,15 @@ impl Perturbation {
     }
 
     /// Containers may fail, or count as failed, for it: it is not only up to us what is healthy and how many tasks it
-    /// takes.
+    /// takes. Or it takes so long that more becomes due meanwhile.
     pub fn harms(&self) -> bool {
         match self {
             Self::EngineLies { .. }
             | Self::EngineAway { .. }
             | Self::EngineRestarts { .. }
             | Self::CutOff { .. }
-            | Self::Reboots { .. } => true,
+            | Self::Reboots { .. }
+            | Self::ApiAway { .. } => true,
             Self::OperatorDies(_)
             | Self::OperatorUnanswered(_)
             | Self::LeaderPauses { .. }
@@ -177,8 +178,7 @@ impl Perturbation {
             | Self::OperatorMisses { .. }
             | Self::AgentDies { .. }
             | Self::AgentLags { .. }
-            | Self::AgentMisses { .. }
-            | Self::ApiAway { .. } => false,
+            | Self::AgentMisses { .. } => false,
         }
     }
 }
