@@ -237,7 +237,7 @@ fn uninstall(world: &World, first: &BTreeSet<String>) -> Result<()> {
     );
     let policies = world.k(&["get", "validatingadmissionpolicy", "-o", "name"])?;
     ensure!(
-        policies.lines().count() == 2,
+        policies.lines().count() == 4,
         "hosts are no longer kept to their own: {policies}"
     );
     let role = world
