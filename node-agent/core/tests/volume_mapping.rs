@@ -169,7 +169,7 @@ fn what_no_host_can_provide_is_refused_with_the_field() {
     for (volume, words) in [
         (
             json!({ "host": { "sourcePath": "data" } }),
-            "`host.sourcePath` `data`",
+            "`volumes[data].host.sourcePath` must be an absolute path",
         ),
         (
             json!({ "host": { "sourcePath": "/a:b" } }),
