@@ -16,9 +16,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::json;
-use tallyman_crds::{
-    ConditionStatus, ContainerInstance, HostJoin, HostJoinStatus, conditions, names,
-};
+use tallyman_agent_core::joining::{self, Own, Step};
+use tallyman_crds::{ContainerInstance, HostJoin, names};
 use tallyman_join::{HostKey, Purpose, pin};
 
 use crate::api::{tune, words};
@@ -153,7 +152,11 @@ impl Desk {
     /// Asks until there is an answer. Returns the host's name and token.
     async fn joined(&self, patience: Duration) -> anyhow::Result<(String, String)> {
         let public = self.key.public();
-        let shown = public.to_text();
+        let (shown, fingerprint) = (public.to_text(), public.fingerprint());
+        let own = Own {
+            public_key: &shown,
+            fingerprint: &fingerprint,
+        };
         let start = Instant::now();
         let mut asked: Option<String> = None;
         let mut told = String::new();
@@ -161,43 +164,21 @@ impl Desk {
         loop {
             let join = self.read().await?;
             let status = join.status.clone().unwrap_or_default();
-            let request = status.request.as_ref();
-            let mine = request.is_some_and(|r| r.public_key == shown);
-            if let Some(host) = &status.container_instance {
-                if !mine {
-                    let key = status.key_fingerprint.unwrap_or_default();
-                    bail!(
-                        "the token was used already: by it a host with key {key} joined as {host}, and this host has key {}. \
-                         If that was not you, delete Secret {}; this host needs a HostJoin of its own",
-                        public.fingerprint(),
-                        names::host_identity(host)
+            match joining::next(&status, own, asked.as_deref())? {
+                Step::Ask => {
+                    println!(
+                        "This host asks to join as {} with key {fingerprint}.",
+                        self.name
                     );
+                    asked = Some(self.ask(&shown).await?);
+                    continue;
                 }
-                if let Some(sealed) = &status.sealed_token {
-                    return Ok((host.clone(), self.open(&join, sealed)?));
+                Step::Take { host, sealed } => return Ok((host, self.open(&join, &sealed)?)),
+                Step::Wait(Some(message)) if message != told => {
+                    println!("{message}");
+                    told = message;
                 }
-                if joined(&status) {
-                    bail!(
-                        "the token was used already: this host joined by it as {host}, and its answer is not kept longer \
-                         than some minutes; make another HostJoin to join again"
-                    );
-                }
-            } else if asked.is_none() || !mine {
-                if asked.is_some() {
-                    bail!(
-                        "another host asks with the same token; make a HostJoin for each host, and compare keys: this one's is {}",
-                        public.fingerprint()
-                    );
-                }
-                println!(
-                    "This host asks to join as {} with key {}.",
-                    self.name,
-                    public.fingerprint()
-                );
-                asked = Some(self.ask(&shown).await?);
-                continue;
-            } else if status.answered == asked {
-                tell(&status, &mut told)?;
+                Step::Wait(_) => {}
             }
             if start.elapsed() >= patience {
                 bail!(
@@ -253,28 +234,6 @@ impl Desk {
         let opened = opened.context("the answer is not for this host")?;
         String::from_utf8(opened).context("the answer is no token")
     }
-}
-
-fn joined(status: &HostJoinStatus) -> bool {
-    let mut all = status.conditions.iter();
-    all.any(|c| c.type_ == conditions::READY && c.status == ConditionStatus::True)
-}
-
-/// Prints how the request stands, once each; fails with what will not mend itself.
-fn tell(status: &HostJoinStatus, told: &mut String) -> anyhow::Result<()> {
-    let stalled = |c: &&conditions::Condition| {
-        c.type_ == conditions::STALLED && c.status == ConditionStatus::True
-    };
-    if let Some(refusal) = status.conditions.iter().find(stalled) {
-        bail!("refused ({}): {}", refusal.reason, refusal.message);
-    }
-    if let Some(ready) = status.conditions.first()
-        && ready.message != *told
-    {
-        println!("{}", ready.message);
-        told.clone_from(&ready.message);
-    }
-    Ok(())
 }
 
 /// A configuration without trust and without a name.
@@ -400,26 +359,6 @@ mod tests {
     fn a_server_is_reached_by_tls_only() {
         let error = config(&"http://10.0.0.1".parse().unwrap()).unwrap_err();
         assert!(error.to_string().contains("https://"), "{error}");
-    }
-
-    fn status(type_: &str, message: &str) -> HostJoinStatus {
-        let condition = json!({
-            "type": type_, "status": "True", "reason": "R", "message": message,
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-        });
-        HostJoinStatus {
-            conditions: vec![serde_json::from_value(condition).unwrap()],
-            ..HostJoinStatus::default()
-        }
-    }
-
-    #[test]
-    fn what_will_not_mend_itself_ends_the_wait() {
-        let mut told = String::new();
-        tell(&status(conditions::RECONCILING, "Wait."), &mut told).unwrap();
-        assert_eq!(told, "Wait.");
-        let error = tell(&status(conditions::STALLED, "Taken."), &mut told).unwrap_err();
-        assert_eq!(error.to_string(), "refused (R): Taken.");
     }
 
     #[tokio::test]

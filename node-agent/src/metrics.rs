@@ -61,11 +61,7 @@ pub async fn serve(address: Option<SocketAddr>, routes: Router) -> anyhow::Resul
 }
 
 async fn tell<E: Engine>(State(source): State<Arc<Source<E>>>) -> Response {
-    let usage = if source.usage {
-        measure(&source.shared).await
-    } else {
-        Vec::new()
-    };
+    // Counted before measuring, which asks the engine, too.
     let counts = &source.counts;
     let calls: Vec<Calls> = counts
         .read()
@@ -76,6 +72,11 @@ async fn tell<E: Engine>(State(source): State<Arc<Source<E>>>) -> Response {
             seconds: counts.took(verb).as_secs_f64(),
         })
         .collect();
+    let usage = if source.usage {
+        measure(&source.shared).await
+    } else {
+        Vec::new()
+    };
     let (namespace, host) = &source.place;
     let text = metrics::text(namespace, host, &calls, &usage);
     let content_type = "text/plain; version=0.0.4; charset=utf-8";

@@ -13,7 +13,7 @@ use kube::{Client, Error, ResourceExt};
 use serde_json::{Value, json};
 use tallyman_crds::sources::{self, Contents, Source, SourceKind, SourceObject};
 use tallyman_crds::{Cluster, RunTask, Task, TaskDefinitionRevision, labels};
-use tallyman_join::{PublicKey, Purpose};
+use tallyman_join::{PublicKey, Purpose, SealError};
 use tallyman_operator_core::pacing::Outcome;
 use tallyman_operator_core::{Action, Kind, Note, Publication, Target};
 
@@ -125,7 +125,11 @@ impl Applier<'_> {
                     }
                 }
             }
-            Action::Supply { secret, sources } => self.supply(&secret, &sources).await,
+            Action::Supply {
+                secret,
+                sources,
+                key,
+            } => self.supply(&secret, &sources, key.as_deref()).await,
             Action::WriteHostPlan {
                 plan,
                 patch,
@@ -138,7 +142,12 @@ impl Applier<'_> {
     }
 
     /// Reads what the sources hold, and puts that into the host's Secret instead of what it held.
-    async fn supply(&self, secret: &Target, sources: &BTreeSet<Source>) -> Outcome {
+    async fn supply(
+        &self,
+        secret: &Target,
+        sources: &BTreeSet<Source>,
+        key: Option<&str>,
+    ) -> Outcome {
         let objects: BTreeSet<SourceObject> = sources.iter().map(|s| s.object.clone()).collect();
         let read = futures::stream::iter(objects)
             .map(|object| async move {
@@ -159,60 +168,31 @@ impl Applier<'_> {
             }
         };
         let (supply, receipt) = sources::supply(sources, &objects);
-        let (plain, sealed, receipt) = if sources.is_empty() {
-            (Value::Null, Value::Null, Value::Null)
+        let (data, receipt) = if sources.is_empty() {
+            (unsealed(Value::Null), Value::Null)
         } else {
-            let key = match self.timed(self.key_of(secret)).await {
-                Some(Ok(key)) => key,
-                other => {
-                    return self.failed(
-                        "get",
-                        secret.kind,
-                        &secret.name,
-                        other.and_then(Result::err),
-                    );
-                }
-            };
             let text = json!(supply).to_string().into_bytes();
-            let receipt = Value::String(json!(receipt).to_string());
-            match key {
-                None => (json!(ByteString(text)), Value::Null, receipt),
-                Some(key) => match key.seal(
-                    &text,
-                    &Purpose::Supply {
-                        secret_uid: &secret.uid,
-                    },
-                ) {
-                    Ok(sealed) => (Value::Null, json!(ByteString(sealed)), receipt),
+            let data = match key {
+                None => unsealed(json!(ByteString(text))),
+                Some(key) => match seal(&text, key, &secret.uid) {
+                    Ok(data) => data,
                     Err(error) => {
+                        // Nothing may go out unsealed because a key cannot be read.
                         let error = Error::Service(error.into());
                         return self.failed("patch", secret.kind, &secret.name, Some(error));
                     }
                 },
-            }
+            };
+            (data, Value::String(json!(receipt).to_string()))
         };
         let mut metadata = preconditions(secret);
         metadata["annotations"] = json!({ labels::SUPPLIED: receipt });
-        let body = json!({ "metadata": metadata, "data": {
-            sources::DATA_KEY: plain, sources::SEALED_KEY: sealed,
-        }});
+        let body = json!({ "metadata": metadata, "data": data });
         let api: Api<Secret> = Api::namespaced(self.client.clone(), self.namespace);
         let result = self
             .timed(api.patch(&secret.name, &written_by_us(), &Patch::Merge(body)))
             .await;
         self.result("patch", secret, result)
-    }
-
-    /// The key of the host whose Secret it is, if the host joined with one. One that cannot be read is an error: nothing may go out
-    /// unsealed for that.
-    async fn key_of(&self, secret: &Target) -> Result<Option<PublicKey>, Error> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), self.namespace);
-        let found = api.get_metadata(&secret.name).await?.metadata;
-        let key = found.annotations.as_ref();
-        let key = key.and_then(|annotations| annotations.get(labels::HOST_KEY));
-        key.map(|text| PublicKey::from_text(text))
-            .transpose()
-            .map_err(|error| Error::Service(error.into()))
     }
 
     /// What a Secret or ConfigMap holds.
@@ -252,7 +232,7 @@ impl Applier<'_> {
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
         let name = object.name_any();
-        match self.timed(api.create(&manager(), object)).await {
+        match self.timed(api.create(&created_by_us(), object)).await {
             Some(Ok(o)) => self.written("create", kind, &name, version(&o)),
             other => self.failed("create", kind, &name, other.and_then(Result::err)),
         }
@@ -417,7 +397,8 @@ impl Applier<'_> {
     }
 }
 
-fn manager() -> PostParams {
+/// Says in `managedFields` who created.
+pub(crate) fn created_by_us() -> PostParams {
     PostParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PostParams::default()
@@ -436,9 +417,21 @@ fn version<K: ResourceExt>(object: &K) -> u64 {
 }
 
 /// Says in `managedFields` who patched.
-fn written_by_us() -> PatchParams {
+pub(crate) fn written_by_us() -> PatchParams {
     PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
     }
+}
+
+/// Data of a host's Secret that holds `text` as it is.
+fn unsealed(text: Value) -> Value {
+    json!({ sources::DATA_KEY: text, sources::SEALED_KEY: Value::Null })
+}
+
+/// Data of the host's Secret of `uid` that holds `text` sealed to `key`.
+fn seal(text: &[u8], key: &str, uid: &str) -> Result<Value, SealError> {
+    let purpose = Purpose::Supply { secret_uid: uid };
+    let sealed = PublicKey::from_text(key)?.seal(text, &purpose)?;
+    Ok(json!({ sources::DATA_KEY: Value::Null, sources::SEALED_KEY: ByteString(sealed) }))
 }

@@ -9,14 +9,14 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, PostParams};
+use kube::api::Api;
 use kube::{Client, Error, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tallyman_crds::{HostJoin, HostPlan, HostPlanSpec, labels, names};
 use tallyman_operator_core::Target;
 
-use crate::apply::FIELD_MANAGER;
+use crate::apply::created_by_us;
 
 /// Makes what is missing. Returns the resourceVersion of the HostPlan.
 ///
@@ -200,10 +200,7 @@ where
         + std::fmt::Debug,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let params = PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
-    };
+    let params = created_by_us();
     let created = match api.create(&params, object).await {
         Ok(created) => created,
         Err(Error::Api(s)) if s.is_already_exists() => {

@@ -15,7 +15,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PostParams};
 use kube::runtime::reflector::{Store, reflector, store};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt as _};
@@ -27,7 +27,7 @@ use tallyman_operator_core::plan::merge_patch;
 use tallyman_operator_core::{Kind, Target};
 use tokio::sync::Notify;
 
-use crate::apply::FIELD_MANAGER;
+use crate::apply::{created_by_us, written_by_us};
 
 /// Life of a host's first token. The agent renews it when a fifth is left.
 const TOKEN_SECONDS: i64 = 30 * 24 * 3600;
@@ -198,7 +198,7 @@ impl Desk<'_> {
             Step::Open => timed(crate::identity::open(self.client, namespace, seen.join)).await?,
             Step::Register(instance) => {
                 let api = self.api::<ContainerInstance>();
-                match timed(api.create(&manager(), &instance)).await {
+                match timed(api.create(&created_by_us(), &instance)).await {
                     // Its next look says whose it is.
                     Err(kube::Error::Api(s)) if s.is_already_exists() => {}
                     other => drop(other?),
@@ -232,8 +232,7 @@ impl Desk<'_> {
                 }});
                 let name = names::host_identity(&container_instance);
                 let api = self.api::<Secret>();
-                timed(api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(body)))
-                    .await?;
+                timed(api.patch_metadata(&name, &written_by_us(), &Patch::Merge(body))).await?;
             }
             Step::Answer { container_instance } => {
                 let secret = seen.secret.context("the Secret went meanwhile")?;
@@ -301,7 +300,7 @@ impl Desk<'_> {
         });
         let api = self.api::<HostJoin>();
         let name = join.name_any();
-        let (params, patch) = (PatchParams::default(), Patch::Merge(body));
+        let (params, patch) = (written_by_us(), Patch::Merge(body));
         let write = api.patch_status(&name, &params, &patch);
         match timed(write).await {
             Ok(_) => Ok(true),
@@ -309,13 +308,6 @@ impl Desk<'_> {
             Err(kube::Error::Api(s)) if s.is_conflict() || s.is_not_found() => Ok(true),
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-fn manager() -> PostParams {
-    PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
     }
 }
 

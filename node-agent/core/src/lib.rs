@@ -32,6 +32,7 @@ pub mod host;
 pub mod host_files;
 pub mod ids;
 pub mod images;
+pub mod joining;
 pub mod limits;
 pub mod metadata;
 pub mod metrics;

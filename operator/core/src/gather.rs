@@ -505,13 +505,13 @@ fn sources_of(t: &Task, status: &TaskStatus, revision: &Revision) -> BTreeSet<So
 
 /// The Secret of a host. A receipt that cannot be read is none: all is supplied anew.
 pub(crate) fn secret_state(meta: &k8s_meta::ObjectMeta) -> SecretState {
-    let receipt = meta.annotations.as_ref();
-    let receipt = receipt.and_then(|a| a.get(labels::SUPPLIED));
+    let annotation = |name: &str| meta.annotations.as_ref().and_then(|all| all.get(name));
     SecretState {
         identity: identity(meta),
-        receipt: receipt
+        receipt: annotation(labels::SUPPLIED)
             .and_then(|text| serde_json::from_str(text).ok())
             .unwrap_or_default(),
+        key: annotation(labels::HOST_KEY).cloned(),
     }
 }
 

@@ -180,6 +180,9 @@ pub enum Action {
         secret: Target,
         /// What its tasks take; nothing empties it.
         sources: BTreeSet<Source>,
+        /// Public key of the host to which the values are sealed; none for a host that has no key. The Secret is as it was
+        /// when it had this key, or the write is refused.
+        key: Option<String>,
     },
     /// Replace the plan of a host.
     WriteHostPlan {

@@ -33,6 +33,7 @@ pub(crate) fn plan_one(
         plan.actions.push(Action::Supply {
             secret: Target::new(Kind::Secret, host_secret, &secret.identity),
             sources: wanted,
+            key: secret.key.clone(),
         });
     }
 }

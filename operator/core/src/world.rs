@@ -492,6 +492,8 @@ pub struct SecretState {
     pub identity: Identity,
     /// What it was supplied with.
     pub receipt: Receipt,
+    /// Public key that the host joined with: values are sealed to it.
+    pub key: Option<String>,
 }
 
 /// A host plan.

@@ -3,17 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+#[path = "common/named_tests.rs"]
+mod named_tests;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use named_tests::{NamedTests, root};
 use serde_json::Value;
 use tallyman_operator_core::unsupported::{Support, of_field};
 
 const DOCUMENT: &str = "docs/task-definition.md";
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
 
 /// Paths of all parameters below `spec`, as the document spells them: `containerDefinitions[].cpu`.
 fn parameters() -> BTreeSet<String> {
@@ -93,7 +92,7 @@ fn rows_say_what_the_operator_does() {
 
 #[test]
 fn what_is_honoured_names_a_test_and_what_is_not_says_why() {
-    let sources = sources();
+    let tests = NamedTests::all();
     for [name, here, how] in rows() {
         if here != "yes" {
             assert!(how.len() > 10, "`{name}` in {DOCUMENT} does not say why");
@@ -103,29 +102,8 @@ fn what_is_honoured_names_a_test_and_what_is_not_says_why() {
         let shown = shown.unwrap_or_else(|| panic!("`{name}` in {DOCUMENT} names no test"));
         // Names stand in backticks; between them are commas.
         for test in shown.split('`').skip(1).step_by(2) {
-            let there = sources.contains(&format!("fn {test}("))
-                || sources.contains(&format!("fn {test}<"))
-                || sources.contains(&format!("name: \"{test}\""));
+            let there = tests.has(test);
             assert!(there, "`{name}` in {DOCUMENT}: there is no test `{test}`");
         }
     }
-}
-
-/// All that may hold tests.
-fn sources() -> String {
-    let mut text = String::new();
-    let mut folders: Vec<PathBuf> = ["node-agent", "operator/core", "tests", "crds"]
-        .map(|f| root().join(f))
-        .to_vec();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
-                text.push_str(&std::fs::read_to_string(path).unwrap());
-            }
-        }
-    }
-    text
 }

@@ -3,13 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
+#[path = "common/named_tests.rs"]
+mod named_tests;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use common::Bench;
 use common::build::{definition, service};
 use common::moves::{holding, moves};
+use named_tests::{NamedTests, root};
 use serde_json::{Value, json};
 use tallyman_crds::capabilities::TASK_ADDRESS;
 use tallyman_crds::{DesiredStatus, LastStatus, Task};
@@ -20,14 +22,10 @@ const DOCUMENT: &str = "docs/ecs-rules.md";
 /// How many steps each algorithm has.
 const STEPS: [usize; 10] = [11, 4, 10, 10, 5, 4, 3, 5, 4, 8];
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
 #[test]
 fn every_step_is_there_once_and_its_tests_exist() {
     let text = std::fs::read_to_string(root().join(DOCUMENT)).unwrap();
-    let sources = sources();
+    let named = NamedTests::all();
     let mut found = Vec::new();
     for line in text.lines().filter(|line| line.starts_with("| ")) {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
@@ -42,8 +40,7 @@ fn every_step_is_there_once_and_its_tests_exist() {
         let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
         assert!(!names.is_empty(), "{number} names no test");
         for name in names {
-            let there = sources.contains(&format!("fn {name}("))
-                || sources.contains(&format!("name: \"{name}\""));
+            let there = named.has(name);
             assert!(there, "{number}: there is no test `{name}`");
         }
     }
@@ -52,24 +49,6 @@ fn every_step_is_there_once_and_its_tests_exist() {
         .flat_map(|(part, steps)| (1..=steps).map(move |step| format!("{part}.{step}")))
         .collect();
     assert_eq!(found, wanted, "steps of {DOCUMENT}");
-}
-
-fn sources() -> String {
-    let mut text = String::new();
-    let mut folders: Vec<PathBuf> = ["node-agent/core", "operator/core", "tests/e2e"]
-        .map(|f| root().join(f))
-        .to_vec();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
-                text.push_str(&std::fs::read_to_string(path).unwrap());
-            }
-        }
-    }
-    text
 }
 
 /// 1.3 to 1.5.

@@ -25,6 +25,13 @@ pub struct Life {
     pub tell: fn(&mut Sim),
 }
 
+impl Life {
+    /// Tasks are made at times of the day: the longer it takes, the more there are.
+    pub fn goes_by_the_clock(&self) -> bool {
+        self.name == "schedule"
+    }
+}
+
 /// All lives.
 pub const LIVES: &[Life] = &[
     Life {

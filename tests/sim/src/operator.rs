@@ -442,7 +442,9 @@ impl Operator {
                 value["metadata"]["ownerReferences"] = owner;
                 create(shared, Kind::HostPlan, value)
             }
-            Action::Supply { secret, sources } => {
+            Action::Supply {
+                secret, sources, ..
+            } => {
                 let (uid, version) = exact(&secret);
                 let must = Preconditions {
                     uid: Some(&uid),
@@ -533,7 +535,9 @@ fn label(write: &Write) -> String {
                 format!("releases {} {}", target.kind.as_str(), target.name)
             }
             Action::PrepareHost { instance, .. } => format!("prepares host {}", instance.name),
-            Action::Supply { secret, sources } => {
+            Action::Supply {
+                secret, sources, ..
+            } => {
                 format!("supplies {} with {} values", secret.name, sources.len())
             }
             Action::WriteHostPlan { plan, spec, .. } => {

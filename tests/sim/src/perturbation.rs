@@ -162,15 +162,14 @@ impl Perturbation {
     }
 
     /// Containers may fail, or count as failed, for it: it is not only up to us what is healthy and how many tasks it
-    /// takes. Or it takes so long that more becomes due meanwhile.
+    /// takes.
     pub fn harms(&self) -> bool {
         match self {
             Self::EngineLies { .. }
             | Self::EngineAway { .. }
             | Self::EngineRestarts { .. }
             | Self::CutOff { .. }
-            | Self::Reboots { .. }
-            | Self::ApiAway { .. } => true,
+            | Self::Reboots { .. } => true,
             Self::OperatorDies(_)
             | Self::OperatorUnanswered(_)
             | Self::LeaderPauses { .. }
@@ -178,7 +177,8 @@ impl Perturbation {
             | Self::OperatorMisses { .. }
             | Self::AgentDies { .. }
             | Self::AgentLags { .. }
-            | Self::AgentMisses { .. } => false,
+            | Self::AgentMisses { .. }
+            | Self::ApiAway { .. } => false,
         }
     }
 }

@@ -125,7 +125,9 @@ impl Plan {
         sim.perturb(self.what);
         (self.life.tell)(&mut sim);
         let made = tasks_made(&sim);
-        if !self.what.harms() && made > self.tasks {
+        let due =
+            self.life.goes_by_the_clock() && matches!(self.what, Perturbation::ApiAway { .. });
+        if !self.what.harms() && !due && made > self.tasks {
             let tasks = self.tasks;
             sim.fail(&format!(
                 "S22: {made} tasks were made, and {tasks} without what went wrong"

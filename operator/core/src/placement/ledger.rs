@@ -347,9 +347,9 @@ impl Ledger {
     /// Keeps room for a task that is not started yet, if there is room.
     pub fn reserve(&mut self, instance: &InstanceName, request: &Request) {
         // A host without room keeps none: whoever starts the task says so, and counts it.
-        let failures = self.failures.clone();
+        let counted = std::mem::take(&mut self.failures);
         let _ = self.place_on(instance, request);
-        self.failures = failures;
+        self.failures = counted;
     }
 
     /// The host has every attribute that the task needs.

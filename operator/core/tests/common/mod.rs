@@ -222,7 +222,9 @@ impl Bench {
                 self.create_host_secret(&instance.name);
                 self.create(Kind::HostPlan, HostPlan::new(&instance.name, *plan))
             }
-            Action::Supply { secret, sources } => self.supply(&secret.name, &sources),
+            Action::Supply {
+                secret, sources, ..
+            } => self.supply(&secret.name, &sources),
             Action::WriteHostPlan { plan, spec, patch } => {
                 self.edit(Kind::HostPlan, &plan.name, &|v| {
                     merge(&mut v["spec"], &patch);

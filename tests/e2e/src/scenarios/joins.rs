@@ -222,21 +222,16 @@ fn revoked_host_is_locked_out(lab: &Lab, index: usize) -> Result<()> {
     ensure!(own()?.success, "it reads its own object before");
     user.k(&["delete", "secret", &host_identity(HOST)])?;
     let start = Instant::now();
-    loop {
+    wait_until("the host to be locked out", LOCKED_OUT, || {
         let answer = own()?;
-        if !answer.success {
-            ensure!(
-                answer.stderr.contains("Unauthorized") || answer.stderr.contains("logged in"),
-                "{answer:?}"
-            );
-            break;
-        }
         ensure!(
-            start.elapsed() < LOCKED_OUT,
-            "it still reads its object after {LOCKED_OUT:?}"
+            answer.success
+                || answer.stderr.contains("Unauthorized")
+                || answer.stderr.contains("logged in"),
+            "{answer:?}"
         );
-        std::thread::sleep(Duration::from_millis(200));
-    }
+        Ok(!answer.success)
+    })?;
     println!(
         "    locked out after {:.1} s",
         start.elapsed().as_secs_f64()
