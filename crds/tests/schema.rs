@@ -33,8 +33,12 @@ fn charts_and_plain_manifests_are_current() {
     let root = support::here("..");
     let read = |path: &str| std::fs::read_to_string(root.join(path)).expect(path);
     let [hosts, joins] = schema::charts::POLICIES.map(read);
-    let derived = schema::charts::derived(&read(schema::charts::OPERATOR), [&hosts, &joins])
-        .expect("deploy/ has what charts need");
+    let derived = schema::charts::derived(&schema::charts::Sources {
+        operator: &read(schema::charts::OPERATOR),
+        policies: [&hosts, &joins],
+        authority: &read(schema::charts::AUTHORITY),
+    })
+    .expect("deploy/ has what charts need");
     let mut wanted = BTreeSet::new();
     for file in derived {
         let path = root.join(&file.path);

@@ -37,8 +37,13 @@ fn wanted(root: &Path) -> Result<Vec<(PathBuf, String)>, String> {
             .map_err(|error| format!("{}: {error}", crd.file))?;
         files.push((root.join("crds/generated").join(&crd.file), text));
     }
-    let [hosts, joins] = charts::POLICIES.map(|file| read(&root.join(file)));
-    let derived = charts::derived(&read(&root.join(charts::OPERATOR))?, [&hosts?, &joins?])?;
+    let read = |file: &str| read(&root.join(file));
+    let [hosts, joins] = charts::POLICIES.map(read);
+    let derived = charts::derived(&charts::Sources {
+        operator: &read(charts::OPERATOR)?,
+        policies: [&hosts?, &joins?],
+        authority: &read(charts::AUTHORITY)?,
+    })?;
     files.extend(
         derived
             .into_iter()

@@ -15,8 +15,11 @@ pub const POLICIES: [&str; 2] = [
     "deploy/30-host-join-policy.yaml",
 ];
 
-/// Labels that stand at every policy, and for which the charts have their own.
-const POLICY_LABELS: &str =
+/// As [`OPERATOR`].
+pub const AUTHORITY: &str = "deploy/40-certificate-authority.yaml";
+
+/// Labels that stand at every object of these files, and for which the charts have their own.
+const LABELS: &str =
     "  labels:\n    app.kubernetes.io/name: tallyman\n    app.kubernetes.io/part-of: tallyman\n";
 
 /// A file to be written.
@@ -27,11 +30,21 @@ pub struct Written {
     pub text: String,
 }
 
-/// Every file that is derived, given the text of [`OPERATOR`] and [`POLICIES`].
+/// Text of the files that are a source.
+pub struct Sources<'a> {
+    /// Of [`OPERATOR`].
+    pub operator: &'a str,
+    /// Of [`POLICIES`].
+    pub policies: [&'a str; 2],
+    /// Of [`AUTHORITY`].
+    pub authority: &'a str,
+}
+
+/// Every file that is derived of `sources`.
 ///
 /// # Errors
 /// A sentence about what one of them lacks.
-pub fn derived(operator: &str, policies: [&str; 2]) -> Result<Vec<Written>, String> {
+pub fn derived(sources: &Sources<'_>) -> Result<Vec<Written>, String> {
     let mut files = Vec::new();
     let mut plain = format!("# {ORIGIN} from the types in crds/src; do not edit.\n");
     for crd in crds() {
@@ -65,12 +78,16 @@ pub fn derived(operator: &str, policies: [&str; 2]) -> Result<Vec<Written>, Stri
         path: "charts/tallyman/templates/_operator-rules.tpl".into(),
         text: format!(
             "{{{{- /* {ORIGIN} from {OPERATOR}; do not edit. */}}}}\n{{{{- define \"tallyman.operator-rules\" }}}}\n{}{{{{- end }}}}\n",
-            rules(operator)?
+            rules(sources.operator)?
         ),
     });
     let mut templates = Vec::new();
-    for (file, policies) in POLICIES.iter().zip(policies) {
-        templates.push(with_metadata(file, policies)?);
+    for (file, policies) in POLICIES.iter().zip(sources.policies) {
+        templates.push(with_metadata(
+            file,
+            policies,
+            "{{- include \"tallyman.policy-metadata\" . | nindent 2 }}",
+        )?);
     }
     files.push(Written {
         path: "charts/tallyman/templates/policies.yaml".into(),
@@ -78,6 +95,17 @@ pub fn derived(operator: &str, policies: [&str; 2]) -> Result<Vec<Written>, Stri
             "{{{{- /* {ORIGIN} from {}; do not edit. */}}}}\n{{{{- if .Values.policies.enabled }}}}\n{}{{{{- end }}}}\n",
             POLICIES.join(" and "),
             templates.join("---\n")
+        ),
+    });
+    files.push(Written {
+        path: "charts/tallyman/templates/certificate-authority.yaml".into(),
+        text: format!(
+            "{{{{- /* {ORIGIN} from {AUTHORITY}; do not edit. */}}}}\n{{{{- if and .Values.join.certificateAuthority (eq .Release.Namespace \"tallyman-system\") }}}}\n{}{{{{- end }}}}\n",
+            with_metadata(
+                AUTHORITY,
+                sources.authority,
+                "labels:\n    {{- include \"tallyman.labels\" . | nindent 4 }}"
+            )?
         ),
     });
     Ok(files)
@@ -107,19 +135,16 @@ fn rules(operator: &str) -> Result<&str, String> {
     Ok(rules)
 }
 
-/// Policies and bindings with the labels of the chart.
-fn with_metadata(file: &str, policies: &str) -> Result<String, String> {
-    let documents = policies.split("---\n").count();
-    let found = policies.matches(POLICY_LABELS).count();
+/// Objects with what the chart says in place of their labels.
+fn with_metadata(file: &str, objects: &str, metadata: &str) -> Result<String, String> {
+    let documents = objects.split("---\n").count();
+    let found = objects.matches(LABELS).count();
     if found != documents {
         return Err(format!(
             "{file} has {documents} objects, and {found} of them have the labels name and part-of"
         ));
     }
-    Ok(literal(policies).replace(
-        POLICY_LABELS,
-        "  {{- include \"tallyman.policy-metadata\" . | nindent 2 }}\n",
-    ))
+    Ok(literal(objects).replace(LABELS, &format!("  {metadata}\n")))
 }
 
 /// Text that a template prints as it is.

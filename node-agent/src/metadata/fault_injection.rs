@@ -10,14 +10,19 @@ use tallyman_agent_core::fault_injection::{
 };
 use tallyman_agent_core::pause;
 use tallyman_agent_engine::Engine;
-use tracing::info;
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
 
 use crate::metadata::answers::{Answer, Asker, Endpoint};
 use crate::metadata::tools::HostTools;
 
 /// Tries what this host can do, told in the log.
 pub async fn find() -> Abilities {
-    let (abilities, reasons) = Abilities::tried(&HostTools::now()).await;
+    let tried = spawn_blocking(|| Abilities::tried(&HostTools::now())).await;
+    let (abilities, reasons) = tried.unwrap_or_else(|error| {
+        warn!(%error, "what this host can do of fault injection was not found out");
+        Default::default()
+    });
     for (ability, why) in reasons {
         match ability {
             Ability::BlackHolePort => info!(
@@ -95,10 +100,10 @@ impl<E: Engine> Endpoint<E> {
         };
         // What was begun is finished, or taken back, though nobody waits for the answer any more.
         let one_at_a_time = self.faults.clone();
-        let done = tokio::spawn(async move {
+        let done = spawn_blocking(move || {
             let tools = HostTools::now();
-            let _turn = one_at_a_time.lock().await;
-            perform(act, &request, &place, &tools).await
+            let _turn = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+            perform(act, &request, &place, &tools)
         });
         let said = done.await.unwrap_or_else(|error| {
             let words = format!("{asked}: {error}");

@@ -1,10 +1,11 @@
-//! Programs of the host that change networks, run within bounds.
+//! Programs of the host that change networks, run within bounds. Whoever runs them waits on a thread that may be blocked.
 
 use std::process::Stdio;
 use std::time::Duration;
 
 use tallyman_agent_core::fault_injection::{Command, NotRun, Ran, Tools};
 use tokio::process;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
@@ -28,7 +29,13 @@ impl HostTools {
 }
 
 impl Tools for HostTools {
-    async fn run(&self, command: &Command) -> Result<Ran, NotRun> {
+    fn run(&self, command: &Command) -> Result<Ran, NotRun> {
+        Handle::current().block_on(self.ran(command))
+    }
+}
+
+impl HostTools {
+    async fn ran(&self, command: &Command) -> Result<Ran, NotRun> {
         let [program, arguments @ ..] = command.words() else {
             return Err(NotRun::Absent("there is none".to_owned()));
         };
@@ -68,7 +75,10 @@ mod tests {
             pid: 1 << 23,
             addresses: Vec::new(),
         };
-        let answer = perform(Act::Start, &request, &place, &HostTools::now()).await;
+        let answer = tokio::task::spawn_blocking(move || {
+            perform(Act::Start, &request, &place, &HostTools::now())
+        });
+        let answer = answer.await.unwrap();
         let Answer::Failed(words) = answer else {
             panic!("{answer:?}");
         };

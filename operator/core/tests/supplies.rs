@@ -52,6 +52,29 @@ fn a_task_is_told_to_its_host_after_its_values() {
 }
 
 #[test]
+fn values_are_sealed_to_the_key_that_the_host_joined_with() {
+    for key in [None, Some("c2VhbGVk")] {
+        let mut bench = Bench::with_hosts(1);
+        bench.settle();
+        if let Some(key) = key {
+            bench.host_key("host-a", key);
+        }
+        bench.secret("db", &[("password", "one")]);
+        bench.apply_definition("web", with_secret("web:1", "db:password"));
+        bench.apply_service("web", service("web", 1, 100, 200));
+        let keys: Vec<_> = bench
+            .settle()
+            .into_iter()
+            .filter_map(|action| match action {
+                Action::Supply { key, .. } => Some(key),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(keys, [key.map(str::to_owned)]);
+    }
+}
+
+#[test]
 fn only_the_host_that_runs_the_task_is_given_its_values_and_not_longer() {
     let mut bench = Bench::with_hosts(2);
     bench.secret("db", &[("password", "one")]);

@@ -24,11 +24,11 @@ pub struct Abilities {
 
 impl Abilities {
     /// Tries all. Beside what a host can do, why it cannot do the rest.
-    pub async fn tried(tools: &impl Tools) -> (Self, Vec<(Ability, String)>) {
+    pub fn tried(tools: &impl Tools) -> (Self, Vec<(Ability, String)>) {
         let mut abilities = Self::default();
         let mut reasons = Vec::new();
         for ability in [Ability::BlackHolePort, Ability::Impairment] {
-            let why = tried(&rehearsal(ability), tools).await.err();
+            let why = tried(&rehearsal(ability), tools).err();
             let can = match ability {
                 Ability::BlackHolePort => &mut abilities.black_hole_port,
                 Ability::Impairment => &mut abilities.impairment,
@@ -53,8 +53,8 @@ fn rehearsal(ability: Ability) -> Command {
     Command::script("unshare --net sh -c", script)
 }
 
-async fn tried(command: &Command, tools: &impl Tools) -> Result<(), String> {
-    match tools.run(command).await {
+fn tried(command: &Command, tools: &impl Tools) -> Result<(), String> {
+    match tools.run(command) {
         Ok(ran) if ran.succeeded() => Ok(()),
         Ok(Ran { err, .. }) => Err(err.trim().replace('\n', " ")),
         Err(NotRun::TimedOut) => Err("it took too long".to_owned()),

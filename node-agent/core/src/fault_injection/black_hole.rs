@@ -16,20 +16,20 @@ const FAMILIES: [(&str, &str, bool); 2] = [
     ("ip6tables", "::/0", true),
 ];
 
-pub(super) async fn perform<T: Tools>(
+pub(super) fn perform<T: Tools>(
     act: Act,
     hole: &BlackHole,
     shell: &Shell<'_, T>,
 ) -> Result<Answer, Trouble> {
-    let runs = runs(hole, shell).await?;
+    let runs = runs(hole, shell)?;
     let status = match (act, runs) {
         (Act::Start, true) => Status::Running,
         (Act::Start, false) => {
-            start(hole, shell).await?;
+            start(hole, shell)?;
             Status::Running
         }
         (Act::Stop, true) => {
-            stop(hole, shell).await?;
+            stop(hole, shell)?;
             Status::Stopped
         }
         (Act::Stop, false) => Status::Stopped,
@@ -40,23 +40,23 @@ pub(super) async fn perform<T: Tools>(
 }
 
 /// Whether it is there; IPv4 speaks for both, as in ECS.
-async fn runs<T: Tools>(hole: &BlackHole, shell: &Shell<'_, T>) -> Result<bool, Trouble> {
+fn runs<T: Tools>(hole: &BlackHole, shell: &Shell<'_, T>) -> Result<bool, Trouble> {
     let BlackHole { port, protocol, .. } = hole;
     let chain = chain(hole);
     let line = format!("iptables {WAIT} -C {chain} -p {protocol} --dport {port} -j DROP");
-    match shell.try_line(&line).await?.code {
+    match shell.try_line(&line)?.code {
         Some(0) => Ok(true),
         // There is no such rule, or no such chain.
         Some(1) => Ok(false),
-        Some(_) | None => shell.line(&line).await.map(|_| true),
+        Some(_) | None => shell.line(&line).map(|_| true),
     }
 }
 
-async fn start<T: Tools>(hole: &BlackHole, shell: &Shell<'_, T>) -> Result<(), Trouble> {
+fn start<T: Tools>(hole: &BlackHole, shell: &Shell<'_, T>) -> Result<(), Trouble> {
     for (tool, everybody, v6) in FAMILIES {
         let mut begun = Ok(());
         for line in chain_up(hole, tool, everybody, v6) {
-            begun = shell.line(&line).await.map(drop);
+            begun = shell.line(&line).map(drop);
             if begun.is_err() {
                 break;
             }
@@ -64,10 +64,10 @@ async fn start<T: Tools>(hole: &BlackHole, shell: &Shell<'_, T>) -> Result<(), T
         match begun {
             Ok(()) => {}
             // A host without IPv6 has none to drop; it is tidied up all the same.
-            Err(_) if v6 && !shell.network.ipv6 => take_down(hole, tool, shell).await,
+            Err(_) if v6 && !shell.network.ipv6 => take_down(hole, tool, shell),
             Err(trouble) => {
                 for (tool, _, _) in FAMILIES {
-                    take_down(hole, tool, shell).await;
+                    take_down(hole, tool, shell);
                 }
                 return Err(trouble);
             }
@@ -76,10 +76,10 @@ async fn start<T: Tools>(hole: &BlackHole, shell: &Shell<'_, T>) -> Result<(), T
     Ok(())
 }
 
-async fn stop<T: Tools>(hole: &BlackHole, shell: &Shell<'_, T>) -> Result<(), Trouble> {
+fn stop<T: Tools>(hole: &BlackHole, shell: &Shell<'_, T>) -> Result<(), Trouble> {
     for (tool, _, v6) in FAMILIES {
         for line in chain_down(hole, tool) {
-            match shell.line(&line).await {
+            match shell.line(&line) {
                 Ok(_) => {}
                 Err(_) if v6 && !shell.network.ipv6 => break,
                 Err(trouble) => return Err(trouble),
@@ -89,9 +89,9 @@ async fn stop<T: Tools>(hole: &BlackHole, shell: &Shell<'_, T>) -> Result<(), Tr
     Ok(())
 }
 
-async fn take_down<T: Tools>(hole: &BlackHole, tool: &str, shell: &Shell<'_, T>) {
+fn take_down<T: Tools>(hole: &BlackHole, tool: &str, shell: &Shell<'_, T>) {
     for line in chain_down(hole, tool) {
-        shell.undo(&line).await;
+        shell.undo(&line);
     }
 }
 

@@ -22,18 +22,18 @@ struct Queue {
     options: Value,
 }
 
-pub(super) async fn perform<T: Tools>(
+pub(super) fn perform<T: Tools>(
     act: Act,
     request: &Request,
     shell: &Shell<'_, T>,
 ) -> Result<Answer, Trouble> {
-    let there = there(shell).await?;
+    let there = there(shell)?;
     let runs = there == Some(request.kind());
     let status = match (act, runs) {
         (Act::Status, true) => Status::Running,
         (Act::Status, false) => Status::NotRunning,
         (Act::Stop, true) => {
-            stop(shell).await?;
+            stop(shell)?;
             Status::Stopped
         }
         (Act::Stop, false) => Status::Stopped,
@@ -49,7 +49,7 @@ pub(super) async fn perform<T: Tools>(
                     return Ok(Answer::Invalid(words));
                 }
             };
-            start(&netem, to, shell).await?;
+            start(&netem, to, shell)?;
             Status::Running
         }
     };
@@ -66,10 +66,10 @@ fn conflict(there: Kind) -> String {
 }
 
 /// The fault that is there.
-async fn there<T: Tools>(shell: &Shell<'_, T>) -> Result<Option<Kind>, Trouble> {
+fn there<T: Tools>(shell: &Shell<'_, T>) -> Result<Option<Kind>, Trouble> {
     let interface = &shell.network.interface;
     let line = format!("tc -j q show dev {interface} parent 1:1");
-    let queues: Vec<Queue> = read(&line, &shell.line(&line).await?.out)?;
+    let queues: Vec<Queue> = read(&line, &shell.line(&line)?.out)?;
     let kind = |queue: Queue| {
         let has = |option: &str| queue.options.get(option).is_some_and(|v| !v.is_null());
         match queue.kind.as_str() {
@@ -91,12 +91,12 @@ fn lose(loss: &PacketLoss) -> (String, &Targets) {
     (format!("loss {percent}%"), to)
 }
 
-async fn start<T: Tools>(netem: &str, to: &Targets, shell: &Shell<'_, T>) -> Result<(), Trouble> {
+fn start<T: Tools>(netem: &str, to: &Targets, shell: &Shell<'_, T>) -> Result<(), Trouble> {
     let interface = &shell.network.interface;
     for line in up(interface, netem, to) {
-        if let Err(trouble) = shell.line(&line).await {
+        if let Err(trouble) = shell.line(&line) {
             // Nothing is left that would be in the way of the next one.
-            shell.undo(&root_down(interface)).await;
+            shell.undo(&root_down(interface));
             return Err(trouble);
         }
     }
@@ -124,11 +124,11 @@ fn up(interface: &str, netem: &str, to: &Targets) -> Vec<String> {
     lines
 }
 
-async fn stop<T: Tools>(shell: &Shell<'_, T>) -> Result<(), Trouble> {
+fn stop<T: Tools>(shell: &Shell<'_, T>) -> Result<(), Trouble> {
     let interface = &shell.network.interface;
     let impaired = format!("tc qdisc del dev {interface} parent 1:1 handle 10:");
-    shell.line(&impaired).await?;
-    shell.line(&root_down(interface)).await?;
+    shell.line(&impaired)?;
+    shell.line(&root_down(interface))?;
     Ok(())
 }
 

@@ -155,19 +155,19 @@ impl Answer {
 }
 
 /// Carries out a request in the network of a task.
-pub async fn perform(act: Act, request: &Request, place: &Place, tools: &impl Tools) -> Answer {
+pub fn perform(act: Act, request: &Request, place: &Place, tools: &impl Tools) -> Answer {
     let asked = asked(act, request.kind());
-    let done = async {
-        let network = Network::find(place, request.needs_interface(), tools).await?;
+    let done = || {
+        let network = Network::find(place, request.needs_interface(), tools)?;
         let shell = Shell::new(tools, &network);
         match request {
-            Request::BlackHole(hole) => black_hole::perform(act, hole, &shell).await,
+            Request::BlackHole(hole) => black_hole::perform(act, hole, &shell),
             Request::Latency(_) | Request::PacketLoss(_) => {
-                impairment::perform(act, request, &shell).await
+                impairment::perform(act, request, &shell)
             }
         }
     };
-    match done.await {
+    match done() {
         Ok(answer) => answer,
         Err(Trouble::TimedOut) => Answer::Failed(format!("{asked}: request timed out")),
         Err(Trouble::Refused(words)) => Answer::Failed(format!("{asked}: {words}")),

@@ -97,7 +97,7 @@ struct Route {
 impl Network {
     /// Finds the network at `place`. One of its own is known by its addresses: a process id may mean somebody else by now, or
     /// another machine's process when the engine is not here.
-    pub(super) async fn find(
+    pub(super) fn find(
         place: &Place,
         needs_interface: bool,
         tools: &impl Tools,
@@ -105,7 +105,7 @@ impl Network {
         match place {
             Place::Host => {
                 let interface = if needs_interface {
-                    default_interface(tools).await?
+                    default_interface(tools)?
                 } else {
                     String::new()
                 };
@@ -117,7 +117,7 @@ impl Network {
             }
             Place::Own { pid, addresses } => {
                 let line = "ip -j address show";
-                let ran = run(tools, &Command::line(line).inside(*pid)).await?;
+                let ran = run(tools, &Command::line(line).inside(*pid))?;
                 let found: Vec<Interface> = read(line, &must(line, ran)?.out)?;
                 let has = |one: &Interface| {
                     let mut own = one.addr_info.iter().filter_map(|a| a.local);
@@ -147,9 +147,9 @@ impl Network {
 }
 
 /// The host's interface to the world.
-async fn default_interface(tools: &impl Tools) -> Result<String, Trouble> {
+fn default_interface(tools: &impl Tools) -> Result<String, Trouble> {
     for line in ["ip -j route show default", "ip -j -6 route show default"] {
-        let ran = run(tools, &Command::line(line)).await?;
+        let ran = run(tools, &Command::line(line))?;
         let routes: Vec<Route> = read(line, &must(line, ran)?.out)?;
         if let Some(dev) = routes.into_iter().find_map(|route| route.dev) {
             return Ok(dev);

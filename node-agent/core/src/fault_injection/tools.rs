@@ -2,7 +2,6 @@
 //! `nsenter`.
 
 use std::fmt;
-use std::future::Future;
 
 use crate::fault_injection::Trouble;
 use crate::fault_injection::place::Network;
@@ -78,9 +77,12 @@ pub enum NotRun {
 }
 
 /// Runs commands. Past the time that a request has, each one still gets a moment, so that what was begun can be undone.
-pub trait Tools: Sync {
-    /// Runs one.
-    fn run(&self, command: &Command) -> impl Future<Output = Result<Ran, NotRun>> + Send;
+pub trait Tools {
+    /// Runs one to its end.
+    ///
+    /// # Errors
+    /// It did not run to its end.
+    fn run(&self, command: &Command) -> Result<Ran, NotRun>;
 }
 
 /// The tools at the network of a task.
@@ -95,25 +97,25 @@ impl<'a, T: Tools> Shell<'a, T> {
     }
 
     /// Runs a line there and tells how it ended.
-    pub(super) async fn try_line(&self, line: &str) -> Result<Ran, Trouble> {
+    pub(super) fn try_line(&self, line: &str) -> Result<Ran, Trouble> {
         let command = self.network.command(line);
-        run(self.tools, &command).await
+        run(self.tools, &command)
     }
 
     /// Runs a line that must succeed.
-    pub(super) async fn line(&self, line: &str) -> Result<Ran, Trouble> {
-        let ran = self.try_line(line).await?;
+    pub(super) fn line(&self, line: &str) -> Result<Ran, Trouble> {
+        let ran = self.try_line(line)?;
         must(line, ran)
     }
 
     /// Runs a line that may fail: it takes away what may not be there.
-    pub(super) async fn undo(&self, line: &str) {
-        let _ = self.try_line(line).await;
+    pub(super) fn undo(&self, line: &str) {
+        let _ = self.try_line(line);
     }
 }
 
-pub(super) async fn run(tools: &impl Tools, command: &Command) -> Result<Ran, Trouble> {
-    match tools.run(command).await {
+pub(super) fn run(tools: &impl Tools, command: &Command) -> Result<Ran, Trouble> {
+    match tools.run(command) {
         // It found no such network: the process is gone.
         Ok(ran) if !ran.succeeded() && ran.err.starts_with("nsenter:") => {
             Err(Trouble::Refused(ran.said()))

@@ -12,7 +12,6 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use futures::FutureExt;
 use network::{Fake, Net};
 use rig::Rig;
 use serde_json::json;
@@ -38,7 +37,7 @@ fn own(addresses: &[&str]) -> Place {
 
 fn ask(fake: &Fake, place: &Place, kind: Kind, act: Act, body: &str) -> Answer {
     let request = Request::read(kind, act, body.as_bytes()).unwrap();
-    perform(act, &request, place, fake).now_or_never().unwrap()
+    perform(act, &request, place, fake)
 }
 
 const RUNNING: Answer = Answer::Done(Status::Running);
@@ -237,7 +236,7 @@ fn a_network_without_an_address_of_the_task_is_left_alone() {
 struct Broken(NotRun);
 
 impl Tools for Broken {
-    async fn run(&self, _: &Command) -> Result<Ran, NotRun> {
+    fn run(&self, _: &Command) -> Result<Ran, NotRun> {
         Err(self.0.clone())
     }
 }
@@ -259,10 +258,7 @@ fn tools_that_are_missing_or_slow_are_told() {
     ] {
         let broken = Broken(why);
         let answer = perform(Act::Status, &request, &place, &broken);
-        assert_eq!(
-            answer.now_or_never().unwrap(),
-            Answer::Failed(words.to_owned())
-        );
+        assert_eq!(answer, Answer::Failed(words.to_owned()));
     }
 }
 
@@ -436,7 +432,7 @@ fn tasks_that_ask_for_it_get_it_in_their_own_network_or_the_hosts() {
 struct Rehearsals(Mutex<Vec<String>>);
 
 impl Tools for Rehearsals {
-    async fn run(&self, command: &Command) -> Result<Ran, NotRun> {
+    fn run(&self, command: &Command) -> Result<Ran, NotRun> {
         self.0.lock().unwrap().push(command.to_string());
         let netem = command.to_string().contains("netem");
         Ok(Ran {
@@ -450,7 +446,7 @@ impl Tools for Rehearsals {
 #[test]
 fn a_host_offers_what_it_could_do_when_it_tried() {
     let tools = Rehearsals(Mutex::default());
-    let (abilities, reasons) = Abilities::tried(&tools).now_or_never().unwrap();
+    let (abilities, reasons) = Abilities::tried(&tools);
     assert_eq!(
         abilities,
         Abilities {

@@ -224,7 +224,7 @@ impl Net {
 }
 
 impl Tools for Fake {
-    async fn run(&self, command: &Command) -> Result<Ran, NotRun> {
+    fn run(&self, command: &Command) -> Result<Ran, NotRun> {
         let mut log = self.lines.lock().unwrap();
         log.push(command.to_string());
         let words: Vec<&str> = command.words().iter().map(String::as_str).collect();

@@ -73,6 +73,19 @@ impl Bench {
         self.objects.host_secrets.insert(name, Arc::new(meta));
     }
 
+    /// The host joined with this key.
+    pub fn host_key(&mut self, host: &str, key: &str) {
+        self.version += 1;
+        let secret = self
+            .objects
+            .host_secrets
+            .get_mut(&names::host_identity(host));
+        let meta = Arc::make_mut(secret.unwrap());
+        meta.resource_version = Some(self.version.to_string());
+        let annotations = meta.annotations.get_or_insert_default();
+        annotations.insert(labels::HOST_KEY.to_owned(), key.to_owned());
+    }
+
     pub(super) fn supply(&mut self, secret: &str, sources: &BTreeSet<Source>) {
         self.version += 1;
         let (given, receipt) = supply(sources, &self.contents);
