@@ -26,8 +26,8 @@ lint: ## Formatting, warnings, documentation
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --workspace $(addprefix --test ,$(REAL_TESTS)) -- -D warnings
 
-unit: ## What needs neither Docker nor an API server
-	$(CARGO) test --workspace
+unit: ## What needs neither Docker nor an API server; tells every failure, not the first alone
+	$(CARGO) test --workspace --no-fail-fast
 
 SOAK_SEEDS ?= 10
 SOAK_HISTORIES ?= 1000000
