@@ -107,6 +107,11 @@ pub enum Command {
     Drain(Drain),
     /// Put a host back into service
     Undrain(Undrain),
+    /// Let a host join, and print the command to run on it
+    ///
+    /// Makes a HostJoin of the host's name and a token of it. The command goes to stdout, what to do then to stderr. Whoever has
+    /// the command may ask to be the host: send it as you send a password.
+    Join(Join),
     /// Show what hosts have and what services take of it, as reserved
     Top(Top),
     /// List hosts, those of which an expression of the cluster query language is true
@@ -296,6 +301,29 @@ pub struct Undrain {
     pub host: String,
 }
 
+/// `join`
+#[derive(Args, Debug)]
+pub struct Join {
+    /// Name that the host gets: that of its ContainerInstance, which may be applied already
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    /// Accept whoever asks first with the token, instead of comparing keys
+    #[arg(long, conflicts_with = "key")]
+    pub automatic: bool,
+    /// Fingerprint of the key that is accepted, sha256:<64 hexadecimal digits>, where the host has one already
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub key: Option<String>,
+    /// Cluster of the host. Default: `default`
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// How long the host may join, 1m to 24h
+    #[arg(long, default_value = "1h", value_parser = validity, value_name = "TIME")]
+    pub valid: Duration,
+    /// URL of the API server as hosts reach it. Default: that of the kubeconfig
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+}
+
 /// `top`
 #[derive(Args, Debug)]
 pub struct Top {
@@ -387,6 +415,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("must be a duration such as 40s, 5m or 1h, not '{text}'");
     let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     Duration::try_from(span).map_err(|_| wrong())
+}
+
+/// What `spec.expiresAfterSeconds` of a HostJoin takes.
+fn validity(text: &str) -> Result<Duration, String> {
+    let valid = duration(text)?;
+    if !(60..=86_400).contains(&valid.as_secs()) {
+        return Err(format!("must be 1m to 24h, not '{text}'"));
+    }
+    Ok(valid)
 }
 
 /// Parses `NAME=VALUE`.

@@ -64,7 +64,7 @@ pub fn wanted(words: &[String]) -> Wanted {
         "history" | "undo" | "restart" => Wanted::Names(&["services"]),
         "stop" => Wanted::Names(&["tasks", "runtasks"]),
         "run" => Wanted::Names(&["taskdefinitions"]),
-        "drain" | "undrain" => Wanted::Names(&["containerinstances"]),
+        "drain" | "undrain" | "join" => Wanted::Names(&["containerinstances"]),
         _ => Wanted::These(Vec::new()),
     }
 }

@@ -16,6 +16,7 @@ pub mod explain;
 pub mod forecast;
 pub mod foresight;
 pub mod history;
+pub mod invitation;
 pub mod manifests;
 pub mod outcome;
 pub mod session;

@@ -45,6 +45,8 @@ pub struct Session {
     pub namespace: String,
     /// Address of the API server.
     pub server: String,
+    /// Certificates of its authority, in DER; none where that is one that everybody trusts.
+    pub authority: Vec<Vec<u8>>,
 }
 
 impl Session {
@@ -71,11 +73,13 @@ impl Session {
         let namespace = connection.namespace.clone();
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
         let server = config.cluster_url.to_string();
+        let authority = config.root_cert.clone().unwrap_or_default();
         let client = Client::try_from(config).context("cannot make a client for the API server")?;
         Ok(Session {
             client,
             namespace,
             server,
+            authority,
         })
     }
 

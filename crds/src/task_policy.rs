@@ -150,6 +150,14 @@ pub fn breaches(policy: Option<&TaskPolicy>, spec: &TaskDefinitionSpec) -> Vec<B
     found.0
 }
 
+/// The path of the host that a volume of the driver `local` mounts by its `driverOpts`.
+pub fn bound(docker: &DockerVolumeConfiguration) -> Option<&str> {
+    let option = |name: &str| docker.driver_opts.get(name).map(String::as_str);
+    let local = matches!(docker.driver.as_deref(), None | Some("" | "local"));
+    let bind = matches!(option("type"), None | Some("" | "none"));
+    option("device").filter(|device| local && bind && !device.is_empty())
+}
+
 /// Why a mounted path of the host is not allowed, if it is not; for a path that was found by following links.
 pub fn host_path(policy: Option<&TaskPolicy>, path: &str, read_only: bool) -> Option<String> {
     let default = TaskPolicy::default();
@@ -248,16 +256,12 @@ impl Judge<'_> {
     }
 
     fn adds(&self, capability: &str) -> bool {
-        let plain = |name: &str| {
-            let name = name.to_ascii_uppercase();
-            name.strip_prefix("CAP_").map(str::to_owned).unwrap_or(name)
-        };
-        let asked = plain(capability);
+        let asked = self::capability(capability);
         match &self.0.capabilities {
             None => !STRONG.contains(&asked.as_str()),
             Some(list) => list
                 .iter()
-                .map(|one| plain(one))
+                .map(|one| self::capability(one))
                 .any(|one| one == "ALL" || one == asked),
         }
     }
@@ -338,8 +342,7 @@ impl Judge<'_> {
         match option("type").unwrap_or_default() {
             "nfs" | "nfs4" | "cifs" | "tmpfs" => {}
             "" | "none" => {
-                let device = option("device").filter(|device| !device.is_empty());
-                if let Some(why) = device.and_then(|device| self.path(device, false)) {
+                if let Some(why) = bound(docker).and_then(|path| self.path(path, false)) {
                     found.add(field(), format!("has a `device` that {why}"));
                 }
             }
@@ -384,6 +387,12 @@ impl Judge<'_> {
             }
         }
     }
+}
+
+/// A capability as ECS spells it, of any spelling that the engine takes: `NET_RAW` of `cap_net_raw`.
+pub fn capability(name: &str) -> String {
+    let name = name.to_ascii_uppercase();
+    name.strip_prefix("CAP_").map(str::to_owned).unwrap_or(name)
 }
 
 /// True for an option that takes a profile away.

@@ -14,7 +14,15 @@ use tallyman_agent_engine::EngineError;
 #[derive(Debug)]
 pub struct AllowedFolders(pub Vec<String>);
 
+/// As many links in a row as the kernel follows.
+const MOST_LINKS: usize = 40;
+
 impl HostFiles for AllowedFolders {
+    fn leads_to(&self, path: &str) -> String {
+        let led = followed(Path::new(path), MOST_LINKS);
+        led.display().to_string()
+    }
+
     fn read(&self, path: &str) -> Result<String, EngineError> {
         // A folder that is not there allows nothing.
         let folders: Vec<PathBuf> = self.0.iter().flat_map(std::fs::canonicalize).collect();
@@ -38,6 +46,22 @@ impl HostFiles for AllowedFolders {
     }
 }
 
+/// The part that is there without links, and the rest as it is. A link to what is not there yet is followed, too: the engine
+/// makes what it mounts.
+fn followed(path: &Path, links: usize) -> PathBuf {
+    if let Ok(real) = std::fs::canonicalize(path) {
+        return real;
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return path.to_owned();
+    };
+    let folder = followed(folder, links);
+    match std::fs::read_link(folder.join(name)) {
+        Ok(target) if links > 0 => followed(&folder.join(target), links - 1),
+        Ok(_) | Err(_) => folder.join(name),
+    }
+}
+
 fn opened<'a>(path: &'a Path, metadata: &Metadata) -> Opened<'a> {
     Opened {
         path,
@@ -52,6 +76,27 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_path_is_followed_as_far_as_it_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let root = std::fs::canonicalize(root.path()).unwrap();
+        let at = |path: &str| root.join(path).display().to_string();
+        std::fs::create_dir(at("real")).unwrap();
+        symlink(at("real"), at("link")).unwrap();
+        symlink("../link/new", at("real/relative")).unwrap();
+        symlink(at("real/circle"), at("real/circle")).unwrap();
+        let files = AllowedFolders(Vec::new());
+        for (path, real) in [
+            ("real", "real"),
+            ("link", "real"),
+            ("link/none/of/it", "real/none/of/it"),
+            ("real/relative/x", "real/new/x"),
+            ("real/circle", "real/circle"),
+        ] {
+            assert_eq!(files.leads_to(&at(path)), at(real), "{path}");
+        }
+    }
 
     #[test]
     fn links_lead_to_allowed_files_only() {

@@ -3,6 +3,7 @@
 mod act;
 mod convert;
 mod doctor;
+mod join;
 mod look;
 mod plan;
 mod run;
@@ -50,6 +51,7 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Stop(args) => act::stop(session, &args).await,
         Command::Drain(args) => act::drain(session, &args).await,
         Command::Undrain(args) => act::undrain(session, &args).await,
+        Command::Join(args) => join::join(session, &args).await,
         Command::Run(args) => run::run(session, &args).await,
         Command::Convert(_)
         | Command::Completion(_)

@@ -337,6 +337,7 @@ impl Assignment {
             pause_image: &door.pause_image,
             pids_limit: door.pids_limit,
             disable_privileged: door.disable_privileged,
+            policy,
             injection: &door.injection,
             firelens: &door.firelens,
         };

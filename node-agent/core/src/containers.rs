@@ -18,10 +18,11 @@ use tallyman_crds::gpus;
 use tallyman_crds::labels;
 use tallyman_crds::order;
 use tallyman_crds::roles;
-use tallyman_crds::{PlannedDefinition, PlannedTask};
+use tallyman_crds::{PlannedDefinition, PlannedTask, TaskPolicy};
 
 use crate::firelens::{FirelensSettings, Lens};
 use crate::gpus::{NO_GPU, VISIBLE_DEVICES};
+use crate::host_paths::HostPaths;
 use crate::ids::TaskUid;
 use crate::metadata::Injection;
 use crate::names;
@@ -71,6 +72,8 @@ pub struct Scope<'a> {
     pub pids_limit: Option<i64>,
     /// No container may be `privileged` (`ECS_DISABLE_PRIVILEGED`).
     pub disable_privileged: bool,
+    /// What tasks may ask of the host; `None` is the default.
+    pub policy: Option<&'a TaskPolicy>,
     /// What containers are told of their agent.
     pub injection: &'a Injection,
     /// How log routers are served.
@@ -228,6 +231,7 @@ fn plan_one(
         hide_gpus(container, &mut environment, &mut labels);
     }
     let mut mounts = volumes::mounts(name, mount_points, planned, task, scope)?;
+    let host_paths = HostPaths::of(&mounts, mount_points, planned, scope.policy);
     if let Some((folder, path)) = scope.injection.file_folder(&uid, name) {
         mounts.push(Mount {
             source: MountSource::HostPath(folder),
@@ -289,6 +293,7 @@ fn plan_one(
     planned.cpu_units = i64::from(other_cpu.or(*cpu).unwrap_or(0));
     planned.memory_mib = i64::from(other_memory.or(*memory).unwrap_or(0));
     planned.gpus = gpus;
+    planned.host_paths = host_paths;
     planned.exposed = mappings.exposed;
     planned.dynamic = mappings.dynamic;
     planned.edges = order::edges(container);

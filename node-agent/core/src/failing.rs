@@ -188,6 +188,7 @@ fn blame(error: &EngineError) -> Option<Blame> {
         },
         EngineError::ImageNotFound { .. }
         | EngineError::CannotRead { .. }
+        | EngineError::LeadsAstray { .. }
         | EngineError::NameTaken { .. }
         | EngineError::VolumeTaken { .. }
         | EngineError::VolumeInUse { .. }

@@ -11,8 +11,11 @@ const SETTING: &str = "ECS_ENVIRONMENT_FILE_FOLDERS";
 /// A file of variables is not larger, in bytes (as in a ConfigMap).
 pub const LARGEST: u64 = 1 << 20;
 
-/// Reads files of the host.
+/// Reads files of the host, and its links.
 pub trait HostFiles: Send + Sync {
+    /// Where an absolute path leads once every symbolic link is followed; what is not there leads no further.
+    fn leads_to(&self, path: &str) -> String;
+
     /// The text of a file. It asks [`check`] before it reads.
     ///
     /// # Errors

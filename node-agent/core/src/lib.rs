@@ -30,6 +30,7 @@ pub mod gpus;
 pub mod holdings;
 pub mod host;
 pub mod host_files;
+pub mod host_paths;
 pub mod ids;
 pub mod images;
 pub mod joining;

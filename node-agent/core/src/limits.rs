@@ -26,6 +26,8 @@ pub const ROOT_SHARES: i64 = 1024;
 const CORE: i64 = 1024;
 /// The kernel takes no smaller quota.
 const LEAST_QUOTA: Duration = Duration::from_millis(1);
+/// Of a container whose task nobody limits: no service comes near it, and a fork bomb leaves the host some of its 32,768.
+const MOST_PROCESSES: i64 = 4096;
 
 /// What the containers of a task may take together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,7 +134,7 @@ impl TaskLimits {
     /// Puts the limits into what a container shall be.
     pub fn apply(&self, how: Enforcement, spec: &mut ContainerSpec) {
         match how {
-            Enforcement::Off => spec.parameters.pids_limit = self.pids,
+            Enforcement::Off => {}
             Enforcement::Group { propagate, .. } => {
                 if self.any() {
                     spec.group = Some(self.group.clone());
@@ -144,8 +146,11 @@ impl TaskLimits {
             Enforcement::Each { period } => {
                 spec.memory_bytes = spec.memory_bytes.or(self.memory_bytes);
                 spec.cpu_quota = self.cpu.map(|units| quota(units, period));
-                spec.parameters.pids_limit = self.pids;
             }
+        }
+        let counted_together = matches!(how, Enforcement::Group { .. }) && self.pids.is_some();
+        if !counted_together {
+            spec.parameters.pids_limit = Some(self.pids.unwrap_or(MOST_PROCESSES));
         }
     }
 

@@ -12,6 +12,7 @@ use tallyman_crds::ecs::{
     ContainerDefinition, DeviceCgroupPermission, IpcMode, KernelCapabilities, LinuxParameters,
     LogConfiguration, LogDriver, NetworkMode, SystemControl, UlimitName,
 };
+use tallyman_crds::task_policy::capability;
 use tallyman_crds::{PlannedTask, TaskDefinitionSpec};
 
 use crate::containers::{MIB, Scope};
@@ -27,6 +28,12 @@ const HOSTNAME_LENGTH: usize = 64;
 const LOG_MODE: (&str, &str) = ("mode", "non-blocking");
 /// ECS default of the buffer of that mode.
 const LOG_BUFFER: (&str, &str) = ("max-buffer-size", "10m");
+/// Dropped unless `capabilities.add` names it: with it a container sends packets in the name of its neighbours. `ping` does
+/// without it (engines set `net.ipv4.ping_group_range`).
+const FORGING: &str = "NET_RAW";
+/// Set unless `dockerSecurityOptions` says otherwise (`no-new-privileges:false`).
+const NO_NEW_PRIVILEGES: &str = "no-new-privileges";
+
 /// A refusal that names container and field.
 struct At<'a>(&'a str);
 
@@ -85,9 +92,9 @@ pub(crate) fn of(
         init: *init_process_enabled == Some(true),
         privileged,
         read_only_root: container.readonly_root_filesystem == Some(true),
+        dropped_capabilities: dropped(&add, &drop, privileged),
         added_capabilities: given(&add),
-        dropped_capabilities: given(&drop),
-        security_options: security_options(&at, &container.docker_security_options)?,
+        security_options: security_options(&at, &container.docker_security_options, privileged)?,
         sysctls: sysctls(&at, &container.system_controls, definition)?,
         ulimits: ulimits(&at, &container.ulimits)?,
         // Of the task as a whole (`limits`).
@@ -153,15 +160,35 @@ fn address(at: &At<'_>, field: &'static str, text: &str) -> Result<IpAddr, Refus
         .map_err(|_| at.refuse(field, format!("has `{text}`, which is no IP address")))
 }
 
-fn security_options(at: &At<'_>, options: &[String]) -> Result<Vec<String>, Refused> {
-    let spec = options.iter().find(|o| o.starts_with("credentialspec"));
-    match spec {
-        Some(option) => Err(at.refuse(
-            "dockerSecurityOptions",
-            format!("has `{option}`, which is for Windows"),
-        )),
-        None => Ok(given(options)),
+/// What is named, and [`FORGING`]. A privileged container has all capabilities, whatever is dropped.
+fn dropped(add: &[String], drop: &[String], privileged: bool) -> Vec<String> {
+    let names = |list: &[String]| {
+        let plain = list.iter().map(|name| capability(name));
+        let mut plain = plain.filter(|name| name == FORGING || name == "ALL");
+        plain.next().is_some()
+    };
+    let mut dropped = given(drop);
+    if !privileged && !names(add) && !names(drop) {
+        dropped.push(FORGING.to_owned());
     }
+    dropped
+}
+
+/// What is named, and [`NO_NEW_PRIVILEGES`].
+fn security_options(
+    at: &At<'_>,
+    options: &[String],
+    privileged: bool,
+) -> Result<Vec<String>, Refused> {
+    if let Some(option) = options.iter().find(|o| o.starts_with("credentialspec")) {
+        let why = format!("has `{option}`, which is for Windows");
+        return Err(at.refuse("dockerSecurityOptions", why));
+    }
+    let mut options = given(options);
+    if !privileged && !options.iter().any(|o| o.starts_with(NO_NEW_PRIVILEGES)) {
+        options.push(NO_NEW_PRIVILEGES.to_owned());
+    }
+    Ok(options)
 }
 
 /// Parameters of a namespace that the container shares with the host would be the host's own.

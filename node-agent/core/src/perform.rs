@@ -9,6 +9,7 @@ use crate::dynamic_ports::PortSource;
 use crate::firelens::{RouterFiles, RouterFolder};
 use crate::gpus::{GpuClaim, GpuWish, Gpus};
 use crate::host_files::HostFiles;
+use crate::host_paths::HostPaths;
 use crate::needs::VariableFiles;
 use crate::ports::PortSpan;
 use crate::task::Action;
@@ -100,7 +101,7 @@ pub struct Premises<'a> {
     pub gpus: &'a Gpus,
     /// Keeps the files of log routers.
     pub routers: &'a dyn RouterFolder,
-    /// Reads files of variables.
+    /// Reads files of variables, and follows links.
     pub files: &'a dyn HostFiles,
 }
 
@@ -139,14 +140,18 @@ async fn create<E: Engine>(
     engine.create(&spec).await
 }
 
-/// Starts a container in its group, if its GPUs are its own.
+/// Starts a container in its group, if its GPUs are its own and the paths that it mounts lead where they may.
 async fn start<E: Engine>(
     engine: &E,
     premises: Premises<'_>,
     name: &str,
     group: Option<&Group>,
     claim: Option<&GpuClaim>,
+    paths: Option<&HostPaths>,
 ) -> Result<(), EngineError> {
+    if let Some(paths) = paths {
+        paths.check(premises.files)?;
+    }
     if let Some(claim) = claim {
         premises.gpus.claim(claim)?;
     }
@@ -193,9 +198,14 @@ pub async fn perform<E: Engine>(engine: &E, premises: Premises<'_>, action: &Act
             Outcome::Created(Box::pin(created).await)
         }
         Action::Start {
-            name, group, gpus, ..
+            name,
+            group,
+            gpus,
+            paths,
+            container: _,
         } => {
-            let started = start(engine, premises, name, group.as_deref(), gpus.as_ref());
+            let (group, paths) = (group.as_deref(), paths.as_deref());
+            let started = start(engine, premises, name, group, gpus.as_ref(), paths);
             Outcome::Started(Box::pin(started).await)
         }
         Action::Inspect { name, .. } => {

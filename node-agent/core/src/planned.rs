@@ -8,6 +8,7 @@ use tallyman_crds::order::Edge;
 use tallyman_crds::sources::Supply;
 
 use crate::firelens::RouterFiles;
+use crate::host_paths::HostPaths;
 use crate::ids::TaskUid;
 use crate::needs::{Needs, Unmet};
 use crate::pause::{self, Groundwork};
@@ -47,6 +48,8 @@ pub struct PlannedContainer {
     pub(crate) routed: Option<Log>,
     /// The log router whose address it is told when it is created.
     pub fluent_host: Option<String>,
+    /// Paths of the host that it mounts, if it does.
+    pub(crate) host_paths: Option<Box<HostPaths>>,
     /// `cpu` of its definition, in CPU units; 0 is none.
     pub cpu_units: i64,
     /// `memory` of its definition, in MiB; 0 is none.
@@ -93,6 +96,7 @@ impl PlannedContainer {
             router: None,
             routed: None,
             fluent_host: None,
+            host_paths: None,
             cpu_units: 0,
             memory_mib: 0,
             spec,

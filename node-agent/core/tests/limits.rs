@@ -96,16 +96,20 @@ fn processes_are_limited_together_or_one_by_one_where_nobody_makes_groups() {
         propagate: false,
     };
     let each = Enforcement::Each { period: PERIOD };
-    for (how, together, alone) in [
-        (group_of_task, Some(Some(100)), None),
-        (each, None, Some(100)),
-        (Enforcement::Off, None, Some(100)),
+    for (how, set, together, alone) in [
+        (group_of_task, Some(100), Some(Some(100)), None),
+        (each, Some(100), None, Some(100)),
+        (Enforcement::Off, Some(100), None, Some(100)),
+        // Nobody limits the task.
+        (group_of_task, None, None, Some(4096)),
+        (each, None, None, Some(4096)),
+        (Enforcement::Off, None, None, Some(4096)),
     ] {
         // Nothing else is limited.
         let spec = plan(vec![container("app", true), container("other", true)]);
         let mut rig = Rig::of(spec.clone());
         let door = Door {
-            pids_limit: Some(100),
+            pids_limit: set,
             ..door()
         };
         let tasks = Assignment::parse(Plan::from(spec), &door).tasks;
@@ -115,10 +119,10 @@ fn processes_are_limited_together_or_one_by_one_where_nobody_makes_groups() {
         rig.settle_down();
         assert_eq!(rig.status().last_status, LastStatus::Running);
         let made = rig.engine.group(&group());
-        assert_eq!(made.map(|group| group.pids), together, "{how:?}");
+        assert_eq!(made.map(|group| group.pids), together, "{how:?} {set:?}");
         for name in ["app", "other"] {
             let spec = rig.engine.spec(&rig.name(name)).unwrap();
-            assert_eq!(spec.parameters.pids_limit, alone, "{how:?}");
+            assert_eq!(spec.parameters.pids_limit, alone, "{how:?} {set:?}");
             assert_eq!(spec.group.is_some(), together.is_some(), "{how:?}");
         }
     }

@@ -87,8 +87,12 @@ fn what_the_cluster_does_not_allow_is_refused_whatever_the_plan_says() {
 }
 
 #[test]
-fn nothing_given_is_the_engines_own() {
-    let nothing = Parameters::default();
+fn nothing_given_is_the_engines_own_and_what_a_container_need_not_is_taken() {
+    let nothing = Parameters {
+        dropped_capabilities: vec!["NET_RAW".to_owned()],
+        security_options: vec!["no-new-privileges".to_owned()],
+        ..Parameters::default()
+    };
     assert_eq!(told(json!({})), nothing);
     let empty = json!({
         "linuxParameters": { "capabilities": { "add": [] }, "sharedMemorySize": 0, "swappiness": 10 },
@@ -96,6 +100,48 @@ fn nothing_given_is_the_engines_own() {
         "readonlyRootFilesystem": false, "ulimits": [], "dnsServers": [], "disableNetworking": false,
     });
     assert_eq!(told(empty), nothing, "swappiness alone means nothing");
+}
+
+#[test]
+fn what_is_taken_by_default_a_definition_takes_back() {
+    let capabilities = |add: &[&str], drop: &[&str]| json!({ "linuxParameters": { "capabilities": { "add": add, "drop": drop } } });
+    let safe = "no-new-privileges";
+    let back = "no-new-privileges:false";
+    for (container, dropped, options) in [
+        (capabilities(&["NET_RAW"], &[]), vec![], vec![safe]),
+        (
+            capabilities(&["cap_net_raw"], &["CHOWN"]),
+            vec!["CHOWN"],
+            vec![safe],
+        ),
+        (
+            capabilities(&["NET_ADMIN"], &["CHOWN"]),
+            vec!["CHOWN", "NET_RAW"],
+            vec![safe],
+        ),
+        (
+            capabilities(&[], &["CAP_NET_RAW"]),
+            vec!["CAP_NET_RAW"],
+            vec![safe],
+        ),
+        (capabilities(&["CHOWN"], &["ALL"]), vec!["ALL"], vec![safe]),
+        (
+            json!({ "dockerSecurityOptions": [back] }),
+            vec!["NET_RAW"],
+            vec![back],
+        ),
+        (
+            json!({ "dockerSecurityOptions": ["label:type:x"] }),
+            vec!["NET_RAW"],
+            vec!["label:type:x", safe],
+        ),
+        // Has everything, and the policy allowed it.
+        (json!({ "privileged": true }), vec![], vec![]),
+    ] {
+        let told = told(container.clone());
+        assert_eq!(told.dropped_capabilities, dropped, "{container}");
+        assert_eq!(told.security_options, options, "{container}");
+    }
 }
 
 #[test]

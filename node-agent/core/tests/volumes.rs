@@ -462,3 +462,54 @@ fn a_task_without_volumes_costs_no_call() {
         assert_eq!(rig.engine.calls_of(verb), 0);
     }
 }
+
+#[test]
+fn a_path_that_leads_where_the_policy_does_not_allow_is_not_mounted() {
+    let path = json!({ "host": { "sourcePath": "/srv/link" } });
+    let options = json!({ "type": "none", "o": "bind", "device": "/srv/link/x" });
+    let bound = json!({ "dockerVolumeConfiguration": { "driverOpts": options } });
+    let listed = |paths: &[&str]| Some(json!({ "hostPaths": paths }));
+    for (volume, policy, why) in [
+        (
+            &path,
+            None,
+            Some("must not be `/run/docker.sock`, which leads to `/run/docker.sock`: "),
+        ),
+        (
+            &bound,
+            None,
+            Some("must not be `/run/docker.sock/x`, which leads to `/run/docker.sock`: "),
+        ),
+        (
+            &path,
+            listed(&["/srv"]),
+            Some("must not be `/run/docker.sock`: `spec.taskPolicy.hostPaths`"),
+        ),
+        (&path, listed(&["/srv", "/run"]), None),
+        (&bound, listed(&["/srv", "/run"]), None),
+        // What is listed is a link itself.
+        (&path, listed(&["/srv/link"]), None),
+    ] {
+        let mut spec = sharing(volume);
+        spec.task_policy = policy.map(|policy| serde_json::from_value(policy).unwrap());
+        let mut rig = Rig::of(spec);
+        rig.run(Duration::from_secs(60));
+        let Some(why) = why else {
+            assert_eq!(rig.status().last_status, LastStatus::Running, "{volume}");
+            continue;
+        };
+        assert_eq!(rig.status().last_status, LastStatus::Stopped, "{volume}");
+        let status = rig.status();
+        let reason = status
+            .containers
+            .iter()
+            .find_map(|c| c.reason.clone())
+            .unwrap();
+        let beginning = "ResourceInitializationError: the mounted path `/srv/link";
+        assert!(
+            reason.starts_with(beginning) && reason.contains(why),
+            "{reason}"
+        );
+        assert_eq!(done(&rig, Verb::Start), [""; 0]);
+    }
+}

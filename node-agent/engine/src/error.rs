@@ -87,6 +87,14 @@ pub enum EngineError {
         /// Why, as a clause.
         message: String,
     },
+    /// A path of the host that the container mounts leads, by links on the host, to where it may not.
+    #[error("the mounted path `{path}` leads, by links on the host, to one that {why}")]
+    LeadsAstray {
+        /// Which, as the task definition calls it.
+        path: String,
+        /// Why, as a clause that names the other path.
+        why: String,
+    },
     /// The host has no network of the name that the container is to be on.
     #[error("{message}")]
     NetworkNotFound {
@@ -245,6 +253,7 @@ impl EngineError {
             Self::NameTaken { .. }
             | Self::VolumeTaken { .. }
             | Self::CannotRead { .. }
+            | Self::LeadsAstray { .. }
             | Self::NotFound { .. }
             | Self::Running { .. }
             | Self::InvalidSpec { .. }
@@ -263,9 +272,10 @@ impl EngineError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::PullFailed { why, .. } => why.fault(),
-            Self::ImageNotFound { .. } | Self::InvalidSpec { .. } | Self::CannotStart { .. } => {
-                Fault::User
-            }
+            Self::ImageNotFound { .. }
+            | Self::InvalidSpec { .. }
+            | Self::CannotStart { .. }
+            | Self::LeadsAstray { .. } => Fault::User,
             Self::NameTaken { .. }
             | Self::VolumeTaken { .. }
             | Self::VolumeInUse { .. }

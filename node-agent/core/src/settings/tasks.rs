@@ -21,7 +21,7 @@ settings! {
             at_least(1);
         pids_limit: Option<i64> = None,
             ["ECS_TASK_PIDS_LIMIT", "TaskPidsLimit",
-             "most processes of each task, of each container where tasks have no control group; 1 to 4194304 (default: no limit)"],
+             "most processes of each task, of each container where tasks have no control group; 1 to 4194304 (default: 4096 of each container)"],
             some(number(1, MOST_PIDS, "processes"));
         cleanup_jitter: Duration = Duration::ZERO,
             ["ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", "TaskCleanupWaitDurationJitter",

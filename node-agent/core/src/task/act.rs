@@ -259,6 +259,7 @@ fn action(
                 holder: holder(),
                 ids: known.gpu_ids.clone(),
             }),
+            paths: container.host_paths.clone(),
         },
         Turn::Stop => Action::Stop {
             container: container_name,

@@ -42,6 +42,7 @@ use tallyman_crds::sources::Supply;
 use crate::assignment::AssignedTask;
 use crate::firelens::RouterFiles;
 use crate::gpus::{GpuClaim, GpuWish};
+use crate::host_paths::HostPaths;
 use crate::ids::TaskUid;
 use crate::limits::Enforcement;
 use crate::needs::VariableFiles;
@@ -137,6 +138,8 @@ pub enum Action {
         group: Option<Box<Group>>,
         /// The GPUs that it must have for itself.
         gpus: Option<GpuClaim>,
+        /// Paths of the host that it mounts.
+        paths: Option<Box<HostPaths>>,
     },
     /// Look at it.
     Inspect {

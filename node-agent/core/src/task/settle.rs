@@ -293,7 +293,8 @@ pub(super) fn reason(verb: Verb, error: &EngineError) -> String {
         ),
         EngineError::CannotLimit { .. }
         | EngineError::CannotWrite { .. }
-        | EngineError::CannotRead { .. } => {
+        | EngineError::CannotRead { .. }
+        | EngineError::LeadsAstray { .. } => {
             format!("ResourceInitializationError: {error}")
         }
         EngineError::NetworkNotFound { .. } => format!(

@@ -231,6 +231,12 @@ impl RouterFolder for Disk {
 
 /// It has one file.
 impl HostFiles for Disk {
+    /// It has one link.
+    fn leads_to(&self, path: &str) -> String {
+        let below = path.strip_prefix("/srv/link");
+        below.map_or(path.to_owned(), |rest| format!("/run/docker.sock{rest}"))
+    }
+
     fn read(&self, path: &str) -> Result<String, EngineError> {
         match path {
             "/etc/app/web.env" => Ok("FIRST=host\nONLY=host\n".to_owned()),

@@ -32,6 +32,7 @@ fn one_command(lab: &mut Lab, options: &HostOptions) -> Result<()> {
     used_token_is_refused(lab, index)?;
     taken_name_is_refused(lab)?;
     by_hand_and_from_git(lab)?;
+    invited_by_the_plugin(lab)?;
     revoked_host_is_locked_out(lab, index)?;
     comes_back(lab, index)
 }
@@ -185,6 +186,28 @@ fn by_hand_and_from_git(lab: &Lab) -> Result<()> {
         instance["spec"]
     );
     forget(lab, &["from-git"], &["any", "from-git"])
+}
+
+/// What `kubectl tally join` prints is run on the host as it stands.
+fn invited_by_the_plugin(lab: &Lab) -> Result<()> {
+    let user = User::new(lab);
+    let server = lab.control_plane().server_for_hosts();
+    let invited = user.tally(&format!("join invited --automatic --server {server}"), 0)?;
+    ensure!(
+        invited.stdout.lines().count() == 1 && invited.stderr.contains("Whoever asks first"),
+        "{invited:?}"
+    );
+    let folder = lab.ledger().folder("invited")?;
+    let command = invited.stdout.trim();
+    let joined = user.shell(&format!("{command} --folder '{}'", folder.display()))?;
+    ensure!(joined.success, "{command}: {joined:?}");
+    ensure!(folder.join("kubeconfig").exists(), "{joined:?}");
+    let again = user.tally("join invited", 1)?;
+    ensure!(
+        again.stderr.contains("its host joined as invited") && again.stdout.is_empty(),
+        "{again:?}"
+    );
+    forget(lab, &["invited"], &["invited"])
 }
 
 /// Waits until the host asks, and accepts its key as the message says.

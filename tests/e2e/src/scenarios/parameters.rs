@@ -14,6 +14,10 @@ pub const SCENARIOS: &[Scenario] = &[
         run: seen_inside,
     },
     Scenario {
+        name: "a container has few rights by default, and mounts no path that leads where it may not",
+        run: few_rights,
+    },
+    Scenario {
         name: "a service that requires what no host offers says which capability",
         run: no_host_offers,
     },
@@ -47,7 +51,7 @@ fn seen_inside(user: &User<'_>) -> Result<()> {
         "interactive": true,
         "pseudoTerminal": true,
         "readonlyRootFilesystem": true,
-        "dockerSecurityOptions": ["no-new-privileges"],
+        "dockerSecurityOptions": ["no-new-privileges:false"],
         "systemControls": [{ "namespace": "net.core.somaxconn", "value": "77" }],
         "extraHosts": [{ "hostname": "db", "ipAddress": "10.9.8.7" }],
         "dnsServers": ["10.0.0.53"],
@@ -75,16 +79,15 @@ fn seen_inside(user: &User<'_>) -> Result<()> {
             "Max open files 512 1024",
         ),
         ("tr '\\0' ' ' </proc/1/cmdline", "docker-init"),
-        ("grep NoNewPrivs /proc/1/status", "NoNewPrivs:\t1"),
+        ("grep NoNewPrivs /proc/1/status", "NoNewPrivs:\t0"),
         ("grep ' /scratch ' /proc/mounts", "size=8192k"),
         ("grep ' /scratch ' /proc/mounts", "noexec"),
         ("grep ' /dev/shm ' /proc/mounts", "size=16384k"),
         ("touch /x 2>&1 || true", "Read-only file system"),
         ("test -c /dev/log-of-host && echo there", "there"),
         ("readlink /proc/1/fd/0", "/dev/pts/0"),
-        // SYS_PTRACE is bit 19, CHOWN bit 0.
-        ("grep CapEff /proc/1/status", "00a80c"),
-        ("grep -c 'CapEff.*a$' /proc/1/status", "1"),
+        // The engine's own are a80425fb; SYS_PTRACE is bit 19, CHOWN bit 0, NET_RAW bit 13.
+        ("grep CapEff /proc/1/status", "00000000a80c05fa"),
     ] {
         let text = inside(line)?;
         ensure!(text.contains(wanted), "{line}: {text}");
@@ -102,6 +105,64 @@ fn seen_inside(user: &User<'_>) -> Result<()> {
     let said = host.docker_ok(["logs", &container.id])?;
     ensure!(said.contains("said"), "its log: {said}");
     user.delete(&["tuned"])
+}
+
+fn few_rights(user: &User<'_>) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let [own, kernel] = ["own", "kernel"].map(|name| folder.path().join(name));
+    std::fs::create_dir(&own)?;
+    std::os::unix::fs::symlink("/proc", &kernel)?;
+    let mut t = definition(json!({
+        "mountPoints": [{ "sourceVolume": "data", "containerPath": "/data" }],
+    }));
+    let task = |name: &str| {
+        json!({ "kind": "Task", "metadata": { "name": name },
+                "spec": { "taskDefinition": name, "containerInstance": user.lab.host(0).name() } })
+    };
+    t["metadata"]["name"] = json!("tuned-own");
+    t["spec"]["volumes"] = json!([{ "name": "data", "host": { "sourcePath": own } }]);
+    user.apply(&[t.clone(), task("tuned-own")])?;
+    wait_until("the task to run", PATIENCE, || {
+        let status = user.get("tasks", "tuned-own")?["status"].clone();
+        ensure!(status["lastStatus"] == "RUNNING", "{status}");
+        Ok(true)
+    })?;
+    let host = user.lab.host(0);
+    let id = host.docker_ok(["ps", "-q", "--filter", "label=tallyman.dev/task=tuned-own"])?;
+    let inside = host.docker_ok(["exec", id.trim(), "cat", "/proc/1/status"])?;
+    for wanted in ["NoNewPrivs:\t1", "CapBnd:\t00000000a80405fb"] {
+        ensure!(inside.contains(wanted), "{wanted} is not in {inside}");
+    }
+    // A folder like the other, as far as words go.
+    t["metadata"]["name"] = json!("tuned-kernel");
+    t["spec"]["volumes"][0]["host"]["sourcePath"] = json!(kernel);
+    user.apply(&[t, task("tuned-kernel")])?;
+    wait_until("the other task to say why not", PATIENCE, || {
+        let status = user.get("tasks", "tuned-kernel")?["status"].clone();
+        ensure!(status["lastStatus"] == "STOPPED", "{status}");
+        let reason = status["containers"][0]["reason"]
+            .as_str()
+            .unwrap_or_default();
+        let led = format!(
+            "the mounted path `{}` leads, by links on the host, to one",
+            kernel.display()
+        );
+        ensure!(
+            reason.contains(&led)
+                && reason.contains("must not be `/proc` without `readOnly: true`"),
+            "{reason}"
+        );
+        Ok(true)
+    })?;
+    let tasks = ["tuned-own", "tuned-kernel"];
+    user.k(&[
+        "delete",
+        "tasks.tallyman.dev",
+        tasks[0],
+        tasks[1],
+        "--timeout=60s",
+    ])?;
+    user.delete(&tasks)
 }
 
 fn no_host_offers(user: &User<'_>) -> Result<()> {

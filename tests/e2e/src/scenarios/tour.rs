@@ -62,6 +62,8 @@ fn pieces(page: &str) -> Vec<Piece> {
 /// What may differ from run to run, and what stands for it.
 static VARIES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let all = [
+        (r"sha256:\S+", "HASH"),
+        (r"--token \S+", "--token TOKEN"),
         (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z", "TIME"),
         (r"\d\d:\d\d:\d\dZ", "TIME"),
         (r"\d+\.\d+\.\d+\.\d+(:\d+(->\d+)?)?", "ADDRESS"),

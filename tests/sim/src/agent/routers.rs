@@ -18,8 +18,12 @@ impl RouterFolder for Routers {
     }
 }
 
-/// No task of the simulator is given variables from its host.
+/// No task of the simulator is given variables from its host, which has no links.
 impl HostFiles for Routers {
+    fn leads_to(&self, path: &str) -> String {
+        path.to_owned()
+    }
+
     fn read(&self, path: &str) -> Result<String, EngineError> {
         Err(EngineError::CannotRead {
             path: path.to_owned(),
