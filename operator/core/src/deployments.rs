@@ -135,17 +135,16 @@ pub fn classify<'a>(
                 .and_then(|r| world.revisions.get(r))
                 .and_then(|r| r.definition.as_ref().ok())
                 .is_some_and(|d| d.health_checked);
+            let away = away(world, task);
             Member {
                 name,
                 task,
-                bucket: bucket(world, task, sick, primary),
+                bucket: bucket(task, away, sick, primary),
                 checked,
                 sick,
                 healthy: healthy(task, checked, &world.settings, now),
-                away: away(world, task),
-                protected_until: task
-                    .protected_until
-                    .filter(|until| *until > now && !away(world, task)),
+                away,
+                protected_until: task.protected_until.filter(|until| *until > now && !away),
             }
         })
         .collect()
@@ -161,7 +160,7 @@ fn away(world: &World, task: &TaskState) -> bool {
     }
 }
 
-fn bucket(world: &World, task: &TaskState, sick: bool, primary: &DeploymentId) -> Bucket {
+fn bucket(task: &TaskState, away: bool, sick: bool, primary: &DeploymentId) -> Bucket {
     if !task.holds() {
         return Bucket::Stopped;
     }
@@ -171,7 +170,7 @@ fn bucket(world: &World, task: &TaskState, sick: bool, primary: &DeploymentId) -
     if task.deployment.as_ref() != Some(primary) {
         return Bucket::Superseded;
     }
-    if away(world, task) {
+    if away {
         Bucket::Leaving
     } else if task.last == LastStatus::Running && sick {
         Bucket::Unhealthy

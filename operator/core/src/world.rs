@@ -32,7 +32,7 @@ use crate::task_sets::Percent;
 use crate::unsupported::Unsupported;
 
 pub use crate::gather::{cluster_name, cluster_names};
-pub(crate) use index::Index;
+pub(crate) use index::{Index, Tasks};
 
 /// What the caches hold for one namespace, and what the operator knows beside it.
 #[derive(Clone, Debug, Default)]
@@ -123,7 +123,7 @@ pub struct World {
     /// Schedules whose runs are of this cluster, by name.
     pub schedules: BTreeMap<ScheduledTaskName, ScheduleState>,
     /// Tasks by name.
-    pub tasks: BTreeMap<TaskName, TaskState>,
+    pub tasks: BTreeMap<TaskName, Arc<TaskState>>,
     /// Hosts by name.
     pub instances: BTreeMap<InstanceName, InstanceState>,
     /// Host plans by host.
@@ -143,13 +143,17 @@ pub struct World {
 impl World {
     /// The task is of a DAEMON service.
     pub fn is_of_daemon(&self, task: &TaskState) -> bool {
-        let service = task.service.as_ref().and_then(|s| self.services.get(s));
-        service.is_some_and(|s| s.daemon)
+        let service = task.service.as_ref();
+        service.is_some_and(|s| self.index.daemons.contains(s))
     }
 
     /// Tasks of a service, in order of name.
     pub fn tasks_of(&self, service: &ServiceName) -> impl Iterator<Item = (&TaskName, &TaskState)> {
-        self.named(self.index.by_service.get(service))
+        self.index
+            .by_service
+            .get(service)
+            .into_iter()
+            .flat_map(Tasks::iter)
     }
 
     /// Tasks of a run, in order of name; not those of another run of that name, which is gone.
@@ -158,7 +162,9 @@ impl World {
         name: &RunTaskName,
         run: &'a RunState,
     ) -> impl Iterator<Item = (&'a TaskName, &'a TaskState)> {
-        self.named(self.index.by_run.get(name))
+        let tasks = self.index.by_run.get(name).into_iter();
+        tasks
+            .flat_map(Tasks::iter)
             .filter(|(_, t)| t.is_owned_by(&run.identity))
     }
 
@@ -170,17 +176,11 @@ impl World {
 
     /// Tasks on a host, in order of name.
     pub fn tasks_on(&self, host: &InstanceName) -> impl Iterator<Item = (&TaskName, &TaskState)> {
-        self.named(self.index.by_host.get(host))
-    }
-
-    fn named<'a>(
-        &'a self,
-        names: Option<&'a BTreeSet<TaskName>>,
-    ) -> impl Iterator<Item = (&'a TaskName, &'a TaskState)> {
-        names
+        self.index
+            .by_host
+            .get(host)
             .into_iter()
-            .flatten()
-            .filter_map(|name| self.tasks.get_key_value(name))
+            .flat_map(Tasks::iter)
     }
 }
 
