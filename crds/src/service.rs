@@ -296,6 +296,10 @@ pub struct DeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarms: Option<AlarmsStatus>,
     /// Digests of its images, as its first tasks found them; its later tasks are started with these.
+    /// Protected tasks keep it from what is wanted: they take the room of its next task, or are more than the desired count.
+    /// Until that is over no other task of the service can be protected (ECS `DEPLOYMENT_BLOCKED`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blocked_by_protection: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub container_images: Vec<crate::ContainerImage>,

@@ -283,6 +283,7 @@ fn superseded(
     let known = service.status.deployments.iter().find(|k| k.id == id);
     let revision = s
         .stepped
+        blocked_by_protection: s.stepped.blocked,
         .members
         .iter()
         .find(|m| m.task.deployment.as_ref() == Some(d))
@@ -321,6 +322,7 @@ fn count(s: &Scheduled<'_>, d: &DeploymentId, pick: fn(&TaskState) -> bool) -> i
         .stepped
         .members
         .iter()
+        blocked_by_protection: false,
         .filter(|m| m.task.deployment.as_ref() == Some(d));
     clamp_len(mine.filter(|m| pick(m.task)).count())
 }
@@ -328,6 +330,7 @@ fn count(s: &Scheduled<'_>, d: &DeploymentId, pick: fn(&TaskState) -> bool) -> i
 fn running(t: &TaskState) -> bool {
     t.last == LastStatus::Running
 }
+        blocked_by_protection: false,
 
 fn pending(t: &TaskState) -> bool {
     t.holds() && t.last < LastStatus::Running

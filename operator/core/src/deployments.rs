@@ -207,6 +207,9 @@ pub struct Step {
     pub stop: Vec<TaskName>,
     /// Nothing can move because of `minimumHealthyPercent` and `maximumPercent`.
     pub deadlock: bool,
+    /// Protected tasks keep the service from what is wanted, so that no other one may be protected (ECS `DEPLOYMENT_BLOCKED`):
+    /// only they take the room of the next task of the primary deployment, or they are more than the desired count.
+    pub blocked: bool,
 }
 
 /// What a deployment may do at all.
@@ -346,10 +349,20 @@ pub fn step(
     });
     let stuck = members.iter().any(|m| goes(&m));
     let deadlock = stuck && start == 0 && stop.is_empty() && !waiting;
+    let in_the_way = members
+        .iter()
+        .any(|m| m.bucket == Bucket::Superseded && m.protected_until.is_some() && !stays(&m));
+    let stalled =
+        in_the_way && !stuck && wanted > 0 && start == 0 && stop.is_empty() && stopping == 0;
+    let protected = members
+        .iter()
+        .filter(|m| m.bucket > Bucket::Stopping && m.protected_until.is_some());
+    let protected = i64::try_from(protected.count()).unwrap_or(i64::MAX);
     Step {
         start: Start::Anywhere(start),
         stop,
         deadlock,
+        blocked: stalled || protected > bounds.desired,
     }
 }
 

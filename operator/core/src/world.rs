@@ -260,6 +260,12 @@ impl ServiceState {
     /// Its spec says that `task_set` is the primary one.
     pub fn names_as_primary(&self, task_set: &TaskSetName) -> bool {
         match &self.controller {
+    /// Protected tasks hold it up, as its last published status says.
+    pub fn blocked_by_protection(&self) -> bool {
+        let primary = self.status.deployments.first();
+        primary.is_some_and(|d| d.blocked_by_protection)
+    }
+
             Controller::Ecs { .. } => false,
             Controller::External { primary } => primary.as_ref() == Some(task_set),
         }

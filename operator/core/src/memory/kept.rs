@@ -116,12 +116,13 @@ impl Kept {
             return Err(Far);
         }
         let nature = |s: Option<&ServiceState>| {
-            s.map(|s| (s.identity.uid.clone(), s.identity.deleting, s.daemon))
+            let nature = |s: &ServiceState| (s.identity.uid.clone(), s.identity.deleting, s.daemon);
+            s.map(|s| (nature(s), s.blocked_by_protection()))
         };
         let another = nature(old.as_ref()) != nature(new);
         self.touch_service(&name);
         if another {
-            // Its tasks stop with it, and daemons are told apart on every host.
+            // Its tasks stop with it, and daemons are told apart on every host; hosts know whether protected tasks hold it up.
             for (task, t) in self.world.tasks_of(&name) {
                 self.attention.touch(Unit::Task(task.clone()));
                 let host = t.instance.iter();

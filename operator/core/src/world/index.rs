@@ -50,6 +50,8 @@ pub(crate) struct Index {
     pub suspects: BTreeSet<InstanceName>,
     /// DAEMON services.
     pub daemons: BTreeSet<ServiceName>,
+    /// Services that protected tasks hold up.
+    pub blocked: BTreeSet<ServiceName>,
     /// Availability zones, and how many hosts are in each.
     pub zones: BTreeMap<String, usize>,
     /// Counts.
@@ -171,11 +173,15 @@ impl Index {
             !s.identity.deleting,
             comes,
         );
-        if s.daemon && comes {
-            self.daemons.insert(name.clone());
-        } else {
-            self.daemons.remove(name);
-        }
+        let enter = |set: &mut BTreeSet<ServiceName>, belongs: bool| {
+            if belongs && comes {
+                set.insert(name.clone());
+            } else {
+                set.remove(name);
+            }
+        };
+        enter(&mut self.daemons, s.daemon);
+        enter(&mut self.blocked, s.blocked_by_protection());
     }
 
     fn instance(
