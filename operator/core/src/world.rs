@@ -19,6 +19,7 @@ use tallyman_crds::{
 };
 
 use crate::definition::{Definition, Demand};
+use crate::early_success::EarlySuccess;
 use crate::guards::Guards;
 use crate::names::{
     DeploymentId, Family, Group, InstanceName, RevisionName, RunTaskName, ScheduledTaskName,
@@ -240,6 +241,8 @@ pub struct ServiceState {
     pub maximum_percent: i64,
     /// What gives a deployment up that does not work out.
     pub guards: Guards,
+    /// When a deployment completes before its last task is replaced.
+    pub early_success: Option<EarlySuccess>,
     /// How long after a task's start its health checks do not count.
     pub grace: SignedDuration,
     /// No deployment begins or moves.
@@ -257,15 +260,15 @@ pub struct ServiceState {
 }
 
 impl ServiceState {
-    /// Its spec says that `task_set` is the primary one.
-    pub fn names_as_primary(&self, task_set: &TaskSetName) -> bool {
-        match &self.controller {
     /// Protected tasks hold it up, as its last published status says.
     pub fn blocked_by_protection(&self) -> bool {
         let primary = self.status.deployments.first();
         primary.is_some_and(|d| d.blocked_by_protection)
     }
 
+    /// Its spec says that `task_set` is the primary one.
+    pub fn names_as_primary(&self, task_set: &TaskSetName) -> bool {
+        match &self.controller {
             Controller::Ecs { .. } => false,
             Controller::External { primary } => primary.as_ref() == Some(task_set),
         }
