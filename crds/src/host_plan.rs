@@ -118,4 +118,7 @@ pub struct PlannedTask {
     /// The Task is being deleted: once it is STOPPED, remove its containers and report `removedAt`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub remove: bool,
+    /// Protected tasks hold its service up: it cannot be protected unless it is already (ECS `DEPLOYMENT_BLOCKED`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deployment_blocked: bool,
 }

@@ -286,7 +286,8 @@ pub struct DeploymentStatus {
     /// When a task of it first ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_running_at: Option<Time>,
-    /// Since when all of its tasks run and no older one is left, while `bakeTimeInMinutes` passes.
+    /// Since when all of its tasks run and no older one is left, or so many are healthy as `earlySuccessCriteria` asks for,
+    /// while `bakeTimeInMinutes` passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baking_since: Option<Time>,
     /// The circuit breaker, where it is enabled.
@@ -295,6 +296,10 @@ pub struct DeploymentStatus {
     /// The deployment alarms, where they are enabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarms: Option<AlarmsStatus>,
+    /// Protected tasks keep it from what is wanted: they take the room of its next task, or are more than the desired count.
+    /// Until that is over no other task of the service can be protected (ECS `DEPLOYMENT_BLOCKED`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blocked_by_protection: bool,
     /// Digests of its images, as its first tasks found them; its later tasks are started with these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]

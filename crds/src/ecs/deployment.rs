@@ -248,11 +248,12 @@ pub enum ServiceRevisionCleanup {
 pub struct DeploymentEarlySuccessCriteria {
     /// True: the criteria are used.
     pub enable: bool,
-    /// Part of the desired count, in percent, that must be healthy.
+    /// Part of the desired count, in percent, rounded up, that must be healthy: `minimumHealthyPercent` to 100. Required
+    /// with `enable: true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub healthy_percent: Option<i32>,
-    /// When the old revision's tasks go.
+    /// Whether the deployment waits for the old revision's tasks to go. Required with `enable: true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_service_revision_cleanup: Option<ServiceRevisionCleanup>,
 }
@@ -281,8 +282,8 @@ pub struct DeploymentConfiguration {
     /// How traffic moves. Default ROLLING.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<DeploymentStrategy>,
-    /// Minutes for which a deployment is watched once its last old task has gone, before it counts as completed: 0 to
-    /// 1440. Default 0.
+    /// Minutes for which a deployment is watched once its last old task has gone, or so many are healthy as
+    /// `earlySuccessCriteria` asks for, before it counts as completed: 0 to 1440. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1440))]
     pub bake_time_in_minutes: Option<i32>,
@@ -296,7 +297,7 @@ pub struct DeploymentConfiguration {
     /// First part, with strategy CANARY.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary_configuration: Option<CanaryConfiguration>,
-    /// When the deployment counts as done early.
+    /// When the deployment counts as completed before its last task is replaced. Off when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_success_criteria: Option<DeploymentEarlySuccessCriteria>,
     /// Minutes after which a deployment that has not completed is given up, 1 to 20160. Never when absent. Not a field of

@@ -64,4 +64,18 @@ pub(super) const RULES: &[Row] = &[
          || (has(self.minimumHealthyPercent) && self.minimumHealthyPercent < self.maximumPercent)",
         "`maximumPercent` must be 100 or more, or more than `minimumHealthyPercent`: else no task could be replaced",
     ),
+    (
+        "service-early-success",
+        "ServiceSpec",
+        ".deploymentConfiguration.earlySuccessCriteria",
+        "!has(self.deploymentConfiguration) || !has(self.deploymentConfiguration.earlySuccessCriteria)
+         || !self.deploymentConfiguration.earlySuccessCriteria.enable
+         || (has(self.deploymentConfiguration.earlySuccessCriteria.healthyPercent)
+             && has(self.deploymentConfiguration.earlySuccessCriteria.sourceServiceRevisionCleanup)
+             && self.deploymentConfiguration.earlySuccessCriteria.healthyPercent
+                >= (has(self.deploymentConfiguration.minimumHealthyPercent) ? self.deploymentConfiguration.minimumHealthyPercent
+                    : has(self.schedulingStrategy) && self.schedulingStrategy == 'DAEMON' ? 0 : 100))",
+        "`earlySuccessCriteria` must have `healthyPercent`, from `minimumHealthyPercent` (100 by default) to 100, and
+         `sourceServiceRevisionCleanup`",
+    ),
 ];

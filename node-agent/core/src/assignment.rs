@@ -107,6 +107,8 @@ pub struct AssignedTask {
     pub desired: Desired,
     /// The Task is being deleted: once STOPPED, its containers go and `removedAt` is reported.
     pub remove: bool,
+    /// Protected tasks hold its service up: it cannot be protected now unless it is already.
+    pub deployment_blocked: bool,
     /// False once the newest plan has no entry for it. Nothing of it is started any more, and nothing
     /// is killed for that reason.
     pub planned: bool,
@@ -186,6 +188,7 @@ impl AssignedTask {
             group: None,
             generation: record.generation,
             desired: Desired::Run,
+            deployment_blocked: false,
             remove: false,
             planned: false,
             family: record.family.clone(),
@@ -390,6 +393,7 @@ impl Assignment {
                 },
             },
             remove: task.remove,
+            deployment_blocked: task.deployment_blocked,
             planned: true,
             family,
             revision,

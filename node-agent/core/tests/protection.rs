@@ -89,3 +89,42 @@ fn only_tasks_of_services_are_protected_and_only_until_then() {
         json!({ "protection": { "TaskArn": arn, "ProtectionEnabled": false } })
     );
 }
+
+#[test]
+fn while_protected_tasks_hold_the_service_up_only_they_may_ask_again() {
+    let place = Place {
+        namespace: "shop".to_owned(),
+        ..Place::default()
+    };
+    let mut spec = plan(vec![container("app", true)]);
+    spec.tasks[0].group = Some("service:web".to_owned());
+    let now: Timestamp = "2026-01-01T02:00:00Z".parse().unwrap();
+    let later = now + SignedDuration::from_secs(1);
+    let free = assigned(spec.clone());
+    assert_eq!(protection::blocked(&free, &place, None, now), None);
+
+    spec.tasks[0].deployment_blocked = true;
+    let task = assigned(spec);
+    for (until, wanted) in [
+        (None, Some("DEPLOYMENT_BLOCKED")),
+        (Some(now), Some("DEPLOYMENT_BLOCKED")),
+        (Some(later), None),
+    ] {
+        let said = json!(protection::blocked(&task, &place, until, now));
+        assert_eq!(
+            said["failure"]["Reason"].as_str(),
+            wanted,
+            "{until:?}: {said}"
+        );
+    }
+    let said = json!(protection::blocked(&task, &place, None, now));
+    let detail = said["failure"]["Detail"].as_str().unwrap();
+    assert!(
+        detail.contains("keep service:web from what is wanted"),
+        "{said}"
+    );
+    assert_eq!(
+        said["failure"]["Arn"],
+        "arn:aws:ecs::shop:task/default/web-000001"
+    );
+}

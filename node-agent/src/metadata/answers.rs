@@ -217,6 +217,11 @@ impl<E: Engine> Endpoint<E> {
                     return Answer::with(StatusCode::BAD_REQUEST, &answer);
                 }
             };
+            let known = record.protected_until;
+            if let Some(refusal) = until.and_then(|_| protection::blocked(task, place, known, now))
+            {
+                return Answer::document(&refusal);
+            }
             let told = self.shared.desk.protect(&task.uid, until);
             if !matches!(tokio::time::timeout(PATIENCE, told).await, Ok(true)) {
                 let words =

@@ -17,13 +17,16 @@ use crate::world::{ServiceState, TaskState};
 /// How far the primary deployment is.
 pub(crate) struct Progress {
     pub state: RolloutState,
+    /// Not all of its tasks are up, or older ones are left.
+    pub early: bool,
     /// Since when it bakes.
     pub baking_since: Option<Timestamp>,
     /// When its baking ends.
     pub wake_at: Option<Timestamp>,
 }
 
-/// How far the primary deployment is; `steady`: all of its tasks are up and no older one is left.
+/// How far the primary deployment is; `steady`: all of its tasks are up and no older one is left. Early success criteria let it
+/// bake once enough of its tasks are healthy, and complete after that, beside older tasks if they say so.
 pub(crate) fn progress(
     service: &ServiceState,
     s: &Scheduled<'_>,
@@ -32,14 +35,19 @@ pub(crate) fn progress(
 ) -> Progress {
     let begun = &s.begun;
     let under_way = begun.state == RolloutState::InProgress;
+    let (id, members) = (&s.stepped.id, &s.stepped.members);
+    let early = service
+        .early_success
+        .filter(|early| early.is_met(id, members, s.stepped.bounds.desired));
     let baking_since = begun
         .baking_since
-        .or(steady.then_some(now))
+        .or((steady || early.is_some()).then_some(now))
         .filter(|_| under_way);
     let baked = baking_since.and_then(|since| since.checked_add(service.guards.bake).ok());
+    let done = steady || early.is_some_and(|early| early.lets_go(id, members));
     let state = match begun.state {
         RolloutState::InProgress if s.watch.failure.is_some() => RolloutState::Failed,
-        RolloutState::InProgress if steady && baked.is_some_and(|at| at <= now) => {
+        RolloutState::InProgress if done && baked.is_some_and(|at| at <= now) => {
             RolloutState::Completed
         }
         state @ (RolloutState::InProgress | RolloutState::Completed | RolloutState::Failed) => {
@@ -49,6 +57,7 @@ pub(crate) fn progress(
     let baking = state == RolloutState::InProgress && !service.guards.bake.is_zero();
     Progress {
         state,
+        early: !steady,
         baking_since: baking_since.filter(|_| baking),
         wake_at: baked.filter(|at| baking && *at > now),
     }
@@ -245,6 +254,13 @@ fn primary(service: &ServiceState, s: &Scheduled<'_>, progress: &Progress) -> De
         failed_tasks: clamp_len(s.stepped.failures),
         rollout_state: progress.state,
         rollout_state_reason: Some(match (progress.state, &s.watch.failure) {
+            // How it was when it completed is not told otherwise by what comes later.
+            (RolloutState::Completed, _) if s.begun.state == RolloutState::Completed => known
+                .and_then(|d| d.rollout_state_reason.clone())
+                .unwrap_or_default(),
+            (RolloutState::Completed, _) if progress.early => format!(
+                "ECS deployment {id} completed: enough of its tasks are healthy (`earlySuccessCriteria`), the rest follows."
+            ),
             (RolloutState::Completed, _) => format!("ECS deployment {id} completed."),
             (RolloutState::InProgress, _) if s.course == Course::RolledBack => {
                 format!("ECS deployment circuit breaker: rolling back to deploymentId {id}.")
@@ -267,6 +283,7 @@ fn primary(service: &ServiceState, s: &Scheduled<'_>, progress: &Progress) -> De
         baking_since: progress.baking_since.map(time),
         circuit_breaker: breaker,
         alarms,
+        blocked_by_protection: s.stepped.blocked,
         container_images: s.stepped.images.clone(),
         id,
     }
@@ -305,6 +322,7 @@ fn superseded(
         baking_since: None,
         circuit_breaker: None,
         alarms: None,
+        blocked_by_protection: false,
         container_images: Vec::new(),
     });
     DeploymentStatus {
@@ -312,6 +330,7 @@ fn superseded(
         desired_count: 0,
         pending_count: counts.0,
         running_count: counts.1,
+        blocked_by_protection: false,
         ..record
     }
 }

@@ -135,17 +135,16 @@ pub fn classify<'a>(
                 .and_then(|r| world.revisions.get(r))
                 .and_then(|r| r.definition.as_ref().ok())
                 .is_some_and(|d| d.health_checked);
+            let away = away(world, task);
             Member {
                 name,
                 task,
-                bucket: bucket(world, task, sick, primary),
+                bucket: bucket(task, away, sick, primary),
                 checked,
                 sick,
                 healthy: healthy(task, checked, &world.settings, now),
-                away: away(world, task),
-                protected_until: task
-                    .protected_until
-                    .filter(|until| *until > now && !away(world, task)),
+                away,
+                protected_until: task.protected_until.filter(|until| *until > now && !away),
             }
         })
         .collect()
@@ -161,7 +160,7 @@ fn away(world: &World, task: &TaskState) -> bool {
     }
 }
 
-fn bucket(world: &World, task: &TaskState, sick: bool, primary: &DeploymentId) -> Bucket {
+fn bucket(task: &TaskState, away: bool, sick: bool, primary: &DeploymentId) -> Bucket {
     if !task.holds() {
         return Bucket::Stopped;
     }
@@ -171,7 +170,7 @@ fn bucket(world: &World, task: &TaskState, sick: bool, primary: &DeploymentId) -
     if task.deployment.as_ref() != Some(primary) {
         return Bucket::Superseded;
     }
-    if away(world, task) {
+    if away {
         Bucket::Leaving
     } else if task.last == LastStatus::Running && sick {
         Bucket::Unhealthy
@@ -208,6 +207,9 @@ pub struct Step {
     pub stop: Vec<TaskName>,
     /// Nothing can move because of `minimumHealthyPercent` and `maximumPercent`.
     pub deadlock: bool,
+    /// Protected tasks keep the service from what is wanted, so that no other one may be protected (ECS `DEPLOYMENT_BLOCKED`):
+    /// only they take the room of the next task of the primary deployment, or they are more than the desired count.
+    pub blocked: bool,
 }
 
 /// What a deployment may do at all.
@@ -347,10 +349,20 @@ pub fn step(
     });
     let stuck = members.iter().any(|m| goes(&m));
     let deadlock = stuck && start == 0 && stop.is_empty() && !waiting;
+    let in_the_way = members
+        .iter()
+        .any(|m| m.bucket == Bucket::Superseded && m.protected_until.is_some() && !stays(&m));
+    let stalled =
+        in_the_way && !stuck && wanted > 0 && start == 0 && stop.is_empty() && stopping == 0;
+    let protected = members
+        .iter()
+        .filter(|m| m.bucket > Bucket::Stopping && m.protected_until.is_some());
+    let protected = i64::try_from(protected.count()).unwrap_or(i64::MAX);
     Step {
         start: Start::Anywhere(start),
         stop,
         deadlock,
+        blocked: stalled || protected > bounds.desired,
     }
 }
 

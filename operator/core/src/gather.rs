@@ -21,6 +21,7 @@ use tallyman_crds::{
 
 use crate::definition::{self, Definition, Demand};
 use crate::deployments;
+use crate::early_success::EarlySuccess;
 use crate::guards::Guards;
 use crate::names::{
     DeploymentId, Family, Group, InstanceName, RevisionName, RunTaskName, ScheduledTaskName,
@@ -369,6 +370,7 @@ pub(crate) fn service(s: &Arc<Service>) -> ServiceState {
             ),
         ));
     }
+    let early_success = EarlySuccess::parse(deployment, minimum, &mut problems);
     let rules = Rules::parse(
         "spec",
         &spec.placement_constraints,
@@ -393,6 +395,7 @@ pub(crate) fn service(s: &Arc<Service>) -> ServiceState {
         controller,
         daemon,
         guards: Guards::of(deployment),
+        early_success,
         grace: SignedDuration::from_secs(i64::from(grace)),
         paused: spec.paused == Some(true),
         restarted_at: annotations

@@ -192,7 +192,7 @@ fn derive<'w>(
             .and_then(|r| world.revisions.get_key_value(r))
         else {
             // Its revision is gone: nothing can be started of it, but it can still be stopped and removed.
-            let planned = planned(task_name, t, t.object.spec.task_definition.clone());
+            let planned = planned(world, task_name, t, t.object.spec.task_definition.clone());
             if planned.desired_status == DesiredStatus::Stopped {
                 wanted.tasks.push(planned);
             }
@@ -201,12 +201,13 @@ fn derive<'w>(
         wanted.definitions.insert(revision_name, revision);
         wanted
             .tasks
-            .push(planned(task_name, t, revision_name.to_string()));
+            .push(planned(world, task_name, t, revision_name.to_string()));
     }
     wanted
 }
 
-fn planned(name: &TaskName, t: &TaskState, definition: String) -> PlannedTask {
+fn planned(world: &World, name: &TaskName, t: &TaskState, definition: String) -> PlannedTask {
+    let held_up = |service| world.index.blocked.contains(service);
     let stopping = t.leaving() || t.last == LastStatus::Stopped;
     let (code, reason) = if !stopping {
         (None, None)
@@ -246,5 +247,6 @@ fn planned(name: &TaskName, t: &TaskState, definition: String) -> PlannedTask {
             .collect(),
         tags: tags::by_key(&t.object.spec.tags),
         remove: to_remove(t),
+        deployment_blocked: !stopping && t.service.as_ref().is_some_and(held_up),
     }
 }

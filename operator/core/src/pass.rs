@@ -133,7 +133,7 @@ impl<'w> Pass<'w, '_> {
         let lost = instances::lost(world, now, &mut self.plan);
         let mut asked: BTreeMap<&TaskName, _> = BTreeMap::new();
         let awake = self.asked(&world.tasks, Unit::as_task).into_iter();
-        asked.extend(awake.map(|(name, t, _)| (name, t)));
+        asked.extend(awake.map(|(name, t, _)| (name, &**t)));
         // Which hosts are lost is found out in every pass, and so is what was on them.
         asked.extend(lost.hosts().flat_map(|host| world.tasks_on(host)));
         let mut remembered = Remembered::default();

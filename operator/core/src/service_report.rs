@@ -84,6 +84,10 @@ pub(crate) fn publish(
 ) {
     let previous = &service.status;
     let mut status = previous.clone();
+    for deployment in &mut status.deployments {
+        // What holds it up is said anew while it is stepped.
+        deployment.blocked_by_protection = false;
+    }
     status.observed_generation = service.identity.generation;
     status.desired_count = clamp(service.desired);
     status.selector = Some(format!("{}={name}", labels::SERVICE));

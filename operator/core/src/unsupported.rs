@@ -164,6 +164,7 @@ const SERVICE: &[(&str, Support)] = &[
     ("deploymentConfiguration.deploymentCircuitBreaker", Full),
     ("deploymentConfiguration.alarms", Full),
     ("deploymentConfiguration.bakeTimeInMinutes", Full),
+    ("deploymentConfiguration.earlySuccessCriteria", Full),
     ("deploymentConfiguration.timeoutInMinutes", Full),
     ("paused", Full),
     ("primaryTaskSet", Full),

@@ -19,6 +19,7 @@ use tallyman_crds::{
 };
 
 use crate::definition::{Definition, Demand};
+use crate::early_success::EarlySuccess;
 use crate::guards::Guards;
 use crate::names::{
     DeploymentId, Family, Group, InstanceName, RevisionName, RunTaskName, ScheduledTaskName,
@@ -32,7 +33,7 @@ use crate::task_sets::Percent;
 use crate::unsupported::Unsupported;
 
 pub use crate::gather::{cluster_name, cluster_names};
-pub(crate) use index::Index;
+pub(crate) use index::{Index, Tasks};
 
 /// What the caches hold for one namespace, and what the operator knows beside it.
 #[derive(Clone, Debug, Default)]
@@ -123,7 +124,7 @@ pub struct World {
     /// Schedules whose runs are of this cluster, by name.
     pub schedules: BTreeMap<ScheduledTaskName, ScheduleState>,
     /// Tasks by name.
-    pub tasks: BTreeMap<TaskName, TaskState>,
+    pub tasks: BTreeMap<TaskName, Arc<TaskState>>,
     /// Hosts by name.
     pub instances: BTreeMap<InstanceName, InstanceState>,
     /// Host plans by host.
@@ -143,13 +144,17 @@ pub struct World {
 impl World {
     /// The task is of a DAEMON service.
     pub fn is_of_daemon(&self, task: &TaskState) -> bool {
-        let service = task.service.as_ref().and_then(|s| self.services.get(s));
-        service.is_some_and(|s| s.daemon)
+        let service = task.service.as_ref();
+        service.is_some_and(|s| self.index.daemons.contains(s))
     }
 
     /// Tasks of a service, in order of name.
     pub fn tasks_of(&self, service: &ServiceName) -> impl Iterator<Item = (&TaskName, &TaskState)> {
-        self.named(self.index.by_service.get(service))
+        self.index
+            .by_service
+            .get(service)
+            .into_iter()
+            .flat_map(Tasks::iter)
     }
 
     /// Tasks of a run, in order of name; not those of another run of that name, which is gone.
@@ -158,7 +163,9 @@ impl World {
         name: &RunTaskName,
         run: &'a RunState,
     ) -> impl Iterator<Item = (&'a TaskName, &'a TaskState)> {
-        self.named(self.index.by_run.get(name))
+        let tasks = self.index.by_run.get(name).into_iter();
+        tasks
+            .flat_map(Tasks::iter)
             .filter(|(_, t)| t.is_owned_by(&run.identity))
     }
 
@@ -170,17 +177,11 @@ impl World {
 
     /// Tasks on a host, in order of name.
     pub fn tasks_on(&self, host: &InstanceName) -> impl Iterator<Item = (&TaskName, &TaskState)> {
-        self.named(self.index.by_host.get(host))
-    }
-
-    fn named<'a>(
-        &'a self,
-        names: Option<&'a BTreeSet<TaskName>>,
-    ) -> impl Iterator<Item = (&'a TaskName, &'a TaskState)> {
-        names
+        self.index
+            .by_host
+            .get(host)
             .into_iter()
-            .flatten()
-            .filter_map(|name| self.tasks.get_key_value(name))
+            .flat_map(Tasks::iter)
     }
 }
 
@@ -240,6 +241,8 @@ pub struct ServiceState {
     pub maximum_percent: i64,
     /// What gives a deployment up that does not work out.
     pub guards: Guards,
+    /// When a deployment completes before its last task is replaced.
+    pub early_success: Option<EarlySuccess>,
     /// How long after a task's start its health checks do not count.
     pub grace: SignedDuration,
     /// No deployment begins or moves.
@@ -257,6 +260,12 @@ pub struct ServiceState {
 }
 
 impl ServiceState {
+    /// Protected tasks hold it up, as its last published status says.
+    pub fn blocked_by_protection(&self) -> bool {
+        let primary = self.status.deployments.first();
+        primary.is_some_and(|d| d.blocked_by_protection)
+    }
+
     /// Its spec says that `task_set` is the primary one.
     pub fn names_as_primary(&self, task_set: &TaskSetName) -> bool {
         match &self.controller {

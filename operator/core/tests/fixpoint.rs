@@ -7,6 +7,7 @@ use common::Bench;
 use common::build::{checked, definition, service};
 use common::remembered::Remembered;
 use common::task_sets;
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tallyman_crds::{HealthStatus, LastStatus, StopCode, TaskStatus};
@@ -26,6 +27,7 @@ enum Event {
     StopAll,
     Fail(u8),
     Sick(u8),
+    Protect(u8, bool),
     Drain(u8, bool),
     Silence(u8, u16),
     Engine(u8, bool),
@@ -65,6 +67,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(StopAll),
         any::<u8>().prop_map(Fail),
         any::<u8>().prop_map(Sick),
+        (any::<u8>(), any::<bool>()).prop_map(|(n, on)| Protect(n, on)),
         (0..3_u8, any::<bool>()).prop_map(|(h, on)| Drain(h, on)),
         (0..3_u8, prop_oneof![Just(0), Just(60), Just(400)]).prop_map(|(h, s)| Silence(h, s)),
         (0..3_u8, any::<bool>()).prop_map(|(h, on)| Engine(h, on)),
@@ -208,6 +211,14 @@ fn happen(bench: &mut Bench, event: &Event) {
                 bench.health(&name, HealthStatus::Unhealthy);
             }
         }
+        Event::Protect(n, on) => {
+            if let Some(name) = pick(bench, n, true).filter(|n| placed(bench, n)) {
+                let until = bench.now + SignedDuration::from_mins(10);
+                bench.edit(Kind::Task, &name, &|v| {
+                    v["status"]["protectedUntil"] = if on { json!(until) } else { Value::Null };
+                });
+            }
+        }
         Event::Drain(h, on) if exists(bench, Kind::ContainerInstance, HOSTS[h as usize]) => {
             bench.edit(Kind::ContainerInstance, HOSTS[h as usize], &|v| {
                 v["spec"]["status"] = json!(if on { "DRAINING" } else { "ACTIVE" });
@@ -254,6 +265,10 @@ fn happen(bench: &mut Bench, event: &Event) {
                     json!({ "alarmNames": ["errors"], "enable": true, "rollback": back });
                 configuration["timeoutInMinutes"] = json!(60);
                 configuration["bakeTimeInMinutes"] = json!(1);
+                configuration["earlySuccessCriteria"] = json!({
+                    "enable": true, "healthyPercent": 100,
+                    "sourceServiceRevisionCleanup": if back { "BLOCKING" } else { "DEFERRED" },
+                });
             });
         }
         Event::Alarm(s, on) if exists(bench, Kind::Service, SERVICES[s as usize]) => {

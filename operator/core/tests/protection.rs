@@ -100,6 +100,79 @@ fn no_room_beside_protected_tasks_is_no_deadlock() {
     assert_eq!(wanted(&bench), ["web-000001", "web-000002"]);
 }
 
+/// Which tasks their hosts are told of as ones that protected tasks hold up.
+fn told_blocked(bench: &Bench) -> Vec<String> {
+    let plans = bench.objects.plans.iter().flat_map(|p| &p.spec.tasks);
+    let mut told: Vec<String> = plans
+        .filter(|t| t.deployment_blocked)
+        .map(|t| t.name.clone())
+        .collect();
+    told.sort();
+    told
+}
+
+fn blocked(bench: &Bench) -> bool {
+    bench.service_status("web").deployments[0].blocked_by_protection
+}
+
+#[test]
+fn protected_tasks_that_take_the_room_of_new_ones_block_the_deployment() {
+    // Of 2 at 0/100 one is protected: the other one is replaced, and no third may run beside them.
+    let mut bench = Bench::with_service(2, 2, 0, 100);
+    bench.pass_time(60);
+    bench.settle();
+    protect(&mut bench, "web-000001", 60);
+    bench.settle();
+    assert!(!blocked(&bench), "nothing is rolled out");
+    bench.roll("web:2");
+    bench.converge(60);
+    assert_eq!(wanted(&bench), ["web-000001", "web-000003"]);
+    assert!(blocked(&bench));
+    assert_eq!(told_blocked(&bench), ["web-000001", "web-000003"]);
+
+    // More room, and it goes on: what is protected is left and blocks nobody.
+    bench.edit(Kind::Service, "web", &|v| {
+        v["spec"]["deploymentConfiguration"]["maximumPercent"] = json!(200);
+    });
+    bench.converge(60);
+    assert_eq!(wanted(&bench), ["web-000001", "web-000003", "web-000004"]);
+    assert!(!blocked(&bench));
+    assert_eq!(told_blocked(&bench), Vec::<String>::new());
+}
+
+#[test]
+fn a_block_ends_with_the_protection() {
+    let mut bench = Bench::with_service(2, 2, 0, 100);
+    bench.pass_time(60);
+    bench.settle();
+    for task in ["web-000001", "web-000002"] {
+        protect(&mut bench, task, 60);
+    }
+    bench.roll("web:2");
+    bench.converge(60);
+    assert!(blocked(&bench));
+    assert_eq!(told_blocked(&bench), ["web-000001", "web-000002"]);
+    bench.pass_time(3600);
+    bench.converge(60);
+    assert!(!blocked(&bench));
+    assert_eq!(told_blocked(&bench), Vec::<String>::new());
+    assert_eq!(bench.reason("web"), "SteadyState");
+}
+
+#[test]
+fn more_protected_tasks_than_are_wanted_block_others() {
+    for (desired, wanted) in [(4, false), (3, false), (2, true), (0, true)] {
+        let mut bench = mature(4);
+        for task in ["web-000001", "web-000002", "web-000003"] {
+            protect(&mut bench, task, 60);
+        }
+        bench.scale("web", desired);
+        bench.settle();
+        assert_eq!(blocked(&bench), wanted, "3 protected, {desired} wanted");
+        assert_eq!(!told_blocked(&bench).is_empty(), wanted, "{desired}");
+    }
+}
+
 #[test]
 fn protection_is_from_nothing_else() {
     // A host that drains, a deletion of the service, and a failing health check take it.

@@ -88,6 +88,8 @@ struct Asked {
     checked: bool,
     rules: usize,
     paused: bool,
+    /// Early success criteria, and whether old tasks may outlive the deployment.
+    early: Option<bool>,
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
@@ -106,13 +108,15 @@ fn asked() -> impl Strategy<Value = Asked> {
         any::<bool>(),
         0..4_usize,
         prop::bool::weighted(0.1),
+        prop::option::weighted(0.3, any::<bool>()),
     )
-        .prop_map(|(desired, percent, checked, rules, paused)| Asked {
+        .prop_map(|(desired, percent, checked, rules, paused, early)| Asked {
             desired,
             percent,
             checked,
             rules,
             paused,
+            early,
         })
 }
 
@@ -189,6 +193,12 @@ fn world(
     spec["paused"] = json!(asked.paused);
     spec["deploymentConfiguration"] =
         json!({ "minimumHealthyPercent": asked.percent.0, "maximumPercent": asked.percent.1 });
+    if let Some(deferred) = asked.early.filter(|_| asked.percent.0 <= 100) {
+        spec["deploymentConfiguration"]["earlySuccessCriteria"] = json!({
+            "enable": true, "healthyPercent": asked.percent.0,
+            "sourceServiceRevisionCleanup": if deferred { "DEFERRED" } else { "BLOCKING" },
+        });
+    }
     let mut service = Service::new("", serde_json::from_value(spec).unwrap());
     service.metadata = meta("api".to_owned(), 1);
     service.metadata.finalizers = Some(vec![labels::SERVICE_FINALIZER.to_owned()]);

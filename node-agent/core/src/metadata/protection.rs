@@ -98,6 +98,26 @@ pub fn refused(task: &AssignedTask, place: &Place) -> Option<Answer> {
     })
 }
 
+/// Why the task cannot be protected now, though it may be at another time: protected tasks already hold its service up, and it
+/// is none of them (ECS). Who is protected may ask again, so that nobody loses what it is in the middle of.
+pub fn blocked(
+    task: &AssignedTask,
+    place: &Place,
+    until: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Answer> {
+    let is_protected = until.is_some_and(|until| until > now);
+    (task.deployment_blocked && !is_protected).then(|| Answer::Failure {
+        arn: arn(task, place),
+        reason: "DEPLOYMENT_BLOCKED",
+        detail: format!(
+            "Protected tasks already keep {} from what is wanted of it. Ask again once one of them has ended, was taken back \
+             or has expired, or the desired count is higher.",
+            task.group.as_deref().unwrap_or("the service")
+        ),
+    })
+}
+
 /// How the task is protected, given until when it is.
 pub fn state(
     task: &AssignedTask,

@@ -25,7 +25,7 @@ use crate::pass;
 use crate::placement::{Ledger, Reach};
 use crate::plan::Plan;
 use crate::quotas;
-use crate::world::{InstanceState, RunState, ServiceState, TaskState, World};
+use crate::world::{InstanceState, RunState, ServiceState, TaskState, Tasks, World};
 
 /// One cluster.
 #[derive(Clone, Debug)]
@@ -116,12 +116,13 @@ impl Kept {
             return Err(Far);
         }
         let nature = |s: Option<&ServiceState>| {
-            s.map(|s| (s.identity.uid.clone(), s.identity.deleting, s.daemon))
+            let nature = |s: &ServiceState| (s.identity.uid.clone(), s.identity.deleting, s.daemon);
+            s.map(|s| (nature(s), s.blocked_by_protection()))
         };
         let another = nature(old.as_ref()) != nature(new);
         self.touch_service(&name);
         if another {
-            // Its tasks stop with it, and daemons are told apart on every host.
+            // Its tasks stop with it, and daemons are told apart on every host; hosts know whether protected tasks hold it up.
             for (task, t) in self.world.tasks_of(&name) {
                 self.attention.touch(Unit::Task(task.clone()));
                 let host = t.instance.iter();
@@ -140,19 +141,20 @@ impl Kept {
         let name = TaskName::from(name);
         let new = new.map(|t| gather::task(&t, &self.world));
         let old = self.world.put_task(&name, new);
-        let new = self.world.tasks.get(&name);
+        let old = old.as_deref();
+        let new = self.world.tasks.get(&name).map(|t| &**t);
         let used =
             |t: Option<&TaskState>| Some(families::used_by_task(&t?.object, self.ecs_name()));
-        if !retiring.is_empty() && frees(used(old.as_ref()), used(new), retiring) {
+        if !retiring.is_empty() && frees(used(old), used(new), retiring) {
             return Err(Far);
         }
-        if self.ledger.exchange(old.as_ref(), new) {
+        if self.ledger.exchange(old, new) {
             self.attention.touch_seekers();
         }
         let mut services = BTreeSet::new();
         let mut runs = BTreeSet::new();
         let mut hosts = BTreeSet::new();
-        for t in [old.as_ref(), new].into_iter().flatten() {
+        for t in [old, new].into_iter().flatten() {
             services.extend(t.service.clone());
             runs.extend(t.run.clone());
             hosts.extend(t.instance.clone());
@@ -198,7 +200,8 @@ impl Kept {
             return Err(Far);
         }
         self.attention.touch(Unit::Run(name.clone()));
-        for task in self.world.index.by_run.get(name).into_iter().flatten() {
+        let tasks = self.world.index.by_run.get(name).into_iter();
+        for (task, _) in tasks.flat_map(Tasks::iter) {
             self.attention.touch(Unit::Task(task.clone()));
         }
         let token = |r: Option<&RunState>| r?.object.spec.client_token.clone();

@@ -38,6 +38,8 @@ pub(crate) struct Stepped<'w> {
     pub members: Vec<Member<'w>>,
     pub bounds: Bounds,
     pub deadlock: bool,
+    /// Protected tasks hold it up.
+    pub blocked: bool,
     /// Tasks in a row that failed to start.
     pub failures: usize,
     pub throttled_until: Option<Timestamp>,
@@ -110,6 +112,7 @@ impl<'w> Part<'w> {
         plan: &mut Plan,
     ) -> Stepped<'w> {
         let mut stepped = self.standing(members, bounds, step.deadlock);
+        stepped.blocked = step.blocked;
         let (start, throttled) =
             self.throttled(step.start, bounds, &request, batch, ledger, now, plan);
         stepped.throttled_until = throttled;
@@ -135,6 +138,7 @@ impl<'w> Part<'w> {
             members,
             bounds,
             deadlock,
+            blocked: false,
             throttled_until: None,
             started: 0,
             stopped: 0,

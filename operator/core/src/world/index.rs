@@ -2,6 +2,8 @@
 //! comes, changes or goes, so that one of them never costs a look at all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
 
 use tallyman_crds::LastStatus;
 use tallyman_crds::sources::SourceObject;
@@ -10,15 +12,36 @@ use super::{InstanceState, PlanState, RunState, ScheduleState, ServiceState, Tas
 use crate::names::{InstanceName, RunTaskName, ScheduledTaskName, ServiceName, TaskName};
 use crate::settings::Settings;
 
+/// Tasks that belong together, by name. It shares their states with the world: to look at all tasks of a service among fifty
+/// thousand is one look into a tree, and not one for every task.
+#[derive(Clone, Default)]
+pub(crate) struct Tasks(BTreeMap<TaskName, Arc<TaskState>>);
+
+impl Tasks {
+    /// In order of name.
+    pub fn iter(&self) -> impl Iterator<Item = (&TaskName, &TaskState)> {
+        self.0.iter().map(|(name, task)| (name, &**task))
+    }
+}
+
+/// Which tasks, and as of which write of each: what else there is to say of them the world says.
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = |task: &TaskState| task.identity.resource_version.clone();
+        let tasks = self.iter().map(|(name, task)| (name, version(task)));
+        f.debug_map().entries(tasks).finish()
+    }
+}
+
 /// Who belongs to whom. What has nothing is absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
-    /// Names of the tasks of each service.
-    pub by_service: BTreeMap<ServiceName, BTreeSet<TaskName>>,
-    /// Names of the tasks that say they are of a run.
-    pub by_run: BTreeMap<RunTaskName, BTreeSet<TaskName>>,
-    /// Names of the tasks on each host, and on each that is not there.
-    pub by_host: BTreeMap<InstanceName, BTreeSet<TaskName>>,
+    /// Tasks of each service.
+    pub by_service: BTreeMap<ServiceName, Tasks>,
+    /// Tasks that say they are of a run.
+    pub by_run: BTreeMap<RunTaskName, Tasks>,
+    /// Tasks on each host, and on each that is not there.
+    pub by_host: BTreeMap<InstanceName, Tasks>,
     /// Names of the tasks that take something of a Secret or a ConfigMap.
     pub by_source: BTreeMap<SourceObject, BTreeSet<TaskName>>,
     /// Hosts that tasks are on and that are not there.
@@ -27,6 +50,8 @@ pub(crate) struct Index {
     pub suspects: BTreeSet<InstanceName>,
     /// DAEMON services.
     pub daemons: BTreeSet<ServiceName>,
+    /// Services that protected tasks hold up.
+    pub blocked: BTreeSet<ServiceName>,
     /// Availability zones, and how many hosts are in each.
     pub zones: BTreeMap<String, usize>,
     /// Counts.
@@ -85,35 +110,43 @@ fn list<K: Ord + Clone, V: Ord + Clone>(
     }
 }
 
-/// Moves `value` from one key to another. Most changes move nothing, and a look into an index of many is dear.
-fn move_to<K: Ord + Clone, V: Ord + Clone>(
-    index: &mut BTreeMap<K, BTreeSet<V>>,
-    old: Option<&K>,
-    new: Option<&K>,
-    value: &V,
+/// Enters a task under the key that it has now, and takes it out where it was before.
+fn keep<K: Ord + Clone>(
+    index: &mut BTreeMap<K, Tasks>,
+    name: &TaskName,
+    old: Option<&TaskState>,
+    new: Option<&Arc<TaskState>>,
+    key: fn(&TaskState) -> Option<&K>,
 ) {
-    if old != new {
-        old.into_iter()
-            .for_each(|key| list(index, key, value, false));
-        new.into_iter()
-            .for_each(|key| list(index, key, value, true));
+    let new = new.and_then(|task| Some((key(task)?, task)));
+    if let Some(old) = old.and_then(key)
+        && new.is_none_or(|(new, _)| new != old)
+        && let Some(tasks) = index.get_mut(old)
+    {
+        tasks.0.remove(name);
+        if tasks.0.is_empty() {
+            index.remove(old);
+        }
+    }
+    let Some((key, task)) = new else { return };
+    let tasks = match index.get_mut(key) {
+        Some(tasks) => tasks,
+        None => index.entry(key.clone()).or_default(),
+    };
+    match tasks.0.get_mut(name) {
+        Some(known) => *known = task.clone(),
+        None => drop(tasks.0.insert(name.clone(), task.clone())),
     }
 }
 
 impl Index {
     /// A task comes, changes or goes.
-    fn task(&mut self, name: &TaskName, old: Option<&TaskState>, new: Option<&TaskState>) {
-        fn key<K>(t: Option<&TaskState>, of: fn(&TaskState) -> Option<&K>) -> Option<&K> {
-            t.and_then(of)
-        }
-        let of = |t| key(t, |t| t.service.as_ref());
-        move_to(&mut self.by_service, of(old), of(new), name);
-        let of = |t| key(t, |t| t.run.as_ref());
-        move_to(&mut self.by_run, of(old), of(new), name);
-        let of = |t| key(t, |t| t.instance.as_ref());
-        move_to(&mut self.by_host, of(old), of(new), name);
+    fn task(&mut self, name: &TaskName, old: Option<&TaskState>, new: Option<&Arc<TaskState>>) {
+        keep(&mut self.by_service, name, old, new, |t| t.service.as_ref());
+        keep(&mut self.by_run, name, old, new, |t| t.run.as_ref());
+        keep(&mut self.by_host, name, old, new, |t| t.instance.as_ref());
         if old.map(|t| &t.sources) != new.map(|t| &t.sources) {
-            for (t, comes) in [(old, false), (new, true)] {
+            for (t, comes) in [(old, false), (new.map(|t| &**t), true)] {
                 for source in t.iter().flat_map(|t| &t.sources) {
                     list(&mut self.by_source, &source.object, name, comes);
                 }
@@ -140,11 +173,15 @@ impl Index {
             !s.identity.deleting,
             comes,
         );
-        if s.daemon && comes {
-            self.daemons.insert(name.clone());
-        } else {
-            self.daemons.remove(name);
-        }
+        let enter = |set: &mut BTreeSet<ServiceName>, belongs: bool| {
+            if belongs && comes {
+                set.insert(name.clone());
+            } else {
+                set.remove(name);
+            }
+        };
+        enter(&mut self.daemons, s.daemon);
+        enter(&mut self.blocked, s.blocked_by_protection());
     }
 
     fn instance(
@@ -179,19 +216,18 @@ impl World {
         &mut self,
         name: &TaskName,
         new: Option<TaskState>,
-    ) -> Option<TaskState> {
-        // In its place: taking a state out of a tree and putting one in moves its neighbours twice.
-        let old = match new {
+    ) -> Option<Arc<TaskState>> {
+        let new = new.map(Arc::new);
+        let old = match new.clone() {
             Some(new) => self.tasks.insert(name.clone(), new),
             None => self.tasks.remove(name),
         };
-        let new = self.tasks.get(name);
-        self.index.task(name, old.as_ref(), new);
-        let host = |t: Option<&TaskState>| t.and_then(|t| t.instance.clone());
-        let (was, is) = (host(old.as_ref()), host(new));
+        self.index.task(name, old.as_deref(), new.as_ref());
+        let was = old.as_ref().and_then(|t| t.instance.as_ref());
+        let is = new.as_ref().and_then(|t| t.instance.as_ref());
         if was != is {
-            self.note_home(was.as_ref());
-            self.note_home(is.as_ref());
+            self.note_home(was);
+            self.note_home(is);
         }
         old
     }

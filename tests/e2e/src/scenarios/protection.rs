@@ -1,6 +1,6 @@
 //! Tasks that protect themselves from scale-in and deployments.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::wait_until;
 
@@ -79,5 +79,52 @@ fn protected(user: &User<'_>) -> Result<()> {
 
     put(json!({ "ProtectionEnabled": false }), 200)?;
     user.wait_steady("busy", 0)?;
+    blocked(user)
+}
+
+/// A protected task of the old revision takes the room of a new one: no other task is protected until it is done.
+fn blocked(user: &User<'_>) -> Result<()> {
+    let mut spec = service("busy", 2);
+    spec["spec"]["deploymentConfiguration"] =
+        json!({ "minimumHealthyPercent": 0, "maximumPercent": 100 });
+    user.apply(&[spec])?;
+    user.wait_steady("busy", 2)?;
+    let old = Inside::find(user, "busy")?;
+    let protected = old.label("tallyman.dev/task")?;
+    let ask = |inside: &Inside<'_>, enabled: bool| -> Result<Value> {
+        let (status, said) = inside.put(URL, &json!({ "ProtectionEnabled": enabled }))?;
+        ensure!(status == 200, "{status} {said}");
+        serde_json::from_str(&said).with_context(|| said)
+    };
+    let said = ask(&old, true)?;
+    ensure!(said["protection"]["ProtectionEnabled"] == true, "{said}");
+    let mut another = container("busy");
+    another["environment"] = json!([{ "name": "REVISION", "value": "2" }]);
+    user.apply(&[definition("busy", &json!([another]))])?;
+    wait_until("protected tasks to block the deployment", PATIENCE, || {
+        let service = user.get("services", "busy")?;
+        Ok(service["status"]["deployments"][0]["blockedByProtection"] == true)
+    })?;
+    wait_until("the new task to be refused", PATIENCE, || {
+        let mut running = user.containers()?.into_iter();
+        let is_new = |task: &str| task.starts_with("busy-") && task != protected;
+        let new = running.find(|c| c.state == "running" && is_new(&c.task));
+        let new = new.context("no other task runs yet")?;
+        let new = Inside::of_task(user, &new.task, "busy")?;
+        let said = ask(&new, true)?;
+        if said["failure"]["Reason"] != "DEPLOYMENT_BLOCKED" {
+            // Its agent was not told yet.
+            ask(&new, false)?;
+            bail!("{said}");
+        }
+        Ok(true)
+    })?;
+    let said = ask(&old, true)?;
+    ensure!(
+        said["protection"]["ProtectionEnabled"] == true,
+        "who is protected may ask again: {said}"
+    );
+    ask(&old, false)?;
+    user.wait_steady("busy", 2)?;
     user.delete(&["busy"])
 }

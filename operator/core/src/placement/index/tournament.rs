@@ -196,7 +196,8 @@ impl Tournament {
         self.seen = hosts.changes.len();
     }
 
-    /// Plays again what changed since.
+    /// Plays again what changed since, up to the first match that ends as before with a winner that did not change: nobody
+    /// above it sees anything of the change.
     fn catch_up(&mut self, hosts: &Hosts) {
         let row = self.matches.len() / 2;
         if hosts.changes.len() - self.seen > row {
@@ -210,7 +211,10 @@ impl Tournament {
                 n /= 2;
                 let (one, two) = (self.matches[2 * n], self.matches[2 * n + 1]);
                 let outcome = self.question.play(hosts, one, two, NONE);
-                self.matches[n] = outcome;
+                let before = std::mem::replace(&mut self.matches[n], outcome);
+                if outcome == before && outcome.is_none_or(|best| best.seat != seat) {
+                    break;
+                }
             }
         }
         self.seen = hosts.changes.len();
