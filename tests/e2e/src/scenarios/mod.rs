@@ -12,6 +12,7 @@ mod gpus;
 mod hosts;
 mod jobs;
 mod joins;
+mod log_drivers;
 mod metadata;
 mod metrics;
 mod network;
@@ -61,6 +62,7 @@ pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
         gpus::SCENARIOS,
         hosts::SCENARIOS,
         jobs::SCENARIOS,
+        log_drivers::SCENARIOS,
         metadata::SCENARIOS,
         network::SCENARIOS,
         order::SCENARIOS,
