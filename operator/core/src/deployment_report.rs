@@ -7,6 +7,8 @@ use tallyman_crds::{
     MonitorStatus, RolloutState, ServiceStatus,
 };
 
+use crate::deployments::{Bucket, Member};
+use crate::guards::Early;
 use crate::names::{DeploymentId, ServiceName};
 use crate::rollouts::Course;
 use crate::service_report::{Scheduled, Verdict, clamp, clamp_len};
@@ -32,14 +34,19 @@ pub(crate) fn progress(
 ) -> Progress {
     let begun = &s.begun;
     let under_way = begun.state == RolloutState::InProgress;
+    let early = service
+        .guards
+        .early
+        .filter(|early| healthy_enough(s, early));
     let baking_since = begun
         .baking_since
-        .or(steady.then_some(now))
+        .or((steady || early.is_some()).then_some(now))
         .filter(|_| under_way);
     let baked = baking_since.and_then(|since| since.checked_add(service.guards.bake).ok());
+    let done = steady || early.is_some_and(|early| !early.after_cleanup || alone(s));
     let state = match begun.state {
         RolloutState::InProgress if s.watch.failure.is_some() => RolloutState::Failed,
-        RolloutState::InProgress if steady && baked.is_some_and(|at| at <= now) => {
+        RolloutState::InProgress if done && baked.is_some_and(|at| at <= now) => {
             RolloutState::Completed
         }
         state @ (RolloutState::InProgress | RolloutState::Completed | RolloutState::Failed) => {
@@ -52,6 +59,21 @@ pub(crate) fn progress(
         baking_since: baking_since.filter(|_| baking),
         wake_at: baked.filter(|at| baking && *at > now),
     }
+}
+
+/// As many of its tasks are healthy as its early success needs.
+fn healthy_enough(s: &Scheduled<'_>, early: &Early) -> bool {
+    let members = s.stepped.members.iter();
+    let healthy = members.filter(|m| m.bucket == Bucket::Kept && m.healthy);
+    let needed = (s.stepped.bounds.desired * early.healthy_percent + 99) / 100;
+    i64::try_from(healthy.count()).is_ok_and(|healthy| healthy >= needed)
+}
+
+/// No task of an older deployment is left.
+fn alone(s: &Scheduled<'_>) -> bool {
+    let older =
+        |m: &Member<'_>| m.task.holds() && m.task.deployment.as_ref() != Some(&s.stepped.id);
+    !s.stepped.members.iter().any(older)
 }
 
 /// Takes down in `status` which deployment completed last, and which was given up.

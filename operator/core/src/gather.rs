@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as k8s_meta;
 use tallyman_crds::conditions::ALARM;
-use tallyman_crds::ecs::{SchedulingStrategy, TaskOverride};
+use tallyman_crds::ecs::{DeploymentEarlySuccessCriteria, SchedulingStrategy, TaskOverride};
 use tallyman_crds::sources::Source;
 use tallyman_crds::{
     ConditionStatus, ContainerInstance, DesiredStatus, HostPlan, LastStatus, Service, Task,
@@ -369,6 +369,8 @@ pub(crate) fn service(s: &Arc<Service>) -> ServiceState {
             ),
         ));
     }
+    let early = deployment.and_then(|d| d.early_success_criteria.as_ref());
+    problems.extend(early.and_then(|early| early_success(early, minimum)));
     let rules = Rules::parse(
         "spec",
         &spec.placement_constraints,
@@ -409,6 +411,24 @@ pub(crate) fn service(s: &Arc<Service>) -> ServiceState {
         rules,
         unsupported: unsupported::of_service(spec),
         problems,
+    }
+}
+
+/// What is wrong with `earlySuccessCriteria`, beside this `minimumHealthyPercent`.
+fn early_success(early: &DeploymentEarlySuccessCriteria, minimum: i64) -> Option<Problem> {
+    const FIELD: &str = "spec.deploymentConfiguration.earlySuccessCriteria";
+    let percent = early.healthy_percent.map(i64::from);
+    match (percent, early.source_service_revision_cleanup) {
+        _ if !early.enable => None,
+        (Some(percent), Some(_)) if percent < minimum => Some(Problem::new(
+            format!("{FIELD}.healthyPercent"),
+            format!("must be `minimumHealthyPercent` ({minimum}) or more, not {percent}"),
+        )),
+        (Some(_), Some(_)) => None,
+        (None, _) | (_, None) => Some(Problem::new(
+            FIELD,
+            "must have `healthyPercent` and `sourceServiceRevisionCleanup` with `enable: true`",
+        )),
     }
 }
 

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use tallyman_crds::conditions::READY;
 use tallyman_crds::ecs::{
-    CountedFailure, DeploymentConfiguration, ThresholdConfiguration, ThresholdType,
+    CountedFailure, DeploymentConfiguration, DeploymentEarlySuccessCriteria,
+    ServiceRevisionCleanup, ThresholdConfiguration, ThresholdType,
 };
 use tallyman_crds::{
     AlarmsStatus, CircuitBreakerStatus, ConditionStatus, DeploymentStatus, LastStatus,
@@ -76,6 +77,15 @@ pub struct Alarms {
     pub rollback: bool,
 }
 
+/// When a deployment completes although not all of its tasks run yet (ECS `earlySuccessCriteria`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Early {
+    /// So many tasks of it must be healthy, in percent of the desired count, rounded up.
+    pub healthy_percent: i64,
+    /// And no older task may be left (`BLOCKING`).
+    pub after_cleanup: bool,
+}
+
 /// What guards the deployments of a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guards {
@@ -87,6 +97,8 @@ pub struct Guards {
     pub timeout: Option<SignedDuration>,
     /// How long it is watched after its last old task has gone.
     pub bake: SignedDuration,
+    /// When it completes early, if it may.
+    pub early: Option<Early>,
 }
 
 impl Guards {
@@ -119,6 +131,7 @@ impl Guards {
             }),
             timeout: c.timeout_in_minutes.map(minutes),
             bake: minutes(c.bake_time_in_minutes.unwrap_or(0)),
+            early: c.early_success_criteria.as_ref().and_then(early),
         }
     }
 
@@ -127,6 +140,18 @@ impl Guards {
         self.breaker.as_ref().is_some_and(|b| b.rollback)
             || self.alarms.as_ref().is_some_and(|a| a.rollback)
     }
+}
+
+/// Both fields are there with `enable: true`, or the service is refused.
+fn early(criteria: &DeploymentEarlySuccessCriteria) -> Option<Early> {
+    let cleanup = criteria.source_service_revision_cleanup?;
+    criteria.enable.then_some(Early {
+        healthy_percent: i64::from(criteria.healthy_percent?),
+        after_cleanup: match cleanup {
+            ServiceRevisionCleanup::Blocking => true,
+            ServiceRevisionCleanup::Deferred => false,
+        },
+    })
 }
 
 fn threshold(configuration: Option<&ThresholdConfiguration>) -> Threshold {

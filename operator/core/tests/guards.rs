@@ -541,6 +541,85 @@ fn a_deployment_bakes_before_it_completes() {
     assert_eq!(alarmed.reason("web"), "DeploymentRolledBack");
 }
 
+/// A service of four tasks at `web:1` whose deployments complete early.
+fn early(cleanup: &str) -> Bench {
+    let mut bench = Bench::with_hosts(3);
+    bench.apply_definition("web", definition("web:1"));
+    let mut spec = service("web", 4, 50, 200);
+    spec["deploymentConfiguration"]["earlySuccessCriteria"] =
+        json!({ "enable": true, "healthyPercent": 60, "sourceServiceRevisionCleanup": cleanup });
+    bench.apply_service("web", spec);
+    bench.converge(60);
+    assert_eq!(bench.reason("web"), "SteadyState");
+    bench
+}
+
+#[test]
+fn a_deployment_completes_early_when_enough_of_it_is_healthy() {
+    let state = |bench: &Bench| bench.service_status("web").deployments[0].rollout_state;
+    for cleanup in ["DEFERRED", "BLOCKING"] {
+        let mut bench = early(cleanup);
+        bench.roll("web:2");
+        bench.settle();
+        // 60 percent of four are three.
+        let new = live(&bench, "web:2");
+        assert_eq!(new.len(), 4);
+        for name in &new[..2] {
+            bench.run(name);
+        }
+        bench.pass_time(41);
+        bench.settle();
+        assert_eq!(state(&bench), RolloutState::InProgress, "{cleanup}");
+        bench.run(&new[2]);
+        bench.settle();
+        assert_eq!(state(&bench), RolloutState::InProgress, "{cleanup}");
+        bench.pass_time(41);
+        bench.settle();
+        let old = live(&bench, "web:1");
+        assert!(!old.is_empty(), "the old tasks have gone too soon to tell");
+        let done = state(&bench) == RolloutState::Completed;
+        assert_eq!(done, cleanup == "DEFERRED", "{cleanup} with {old:?}");
+        bench.stop_all();
+        bench.settle();
+        assert_eq!(state(&bench), RolloutState::Completed, "{cleanup}");
+        // The rest goes on, and nothing gives it up any more.
+        assert_ne!(bench.reason("web"), "SteadyState");
+        assert_eq!(bench.service_status("web").deployments[0].running_count, 3);
+        bench.converge(60);
+        assert_eq!(bench.reason("web"), "SteadyState");
+        assert_eq!(live(&bench, "web:2").len(), 4);
+    }
+}
+
+#[test]
+fn early_success_needs_its_fields_and_no_less_than_the_minimum() {
+    for (criteria, wrong) in [
+        (json!({ "enable": false }), None),
+        (
+            json!({ "enable": true, "healthyPercent": 60 }),
+            Some(
+                "`spec.deploymentConfiguration.earlySuccessCriteria` must have `healthyPercent` and",
+            ),
+        ),
+        (
+            json!({ "enable": true, "healthyPercent": 49, "sourceServiceRevisionCleanup": "BLOCKING" }),
+            Some("healthyPercent` must be `minimumHealthyPercent` (50) or more, not 49"),
+        ),
+    ] {
+        let mut bench = early("BLOCKING");
+        bench.edit(Kind::Service, "web", &|v| {
+            v["spec"]["deploymentConfiguration"]["earlySuccessCriteria"] = criteria.clone();
+        });
+        bench.settle();
+        let status = bench.service_status("web");
+        let message = &status.conditions[0].message;
+        match wrong {
+            None => assert_eq!(status.conditions[0].reason, "SteadyState"),
+            Some(wrong) => assert!(message.contains(wrong), "{message}"),
+        }
+    }
+}
+
 fn restart(bench: &mut Bench, value: &str) {
     bench.edit(Kind::Service, "web", &|v| {
         v["metadata"]["annotations"]["tallyman.dev/restartedAt"] = json!(value);
