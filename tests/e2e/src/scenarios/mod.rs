@@ -9,6 +9,7 @@ mod fault_injection;
 mod firelens;
 mod gitops;
 mod gpus;
+mod hands;
 mod hosts;
 mod jobs;
 mod joins;
@@ -60,6 +61,7 @@ pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
         firelens::SCENARIOS,
         standalone::SCENARIOS,
         gpus::SCENARIOS,
+        hands::SCENARIOS,
         hosts::SCENARIOS,
         jobs::SCENARIOS,
         log_drivers::SCENARIOS,
