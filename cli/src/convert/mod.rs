@@ -92,7 +92,7 @@ fn object_name(given: &str) -> String {
     name.trim_matches('-').to_owned()
 }
 
-/// A TaskDefinition of this spec, with what is to be said of it: fields that nobody knows, that nothing honours yet, or that
+/// A TaskDefinition of this spec, with what is to be said of it: fields that nobody knows, that nothing honours, or that
 /// are wrong.
 fn definition(name: String, given: Value, mut notes: Vec<String>) -> Result<Manifest, String> {
     let spec: TaskDefinitionSpec = serde_json::from_value(given.clone())
@@ -115,13 +115,13 @@ fn definition(name: String, given: Value, mut notes: Vec<String>) -> Result<Mani
     })
 }
 
-/// Notes of fields that nothing honours yet.
+/// Notes of fields that nothing honours.
 fn not_honoured(fields: &Unsupported) -> Vec<String> {
-    let refused = fields.refused.iter().map(|f| {
-        format!("Not carried over: nothing honours `{f}` yet. It stands below all the same, and the object is Stalled until it is gone.")
+    let refused = fields.refused.iter().map(|(f, why)| {
+        format!("Not carried over: `{f}` ({why}). It stands below all the same, and the object is Stalled until it is gone.")
     });
-    let ignored = fields.ignored.iter().map(|f| {
-        format!("Not carried over: nothing honours `{f}` yet. It stands below, and has no effect.")
+    let ignored = fields.ignored.iter().map(|(f, why)| {
+        format!("Not carried over: `{f}` ({why}). It stands below, and has no effect.")
     });
     refused.chain(ignored).collect()
 }

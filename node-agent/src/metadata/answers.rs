@@ -41,7 +41,7 @@ pub struct Endpoint<E> {
     samples: Mutex<Samples>,
     pub(super) pace: Mutex<Pace>,
     /// Networks are changed one at a time.
-    pub(super) faults: Arc<Mutex<()>>,
+    pub(super) faults: Arc<tokio::sync::Mutex<()>>,
     pub(super) since: Instant,
 }
 

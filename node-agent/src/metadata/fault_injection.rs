@@ -98,12 +98,13 @@ impl<E: Engine> Endpoint<E> {
             let words = format!("{asked}: the network of the task is not there");
             return Said::Failed(words).into();
         };
+        // Who waits for a turn waits here: a thread that may be blocked is one of two, and the ledger needs one.
+        let turn = self.faults.clone().lock_owned().await;
         // What was begun is finished, or taken back, though nobody waits for the answer any more.
-        let one_at_a_time = self.faults.clone();
         let done = spawn_blocking(move || {
-            let tools = HostTools::now();
-            let _turn = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
-            perform(act, &request, &place, &tools)
+            let answer = perform(act, &request, &place, &HostTools::now());
+            drop(turn);
+            answer
         });
         let said = done.await.unwrap_or_else(|error| {
             let words = format!("{asked}: {error}");

@@ -1,7 +1,9 @@
-//! The door: quantities, what is wrong with a definition, and what is not supported yet.
+//! The door: quantities, what is wrong with a definition, and what is not supported.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
+
+use std::collections::BTreeMap;
 
 use common::written::{one, problems, spec};
 use proptest::prelude::*;
@@ -398,7 +400,8 @@ fn a_size_and_a_volume_plugin_must_be_offered_by_the_host() {
 }
 
 fn refused_of(spec: Value) -> Vec<String> {
-    unsupported::of_definition(&self::spec(spec)).refused
+    let found = unsupported::of_definition(&self::spec(spec));
+    found.refused.into_keys().collect()
 }
 
 #[test]
@@ -456,9 +459,16 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
         ]
     );
     assert_eq!(
-        refused_of(with("requiresCompatibilities", json!(["EC2", "FARGATE"]))),
-        ["spec.requiresCompatibilities[1]: FARGATE"]
+        refused_of(with(
+            "requiresCompatibilities",
+            json!(["FARGATE", "MANAGED_INSTANCES"])
+        )),
+        ["spec.requiresCompatibilities: FARGATE, MANAGED_INSTANCES"]
     );
+    for compatible in [json!([]), json!(["FARGATE", "EC2"]), json!(["EXTERNAL"])] {
+        let refused = refused_of(with("requiresCompatibilities", compatible));
+        assert_eq!(refused, Vec::<String>::new());
+    }
     assert_eq!(
         refused_of(with("executionRoleArn", json!("arn:x"))),
         Vec::<String>::new()
@@ -467,12 +477,35 @@ fn unsupported_fields_are_refused_or_left_out_and_always_told() {
     let told = unsupported::of_definition(&spec(with("ephemeralStorage", disk)));
     assert_eq!(
         told.sentence().as_deref(),
-        Some("Not supported yet: `spec.ephemeralStorage`. Remove the field to run this here.")
+        Some(
+            "Not supported: `spec.ephemeralStorage` (the disk of a machine of Fargate; containers here have their host's). \
+             Remove the field to run this here."
+        )
     );
     let told = unsupported::of_definition(&spec(with("executionRoleArn", json!("arn:x"))));
+    let told = told.sentence().unwrap();
+    assert!(
+        told.starts_with("Left out: `spec.executionRoleArn` (no role is assumed: "),
+        "{told}"
+    );
+    // Those of one reason stand together.
+    let proxy = json!({ "containerName": "envoy", "type": "APPMESH" });
+    let mut both = with("proxyConfiguration", proxy);
+    both["inferenceAccelerators"] = json!([{ "deviceName": "d", "deviceType": "eia2.medium" }]);
+    both["volumes"] = json!([
+        { "name": "a", "efsVolumeConfiguration": { "fileSystemId": "fs-1",
+            "transitEncryption": "ENABLED", "transitEncryptionPort": 2999 } },
+    ]);
+    let told = unsupported::of_definition(&spec(both));
     assert_eq!(
         told.sentence().as_deref(),
-        Some("Not supported yet and left out: `spec.executionRoleArn`.")
+        Some(
+            "Not supported: `spec.inferenceAccelerators` (Elastic Inference is a closed product of AWS; `resourceRequirements` \
+             asks for GPUs); `spec.proxyConfiguration` (of App Mesh, a service of AWS; a proxy of your own is a container of the \
+             task); `spec.volumes[0].efsVolumeConfiguration.transitEncryption: ENABLED`, \
+             `spec.volumes[0].efsVolumeConfiguration.transitEncryptionPort` (needs the mount helper of EFS; encrypt the network \
+             below instead). Remove these fields to run this here."
+        )
     );
 }
 
@@ -485,8 +518,9 @@ fn services_and_tasks_say_what_is_not_supported() {
         "deploymentConfiguration": { "deploymentCircuitBreaker": { "enable": true, "rollback": true } },
         "networkConfiguration": { "awsvpcConfiguration": { "subnets": ["subnet-1"], "assignPublicIp": "ENABLED" } }
     })));
-    assert_eq!(found.refused, ["spec.loadBalancers"]);
-    assert_eq!(found.ignored, ["spec.networkConfiguration"]);
+    let fields = |of: &BTreeMap<String, &str>| of.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(fields(&found.refused), ["spec.loadBalancers"]);
+    assert_eq!(fields(&found.ignored), ["spec.networkConfiguration"]);
     let plain = service(json!({
         "taskDefinition": "web", "desiredCount": 2, "launchType": "EC2", "schedulingStrategy": "REPLICA",
         "deploymentConfiguration": { "minimumHealthyPercent": 50, "maximumPercent": 150 }, "clientToken": "x",
@@ -501,7 +535,7 @@ fn services_and_tasks_say_what_is_not_supported() {
     }))
     .unwrap();
     assert_eq!(
-        unsupported::of_task(&task).refused,
+        fields(&unsupported::of_task(&task).refused),
         ["spec.overrides.ephemeralStorage"]
     );
 }

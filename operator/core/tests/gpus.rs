@@ -214,7 +214,7 @@ fn what_only_aws_has_is_unsupported_and_not_invalid() {
         let conditions = &definition.status.as_ref().unwrap().conditions;
         let stalled = conditions.iter().find(|c| c.type_ == "Stalled").unwrap();
         assert!(
-            stalled.message.starts_with("Not supported yet: ") && stalled.message.contains(field),
+            stalled.message.starts_with("Not supported: ") && stalled.message.contains(field),
             "{}",
             stalled.message
         );

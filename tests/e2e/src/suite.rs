@@ -42,6 +42,13 @@ const SMALL_DISK: u32 = 768;
 /// Processes that a task may have on the third host.
 pub const MOST_PROCESSES: u32 = 200;
 
+/// Log drivers that the second host offers.
+pub const WITHOUT_GELF: &str =
+    r#"["awslogs","fluentd","journald","json-file","local","none","splunk","syslog"]"#;
+
+/// With which the first host's engine sends to CloudWatch Logs.
+pub const AWS_KEY: &str = "KEY4711";
+
 /// A folder of this machine for what scenarios on a lab with engines of `generation` mount.
 pub fn folder(generation: EngineGeneration) -> PathBuf {
     let id = std::process::id();
@@ -83,6 +90,11 @@ pub fn run(
             "host-2",
             HostOptions {
                 disk_mib: Some(SMALL_DISK),
+                agent_env: [(
+                    "ECS_AVAILABLE_LOGGING_DRIVERS".to_owned(),
+                    WITHOUT_GELF.to_owned(),
+                )]
+                .into(),
                 ..HostOptions::new(generation)
             },
         )
@@ -163,13 +175,20 @@ fn plain_host(generation: EngineGeneration) -> HostOptions {
     HostOptions::new(generation)
 }
 
-/// A host that allows a folder for files of variables. It has two GPUs as far as its files say, and what stands for the
+/// A host that allows a folder for files of variables. Its engine has credentials of AWS. It has two GPUs as far as its files say, and what stands for the
 /// vendor's hook: Docker takes it for its GPU driver and runs it before a container's first process.
 fn first_host(generation: EngineGeneration) -> Result<HostOptions> {
     let toolkit = paths::source_root()?.join("tests/e2e/toolkit");
     let info = toolkit.join("nvidia-gpu-info.json").display().to_string();
     let mut options = HostOptions::new(generation);
     options.tools = Some(toolkit);
+    let credentials = [
+        ("AWS_ACCESS_KEY_ID", AWS_KEY),
+        ("AWS_SECRET_ACCESS_KEY", "lab"),
+    ];
+    options.dockerd_env = credentials
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
     options.agent_env = [
         ("ECS_ENABLE_GPU_SUPPORT".to_owned(), "true".to_owned()),
         ("ECS_NVIDIA_GPU_INFO_FILE".to_owned(), info),

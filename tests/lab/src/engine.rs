@@ -3,6 +3,7 @@
 //! containerd is a process of its own, because a dockerd that is killed together with the containerd it owns can fail to start again.
 //! Every path, socket and cgroup is the engine's alone, so that many engines of different versions live on one machine.
 
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -183,6 +184,8 @@ pub struct EngineOptions {
     pub identity: Option<PathBuf>,
     /// More arguments for dockerd.
     pub dockerd_args: Vec<String>,
+    /// Variables for dockerd.
+    pub dockerd_env: BTreeMap<String, String>,
     /// A folder of programs that dockerd finds before others.
     pub tools: Option<PathBuf>,
     /// Images and containers are on a disk of their own with so many MiB; `None` is the machine's.
@@ -245,6 +248,7 @@ impl Engine {
             .namespace(namespace)
             .path(folder);
         dockerd.path.extend(options.tools.clone());
+        dockerd.env.extend(options.dockerd_env.clone());
 
         Process::new(ledger, &containerd_name(name), containerd)?;
         Process::new(ledger, &dockerd_name(name), dockerd)?;

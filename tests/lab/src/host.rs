@@ -26,6 +26,8 @@ pub struct HostOptions {
     pub identity: Option<PathBuf>,
     /// More arguments for dockerd.
     pub dockerd_args: Vec<String>,
+    /// Variables for dockerd, whose log drivers read some.
+    pub dockerd_env: BTreeMap<String, String>,
     /// A folder of programs that dockerd finds before others; `None` by default.
     pub tools: Option<PathBuf>,
     /// The engine has a disk of its own with so many MiB, to be filled; `None` by default.
@@ -42,6 +44,7 @@ impl HostOptions {
             live_restore: true,
             identity: None,
             dockerd_args: Vec::new(),
+            dockerd_env: BTreeMap::new(),
             tools: None,
             disk_mib: None,
             agent_env: BTreeMap::new(),
@@ -87,6 +90,7 @@ impl Host {
                 live_restore: options.live_restore,
                 identity: options.identity.clone(),
                 dockerd_args,
+                dockerd_env: options.dockerd_env.clone(),
                 tools: options.tools.clone(),
                 disk_mib: options.disk_mib,
             },

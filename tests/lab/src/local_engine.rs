@@ -1,5 +1,6 @@
 //! The Docker of this machine, for `make up`: the one that runs, or one that is started when none does.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,6 +49,7 @@ impl LocalEngine {
                 live_restore: true,
                 identity: None,
                 dockerd_args: Vec::new(),
+                dockerd_env: BTreeMap::new(),
                 tools: None,
                 disk_mib: None,
             },

@@ -22,7 +22,7 @@ pub const SCENARIOS: &[Scenario] = &[
         run: bad_definition,
     },
     Scenario {
-        name: "a field that nothing honours yet is named",
+        name: "a field that nothing honours is named, with the reason",
         run: unsupported,
     },
     Scenario {
@@ -213,7 +213,9 @@ fn unsupported(user: &User<'_>) -> Result<()> {
         let (status, _, message) =
             condition(&user.get("taskdefinitions", "ahead")?, "UnsupportedFields");
         ensure!(
-            status == "True" && message.contains("spec.containerDefinitions[web].credentialSpecs"),
+            status == "True"
+                && message
+                    .contains("`spec.containerDefinitions[web].credentialSpecs` (group managed"),
             "{message}"
         );
         Ok(true)

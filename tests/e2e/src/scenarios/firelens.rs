@@ -29,7 +29,7 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 const BUSYBOX: &str = "localhost/tallyman/busybox:1";
-const ROUTER: &str = "localhost/tallyman/log-router:1";
+pub(super) const ROUTER: &str = "localhost/tallyman/log-router:1";
 /// Value of a secret; in no file of the agent.
 const CANARY: &str = "stamp-4711";
 
@@ -63,7 +63,7 @@ fn task(name: &str) -> Value {
 }
 
 /// Every host gets the router's image: the program alone.
-fn import(user: &User<'_>) -> Result<()> {
+pub(super) fn import(user: &User<'_>) -> Result<()> {
     let program: PathBuf = paths::source_root()?.join(".tools/engines/bin/log-router");
     ensure!(
         program.is_file(),

@@ -9,9 +9,11 @@ mod fault_injection;
 mod firelens;
 mod gitops;
 mod gpus;
+mod hands;
 mod hosts;
 mod jobs;
 mod joins;
+mod log_drivers;
 mod metadata;
 mod metrics;
 mod network;
@@ -59,8 +61,10 @@ pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
         firelens::SCENARIOS,
         standalone::SCENARIOS,
         gpus::SCENARIOS,
+        hands::SCENARIOS,
         hosts::SCENARIOS,
         jobs::SCENARIOS,
+        log_drivers::SCENARIOS,
         metadata::SCENARIOS,
         network::SCENARIOS,
         order::SCENARIOS,
