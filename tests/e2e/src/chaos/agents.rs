@@ -51,7 +51,7 @@ fn killed(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
         for _ in first..count.min(first + ROUND) {
             let host = stage.any_host();
             stage.any_moment(Duration::from_secs(2));
-            host.agent().kill9()?;
+            stage.kill(host.agent())?;
             let since = Instant::now();
             host.agent().start()?;
             // Every other one is killed before it is ready, perhaps.

@@ -67,7 +67,7 @@ fn killed(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
         for round in 0..2 {
             stage.any_moment(Duration::from_millis(1500));
             let since = Instant::now();
-            first.kill9()?;
+            stage.kill(first)?;
             times.push(taken_over(stage, &holder, since)?);
             if round == 0 {
                 (first, holder) = leader(stage)?;

@@ -37,8 +37,14 @@ fn line(row: &Row, outcome: &Outcome) -> String {
     };
     // A line of a table cannot break.
     let verdict = verdict.replace(['\n', '|'], " ");
+    // What was not seen through was brought about less often.
+    let most = if outcome.failure.is_some() {
+        "at most "
+    } else {
+        ""
+    };
     format!(
-        "| {} | {}: {}. Measured: {} | {} | {} seen in {} looks | {} | {} | {} | {verdict} |",
+        "| {} | {}: {}. Measured: {} | {most}{} | {} seen in {} looks | {} | {} | {} | {verdict} |",
         row.number,
         row.name,
         row.fault,

@@ -404,6 +404,17 @@ impl<'a> Stage<'a> {
         locked(&self.held).insert(process.name().to_owned());
     }
 
+    /// SIGKILL. That it is kept must wait, or the next one is taken for the killed.
+    ///
+    /// # Errors
+    /// It survives.
+    pub fn kill(&self, process: &Process) -> Result<()> {
+        self.hold(process);
+        process.kill9()?;
+        self.release(process);
+        Ok(())
+    }
+
     /// It is kept again.
     pub fn release(&self, process: &Process) {
         locked(&self.held).remove(process.name());
