@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh Debian machine: `make up` and `make test`. Each installs what it needs, says so,
 # and can be run twice. `make help` lists the rest.
 
-.PHONY: help up down test lint unit soak soak-properties real bench crds tools clean
+.PHONY: help up down test lint unit soak soak-properties real chaos bench crds tools clean
 
 CARGO ?= cargo
 LAB := target/debug/lab
@@ -48,6 +48,12 @@ real: tools ## What needs root, the control plane and both engines
 	$(CARGO) test --workspace --test chart --test gitops
 	$(CARGO) test --workspace --test node -- --nocapture
 	$(CARGO) test --workspace --test e2e
+
+CHAOS_ROWS ?=
+
+chaos: tools ## Break one thing after the other on four hosts; writes docs/reliability.md, which tells CHAOS_ROWS and the counts
+	$(CARGO) build --workspace
+	target/debug/tallyman-chaos $(CHAOS_ROWS)
 
 bench: tools ## Measure against the raw engine; writes docs/benchmarks.md
 	$(CARGO) build --release -p tallyman-operator -p tallyman-agent -p tallyman-bench

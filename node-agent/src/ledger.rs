@@ -3,7 +3,8 @@
 //! A cache. The engine's labels are the truth about containers and the API about the plan; what is lost
 //! here costs words and retries (`tallyman_agent_core::task`). So writes are coalesced and never in the
 //! way of a start. One thing waits for the disk: the report of a task's end, since a task that failed
-//! before it had a container leaves no other trace on the host.
+//! before it had a container leaves no other trace on the host. Each file ends with the sum of what it says,
+//! and one that was changed since counts as lost.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tallyman_agent_core::images::ImageBook;
 use tallyman_agent_core::{TaskRecord, TaskUid};
 use tallyman_agent_engine::{EngineDescription, ImageState};
@@ -27,6 +29,8 @@ const TASKS: &str = "tasks.json";
 const ENGINE: &str = "engine.json";
 const IMAGES: &str = "images.json";
 const LOCK: &str = "lock";
+/// Begins the second line of a file, which holds the sum of the first. Both are JSON.
+const SUM: &str = "\"sha256:";
 /// Changes within this time go to disk together.
 const COALESCE: Duration = Duration::from_millis(100);
 /// After a write that failed.
@@ -117,7 +121,7 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
             return None;
         }
     };
-    match serde_json::from_slice(&bytes) {
+    match unsealed(&bytes) {
         Ok(value) => Some(value),
         Err(error) => {
             let aside = path.with_extension("broken");
@@ -126,6 +130,34 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
             None
         }
     }
+}
+
+/// JSON and its sum: a disk that changes a digit of a uid must not make another task of it.
+fn sealed(json: &[u8]) -> Vec<u8> {
+    let sum = Sha256::digest(json);
+    let mut file = json.to_vec();
+    file.extend_from_slice(format!("\n{SUM}").as_bytes());
+    for byte in sum {
+        file.extend_from_slice(format!("{byte:02x}").as_bytes());
+    }
+    file.extend_from_slice(b"\"\n");
+    file
+}
+
+/// What a file says, if it is as it was written. One line without a sum is of an agent that wrote none: JSON has no line
+/// breaks of its own here, so a file with a sum never passes for one without, unless it lost the sum alone.
+fn unsealed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let json = match bytes.iter().position(|b| *b == b'\n') {
+        None => bytes,
+        Some(end) => {
+            let json = &bytes[..end];
+            if sealed(json) != bytes {
+                return Err("its sum is not that of what it says".to_owned());
+            }
+            json
+        }
+    };
+    serde_json::from_slice(json).map_err(|error| error.to_string())
 }
 
 impl Ledger {
@@ -307,7 +339,7 @@ impl Batch {
     fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let replace = |name: &str, bytes: &[u8]| {
             let path = folder.join(name);
-            files::replace(&path, bytes).with_context(|| path.display().to_string())
+            files::replace(&path, &sealed(bytes)).with_context(|| path.display().to_string())
         };
         if let Some(plan) = &self.plan {
             replace(PLAN, &serde_json::to_vec(&**plan)?)?;
@@ -392,6 +424,27 @@ mod tests {
         let saved = load(folder.path());
         assert!(saved.records.is_empty() && saved.plan.is_none());
         assert!(folder.path().join("tasks.broken").exists());
+    }
+
+    /// Also where it stays JSON: a plan's generation or a task's uid with another digit would be believed.
+    #[test]
+    fn no_bit_of_a_file_can_change_unnoticed() {
+        let json = br#"{"generation":12,"tasks":[{"uid":"0a1b","name":"web-000001"}]}"#;
+        let file = sealed(json);
+        assert_eq!(unsealed::<Value>(&file).unwrap()["generation"], 12);
+        for at in 0..file.len() * 8 {
+            let mut flipped = file.clone();
+            flipped[at / 8] ^= 1 << (at % 8);
+            assert!(unsealed::<Value>(&flipped).is_err(), "bit {at}");
+        }
+        for length in (0..file.len()).filter(|length| *length != json.len()) {
+            assert!(
+                unsealed::<Value>(&file[..length]).is_err(),
+                "{length} bytes"
+            );
+        }
+        // As agents before this wrote it.
+        assert_eq!(unsealed::<Value>(json).unwrap()["generation"], 12);
     }
 
     /// Whoever waits for the disk goes on, and what could not be written is written once it can be.

@@ -14,6 +14,8 @@ use tokio::time::timeout;
 
 /// Name of the Lease.
 const NAME: &str = "tallyman-operator";
+/// A standby looks at least so often.
+const STANDBY: Duration = Duration::from_millis(500);
 
 /// Candidate for the lead.
 #[derive(Debug)]
@@ -43,9 +45,14 @@ impl Candidate {
         }
     }
 
-    /// How often to try.
+    /// How often a leader renews.
     pub fn period(&self) -> Duration {
         self.duration / 7
+    }
+
+    /// How often a standby looks: a lead that is given back is taken over within two seconds, the first pass included.
+    pub fn standby_period(&self) -> Duration {
+        self.period().min(STANDBY)
     }
 
     fn call_timeout(&self) -> Duration {

@@ -92,7 +92,7 @@ async fn operate(
             Err(error) => tracing::warn!(error = format!("{error:#}"), "cannot take the lead"),
         }
         tokio::select! {
-            () = tokio::time::sleep(candidate.period()) => {}
+            () = tokio::time::sleep(candidate.standby_period()) => {}
             () = terminated() => return Ok(()),
         }
     };

@@ -1,5 +1,6 @@
 //! The promises, by what they are about.
 
+mod chaos;
 mod daemons;
 mod deploy;
 mod engines;
@@ -50,7 +51,12 @@ pub fn joining(generation: EngineGeneration) -> Vec<Joining> {
 pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
     let of_one: &[&[Scenario]] = match generation {
         EngineGeneration::Current => &[explain::SCENARIOS, gitops::SCENARIOS, rogue::SCENARIOS],
-        EngineGeneration::Debian2010 => &[metrics::SCENARIOS, plugin::SCENARIOS, tour::SCENARIOS],
+        EngineGeneration::Debian2010 => &[
+            chaos::SCENARIOS,
+            metrics::SCENARIOS,
+            plugin::SCENARIOS,
+            tour::SCENARIOS,
+        ],
     };
     let of_both = [
         daemons::SCENARIOS,

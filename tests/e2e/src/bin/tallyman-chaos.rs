@@ -1,0 +1,115 @@
+//! `make chaos`. Breaks one thing after the other on a lab of four hosts with some fifty containers and two operators, and writes
+//! what came of it into docs/reliability.md.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use tallyman_e2e::chaos::{Load, Row, Times, report, rows, run};
+use tallyman_lab::{EngineGeneration, HostOptions, Lab};
+
+/// Breaks one thing after the other, and says what came of it.
+#[derive(Parser, Debug)]
+struct Args {
+    /// Rows of docs/reliability.md, such as `1 17a`; all without.
+    rows: Vec<String>,
+    /// Times that agents are killed (row 1).
+    #[arg(long, env = "CHAOS_KILLS")]
+    kills: Option<u32>,
+    /// Times that an agent's files are damaged (row 5).
+    #[arg(long, env = "CHAOS_FILES")]
+    files: Option<u32>,
+    /// Times that the lead changes, in each of the rows 16, 17a and 17b.
+    #[arg(long, env = "CHAOS_FAILOVERS")]
+    failovers: Option<u32>,
+    /// Times that every other fault is brought about; as many as each row says without.
+    #[arg(long, env = "CHAOS_TIMES")]
+    times: Option<u32>,
+    /// Which engine the hosts have.
+    #[arg(long, default_value = "current")]
+    engine: EngineGeneration,
+    /// Where random moments come from; another one each time without.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where the table goes.
+    #[arg(long, default_value = "docs/reliability.md")]
+    out: PathBuf,
+}
+
+/// Times are those that users get, but for this one, which would make every rollout last a minute.
+const OPERATOR_FLAGS: [&str; 1] = ["--healthy-after=3s"];
+const TIMES: Times = Times {
+    grace: Duration::from_secs(50),
+    replace_after: Duration::from_secs(300),
+    lease: Duration::from_secs(15),
+};
+const LOAD: Load = Load {
+    standing: 40,
+    rolling: 6,
+    sturdy: 4,
+};
+
+impl Args {
+    fn count(&self, row: &Row) -> u32 {
+        let said = match row.number {
+            "1" => self.kills,
+            "5" => self.files,
+            "16" | "17a" | "17b" => self.failovers,
+            _ => self.times,
+        };
+        said.unwrap_or(row.count)
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    for wanted in &args.rows {
+        rows().find(|row| row.number == wanted).with_context(|| {
+            let known: Vec<_> = rows().map(|row| row.number).collect();
+            format!("there is no row {wanted}; there are {}", known.join(", "))
+        })?;
+    }
+    let meant = |row: &&Row| args.rows.is_empty() || args.rows.iter().any(|r| r == row.number);
+    let chosen: Vec<_> = rows()
+        .filter(meant)
+        .map(|row| (row, args.count(row)))
+        .collect();
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("seed {seed}");
+    let lab = lab(args.engine)?;
+    let mut missed = Vec::new();
+    let result = run(&lab, LOAD, TIMES, seed, &chosen, &mut |row, outcome| {
+        if !outcome.held(row.bound) {
+            missed.push(row.number);
+        }
+        if let Err(error) = report::write(&args.out, row, outcome) {
+            println!("  {error:#}");
+        }
+    });
+    if result.is_err() || !missed.is_empty() {
+        lab.keep()?;
+    }
+    lab.down()?;
+    result?;
+    if missed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("missed: {}", missed.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+/// Three hosts whose containers outlive their engine, and one whose do not.
+fn lab(generation: EngineGeneration) -> Result<Lab> {
+    let brittle = HostOptions {
+        live_restore: false,
+        ..HostOptions::new(generation)
+    };
+    Lab::builder()
+        .hosts(3, generation)
+        .host("host-4", brittle)
+        .operator_args(OPERATOR_FLAGS)
+        .start()
+        .context("the lab did not come up")
+}

@@ -1,0 +1,270 @@
+//! Links that break: of one host, of most, of all, and for good.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use tallyman_lab::{LabHost, wait_until};
+
+use crate::chaos::{Row, Stage};
+use crate::user::PATIENCE;
+
+/// Rows of this file.
+pub const ROWS: &[Row] = &[
+    Row {
+        number: "10a",
+        name: "a host is cut off from the API server and comes back",
+        fault: "every packet between a host and the API server dropped for 10 s more than the operator's grace; containers killed and tasks that end meanwhile",
+        measured: "the end of it until the host is connected and every end is reported",
+        bound: Duration::from_secs(65),
+        count: 2,
+        run: cut_off,
+    },
+    Row {
+        number: "10b",
+        name: "connections die in silence",
+        fault: "every packet of the connections that all hosts have to the API server dropped for good; new connections work",
+        measured: "the first dropped packet until the container of a task that was placed after it runs",
+        bound: Duration::from_secs(65),
+        count: 2,
+        run: dead_connections,
+    },
+    Row {
+        number: "19",
+        name: "every host is cut off",
+        fault: "every packet between all hosts and the API server dropped for longer than it takes to replace tasks",
+        measured: "the end of it until every host is connected",
+        bound: Duration::from_secs(65),
+        count: 1,
+        run: all_cut_off,
+    },
+    Row {
+        number: "20",
+        name: "most hosts are cut off",
+        fault: "the same for all hosts but one",
+        measured: "the end of it until every host is connected",
+        bound: Duration::from_secs(65),
+        count: 1,
+        run: most_cut_off,
+    },
+    Row {
+        number: "21",
+        name: "a host is gone for good",
+        fault: "SIGKILL of a host's agent, engine and containers at once",
+        measured: "SIGKILL until its tasks run elsewhere; goal: not before 295 s",
+        bound: Duration::from_secs(320),
+        count: 1,
+        run: gone,
+    },
+];
+
+/// Beyond what the operator allows.
+const MARGIN: Duration = Duration::from_secs(20);
+
+fn cut_off(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let before = stage.proof()?;
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let host = stage.any_host();
+        // Ends of before, during, and in this order.
+        let exits = stage.exits(6, Some(host), 18)?;
+        stage.reach(&exits, &["RUNNING", "STOPPED"])?;
+        let sturdy = sturdy(stage, host)?;
+        let since = Instant::now();
+        stage.cut(host)?;
+        if let Some((task, id)) = &sturdy {
+            host.docker_ok(["kill", id])?;
+            restarted_in_place(stage, host, task, id)?;
+        }
+        stage.wait_connected(host, false, stage.times.grace + MARGIN)?;
+        let blind = since.elapsed();
+        ensure!(
+            blind >= stage.times.grace.saturating_sub(Duration::from_secs(12)),
+            "given up after {blind:?}"
+        );
+        // The last renewal of its Lease may be ten seconds older than the cut, and nothing shall be replaced.
+        let soonest = stage.times.replace_after.saturating_sub(MARGIN);
+        stage.pass(
+            (stage.times.grace + MARGIN / 2)
+                .min(soonest)
+                .saturating_sub(blind),
+        );
+        stage.heal(host)?;
+        let since = Instant::now();
+        stage.wait_connected(host, true, PATIENCE)?;
+        stage.reach(&exits, &["STOPPED"])?;
+        times.push(since.elapsed());
+        stage.accounted(exits)?;
+        stage.all_steady()?;
+        stage.same(&before, None)?;
+    }
+    Ok(times)
+}
+
+/// A task that restarts in place on a host, and its container, once it has run for the minute that ECS asks for.
+fn sturdy(stage: &Stage<'_>, host: &LabHost) -> Result<Option<(String, String)>> {
+    let here = stage.user.containers()?.into_iter();
+    let mut here = here.filter(|c| {
+        c.host == host.name() && c.state == "running" && c.task.starts_with(super::stage::STURDY)
+    });
+    let Some(c) = here.next() else {
+        return Ok(None);
+    };
+    let started = host.docker_ok(["inspect", "--format", "{{.State.StartedAt}}", &c.id])?;
+    let started = host.inside("date").args(["+%s", "-d", &started]).check()?;
+    let now = host.inside("date").arg("+%s").check()?;
+    let age = now
+        .trim()
+        .parse::<u64>()?
+        .saturating_sub(started.trim().parse()?);
+    stage.pass(Duration::from_secs(65_u64.saturating_sub(age)));
+    Ok(Some((c.task, c.id)))
+}
+
+fn restarted_in_place(stage: &Stage<'_>, host: &LabHost, task: &str, id: &str) -> Result<()> {
+    wait_until("the killed container to run again", PATIENCE, || {
+        let all = stage.user.containers()?;
+        let again = all.iter().find(|c| c.task == task && c.state == "running");
+        let again = again.context("none runs")?;
+        ensure!(again.host == host.name(), "it runs on {}", again.host);
+        let restarts = host.docker_ok(["inspect", "--format", "{{.State.StartedAt}}", id])?;
+        let first = host.docker_ok(["inspect", "--format", "{{.Created}}", id])?;
+        ensure!(
+            again.id != id || restarts != first,
+            "it was not started again"
+        );
+        Ok(true)
+    })
+}
+
+fn dead_connections(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let before = stage.proof()?;
+    let mut times = Vec::new();
+    for round in 0..count {
+        let hosts = stage.lab().hosts();
+        let since = Instant::now();
+        for host in hosts {
+            stage.cut_connections(host)?;
+        }
+        let name = |host: &LabHost| format!("heard-{round}-{}", host.name());
+        let tasks: Vec<_> = hosts
+            .iter()
+            .map(|host| {
+                json!({ "kind": "Task", "metadata": { "name": name(host) }, "spec": {
+                    "taskDefinition": "standing", "containerInstance": host.name(),
+                } })
+            })
+            .collect();
+        stage.user.apply(&tasks)?;
+        let mut waiting: Vec<String> = hosts.iter().map(name).collect();
+        wait_until("a container to run on every host", PATIENCE, || {
+            let all = stage.user.containers()?;
+            waiting.retain(|name| {
+                let runs = all.iter().any(|c| c.task == *name && c.state == "running");
+                if runs {
+                    times.push(since.elapsed());
+                }
+                !runs
+            });
+            ensure!(waiting.is_empty(), "{waiting:?} do not run");
+            Ok(true)
+        })?;
+        let names: Vec<String> = hosts.iter().map(name).collect();
+        wait_until("them to be reported", PATIENCE, || {
+            let all = stage.eyes.list("tasks")?;
+            let running = |name: &&String| {
+                all.iter().any(|t| {
+                    t["metadata"]["name"] == name.as_str() && t["status"]["lastStatus"] == "RUNNING"
+                })
+            };
+            Ok(names.iter().all(|name| running(&name)))
+        })?;
+        for host in hosts {
+            stage.heal(host)?;
+        }
+        let mut args = vec!["delete", "tasks.tallyman.dev", "--timeout=60s"];
+        args.extend(names.iter().map(String::as_str));
+        stage.user.k(&args)?;
+        stage.same(&before, None)?;
+    }
+    Ok(times)
+}
+
+fn all_cut_off(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    cut_off_together(stage, count, 0)
+}
+
+fn most_cut_off(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    cut_off_together(stage, count, 1)
+}
+
+fn cut_off_together(stage: &Stage<'_>, count: u32, spared: usize) -> Result<Vec<Duration>> {
+    let before = stage.proof()?;
+    let mut times = Vec::new();
+    let hosts = &stage.lab().hosts()[spared..];
+    for _ in 0..count {
+        let since = Instant::now();
+        for host in hosts {
+            stage.cut(host)?;
+        }
+        for host in hosts {
+            stage.wait_connected(host, false, stage.times.grace * 2)?;
+        }
+        stage.pass((stage.times.replace_after + MARGIN).saturating_sub(since.elapsed()));
+        for host in hosts {
+            stage.heal(host)?;
+        }
+        let since = Instant::now();
+        for host in hosts {
+            stage.wait_connected(host, true, PATIENCE)?;
+        }
+        times.push(since.elapsed());
+        stage.all_steady()?;
+        stage.same(&before, None)?;
+    }
+    Ok(times)
+}
+
+fn gone(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let before = stage.proof()?;
+        let host = stage.any_host();
+        stage.hold(host.agent());
+        let since = Instant::now();
+        host.power_off()?;
+        let patience = stage.times.replace_after + PATIENCE;
+        wait_until("every task to run elsewhere", patience, || {
+            let all = stage.eyes.list("tasks")?;
+            let of_a_service = all.iter().filter(|t| {
+                t["metadata"]["labels"]["tallyman.dev/service"].is_string()
+                    && t["status"]["lastStatus"] != "STOPPED"
+            });
+            for t in of_a_service {
+                let elsewhere = t["spec"]["containerInstance"] != host.name();
+                ensure!(
+                    elsewhere && t["status"]["lastStatus"] == "RUNNING",
+                    "{} is {} on {}",
+                    t["metadata"]["name"],
+                    t["status"]["lastStatus"],
+                    t["spec"]["containerInstance"]
+                );
+            }
+            Ok(true)
+        })?;
+        times.push(since.elapsed());
+        let soonest = stage
+            .times
+            .replace_after
+            .saturating_sub(Duration::from_secs(15));
+        if since.elapsed() < soonest {
+            let what = format!("replaced after {:?} already", since.elapsed());
+            stage.witness.accuse(what);
+        }
+        host.power_on()?;
+        stage.release(host.agent());
+        stage.mend()?;
+        stage.same(&before, Some(host))?;
+    }
+    Ok(times)
+}
