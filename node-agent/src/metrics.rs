@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -14,6 +15,7 @@ use tallyman_agent_core::metadata::TaskSight;
 use tallyman_agent_core::metrics::{self, Calls, Usage};
 use tallyman_agent_engine::{Counts, Engine};
 use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout_at};
 use tracing::info;
 
 use crate::worker::Shared;
@@ -21,8 +23,11 @@ use crate::worker::Shared;
 /// Port of /metrics (ECS).
 pub const PORT: u16 = 51680;
 
-/// How many containers the engine is asked about at once.
-const AT_ONCE: usize = 8;
+/// How many containers the engine is asked about at once. Docker 20.10 answers each at its next look at all of them, a second
+/// away, so those who wait, wait together.
+const AT_ONCE: usize = 64;
+/// Whoever asks shall have an answer within the ten seconds that Prometheus waits, also while the engine hangs.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What is measured.
 pub struct Source<E> {
@@ -97,7 +102,10 @@ async fn measure<E: Engine>(shared: &Shared<E>) -> Vec<Usage> {
             ));
         }
     }
-    let asked = containers.into_iter().map(ask);
+    let end = Instant::now() + PATIENCE;
+    let asked = containers
+        .into_iter()
+        .map(|container| async move { timeout_at(end, ask(container)).await.ok().flatten() });
     let all: Vec<Option<Usage>> = futures::stream::iter(asked)
         .buffered(AT_ONCE)
         .collect()

@@ -116,8 +116,10 @@ impl Kept {
             return Err(Far);
         }
         let nature = |s: Option<&ServiceState>| {
-            let nature = |s: &ServiceState| (s.identity.uid.clone(), s.identity.deleting, s.daemon);
-            s.map(|s| (nature(s), s.blocked_by_protection()))
+            s.map(|s| {
+                let kind = (s.identity.deleting, s.daemon, s.blocked_by_protection());
+                (s.identity.uid.clone(), kind)
+            })
         };
         let another = nature(old.as_ref()) != nature(new);
         self.touch_service(&name);
