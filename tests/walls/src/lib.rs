@@ -113,7 +113,7 @@ pub const WALLS: &[Wall] = &[
     },
     Wall {
         package: "tallyman-cli",
-        ours: &["tallyman-crds", "tallyman-operator-core"],
+        ours: &["tallyman-crds", "tallyman-join", "tallyman-operator-core"],
         never_named: &["bollard"],
         never_reached: &[
             "bollard",
