@@ -71,6 +71,13 @@ fn owners(objects: &Objects) -> BTreeMap<&str, &str> {
     owners
 }
 
+/// It belongs to a TaskDefinition that was of this family before, and is deleted with that.
+fn goes_with_another(r: &TaskDefinitionRevision, t: &TaskDefinition) -> bool {
+    let kind = Kind::TaskDefinition.as_str();
+    let mut owners = r.metadata.owner_references.iter().flatten();
+    owners.any(|o| o.kind == kind && Some(&o.uid) != t.metadata.uid.as_ref())
+}
+
 fn register(
     objects: &Objects,
     namespace: &str,
@@ -129,7 +136,9 @@ fn register(
             (Standing::Stalled, reason, message)
         }
         None => {
-            let same = newest.is_some_and(|r| content(&r.spec.definition) == content(&t.spec));
+            let same = newest.is_some_and(|r| {
+                content(&r.spec.definition) == content(&t.spec) && !goes_with_another(r, t)
+            });
             // The content was registered, and its revision has been deregistered and is gone since.
             let gone = newest.is_none_or(|r| r.spec.revision < previous.latest_revision)
                 && previous.observed_generation == generation;

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::Bench;
 use common::build::{definition, service};
 use serde_json::json;
@@ -297,4 +299,23 @@ fn a_revision_says_which_attributes_its_hosts_must_have() {
             ("ecs.cpu-architecture", Some("arm64"))
         ]
     );
+}
+
+#[test]
+fn a_definition_that_is_applied_anew_takes_no_revision_that_goes_with_the_one_before() {
+    let mut bench = Bench::default();
+    bench.apply_definition("web", definition("a"));
+    bench.settle();
+    // Deleted, and applied again before the garbage collector took what it had registered.
+    bench.objects.task_definitions.clear();
+    bench.apply_definition("web", definition("a"));
+    let again = Arc::make_mut(&mut bench.objects.task_definitions[0]);
+    again.metadata.uid = Some("another".to_owned());
+    bench.settle();
+    assert_eq!(revisions(&bench), pairs(&[("web-1", "a"), ("web-2", "a")]));
+    let status = bench.definition_status("web");
+    assert_eq!(status.latest.as_deref(), Some("web:2"));
+    bench.objects.revisions.remove(0);
+    bench.settle();
+    assert_eq!(revisions(&bench), pairs(&[("web-2", "a")]));
 }
