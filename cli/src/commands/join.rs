@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;
 use tallyman_crds::{Acceptance, HostJoin, HostJoinSpec, names};
+use tallyman_operator_core::joins::expires;
 
 use super::{PERIOD, print};
 use crate::args::Join;
@@ -38,7 +39,7 @@ pub(super) async fn join(session: &Session, args: &Join) -> Result<u8> {
             "{server} is this machine alone: give --server the address by which hosts reach the API server, if this is not the host."
         );
     }
-    eprint!("{}", next_steps(&join, until(&join, args)?));
+    eprint!("{}", next_steps(&join, expires(&join)));
     Ok(outcome::DONE)
 }
 
@@ -56,7 +57,7 @@ async fn permitted(session: &Session, args: &Join) -> Result<HostJoin> {
                  `kubectl delete hjoin {host}`"
             );
         }
-        if until(&join, args)? <= Timestamp::now() {
+        if expires(&join) <= Timestamp::now() {
             bail!(
                 "HostJoin `{host}` is over and no host joined; delete it first: `kubectl delete hjoin {host}`"
             );
@@ -86,15 +87,6 @@ async fn permitted(session: &Session, args: &Join) -> Result<HostJoin> {
         .create(&params, &HostJoin::new(host, spec))
         .await;
     made.map_err(|e| session.explained(e, "hostjoins"))
-}
-
-/// When the join is over.
-fn until(join: &HostJoin, args: &Join) -> Result<Timestamp> {
-    let begun = join.metadata.creation_timestamp.as_ref();
-    let begun = begun.map_or_else(Timestamp::now, |time| time.0);
-    let seconds = join.spec.expires_after_seconds.map(i64::from);
-    let seconds = seconds.map_or_else(|| i64::try_from(args.valid.as_secs()), Ok)?;
-    Ok(begun.checked_add(SignedDuration::from_secs(seconds))?)
 }
 
 async fn token(session: &Session, args: &Join) -> Result<String> {

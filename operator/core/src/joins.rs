@@ -259,7 +259,7 @@ fn rests(before: &HostJoinStatus, joined: Timestamp, now: Timestamp) -> Verdict 
 }
 
 /// When nobody can join by it any more.
-fn expires(join: &HostJoin) -> Timestamp {
+pub fn expires(join: &HostJoin) -> Timestamp {
     let created = join.metadata.creation_timestamp.as_ref();
     let created = created.map_or(Timestamp::MIN, |time| time.0);
     let after = join.spec.expires_after_seconds.unwrap_or(EXPIRES_AFTER);

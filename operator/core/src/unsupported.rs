@@ -6,6 +6,7 @@
 
 mod tables;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -114,13 +115,13 @@ pub enum Kind {
 
 impl Kind {
     /// Fields with how far they are honoured; of a field that is there twice the first line counts.
-    pub fn fields(self) -> Vec<(&'static str, Support)> {
+    pub fn fields(self) -> Cow<'static, [(&'static str, Support)]> {
         match self {
-            Kind::TaskDefinition => tables::DEFINITION.to_vec(),
-            Kind::Service => tables::SERVICE.to_vec(),
-            Kind::TaskSet => tables::TASK_SET.to_vec(),
-            Kind::Task => tables::TASK.to_vec(),
-            Kind::RunTask => [tables::RUN_TASK, tables::TASK].concat(),
+            Kind::TaskDefinition => tables::DEFINITION.into(),
+            Kind::Service => tables::SERVICE.into(),
+            Kind::TaskSet => tables::TASK_SET.into(),
+            Kind::Task => tables::TASK.into(),
+            Kind::RunTask => [tables::RUN_TASK, tables::TASK].concat().into(),
         }
     }
 

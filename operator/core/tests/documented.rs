@@ -118,10 +118,8 @@ fn every_field_of_the_other_kinds_is_honoured_or_has_a_row_with_the_reason() {
                 "{name}: `{path}` is in no table"
             );
         }
-        let not_whole = kind
-            .fields()
-            .into_iter()
-            .filter(|(_, s)| *s != Support::Full);
+        let fields = kind.fields();
+        let not_whole = fields.iter().copied().filter(|(_, s)| *s != Support::Full);
         wanted.extend(not_whole.map(|(field, support)| {
             let reason = support.reason().unwrap_or_default();
             (field, name, support.word(), reason)
