@@ -41,10 +41,17 @@ impl EarlySuccess {
         };
         let healthy_percent = i64::from(percent);
         if !(minimum..=100).contains(&healthy_percent) {
-            problems.push(Problem::new(
-                format!("{AT}.healthyPercent"),
-                format!("must be `minimumHealthyPercent` ({minimum}) to 100, not {percent}"),
-            ));
+            problems.push(if minimum > 100 {
+                Problem::new(
+                    AT,
+                    format!("needs a `minimumHealthyPercent` of at most 100, not {minimum}"),
+                )
+            } else {
+                Problem::new(
+                    format!("{AT}.healthyPercent"),
+                    format!("must be `minimumHealthyPercent` ({minimum}) to 100, not {percent}"),
+                )
+            });
             return None;
         }
         Some(EarlySuccess {

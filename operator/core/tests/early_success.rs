@@ -207,21 +207,29 @@ fn without_it_or_while_it_is_off_all_of_it_is_waited_for() {
 
 #[test]
 fn what_is_missing_or_below_the_minimum_is_refused_by_name() {
-    for (criteria, said) in [
+    for (minimum, criteria, said) in [
         (
+            50,
             json!({ "enable": true }),
             "earlySuccessCriteria` must have `healthyPercent` and",
         ),
         (
+            50,
             json!({ "enable": true, "healthyPercent": 90 }),
             "earlySuccessCriteria` must have `healthyPercent` and",
         ),
         (
+            50,
             criteria(49, "BLOCKING"),
             "earlySuccessCriteria.healthyPercent` must be `minimumHealthyPercent` (50) to 100, not 49",
         ),
+        (
+            150,
+            criteria(100, "BLOCKING"),
+            "earlySuccessCriteria` needs a `minimumHealthyPercent` of at most 100, not 150",
+        ),
     ] {
-        let mut bench = Bench::with_checked_service(1, 1, 50, 200);
+        let mut bench = Bench::with_checked_service(1, 1, minimum, 200);
         configure(&mut bench, &criteria);
         bench.settle();
         let condition = bench.service_status("web").conditions[0].clone();

@@ -265,10 +265,12 @@ fn happen(bench: &mut Bench, event: &Event) {
                     json!({ "alarmNames": ["errors"], "enable": true, "rollback": back });
                 configuration["timeoutInMinutes"] = json!(60);
                 configuration["bakeTimeInMinutes"] = json!(1);
-                configuration["earlySuccessCriteria"] = json!({
-                    "enable": true, "healthyPercent": 100,
-                    "sourceServiceRevisionCleanup": if back { "BLOCKING" } else { "DEFERRED" },
-                });
+                if configuration["minimumHealthyPercent"].as_i64() <= Some(100) {
+                    configuration["earlySuccessCriteria"] = json!({
+                        "enable": true, "healthyPercent": 100,
+                        "sourceServiceRevisionCleanup": if back { "BLOCKING" } else { "DEFERRED" },
+                    });
+                }
             });
         }
         Event::Alarm(s, on) if exists(bench, Kind::Service, SERVICES[s as usize]) => {
