@@ -30,6 +30,9 @@ pub const HOST_KEY: &str = "tallyman.dev/host-key";
 pub const JOINED_BY: &str = "tallyman.dev/joined-by";
 /// On a Service, an annotation: another value starts a new deployment of the same revision (ECS `forceNewDeployment`).
 pub const RESTARTED_AT: &str = "tallyman.dev/restartedAt";
+/// On a ContainerInstance, an annotation: `true` lets its host stop what still runs of tasks that the API server lost when it
+/// was restored from a backup.
+pub const STOP_FORGOTTEN: &str = "tallyman.dev/stop-forgotten-tasks";
 /// On objects that the operator made.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY`].

@@ -261,6 +261,17 @@ impl Ledger {
             .collect()
     }
 
+    /// Tasks that are recorded as forgotten by the API server and have not ended, with their names.
+    pub fn forgotten(&self) -> BTreeMap<TaskUid, String> {
+        let pages = self.pages();
+        pages
+            .records
+            .values()
+            .filter(|r| r.forgotten && !r.is_stopped())
+            .map(|r| (r.uid.clone(), r.name.clone()))
+            .collect()
+    }
+
     /// Why plan and records cannot be written, for people; `None` while they can.
     pub fn trouble(&self) -> Option<String> {
         let pages = self.pages();

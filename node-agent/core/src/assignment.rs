@@ -70,6 +70,8 @@ pub struct Assignment {
     pub container_instance_uid: String,
     /// ECS tags of the ContainerInstance, by key.
     pub tags: Arc<BTreeMap<String, String>>,
+    /// What still runs of forgotten tasks is to be stopped, as other containers that no plan has.
+    pub stop_forgotten: bool,
     /// Its tasks.
     pub tasks: BTreeMap<TaskUid, AssignedTask>,
     /// Entries that could not even be named, in words, for the log.
@@ -251,6 +253,7 @@ impl Assignment {
             container_instance_uid,
             tags,
             policy,
+            stop_forgotten,
             definitions,
             tasks,
         } = plan;
@@ -259,6 +262,7 @@ impl Assignment {
             cluster,
             container_instance_uid,
             tags: Arc::new(tags),
+            stop_forgotten,
             tasks: BTreeMap::new(),
             complaints: Vec::new(),
         };

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tallyman_agent_engine::{ContainerSummary, Protocol, VolumeState};
 use tallyman_crds::labels;
 
-use crate::assignment::{AssignedTask, Assignment, Door, Plan};
+use crate::assignment::{AssignedTask, Assignment, Desired, Door, Plan};
 use crate::ids::{Fence, TaskUid};
 use crate::orphans::{Condemned, Orphans, Stray};
 use crate::planned::PlannedContainer;
@@ -20,6 +20,12 @@ pub struct Host {
     door: Door,
     assignment: Option<Assignment>,
     live: bool,
+    /// The last plan that was refused since one was taken.
+    refused: Option<Fence>,
+    /// The API server went back to an older state, and no plan was taken since.
+    older: bool,
+    /// The API server went back to an older state, and what it was told is not told again yet.
+    went_back: bool,
     orphans: Orphans,
     volume_orphans: Orphans,
 }
@@ -31,6 +37,9 @@ pub struct Offer {
     pub assigned: Vec<AssignedTask>,
     /// Tasks that the plan does not have any more.
     pub unplanned: Vec<TaskUid>,
+    /// Those of them that were to run when the API server went back to an older state: it does not want them stopped, it does
+    /// not know of them. They are left alone ([`Host::strays`]).
+    pub forgotten: Vec<TaskUid>,
     /// Entries that could not even be named, for the log.
     pub complaints: Vec<String>,
     /// The plan is for another ContainerInstance than the one before: the host was registered anew.
@@ -72,6 +81,9 @@ impl Host {
             door,
             assignment: None,
             live: false,
+            refused: None,
+            older: false,
+            went_back: false,
             orphans: Orphans::default(),
             volume_orphans: Orphans::default(),
         }
@@ -83,20 +95,30 @@ impl Host {
     /// [`Refusal`]: it is older than the plan at hand, which stays.
     pub fn offer(&mut self, plan: Plan, live: bool) -> Result<Offer, Refusal> {
         let mut other_identity = false;
+        let mut went_back = false;
         if let Some(held) = &self.assignment {
+            let held_fence = held.fence;
             if held.container_instance_uid == plan.container_instance_uid {
-                if plan.fence.epoch < held.fence.epoch {
-                    return Err(Refusal::OlderEpoch {
-                        offered: plan.fence,
-                        held: held.fence,
+                if plan.fence < held_fence {
+                    if live {
+                        self.refuse(plan.fence);
+                    }
+                    return Err(if plan.fence.epoch < held_fence.epoch {
+                        Refusal::OlderEpoch {
+                            offered: plan.fence,
+                            held: held_fence,
+                        }
+                    } else {
+                        Refusal::OlderGeneration {
+                            offered: plan.fence,
+                            held: held_fence,
+                        }
                     });
                 }
-                if plan.fence < held.fence {
-                    return Err(Refusal::OlderGeneration {
-                        offered: plan.fence,
-                        held: held.fence,
-                    });
-                }
+                // Generations never fall, whoever leads, unless everything goes back.
+                let fell = plan.fence.generation < held_fence.generation;
+                went_back = live && (fell || self.older);
+                self.went_back |= live && fell && !self.older;
             } else {
                 other_identity = true;
                 self.orphans = Orphans::default();
@@ -104,27 +126,59 @@ impl Host {
             }
         }
         self.live |= live;
+        self.refused = None;
+        self.older = false;
         let next = Assignment::parse(plan, &self.door);
         let previous = match &self.assignment {
             Some(held) => held.tasks.clone(),
             None => BTreeMap::new(),
         };
+        let unplanned = || {
+            let gone = |uid: &&TaskUid| !next.tasks.contains_key(*uid);
+            previous.keys().filter(gone)
+        };
+        let to_run = |uid: &&TaskUid| {
+            let task = previous.get(*uid);
+            task.is_some_and(|task| task.desired == Desired::Run && !task.remove)
+        };
         let offer = Offer {
+            forgotten: match went_back {
+                true => unplanned().filter(to_run).cloned().collect(),
+                false => Vec::new(),
+            },
+            unplanned: unplanned().cloned().collect(),
             assigned: next
                 .tasks
                 .values()
                 .filter(|task| previous.get(&task.uid) != Some(task))
                 .cloned()
                 .collect(),
-            unplanned: previous
-                .into_keys()
-                .filter(|uid| !next.tasks.contains_key(uid))
-                .collect(),
             complaints: next.complaints.clone(),
             other_identity,
         };
         self.assignment = Some(next);
         Ok(offer)
+    }
+
+    /// A plan from the API is older than the one at hand: that is a deposed leader, or an API server that went back to an older
+    /// state. Once for as long as nothing newer comes, or when it goes back further.
+    fn refuse(&mut self, offered: Fence) {
+        if self.refused.is_none_or(|last| offered < last) {
+            self.api_went_back();
+        }
+        self.refused = Some(offered);
+    }
+
+    /// The API server went back to an older state, as somebody saw by other means than a plan.
+    pub fn api_went_back(&mut self) {
+        self.older = true;
+        self.went_back = true;
+    }
+
+    /// True once after the API server seems to have gone back to an older state: what it was told of the host and its tasks
+    /// is to be told again.
+    pub fn tells_again(&mut self) -> bool {
+        std::mem::take(&mut self.went_back)
     }
 
     /// The HostPlan is gone from the API. That orders nothing; the last plan stays.
@@ -139,11 +193,13 @@ impl Host {
     }
 
     /// Compares a complete list of our containers with the plan. `ended`: tasks that are recorded as
-    /// STOPPED; their containers wait for cleanup and are nobody's orphans.
+    /// STOPPED; their containers wait for cleanup and are nobody's orphans. `forgotten`: tasks that are recorded as
+    /// forgotten; they are left alone until the plan says otherwise.
     pub fn strays(
         &mut self,
         listed: &[ContainerSummary],
         ended: &BTreeSet<TaskUid>,
+        forgotten: &BTreeSet<TaskUid>,
         now: Timestamp,
     ) -> Vec<Condemned> {
         let Some(held) = self.assignment.as_ref().filter(|_| self.live) else {
@@ -152,6 +208,10 @@ impl Host {
         let strays: Vec<Stray> = listed
             .iter()
             .filter_map(|summary| stray(held, &summary.name, &summary.labels, ended))
+            .map(|stray| Stray {
+                spared: !held.stop_forgotten && forgotten.contains(&stray.task),
+                ..stray
+            })
             .collect();
         self.orphans.check(&strays, held.fence, now)
     }
@@ -184,11 +244,10 @@ impl Host {
         self.live
     }
 
-    /// Generation of the plan that the host works from; 0 before the first.
-    pub fn applied_generation(&self) -> i64 {
-        self.assignment
-            .as_ref()
-            .map_or(0, |held| held.fence.generation)
+    /// The plan that the host works from; generation 0 of leader 0 before the first.
+    pub fn applied(&self) -> Fence {
+        let held = self.assignment.as_ref();
+        held.map(|held| held.fence).unwrap_or_default()
     }
 
     /// uid of the ContainerInstance, once a plan named it: the scope of our containers.
@@ -229,5 +288,6 @@ fn stray(
     (!wanted && !task.as_str().is_empty()).then(|| Stray {
         name: name.to_owned(),
         task,
+        spared: false,
     })
 }

@@ -41,7 +41,7 @@ fn an_older_plan_is_refused_and_says_why() {
         assert_eq!(result.is_err(), refused, "{epoch}/{generation}");
         if let Err(refusal) = result {
             assert!(refusal.to_string().starts_with("refused "), "{refusal}");
-            assert_eq!(host.applied_generation(), 10);
+            assert_eq!(host.applied().generation, 10);
         }
     }
 }
@@ -154,32 +154,35 @@ fn a_container_without_a_plan_goes_after_two_plans_and_a_grace_and_others_never(
     let mut host = Host::new(door());
     // From disk only: nothing is ever condemned.
     host.offer(Plan::from(without(1)), false).unwrap();
-    assert!(host.strays(&everything, &none, at(0)).is_empty());
+    assert!(host.strays(&everything, &none, &none, at(0)).is_empty());
     host.offer(Plan::from(without(2)), false).unwrap();
-    assert!(host.strays(&everything, &none, at(4000)).is_empty());
+    assert!(host.strays(&everything, &none, &none, at(4000)).is_empty());
 
     offer(&mut host, without(3)).unwrap();
-    assert!(host.strays(&everything, &none, at(5000)).is_empty());
+    assert!(host.strays(&everything, &none, &none, at(5000)).is_empty());
     assert!(
-        host.strays(&everything, &none, at(9000)).is_empty(),
+        host.strays(&everything, &none, &none, at(9000)).is_empty(),
         "one plan is not enough"
     );
     offer(&mut host, without(4)).unwrap();
     let ended: BTreeSet<TaskUid> = [TaskUid::new(rig::UID)].into();
     assert!(
         host.clone()
-            .strays(&everything, &ended, at(9001))
+            .strays(&everything, &ended, &none, at(9001))
             .is_empty(),
         "cleanup owns it"
     );
-    let condemned = host.strays(&everything, &none, at(9001));
+    let condemned = host.strays(&everything, &none, &none, at(9001));
     assert_eq!(condemned.len(), 1);
     assert_eq!(condemned[0].name, rig.name("app"));
 
     // A plan that has it again saves it.
     let mut host = host.clone();
     offer(&mut host, fenced(1, 5)).unwrap();
-    assert!(host.strays(&everything, &none, at(99_000)).is_empty());
+    assert!(
+        host.strays(&everything, &none, &none, at(99_000))
+            .is_empty()
+    );
 }
 
 #[test]
@@ -224,4 +227,104 @@ fn one_bad_entry_leaves_the_others_alone() {
         .filter(|task| matches!(task.body, TaskBody::Refused(_)))
         .count();
     assert_eq!((offer.assigned.len(), refused), (2, 1));
+}
+
+fn gone(epoch: i64, generation: i64) -> HostPlanSpec {
+    let mut spec = fenced(epoch, generation);
+    spec.tasks.clear();
+    spec
+}
+
+#[test]
+fn an_api_server_that_went_back_is_told_everything_again_once() {
+    let mut host = Host::new(door());
+    offer(&mut host, fenced(7, 20)).unwrap();
+    assert!(!host.tells_again());
+    // From disk, older ones mean nothing.
+    assert!(host.offer(Plan::from(fenced(3, 5)), false).is_err());
+    assert!(!host.tells_again());
+    offer(&mut host, fenced(3, 5)).unwrap_err();
+    assert!(host.tells_again());
+    assert!(!host.tells_again());
+    // What a leader writes there whose number is too low still is no news.
+    offer(&mut host, fenced(3, 6)).unwrap_err();
+    assert!(!host.tells_again());
+    // It went back further.
+    offer(&mut host, fenced(2, 4)).unwrap_err();
+    assert!(host.tells_again());
+    offer(&mut host, fenced(8, 21)).unwrap();
+    assert!(!host.tells_again());
+    offer(&mut host, fenced(3, 5)).unwrap_err();
+    assert!(host.tells_again());
+}
+
+#[test]
+fn a_task_is_forgotten_only_by_an_api_server_that_went_back() {
+    let uid = TaskUid::new(rig::UID);
+    let after = |between: &[HostPlanSpec], next: HostPlanSpec| {
+        let mut host = Host::new(door());
+        offer(&mut host, fenced(7, 20)).unwrap();
+        for spec in between {
+            let _refused = offer(&mut host, spec.clone());
+        }
+        let offer = offer(&mut host, next).unwrap();
+        assert_eq!(offer.unplanned, [uid.clone()]);
+        offer.forgotten
+    };
+    assert_eq!(after(&[], gone(7, 21)), []);
+    assert_eq!(after(&[], gone(8, 21)), []);
+    // It was seen at an older plan, or its generations begin anew.
+    assert_eq!(after(&[gone(3, 5)], gone(8, 21)), [uid.clone()]);
+    assert_eq!(after(&[], gone(8, 6)), [uid.clone()]);
+    // Or its version was older, and the plan had to be made anew.
+    let mut host = Host::new(door());
+    offer(&mut host, fenced(7, 20)).unwrap();
+    host.api_went_back();
+    assert!(host.tells_again());
+    assert_eq!(
+        offer(&mut host, gone(8, 21)).unwrap().forgotten,
+        [uid.clone()]
+    );
+    // One that was to stop is not forgotten: it was not to run.
+    let mut stop = fenced(7, 21);
+    stop.tasks[0].desired_status = DesiredStatus::Stopped;
+    assert_eq!(after(&[stop, gone(3, 5)], gone(8, 22)), []);
+}
+
+#[test]
+fn what_was_forgotten_is_left_alone_until_the_plan_says_otherwise() {
+    let mut rig = Rig::new(vec![container("app", true)]);
+    rig.settle_down();
+    let everything = rig.engine.containers();
+    let (none, forgotten) = (BTreeSet::new(), BTreeSet::from([TaskUid::new(rig::UID)]));
+    let mut host = Host::new(door());
+    offer(&mut host, fenced(7, 20)).unwrap();
+    offer(&mut host, fenced(3, 5)).unwrap_err();
+    for generation in 21..40 {
+        offer(&mut host, gone(8, generation)).unwrap();
+        let condemned = host.strays(&everything, &none, &forgotten, at(generation * 600));
+        assert!(condemned.is_empty());
+    }
+    let mut decided = gone(8, 40);
+    decided.stop_forgotten = true;
+    offer(&mut host, decided).unwrap();
+    let condemned = host.strays(&everything, &none, &forgotten, at(40 * 600));
+    assert_eq!(condemned.len(), 1);
+}
+
+#[test]
+fn a_task_that_ended_is_told_again() {
+    let mut rig = Rig::new(vec![container("app", true)]);
+    rig.settle_down();
+    rig.want_stop(tallyman_crds::StopCode::UserInitiated, "enough");
+    rig.run(Duration::from_secs(60));
+    assert!(rig.machine.record().end_acknowledged);
+    let told = rig.told.len();
+    rig.run(Duration::from_secs(600));
+    assert_eq!(rig.told.len(), told);
+    rig.machine.tell_again();
+    rig.run(Duration::from_secs(600));
+    assert_eq!(rig.told.len(), told + 1, "once");
+    assert_eq!(rig.status().last_status, LastStatus::Stopped);
+    assert!(rig.machine.record().end_acknowledged);
 }

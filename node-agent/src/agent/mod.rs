@@ -165,12 +165,13 @@ impl<E: Engine> Agent<E> {
     ) -> anyhow::Result<()> {
         loop {
             self.host_facts.ledger_trouble = self.shared.ledger.trouble();
+            self.host_facts.forgotten = self.shared.ledger.forgotten().into_values().collect();
             self.engine.failing = self.shared.failing.complaint(Timestamp::now());
             let report = register::report(
                 &self.settings,
                 &self.host_facts,
                 &self.engine,
-                self.host.applied_generation(),
+                self.host.applied(),
             )?;
             for freed in self.shared.holdings.account.registered(&report) {
                 self.shared.desk.tell(&freed, Told::Room);
@@ -225,7 +226,25 @@ impl<E: Engine> Agent<E> {
                 info!("there is no HostPlan for this host; containers stay as they are");
                 self.host.plan_gone();
             }
+            News::WentBack => {
+                self.host.api_went_back();
+                if self.host.tells_again() {
+                    self.tell_again();
+                }
+            }
             News::Away => self.take_saved_plan("the API is away"),
+        }
+    }
+
+    /// The API server went back to an older state: what it was told of host and tasks is told again.
+    fn tell_again(&mut self) {
+        self.outbox.again();
+        for record in self.saved_records.values_mut() {
+            record.acknowledged = None;
+            record.end_acknowledged = false;
+        }
+        for uid in self.workers.keys() {
+            self.tell(uid, Told::TellAgain);
         }
     }
 
@@ -234,7 +253,7 @@ impl<E: Engine> Agent<E> {
         let supply = match news {
             News::Is(supply) => supply,
             News::None => Arc::default(),
-            News::Away => return,
+            News::WentBack | News::Away => return,
         };
         let shared = &self.shared;
         let mut host = shared.host.write().unwrap_or_else(PoisonError::into_inner);
@@ -286,9 +305,15 @@ impl<E: Engine> Agent<E> {
             Ok(offer) => offer,
             Err(refusal) => {
                 warn!(%refusal, "the plan at hand stays");
+                if self.host.tells_again() {
+                    self.tell_again();
+                }
                 return false;
             }
         };
+        if self.host.tells_again() {
+            self.tell_again();
+        }
         debug!(%fence, changed = offer.assigned.len(), gone = offer.unplanned.len(), "plan");
         self.set_live();
         self.shared.ports.spare(self.host.fixed_ports());
@@ -305,6 +330,13 @@ impl<E: Engine> Agent<E> {
         for uid in &offer.unplanned {
             self.waiting.remove(uid);
             self.tell(uid, Told::Unplanned);
+        }
+        for uid in &offer.forgotten {
+            warn!(task = %uid, "the API server went back to an older state without this task; it goes on");
+            if let Some(record) = self.saved_records.get_mut(uid) {
+                record.forgotten = true;
+            }
+            self.tell(uid, Told::Forgotten);
         }
         for task in offer.assigned {
             if self.workers.contains_key(&task.uid) {

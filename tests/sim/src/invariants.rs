@@ -25,6 +25,7 @@
 //! | S20 | of a schedule with Forbid or Replace no run starts tasks while another one's are alive          | every create |
 //! | S21 | a pass over what changed decides what a pass over everything decides                           | every fifth pass |
 //! | S22 | what goes wrong with processes, watches and the API server makes no task more than the same life without | the end |
+//! | S23 | what an API server that went back to an older state forgot goes on until somebody decides    | every stop |
 //!
 //! What is promised, and who holds it:
 //!
@@ -39,7 +40,7 @@
 //! | an agent touches only containers of its own cluster and host          | S10, the engine's conformance suite |
 //! | each field has one writer                                             | S11, the admission policy of `deploy/` |
 //! | a STOPPED task says why                                               | I12 |
-//! | nothing is destroyed on a view that is not verified                   | S4, S10, S14, S22 |
+//! | nothing is destroyed on a view that is not verified                   | S4, S10, S14, S22, S23 |
 //! | no value of a Secret is in a log, event or status                     | `tests/secrets.rs`, end to end |
 //! | wanted leads to so it is, and stays (ESR)                             | S8, S9 |
 //! | a task that is deleted stops; what it left behind goes                | S9, S13 |
@@ -84,6 +85,8 @@ pub struct Monitor {
     protected: Option<Timestamp>,
     /// Which RunTask, by uid, started tasks for a due time of a schedule.
     due: BTreeMap<(String, String), String>,
+    /// Tasks, by uid, that were to stop when the API server went back to an older state: they do, whatever it wants now.
+    ordered: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -98,6 +101,14 @@ impl Monitor {
     /// Notes a broken invariant.
     pub fn broken(&mut self, id: &str, message: String) {
         self.found.push(format!("{id}: {message}"));
+    }
+
+    /// The API server goes back to an older state, and with it what was seen there. `ordered`: tasks that hosts were told to
+    /// stop.
+    pub(crate) fn restored(&mut self, ordered: BTreeSet<String>) {
+        self.last.clear();
+        self.checked = u64::MAX;
+        self.ordered.extend(ordered);
     }
 
     /// The first broken invariant.
@@ -342,6 +353,14 @@ impl Monitor {
             )
         });
         let unknown = record.condemned && !wanted_by_anyone(server, &machine.task().uid);
+        if record.condemned && record.forgotten {
+            let instance = server.get(Kind::ContainerInstance, host);
+            let decided = instance.map(|i| &i["metadata"]["annotations"][labels::STOP_FORGOTTEN]);
+            if decided.is_none_or(|value| value != "true") {
+                let task = &machine.task().name;
+                self.broken("S23", format!("{host} stops {task}, and nobody decided so"));
+            }
+        }
         let task = server.get(Kind::Task, &machine.task().name);
         let wanted = task
             .filter(|t| t["metadata"]["uid"] == machine.task().uid.as_str())
@@ -354,6 +373,7 @@ impl Monitor {
             machine.task().desired,
             tallyman_agent_core::Desired::Stop { .. }
         );
+        let wanted = wanted || self.ordered.contains(machine.task().uid.as_str());
         if !(by_itself || unknown || (wanted && entry)) {
             self.broken(
                 "S10",

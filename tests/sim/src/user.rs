@@ -247,15 +247,18 @@ impl Sim {
 
     /// Starts a new deployment of the same revision, as ECS does by `forceNewDeployment`.
     pub fn restart(&mut self, service: &str, value: &str) {
+        self.annotate(Kind::Service, service, labels::RESTARTED_AT, value);
+    }
+
+    /// `kubectl annotate`.
+    pub fn annotate(&mut self, kind: Kind, name: &str, key: &str, value: &str) {
         self.reach();
-        self.shared.note("user", &format!("restarts {service}"));
-        let annotations = json!({ labels::RESTARTED_AT: value });
-        let patch = json!({ "metadata": { "annotations": annotations } });
+        self.shared
+            .note("user", &format!("annotates {name} with {key}={value}"));
+        let patch = json!({ "metadata": { "annotations": { key: value } } });
         let server = &mut self.shared.server;
-        if let Err(refusal) =
-            server.patch(Kind::Service, service, &patch, &Preconditions::default())
-        {
-            self.fail(&format!("the user cannot restart {service}: {refusal:?}"));
+        if let Err(refusal) = server.patch(kind, name, &patch, &Preconditions::default()) {
+            self.fail(&format!("the user cannot annotate {name}: {refusal:?}"));
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Plan {
     pub(super) tags: BTreeMap<String, String>,
     /// What its cluster lets tasks ask of a host.
     pub(super) policy: Option<TaskPolicy>,
+    /// What still runs of forgotten tasks is to be stopped.
+    pub(super) stop_forgotten: bool,
     pub(super) definitions: BTreeMap<String, Result<PlannedDefinition, String>>,
     pub(super) tasks: Vec<Entry>,
 }
@@ -60,6 +62,7 @@ impl From<HostPlanSpec> for Plan {
             container_instance_uid: spec.container_instance_uid,
             tags: spec.container_instance_tags,
             policy: spec.task_policy,
+            stop_forgotten: spec.stop_forgotten,
             definitions: spec
                 .definitions
                 .into_iter()
@@ -119,6 +122,7 @@ impl Plan {
                 .get("taskPolicy")
                 .and_then(|policy| read(policy).ok())
                 .unwrap_or_default(),
+            stop_forgotten: spec.get("stopForgotten") == Some(&Value::Bool(true)),
             definitions,
             tasks,
         })

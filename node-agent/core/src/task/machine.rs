@@ -73,10 +73,9 @@ impl TaskMachine {
         }
         next.remove |= self.task.remove;
         if next.planned && !self.task.planned {
-            // The plan had forgotten it and knows it again: its end may be unknown again, too (an API
-            // server restored from a backup). Telling it twice does no harm.
-            self.record.acknowledged = None;
-            self.record.end_acknowledged = false;
+            // The plan had forgotten it and knows it again: its end may be unknown again, too.
+            self.tell_again();
+            self.record.forgotten = false;
         }
         if let (TaskBody::Runnable(_), TaskBody::Refused(_)) = (&self.task.body, &next.body) {
             next.body = self.task.body.clone();
@@ -117,6 +116,18 @@ impl TaskMachine {
     /// The newest plan has no entry for it.
     pub fn unplanned(&mut self) {
         self.task.planned = false;
+    }
+
+    /// The API server went back to an older state, whose plan has no entry for it.
+    pub fn forget(&mut self) {
+        self.unplanned();
+        self.record.forgotten = true;
+    }
+
+    /// The API server may have lost what it was told: its status is told again. Telling it twice does no harm.
+    pub fn tell_again(&mut self) {
+        self.record.acknowledged = None;
+        self.record.end_acknowledged = false;
     }
 
     /// The two-phase check condemned it ([`crate::Orphans`]).

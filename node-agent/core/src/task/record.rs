@@ -82,6 +82,9 @@ pub struct TaskRecord {
     /// The two-phase check found it unknown to the plan: it is stopped and removed, and not reported.
     #[serde(default)]
     pub condemned: bool,
+    /// The API server went back to an older state while it ran, and does not know it: it is left alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forgotten: bool,
     /// Hash of the last report that the API server took ([`crate::report::fingerprint`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<u64>,
@@ -116,6 +119,7 @@ impl TaskRecord {
             protection_told: None,
             conditions: Vec::new(),
             condemned: false,
+            forgotten: false,
             acknowledged: None,
             end_acknowledged: false,
         };

@@ -84,7 +84,8 @@ impl Agent {
             .map(|r| r.uid.clone())
             .collect();
         p.holdings.gpus.saw(&list, &ended);
-        let condemned = p.host.strays(&list, &ended, shared.now);
+        let forgotten = p.forgotten().into_keys().collect();
+        let condemned = p.host.strays(&list, &ended, &forgotten, shared.now);
         p.listed = Some(list);
         begin_waiting(p);
         for stray in condemned {

@@ -29,13 +29,10 @@ impl Agent {
             faults: Default::default(),
             gpus: self.gpus.clone(),
             ledger_trouble: None,
+            forgotten: p.forgotten().into_values().collect(),
         };
-        let Ok(report) = register::report(
-            &self.settings,
-            &facts,
-            &p.facts,
-            p.host.applied_generation(),
-        ) else {
+        let Ok(report) = register::report(&self.settings, &facts, &p.facts, p.host.applied())
+        else {
             return;
         };
         p.news |= !p.holdings.account.registered(&report).is_empty();

@@ -19,8 +19,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{
-    Action, AssignedTask, Delivery, Due, Enforcement, FirelensSettings, GpuInfo, Gpus, Holdings,
-    Host, HostContext, Outcome, Parcel, Plan, Premises, Settings, TaskMachine, TaskRecord, TaskUid,
+    Action, AssignedTask, Assignment, Delivery, Desired, Due, Enforcement, FirelensSettings,
+    GpuInfo, Gpus, Holdings, Host, HostContext, Outcome, Parcel, Plan, Premises, Settings,
+    TaskMachine, TaskRecord, TaskUid,
     assignment::Door,
     metadata::{Injection, Roles},
     perform,
@@ -180,6 +181,37 @@ impl Agent {
         json!([plan, records]).to_string()
     }
 
+    /// uids of the tasks that run and that the API server forgot, as it went back to an older state.
+    pub fn forgotten(&self) -> BTreeSet<String> {
+        let records = match &self.process {
+            Some(process) => &process.records,
+            None => &self.disk.records,
+        };
+        let forgotten = records.values().filter(|r| r.forgotten && !r.is_stopped());
+        forgotten.map(|r| r.uid.to_string()).collect()
+    }
+
+    /// uids of the tasks that the plan at hand wants stopped.
+    pub fn ordered_to_stop(&self) -> BTreeSet<String> {
+        let saved = self
+            .disk
+            .plan
+            .iter()
+            .filter_map(|p| Plan::from_json(p).ok());
+        let saved = saved.map(|plan| Assignment::parse(plan, &self.door()));
+        let held = self
+            .process
+            .iter()
+            .filter_map(|p| p.host.assignment().cloned());
+        let tasks = saved.chain(held).flat_map(|plan| plan.tasks.into_values());
+        let machines = self.process.iter().flat_map(|p| p.machines.values());
+        let tasks = tasks.chain(machines.map(|m| m.task().clone()));
+        tasks
+            .filter(|task| matches!(task.desired, Desired::Stop { .. }) || task.remove)
+            .map(|task| task.uid.to_string())
+            .collect()
+    }
+
     /// Kills the agent; its containers go on.
     pub fn kill(&mut self, shared: &mut Shared, why: &str) {
         let Some(process) = self.process.take() else {
@@ -280,29 +312,7 @@ impl Agent {
         if self.reachable(shared) {
             cache.relist(&shared.server);
         }
-        let door = Door {
-            namespace: "sim".to_owned(),
-            stop_timeout: self.settings.tasks.stop_timeout,
-            volumes: self.settings.volumes.clone(),
-            networking: self.settings.network.clone(),
-            gpus: self.settings.gpus.clone(),
-            pause_image: LocalImage {
-                reference: "localhost/pause:1".to_owned(),
-                archive: Archive(b""),
-                entrypoint: vec!["/pause".to_owned()],
-                labels: BTreeMap::new(),
-            },
-            pids_limit: self.settings.tasks.pids_limit,
-            disable_privileged: self.settings.registration.disable_privileged,
-            injection: Injection {
-                roles: ROLES,
-                ..Injection::default()
-            },
-            firelens: FirelensSettings {
-                folder: "/var/lib/tallyman/firelens".to_owned(),
-                asynchronous: self.settings.tasks.firelens_async,
-            },
-        };
+        let door = self.door();
         self.process = Some(Process {
             holdings: Holdings::new(self.gpus.ids.clone()),
             host: Host::new(door),
@@ -335,6 +345,32 @@ impl Agent {
             report_at: now,
         });
         shared.note(&self.name, "agent starts");
+    }
+
+    fn door(&self) -> Door {
+        Door {
+            namespace: "sim".to_owned(),
+            stop_timeout: self.settings.tasks.stop_timeout,
+            volumes: self.settings.volumes.clone(),
+            networking: self.settings.network.clone(),
+            gpus: self.settings.gpus.clone(),
+            pause_image: LocalImage {
+                reference: "localhost/pause:1".to_owned(),
+                archive: Archive(b""),
+                entrypoint: vec!["/pause".to_owned()],
+                labels: BTreeMap::new(),
+            },
+            pids_limit: self.settings.tasks.pids_limit,
+            disable_privileged: self.settings.registration.disable_privileged,
+            injection: Injection {
+                roles: ROLES,
+                ..Injection::default()
+            },
+            firelens: FirelensSettings {
+                folder: "/var/lib/tallyman/firelens".to_owned(),
+                asynchronous: self.settings.tasks.firelens_async,
+            },
+        }
     }
 
     fn reachable(&self, shared: &Shared) -> bool {

@@ -5,6 +5,14 @@ use super::*;
 impl Agent {
     pub(super) fn hear(&mut self, p: &mut Process, shared: &mut Shared) -> Result<(), Dead> {
         if self.reachable(shared) {
+            if p.cache.follow(&shared.server) {
+                shared.note(&self.name, "sees that the API server went back");
+                p.host.api_went_back();
+                if p.host.tells_again() {
+                    p.tell_again(shared);
+                }
+                p.heard = None;
+            }
             p.cache
                 .receive(&shared.server, shared.lag, &mut shared.rng, shared.now);
             self.gap = p.cache.gap;
@@ -65,9 +73,15 @@ impl Agent {
             Ok(offer) => offer,
             Err(refusal) => {
                 shared.note(&self.name, &refusal.to_string());
+                if p.host.tells_again() {
+                    p.tell_again(shared);
+                }
                 return false;
             }
         };
+        if p.host.tells_again() {
+            p.tell_again(shared);
+        }
         if offer.other_identity {
             p.listed = None;
             p.hints = None;
@@ -77,6 +91,14 @@ impl Agent {
             p.waiting.remove(uid);
             if let Some(machine) = p.machines.get_mut(uid) {
                 machine.unplanned();
+            }
+        }
+        for uid in &offer.forgotten {
+            if let Some(record) = p.saved.get_mut(uid) {
+                record.forgotten = true;
+            }
+            if let Some(machine) = p.machines.get_mut(uid) {
+                machine.forget();
             }
         }
         let changed: BTreeSet<&TaskUid> = offer.assigned.iter().map(|t| &t.uid).collect();
@@ -96,6 +118,29 @@ impl Agent {
         }
         begin_waiting(p);
         true
+    }
+}
+
+impl Process {
+    /// The API server may have lost what it was told.
+    fn tell_again(&mut self, shared: &Shared) {
+        self.outbox.again();
+        self.report_at = shared.now;
+        for record in self.saved.values_mut() {
+            record.acknowledged = None;
+            record.end_acknowledged = false;
+        }
+        for machine in self.machines.values_mut() {
+            machine.tell_again();
+        }
+        self.news = true;
+    }
+
+    /// Tasks that the API server forgot, and that run.
+    pub(super) fn forgotten(&self) -> BTreeMap<TaskUid, String> {
+        let records = self.records.values();
+        let forgotten = records.filter(|r| r.forgotten && !r.is_stopped());
+        forgotten.map(|r| (r.uid.clone(), r.name.clone())).collect()
     }
 }
 
