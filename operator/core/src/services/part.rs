@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use tallyman_crds::{ContainerImage, HealthStatus, StopCode};
 
 use super::list;
-use super::start::{Batch, at_once};
+use super::start::{Batch, stops_at_once};
 use crate::deployments::{self, Bounds, Bucket, Member, Step};
 use crate::names::{DeploymentId, Group, RevisionName, ServiceName, TaskName};
 use crate::placement::{Ledger, Request, Unplaceable};
@@ -157,7 +157,7 @@ impl<'w> Part<'w> {
         said: &mut Vec<Said>,
     ) -> usize {
         let stopping = members.iter().filter(|m| m.bucket == Bucket::Stopping);
-        let stopped = stop.get(..at_once(stopping.count())).unwrap_or(stop);
+        let stopped = stop.get(..stops_at_once(stopping.count())).unwrap_or(stop);
         for task_name in stopped {
             let Some(m) = members.iter().find(|m| m.name == task_name) else {
                 continue;

@@ -20,10 +20,16 @@ use crate::throttle;
 use crate::world::{ServiceState, World};
 use crate::zones;
 
-/// Tasks of a service that a pass starts, and that it stops, when `under_way` are starting or stopping already. The first are
-/// few, so that hosts hear of them soon; while they work on these, the many are written.
-pub(super) fn at_once(under_way: usize) -> usize {
+/// Tasks of a service that a pass starts when `under_way` are starting already. The first are few, so that hosts hear of them
+/// soon; while they work on these, the many are written.
+fn starts_at_once(under_way: usize) -> usize {
     if under_way == 0 { 10 } else { 40 }
+}
+
+/// Tasks of a service that a pass stops when `under_way` are stopping already. Fewer than of starts, because a host is sooner
+/// done with them and would wait for more.
+pub(super) fn stops_at_once(under_way: usize) -> usize {
+    if under_way == 0 { 10 } else { 20 }
 }
 
 /// What a pass has started of a service so far: the parts of a service number their tasks together, and share what a pass and
@@ -53,7 +59,7 @@ impl Batch {
         Batch {
             last_number: seen.max(service.status.last_task_number),
             started: 0,
-            most: i64::try_from(at_once(starting)).unwrap_or(i64::MAX),
+            most: i64::try_from(starts_at_once(starting)).unwrap_or(i64::MAX),
         }
     }
 }
