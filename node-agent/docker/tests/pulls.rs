@@ -29,6 +29,7 @@ use bench::{DockerBench, IMAGE, Scratch, engines};
 
 const OPEN: &str = "conformance-registry-open";
 const CLOSED: &str = "conformance-registry-closed";
+const SILENT: &str = "conformance-registry-silent";
 /// User `anna`, password `s3cret`, as `htpasswd -B` writes them.
 const HTPASSWD: &str = "anna:$2y$05$Wm0ODqW1zmmdFz6.vaEzj.Jzx1ouvBAGJC9EICllU8MVAyVx4qxBe\n";
 
@@ -46,6 +47,7 @@ async fn images_come_from_a_registry() {
         present(&bench, &endpoint, &image).await;
         absent(&endpoint, open, closed).await;
         with_credentials(&bench, &endpoint, closed).await;
+        stalled(&bench, &endpoint).await;
         away(&bench, &endpoint, &image).await;
         bench.destroy(CLOSED).await.unwrap();
         forget(bench.docker(), &image).await;
@@ -176,6 +178,40 @@ async fn with_credentials(bench: &DockerBench, endpoint: &str, closed: u16) {
     let pulled = as_client.prepare(&image, always, None).await.unwrap();
     assert!(pulled.pulled, "{pulled:?}");
     forget(bench.docker(), &image).await;
+}
+
+/// A registry that takes the connection and says nothing: the engine would wait, the pull does not.
+async fn stalled(bench: &DockerBench, endpoint: &str) {
+    let port = bench.free_port();
+    bench.destroy(SILENT).await.unwrap();
+    let mut spec = ContainerSpec::new(SILENT, IMAGE);
+    spec.network = Network::Host;
+    let listens = ["nc", "-ll", "-p", &port.to_string(), "-e", "sleep", "60"].map(str::to_owned);
+    spec.command = Some(listens.to_vec());
+    bench.engine().create(&spec).await.unwrap();
+    bench.engine().start(SILENT).await.unwrap();
+    let settings = Settings {
+        pull_inactivity: Duration::from_secs(2),
+        ..Settings::default()
+    };
+    let engine = DockerEngine::new(endpoint, settings).unwrap();
+    let image = format!("localhost:{port}/silent:1");
+    // Until it listens the engine is refused.
+    for attempt in 0.. {
+        match engine.prepare(&image, PullBehavior::Always, None).await {
+            Err(EngineError::PullFailed {
+                why: PullFault::Stalled,
+                message,
+                ..
+            }) => {
+                assert!(message.contains("got no word"), "{message}");
+                break;
+            }
+            other => assert!(attempt < 50, "it was not given up: {other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    bench.destroy(SILENT).await.unwrap();
 }
 
 async fn away(bench: &DockerBench, endpoint: &str, image: &str) {

@@ -383,6 +383,12 @@ fn a_size_and_a_volume_plugin_must_be_offered_by_the_host() {
     let size = ["ecs.capability.task-cpu-mem-limit"];
     assert_eq!(of(json!({ "cpu": "256" })), size);
     assert_eq!(of(json!({ "memory": "256" })), size);
+    let file_system =
+        json!([{ "name": "data", "efsVolumeConfiguration": { "fileSystemId": "fs-1" } }]);
+    assert_eq!(
+        of(json!({ "volumes": file_system })),
+        ["ecs.capability.efs.fs-1"]
+    );
     let volume = |driver: &str| json!({ "volumes": [{ "name": "v", "dockerVolumeConfiguration": { "driver": driver } }] });
     for driver in ["rexray/ebs", "rexray/ebs:0.11"] {
         assert_eq!(

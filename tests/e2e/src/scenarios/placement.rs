@@ -106,14 +106,14 @@ fn member_of_and_spread(user: &User<'_>) -> Result<()> {
             Ok(true)
         })?;
         user.delete(&["where"])?;
-        let packed = [
-            rules[0].clone(),
-            (
-                "placementStrategy",
-                json!([{ "type": "binpack", "field": "memory" }]),
-            ),
-        ];
-        user.apply(&[hello("packed", "x"), with(service("packed", 3), &packed)])?;
+        // Here the constraint is the definition's.
+        let mut definition = hello("packed", "x");
+        definition["spec"][rules[0].0] = rules[0].1.clone();
+        let packed = [(
+            "placementStrategy",
+            json!([{ "type": "binpack", "field": "memory" }]),
+        )];
+        user.apply(&[definition, with(service("packed", 3), &packed)])?;
         user.wait_steady("packed", 3)?;
         let found = by_host(user, "packed")?;
         ensure!(
