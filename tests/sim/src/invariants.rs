@@ -25,6 +25,7 @@
 //! | S20 | of a schedule with Forbid or Replace no run starts tasks while another one's are alive          | every create |
 //! | S21 | a pass over what changed decides what a pass over everything decides                           | every fifth pass |
 //! | S22 | what goes wrong with processes, watches and the API server makes no task more than the same life without | the end |
+//! | S23 | agents know of each task whether protected tasks hold its service up (`DEPLOYMENT_BLOCKED`)    | the end |
 //!
 //! What is promised, and who holds it:
 //!

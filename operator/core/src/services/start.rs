@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tallyman_crds::ecs::Tag;
 use tallyman_crds::{DesiredStatus, LastStatus, Task, TaskSpec, ZoneRebalancing, labels, names};
 
-use super::part::Part;
-use super::{list, target};
+use super::part::{Part, has_started};
+use super::target;
 use crate::deployments::{Bounds, Start};
 use crate::names::{InstanceName, ServiceName, TaskName};
 use crate::placement::{self, Ledger, Request, Unplaceable};
@@ -128,7 +128,6 @@ impl Part<'_> {
         batch: &mut Batch,
         ledger: &mut Ledger,
         plan: &mut Plan,
-        said: &mut Vec<Said>,
     ) -> Started {
         let name = self.name;
         let at_once = batch.most - batch.started;
@@ -174,18 +173,6 @@ impl Part<'_> {
             plan.actions.push(Action::CreateTask(Box::new(task)));
             started.names.push(TaskName::from(task_name));
         }
-        if !started.names.is_empty() {
-            said.push(Said {
-                warning: false,
-                reason: "TasksStarted",
-                message: format!(
-                    "{} has started {} tasks: {}",
-                    self.subject(),
-                    started.names.len(),
-                    list(&started.names)
-                ),
-            });
-        }
         started
     }
 
@@ -227,13 +214,16 @@ impl Part<'_> {
                 zones.counts
             ),
         });
-        let mut started = self.start(start, request, batch, ledger, plan, said);
+        let mut started = self.start(start, request, batch, ledger, plan);
+        let why = format!(" in {} to AZ Rebalance", zones.to);
+        said.extend(has_started(&self.subject(), &started.names, &why));
         if let Some((_, why)) = started.unplaceable.take() {
             said.push(Said {
                 warning: true,
                 reason: "ZoneRebalancingFailed",
                 message: format!(
-                    "(service {name}) was unable to place a task in {} for AZ Rebalancing. {}",
+                    "(service {name}) is unable to place a task in {} because no container instance met all of its \
+                     requirements. {}",
                     zones.to,
                     why.sentence()
                 ),

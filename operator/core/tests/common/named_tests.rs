@@ -1,5 +1,7 @@
 //! Tests that documents name: they must be there.
+#![allow(dead_code, reason = "not every file asks for everything")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Root of the source tree.
@@ -79,5 +81,29 @@ impl NamedTests {
         ];
         let mut files = self.files.iter().filter(|(path, _)| looked_at(path));
         files.any(|(_, text)| spelled.iter().any(|name| text.contains(name)))
+    }
+
+    /// The numbers of rows of `document` that tests carry, each with the name of the test: the line above it is
+    /// `/// Step 3.2 of`, or `/// Steps 3.2 and 3.3 of`, and the document.
+    pub fn carried(&self, document: &str) -> BTreeSet<(String, String)> {
+        let end = format!(" of `{document}`.");
+        let mut found = BTreeSet::new();
+        let mut numbers: Vec<&str> = Vec::new();
+        for line in self.0.lines().map(str::trim) {
+            let steps = line
+                .strip_prefix("/// Step")
+                .and_then(|l| l.strip_suffix(&end));
+            if let Some(steps) = steps {
+                let words = steps.split([' ', ',']);
+                numbers.extend(words.filter(|w| w.starts_with(|c: char| c.is_ascii_digit())));
+            } else if let Some(rest) = line.strip_prefix("fn ") {
+                let name = rest.split(['(', '<']).next().unwrap_or(rest);
+                let carried = numbers.drain(..);
+                found.extend(carried.map(|number| (number.to_owned(), name.to_owned())));
+            } else if !line.starts_with("///") && !line.starts_with("#[") {
+                numbers.clear();
+            }
+        }
+        found
     }
 }

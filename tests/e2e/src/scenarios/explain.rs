@@ -114,6 +114,19 @@ fn sentences(user: &User<'_>) -> Result<()> {
             "was unable to place a task because no container instance met all of its requirements.";
         rows.push((name, definition, service(name, 4), vec![unplaced, sentence]));
     }
+    let mut nobody = service("nobody", 1);
+    nobody["spec"]["cluster"] = json!("empty");
+    let no_host = "(service nobody) was unable to place a task because no container instance met all of its requirements. Reason: No \
+                   Container Instances were found in your cluster.";
+    rows.push(("nobody", hello("nobody", "x"), nobody, vec![no_host]));
+    let mut sick = hello("sick", "x");
+    sick["spec"]["containerDefinitions"][0]["healthCheck"] =
+        json!({ "command": ["CMD-SHELL", "exit 1"], "interval": 5, "retries": 1 });
+    let failed = vec![
+        "(service sick) (task sick-",
+        ") failed container health checks.",
+    ];
+    rows.push(("sick", sick, service("sick", 1), failed));
     let mut broken = hello("never", "x");
     broken["spec"]["containerDefinitions"][0]["image"] = json!("localhost/tallyman/no-such:1");
     rows.push((
@@ -152,7 +165,9 @@ fn sentences(user: &User<'_>) -> Result<()> {
         ],
     )?;
     let names: Vec<&str> = rows.iter().map(|(name, ..)| *name).collect();
-    user.delete(&names)
+    user.delete(&names)?;
+    user.k(&["delete", "clusters.tallyman.dev", "empty", "--timeout=60s"])?;
+    Ok(())
 }
 
 /// Waits until `kubectl describe` of the service has all these sentences.

@@ -282,11 +282,17 @@ fn sentences(user: &User<'_>) -> Result<()> {
 
         // Four tasks in zone a, and the host of zone b comes back.
         set_status(user, 2, "DRAINING")?;
-        user.apply(&[hello("zones", "x"), service("zones", 4)])?;
+        user.apply(&[checked("zones", "x"), service("zones", 4)])?;
         user.wait_steady("zones", 4)?;
         set_status(user, 2, "ACTIVE")?;
         let uneven = "(service zones) is not AZ balanced with 4 tasks in a, 0 tasks in b. AZ Rebalancing in progress.";
         described(user, "zones", &[uneven])?;
+        let moved = [
+            "(service zones) has started 1 tasks in b to AZ Rebalance: (task zones-000005).",
+            "(service zones) has stopped 1 running tasks in a due to AZ rebalancing: (task zones-",
+            "(service zones) is AZ balanced with 2 tasks in a, 2 tasks in b.",
+        ];
+        described(user, "zones", &moved)?;
         user.wait_steady("zones", 4)?;
         user.delete(&["zones"])
     })?;
