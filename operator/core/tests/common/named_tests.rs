@@ -66,7 +66,6 @@ impl NamedTests {
     }
 
     /// There is one that real engines of both generations run.
-    #[allow(dead_code, reason = "not every document asks for it")]
     pub fn has_on_engines(&self, name: &str) -> bool {
         self.is_in(name, |path| {
             self.of_engines.iter().any(|of| path.starts_with(of))
@@ -89,7 +88,8 @@ impl NamedTests {
         let end = format!(" of `{document}`.");
         let mut found = BTreeSet::new();
         let mut numbers: Vec<&str> = Vec::new();
-        for line in self.0.lines().map(str::trim) {
+        let lines = self.files.iter().flat_map(|(_, text)| text.lines());
+        for line in lines.map(str::trim) {
             let steps = line
                 .strip_prefix("/// Step")
                 .and_then(|l| l.strip_suffix(&end));
