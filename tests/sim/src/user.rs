@@ -227,7 +227,9 @@ impl Sim {
         let told: BTreeMap<&str, bool> = told.map(|(uid, is)| (uid.as_str(), is)).collect();
         let server = &self.shared.server;
         let tasks = server.all(Kind::Task).filter(|(_, t)| {
-            t["spec"]["desiredStatus"] != "STOPPED" && t["metadata"]["deletionTimestamp"].is_null()
+            t["spec"]["desiredStatus"] != "STOPPED"
+                && t["status"]["lastStatus"] != "STOPPED"
+                && t["metadata"]["deletionTimestamp"].is_null()
         });
         let believes = |t: &Value| told.get(t["metadata"]["uid"].as_str()?).copied();
         let misled = tasks.filter(|(_, t)| {
