@@ -1,5 +1,5 @@
-//! Stops, a few at a time: an engine that is asked for fifty at once needs half as long again as for eight. With a dozen the
-//! last of fifty containers ended sooner than with eight, and everything was known to be stopped as soon (`make bench`).
+//! Stops, a few at a time: an engine that is asked for fifty at once needs half as long again as for eight. A dozen, with the
+//! operator's smaller steps, end the last of fifty containers sooner, though all are known to be stopped no sooner (`make bench`).
 
 use std::time::Duration;
 
