@@ -197,20 +197,18 @@ async fn stalled(bench: &DockerBench, endpoint: &str) {
     let engine = DockerEngine::new(endpoint, settings).unwrap();
     let image = format!("localhost:{port}/silent:1");
     // Until it listens the engine is refused.
-    for attempt in 0.. {
+    let message = in_the_end("it was not given up", async || {
         match engine.prepare(&image, PullBehavior::Always, None).await {
             Err(EngineError::PullFailed {
                 why: PullFault::Stalled,
                 message,
                 ..
-            }) => {
-                assert!(message.contains("got no word"), "{message}");
-                break;
-            }
-            other => assert!(attempt < 50, "it was not given up: {other:?}"),
+            }) => Ok(message),
+            other => Err(other),
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    })
+    .await;
+    assert!(message.contains("got no word"), "{message}");
     bench.destroy(SILENT).await.unwrap();
 }
 
@@ -272,18 +270,31 @@ async fn push(docker: &Docker, repository: &str, user: Option<DockerCredentials>
         tag: Some("1".to_owned()),
     };
     docker.tag_image(IMAGE, Some(options)).await.unwrap();
-    for attempt in 0.. {
+    // The registry may not be up yet.
+    in_the_end("push never succeeded", async || {
         let options = PushImageOptions {
             tag: Some("1".to_owned()),
             ..PushImageOptions::default()
         };
         let user = user.clone().unwrap_or_default();
         let pushed = docker.push_image(repository, Some(options), Some(user));
-        match pushed.try_collect::<Vec<_>>().await {
-            Ok(_) => return,
-            // The registry is not up yet.
-            Err(error) => assert!(attempt < 50, "push never succeeded: {error}"),
+        pushed.try_collect::<Vec<_>>().await
+    })
+    .await;
+}
+
+/// What `once` gives when it succeeds, tried again for ten seconds and more.
+async fn in_the_end<T, E: std::fmt::Debug>(
+    failed: &str,
+    once: impl AsyncFn() -> Result<T, E>,
+) -> T {
+    let mut attempt = 0;
+    loop {
+        match once().await {
+            Ok(value) => return value,
+            Err(error) => assert!(attempt < 50, "{failed}: {error:?}"),
         }
+        attempt += 1;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
