@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tallyman_agent_core::images::ImageBook;
-use tallyman_agent_core::{TaskRecord, TaskUid};
+use tallyman_agent_core::{Host, TaskRecord, TaskUid};
 use tallyman_agent_engine::{EngineDescription, ImageState};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
@@ -261,15 +261,9 @@ impl Ledger {
             .collect()
     }
 
-    /// Tasks that are recorded as forgotten by the API server and have not ended, with their names.
-    pub fn forgotten(&self) -> BTreeMap<TaskUid, String> {
-        let pages = self.pages();
-        pages
-            .records
-            .values()
-            .filter(|r| r.forgotten && !r.is_stopped())
-            .map(|r| (r.uid.clone(), r.name.clone()))
-            .collect()
+    /// Tasks of `host` that the API server forgot, with their names.
+    pub fn forgotten(&self, host: &Host) -> BTreeMap<TaskUid, String> {
+        host.forgotten(self.pages().records.values())
     }
 
     /// Why plan and records cannot be written, for people; `None` while they can.

@@ -20,6 +20,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api as KubeApi;
 use kube::api::{ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams};
 use serde_json::Value;
+use tallyman_agent_core::Plan;
 use tallyman_crds::sources::{DATA_KEY, SEALED_KEY, Supply};
 use tallyman_crds::{HostPlan, names};
 use tallyman_join::{HostKey, Purpose};
@@ -59,7 +60,7 @@ enum End {
     Relist,
 }
 
-/// Tells the plan's `spec`, until the receiver is gone.
+/// Tells the plan's `spec` and version ([`Plan::VERSION`]), until the receiver is gone.
 pub async fn plan(api: Api, news: mpsc::Sender<News<Arc<Value>>>) {
     let kind = ApiResource::erase::<HostPlan>(&());
     let name = api.name.clone();
@@ -67,7 +68,7 @@ pub async fn plan(api: Api, news: mpsc::Sender<News<Arc<Value>>>) {
         &api,
         &kind,
         name,
-        |plan| Arc::new(field(plan, "spec")),
+        |plan| Arc::new(versioned_spec(plan)),
         news,
     )
     .await;
@@ -251,6 +252,16 @@ fn field(mut object: DynamicObject, name: &str) -> Value {
         .get_mut(name)
         .map(Value::take)
         .unwrap_or_default()
+}
+
+/// On disk, too, the version stands beside what is of it.
+fn versioned_spec(mut plan: DynamicObject) -> Value {
+    let version = plan.metadata.resource_version.take();
+    let mut spec = field(plan, "spec");
+    if let (Some(spec), Some(version)) = (spec.as_object_mut(), version) {
+        spec.insert(Plan::VERSION.to_owned(), Value::String(version));
+    }
+    spec
 }
 
 /// What cannot be read is nothing, and tasks that need it wait; the values are in no message.

@@ -208,6 +208,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         availability_zone: attributes.get("ecs.availability-zone").cloned(),
         container_instance: name.clone(),
         address: address.clone(),
+        tags: settings.registration.instance_tags.clone(),
     };
     let shared = Arc::new(Shared {
         engine: Arc::new(engine),

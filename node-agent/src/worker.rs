@@ -107,10 +107,8 @@ pub enum Told {
     Assigned(Box<AssignedTask>),
     /// The plan has no entry any more.
     Unplanned,
-    /// The same, because the API server went back to an older state.
-    Forgotten,
-    /// The API server may have lost what it was told.
-    TellAgain,
+    /// The API server went back to an older state.
+    WentBack,
     /// Its containers in a complete list.
     Listed(Vec<ContainerSummary>),
     /// Something happened to the named container.
@@ -240,8 +238,7 @@ impl<E: Engine> Worker<E> {
         match news {
             Told::Assigned(task) => self.machine.assign(*task),
             Told::Unplanned => self.machine.unplanned(),
-            Told::Forgotten => self.machine.forget(),
-            Told::TellAgain => self.machine.tell_again(),
+            Told::WentBack => self.machine.api_went_back(),
             Told::Listed(containers) => self.machine.listed(&containers),
             Told::Hinted(container, hint) => self.machine.hinted(&container, &hint),
             Told::Condemned => self.machine.condemn(),

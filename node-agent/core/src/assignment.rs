@@ -64,6 +64,8 @@ pub struct Door {
 pub struct Assignment {
     /// How new it is.
     pub fence: Fence,
+    /// Version of the HostPlan that it was read from, where that is known.
+    pub version: Option<u64>,
     /// Cluster of the host.
     pub cluster: String,
     /// uid of the ContainerInstance that it is for.
@@ -153,6 +155,11 @@ pub enum TaskBody {
 }
 
 impl AssignedTask {
+    /// Its plan wants it neither stopped nor removed.
+    pub fn is_to_run(&self) -> bool {
+        self.desired == Desired::Run && !self.remove
+    }
+
     /// Its containers in the order of the task definition; none when it is refused.
     pub fn containers(&self) -> &[PlannedContainer] {
         match &self.body {
@@ -249,6 +256,7 @@ impl Assignment {
     pub fn parse(plan: Plan, door: &Door) -> Self {
         let Plan {
             fence,
+            version,
             cluster,
             container_instance_uid,
             tags,
@@ -259,6 +267,7 @@ impl Assignment {
         } = plan;
         let mut assignment = Self {
             fence,
+            version,
             cluster,
             container_instance_uid,
             tags: Arc::new(tags),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tallyman_agent_engine::{ContainerSummary, Protocol, VolumeState};
 use tallyman_crds::labels;
 
-use crate::assignment::{AssignedTask, Assignment, Desired, Door, Plan};
+use crate::assignment::{AssignedTask, Assignment, Door, Plan};
 use crate::ids::{Fence, TaskUid};
 use crate::orphans::{Condemned, Orphans, Stray};
 use crate::planned::PlannedContainer;
@@ -33,13 +33,10 @@ pub struct Host {
 /// What a plan came to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Offer {
-    /// Tasks that are new or changed, to be given to their machines.
+    /// Tasks that are new or changed, to be given to their machines; all, when the API server may not have known them.
     pub assigned: Vec<AssignedTask>,
     /// Tasks that the plan does not have any more.
     pub unplanned: Vec<TaskUid>,
-    /// Those of them that were to run when the API server went back to an older state: it does not want them stopped, it does
-    /// not know of them. They are left alone ([`Host::strays`]).
-    pub forgotten: Vec<TaskUid>,
     /// Entries that could not even be named, for the log.
     pub complaints: Vec<String>,
     /// The plan is for another ContainerInstance than the one before: the host was registered anew.
@@ -95,63 +92,57 @@ impl Host {
     /// [`Refusal`]: it is older than the plan at hand, which stays.
     pub fn offer(&mut self, plan: Plan, live: bool) -> Result<Offer, Refusal> {
         let mut other_identity = false;
-        let mut went_back = false;
         if let Some(held) = &self.assignment {
-            let held_fence = held.fence;
+            let (fence, version) = (held.fence, held.version);
             if held.container_instance_uid == plan.container_instance_uid {
-                if plan.fence < held_fence {
+                if plan.fence < fence {
                     if live {
                         self.refuse(plan.fence);
                     }
-                    return Err(if plan.fence.epoch < held_fence.epoch {
+                    return Err(if plan.fence.epoch < fence.epoch {
                         Refusal::OlderEpoch {
                             offered: plan.fence,
-                            held: held_fence,
+                            held: fence,
                         }
                     } else {
                         Refusal::OlderGeneration {
                             offered: plan.fence,
-                            held: held_fence,
+                            held: fence,
                         }
                     });
                 }
-                // Generations never fall, whoever leads, unless everything goes back.
-                let fell = plan.fence.generation < held_fence.generation;
-                went_back = live && (fell || self.older);
-                self.went_back |= live && fell && !self.older;
+                // Generations rise with every write, whoever leads, and versions, too, unless everything goes back.
+                let again = plan.fence != fence && plan.fence.generation <= fence.generation;
+                let older = plan.version.zip(version).is_some_and(|(p, v)| p < v);
+                if live && (again || older) && !self.older {
+                    self.api_went_back();
+                }
             } else {
                 other_identity = true;
                 self.orphans = Orphans::default();
                 self.volume_orphans = Orphans::default();
             }
         }
+        // What is in this plan is not forgotten, whatever is believed of it.
+        let all = live && (self.older || !self.live);
         self.live |= live;
         self.refused = None;
-        self.older = false;
+        self.older &= !live;
         let next = Assignment::parse(plan, &self.door);
         let previous = match &self.assignment {
             Some(held) => held.tasks.clone(),
             None => BTreeMap::new(),
         };
-        let unplanned = || {
-            let gone = |uid: &&TaskUid| !next.tasks.contains_key(*uid);
-            previous.keys().filter(gone)
-        };
-        let to_run = |uid: &&TaskUid| {
-            let task = previous.get(*uid);
-            task.is_some_and(|task| task.desired == Desired::Run && !task.remove)
-        };
         let offer = Offer {
-            forgotten: match went_back {
-                true => unplanned().filter(to_run).cloned().collect(),
-                false => Vec::new(),
-            },
-            unplanned: unplanned().cloned().collect(),
             assigned: next
                 .tasks
                 .values()
-                .filter(|task| previous.get(&task.uid) != Some(task))
+                .filter(|task| all || previous.get(&task.uid) != Some(task))
                 .cloned()
+                .collect(),
+            unplanned: previous
+                .into_keys()
+                .filter(|uid| !next.tasks.contains_key(uid))
                 .collect(),
             complaints: next.complaints.clone(),
             other_identity,
@@ -176,9 +167,32 @@ impl Host {
     }
 
     /// True once after the API server seems to have gone back to an older state: what it was told of the host and its tasks
-    /// is to be told again.
+    /// is to be told again, and those that are to run may be forgotten ([`TaskRecord::api_went_back`]). Asked after each
+    /// offer, before what came of it.
     pub fn tells_again(&mut self) -> bool {
         std::mem::take(&mut self.went_back)
+    }
+
+    /// The plan at hand wants the task to run.
+    pub fn wants(&self, uid: &TaskUid) -> bool {
+        let held = self.assignment.as_ref();
+        let task = held.and_then(|held| held.tasks.get(uid));
+        task.is_some_and(AssignedTask::is_to_run)
+    }
+
+    /// Of `records`, tasks that run and that the API server does not have any more since it went back to an older state, with
+    /// their names. It does not want them stopped, it does not know of them: they are left alone ([`Host::strays`]).
+    pub fn forgotten<'r>(
+        &self,
+        records: impl IntoIterator<Item = &'r TaskRecord>,
+    ) -> BTreeMap<TaskUid, String> {
+        let held = self.assignment.as_ref();
+        let planned = |uid| held.is_some_and(|held| held.tasks.contains_key(uid));
+        records
+            .into_iter()
+            .filter(|r| r.maybe_forgotten && !r.is_stopped() && !planned(&r.uid))
+            .map(|r| (r.uid.clone(), r.name.clone()))
+            .collect()
     }
 
     /// The HostPlan is gone from the API. That orders nothing; the last plan stays.
@@ -193,8 +207,8 @@ impl Host {
     }
 
     /// Compares a complete list of our containers with the plan. `ended`: tasks that are recorded as
-    /// STOPPED; their containers wait for cleanup and are nobody's orphans. `forgotten`: tasks that are recorded as
-    /// forgotten; they are left alone until the plan says otherwise.
+    /// STOPPED; their containers wait for cleanup and are nobody's orphans. [`Host::forgotten`] ones are left alone until the
+    /// plan says otherwise.
     pub fn strays(
         &mut self,
         listed: &[ContainerSummary],

@@ -258,58 +258,153 @@ fn an_api_server_that_went_back_is_told_everything_again_once() {
     assert!(host.tells_again());
 }
 
+/// Offers plans of the API to a host whose task runs, as an agent does; `records` are what outlives the agent.
+struct Held {
+    host: Host,
+    rig: Rig,
+}
+
+impl Held {
+    fn new() -> Self {
+        let mut rig = Rig::new(vec![container("app", true)]);
+        rig.settle_down();
+        let mut held = Self {
+            host: Host::new(door()),
+            rig,
+        };
+        held.offer(versioned(fenced(7, 20), 500));
+        held
+    }
+
+    fn offer(&mut self, plan: Plan) {
+        let offer = self.host.offer(plan, true);
+        if self.host.tells_again() {
+            self.rig.machine.api_went_back();
+        }
+        let Ok(offer) = offer else { return };
+        for uid in offer.unplanned {
+            assert_eq!(uid, TaskUid::new(rig::UID));
+            self.rig.machine.unplanned();
+        }
+        for task in offer.assigned {
+            self.rig.machine.assign(task);
+        }
+    }
+
+    fn is_forgotten(&self) -> bool {
+        let forgotten = self.host.forgotten([self.rig.machine.record()]);
+        forgotten.contains_key(&TaskUid::new(rig::UID))
+    }
+
+    fn condemned(&mut self, seconds: i64) -> usize {
+        let forgotten = self.host.forgotten([self.rig.machine.record()]);
+        let (none, forgotten) = (BTreeSet::new(), forgotten.into_keys().collect());
+        let everything = self.rig.engine.containers();
+        let condemned = self
+            .host
+            .strays(&everything, &none, &forgotten, at(seconds));
+        condemned.len()
+    }
+}
+
+/// A plan as it is read from the API server.
+fn versioned(spec: HostPlanSpec, version: u64) -> Plan {
+    let mut spec = serde_json::to_value(spec).unwrap();
+    spec[Plan::VERSION] = version.to_string().into();
+    Plan::from_json(&spec).unwrap()
+}
+
 #[test]
 fn a_task_is_forgotten_only_by_an_api_server_that_went_back() {
-    let uid = TaskUid::new(rig::UID);
-    let after = |between: &[HostPlanSpec], next: HostPlanSpec| {
-        let mut host = Host::new(door());
-        offer(&mut host, fenced(7, 20)).unwrap();
-        for spec in between {
-            let _refused = offer(&mut host, spec.clone());
+    let after = |plans: &[Plan]| {
+        let mut held = Held::new();
+        for plan in plans {
+            held.offer(plan.clone());
         }
-        let offer = offer(&mut host, next).unwrap();
-        assert_eq!(offer.unplanned, [uid.clone()]);
-        offer.forgotten
+        held.is_forgotten()
     };
-    assert_eq!(after(&[], gone(7, 21)), []);
-    assert_eq!(after(&[], gone(8, 21)), []);
-    // It was seen at an older plan, or its generations begin anew.
-    assert_eq!(after(&[gone(3, 5)], gone(8, 21)), [uid.clone()]);
-    assert_eq!(after(&[], gone(8, 6)), [uid.clone()]);
-    // Or its version was older, and the plan had to be made anew.
-    let mut host = Host::new(door());
-    offer(&mut host, fenced(7, 20)).unwrap();
-    host.api_went_back();
-    assert!(host.tells_again());
-    assert_eq!(
-        offer(&mut host, gone(8, 21)).unwrap().forgotten,
-        [uid.clone()]
-    );
+    let stays = [
+        vec![versioned(gone(7, 21), 501)],
+        vec![versioned(gone(8, 21), 501)],
+        // The plan that comes after an older one has it.
+        vec![Plan::from(gone(3, 5)), versioned(fenced(8, 21), 410)],
+        vec![
+            Plan::from(gone(3, 5)),
+            versioned(fenced(8, 21), 410),
+            versioned(gone(8, 22), 420),
+        ],
+    ];
+    for (n, plans) in stays.iter().enumerate() {
+        assert!(!after(plans), "{n}");
+    }
+    let goes = [
+        // An older plan was seen, and refused.
+        vec![Plan::from(gone(3, 5)), versioned(gone(8, 21), 510)],
+        // Generations began anew, up to the one at hand.
+        vec![versioned(gone(8, 6), 510)],
+        vec![versioned(gone(8, 20), 510)],
+        // Versions did.
+        vec![versioned(gone(8, 21), 410)],
+    ];
+    for (n, plans) in goes.iter().enumerate() {
+        assert!(after(plans), "{n}");
+    }
+    // It was seen otherwise, and the plan had to be made anew.
+    let mut held = Held::new();
+    held.host.api_went_back();
+    held.offer(versioned(gone(8, 21), 510));
+    assert!(held.is_forgotten());
     // One that was to stop is not forgotten: it was not to run.
     let mut stop = fenced(7, 21);
     stop.tasks[0].desired_status = DesiredStatus::Stopped;
-    assert_eq!(after(&[stop, gone(3, 5)], gone(8, 22)), []);
+    let plans = [
+        Plan::from(stop),
+        Plan::from(gone(3, 5)),
+        Plan::from(gone(8, 22)),
+    ];
+    assert!(!after(&plans));
+}
+
+#[test]
+fn an_agent_that_is_killed_before_the_next_plan_remembers_that_the_api_server_went_back() {
+    let mut held = Held::new();
+    held.offer(Plan::from(gone(3, 5)));
+    let record = serde_json::to_value(held.rig.machine.record()).unwrap();
+    let record = serde_json::from_value(record).unwrap();
+    // The next one begins with the plan and the record from disk.
+    let mut host = Host::new(door());
+    host.offer(versioned(fenced(7, 20), 500), false).unwrap();
+    assert!(host.forgotten([&record]).is_empty());
+    offer(&mut host, gone(8, 22)).unwrap();
+    assert_eq!(host.forgotten([&record]).len(), 1);
+}
+
+#[test]
+fn a_plan_after_the_api_server_went_back_is_given_to_every_task() {
+    let assigned = |host: &mut Host, epoch, generation| {
+        let offer = offer(host, fenced(epoch, generation)).unwrap();
+        offer.assigned.len()
+    };
+    let mut host = Host::new(door());
+    assert_eq!(assigned(&mut host, 7, 20), 1);
+    assert_eq!(assigned(&mut host, 7, 21), 0);
+    host.api_went_back();
+    assert_eq!(assigned(&mut host, 8, 22), 1);
+    assert_eq!(assigned(&mut host, 8, 23), 0);
 }
 
 #[test]
 fn what_was_forgotten_is_left_alone_until_the_plan_says_otherwise() {
-    let mut rig = Rig::new(vec![container("app", true)]);
-    rig.settle_down();
-    let everything = rig.engine.containers();
-    let (none, forgotten) = (BTreeSet::new(), BTreeSet::from([TaskUid::new(rig::UID)]));
-    let mut host = Host::new(door());
-    offer(&mut host, fenced(7, 20)).unwrap();
-    offer(&mut host, fenced(3, 5)).unwrap_err();
+    let mut held = Held::new();
+    held.offer(Plan::from(gone(3, 5)));
     for generation in 21..40 {
-        offer(&mut host, gone(8, generation)).unwrap();
-        let condemned = host.strays(&everything, &none, &forgotten, at(generation * 600));
-        assert!(condemned.is_empty());
+        held.offer(Plan::from(gone(8, generation)));
+        assert_eq!(held.condemned(generation * 600), 0);
     }
     let mut decided = gone(8, 40);
     decided.stop_forgotten = true;
-    offer(&mut host, decided).unwrap();
-    let condemned = host.strays(&everything, &none, &forgotten, at(40 * 600));
-    assert_eq!(condemned.len(), 1);
+    held.offer(Plan::from(decided));
+    assert_eq!(held.condemned(40 * 600), 1);
 }
 
 #[test]
@@ -322,7 +417,7 @@ fn a_task_that_ended_is_told_again() {
     let told = rig.told.len();
     rig.run(Duration::from_secs(600));
     assert_eq!(rig.told.len(), told);
-    rig.machine.tell_again();
+    rig.machine.api_went_back();
     rig.run(Duration::from_secs(600));
     assert_eq!(rig.told.len(), told + 1, "once");
     assert_eq!(rig.status().last_status, LastStatus::Stopped);

@@ -107,7 +107,8 @@ impl<E: Engine> Agent<E> {
         }
         let ended = self.shared.ledger.stopped();
         self.shared.holdings.gpus.saw(&list, &ended);
-        let forgotten = self.shared.ledger.forgotten().into_keys().collect();
+        let forgotten = self.shared.ledger.forgotten(&self.host);
+        let forgotten = forgotten.into_keys().collect();
         let condemned = self
             .host
             .strays(&list, &ended, &forgotten, Timestamp::now());

@@ -165,7 +165,8 @@ impl<E: Engine> Agent<E> {
     ) -> anyhow::Result<()> {
         loop {
             self.host_facts.ledger_trouble = self.shared.ledger.trouble();
-            self.host_facts.forgotten = self.shared.ledger.forgotten().into_values().collect();
+            let forgotten = self.shared.ledger.forgotten(&self.host);
+            self.host_facts.forgotten = forgotten.into_values().collect();
             self.engine.failing = self.shared.failing.complaint(Timestamp::now());
             let report = register::report(
                 &self.settings,
@@ -228,23 +229,23 @@ impl<E: Engine> Agent<E> {
             }
             News::WentBack => {
                 self.host.api_went_back();
-                if self.host.tells_again() {
-                    self.tell_again();
-                }
+                self.tell_again();
             }
             News::Away => self.take_saved_plan("the API is away"),
         }
     }
 
-    /// The API server went back to an older state: what it was told of host and tasks is told again.
+    /// When the API server went back to an older state, what it was told of host and tasks is told again.
     fn tell_again(&mut self) {
+        if !self.host.tells_again() {
+            return;
+        }
         self.outbox.again();
-        for record in self.saved_records.values_mut() {
-            record.acknowledged = None;
-            record.end_acknowledged = false;
+        for (uid, record) in &mut self.saved_records {
+            record.api_went_back(self.host.wants(uid));
         }
         for uid in self.workers.keys() {
-            self.tell(uid, Told::TellAgain);
+            self.tell(uid, Told::WentBack);
         }
     }
 
@@ -305,15 +306,11 @@ impl<E: Engine> Agent<E> {
             Ok(offer) => offer,
             Err(refusal) => {
                 warn!(%refusal, "the plan at hand stays");
-                if self.host.tells_again() {
-                    self.tell_again();
-                }
+                self.tell_again();
                 return false;
             }
         };
-        if self.host.tells_again() {
-            self.tell_again();
-        }
+        self.tell_again();
         debug!(%fence, changed = offer.assigned.len(), gone = offer.unplanned.len(), "plan");
         self.set_live();
         self.shared.ports.spare(self.host.fixed_ports());
@@ -330,13 +327,6 @@ impl<E: Engine> Agent<E> {
         for uid in &offer.unplanned {
             self.waiting.remove(uid);
             self.tell(uid, Told::Unplanned);
-        }
-        for uid in &offer.forgotten {
-            warn!(task = %uid, "the API server went back to an older state without this task; it goes on");
-            if let Some(record) = self.saved_records.get_mut(uid) {
-                record.forgotten = true;
-            }
-            self.tell(uid, Told::Forgotten);
         }
         for task in offer.assigned {
             if self.workers.contains_key(&task.uid) {

@@ -242,8 +242,7 @@ impl Sim {
     /// as they reach it again, and a leader learns of it with the next renewal.
     pub fn restore(&mut self, backup: Backup) {
         self.shared.note("fate", "RESTORES the backup");
-        let ordered = self.agents.iter().flat_map(Agent::ordered_to_stop);
-        self.shared.monitor.restored(ordered.collect());
+        self.shared.monitor.restored(&self.agents);
         self.shared.server.restore(backup.store);
         self.epoch = backup.epoch;
         for operator in &mut self.operators {
@@ -374,6 +373,12 @@ impl Sim {
                     plan.actions, plan.publications
                 ));
             }
+        }
+        let misled = self.misled();
+        if !misled.is_empty() {
+            self.fail(&format!(
+                "S23: agents believe otherwise of the services of {misled:?} than their status says"
+            ));
         }
         let mut running: Vec<String> = self.tasks(|t| {
             t.status

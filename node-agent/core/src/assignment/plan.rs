@@ -13,6 +13,8 @@ use crate::ids::Fence;
 pub struct Plan {
     /// How new it is.
     pub fence: Fence,
+    /// Version of the HostPlan that it was read from, where that is known.
+    pub(crate) version: Option<u64>,
     /// Cluster of the host.
     pub cluster: String,
     /// uid of the ContainerInstance that it is for.
@@ -58,6 +60,7 @@ impl From<HostPlanSpec> for Plan {
                 epoch: spec.leader_epoch,
                 generation: spec.generation,
             },
+            version: None,
             cluster: spec.cluster,
             container_instance_uid: spec.container_instance_uid,
             tags: spec.container_instance_tags,
@@ -78,7 +81,10 @@ impl From<HostPlanSpec> for Plan {
 }
 
 impl Plan {
-    /// Reads the `spec` of a HostPlan entry by entry.
+    /// Beside the fields of `spec`, the object's `metadata.resourceVersion`.
+    pub const VERSION: &str = "resourceVersion";
+
+    /// Reads the `spec` of a HostPlan entry by entry, and [`Plan::VERSION`].
     ///
     /// # Errors
     /// The head (generation, leaderEpoch, containerInstanceUid) is missing or of the wrong type.
@@ -110,6 +116,7 @@ impl Plan {
         };
         Ok(Self {
             fence,
+            version: text(spec, Self::VERSION).and_then(|version| version.parse().ok()),
             cluster: text(spec, "cluster").unwrap_or_default(),
             container_instance_uid,
             // Nothing runs otherwise for the lack of them.

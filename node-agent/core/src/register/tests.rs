@@ -7,6 +7,7 @@ use super::attributes::{FIRELENS, offered};
 use super::*;
 use crate::disk::{DiskSpace, Room};
 use crate::settings::registration::Registration;
+use crate::volumes::NfsExport;
 
 fn description() -> EngineDescription {
     EngineDescription {
@@ -180,6 +181,31 @@ fn log_routers_are_offered_where_the_engine_can_send_to_them() {
 }
 
 #[test]
+fn file_systems_are_offered_by_their_ids() {
+    let offers = |file_systems: &[(&str, &str)]| {
+        let mut settings = Settings::default();
+        settings.volumes.file_systems = file_systems
+            .iter()
+            .map(|(id, export)| ((*id).to_owned(), NfsExport::parse(export).unwrap()))
+            .collect();
+        let offered = offered(&settings, &HostFacts::default(), &description());
+        let of_efs = offered
+            .into_iter()
+            .filter(|one| one.starts_with("ecs.capability.efs"));
+        of_efs.collect::<Vec<_>>()
+    };
+    assert!(offers(&[]).is_empty());
+    assert_eq!(
+        offers(&[("fs-1", "nfs.lan:/one"), ("fs-2", "nfs.lan:/two")]),
+        [
+            "ecs.capability.efs.fs-1",
+            "ecs.capability.efs.fs-2",
+            "ecs.capability.efs"
+        ]
+    );
+}
+
+#[test]
 fn faults_are_offered_as_far_as_the_host_can_make_them() {
     for (black_hole_port, impairment, wanted) in [
         (false, false, [false, false]),
@@ -346,7 +372,7 @@ fn tasks_that_the_api_server_forgot_are_named_with_what_to_do() {
     assert_eq!(said(0), "");
     assert!(said(1).starts_with("1 task runs that"), "{}", said(1));
     assert!(said(1).contains("web-1. "), "{}", said(1));
-    assert!(said(1).contains("tallyman.dev/stop-forgotten-tasks=true"));
+    assert!(said(1).contains("tallyman.dev/stopForgottenTasks=true"));
     assert!(said(12).starts_with("12 tasks run that"), "{}", said(12));
     assert!(said(12).contains("web-10, ..."), "{}", said(12));
 }

@@ -74,9 +74,9 @@ impl TaskMachine {
         next.remove |= self.task.remove;
         if next.planned && !self.task.planned {
             // The plan had forgotten it and knows it again: its end may be unknown again, too.
-            self.tell_again();
-            self.record.forgotten = false;
+            self.record.tell_again();
         }
+        self.record.maybe_forgotten &= !next.planned;
         if let (TaskBody::Runnable(_), TaskBody::Refused(_)) = (&self.task.body, &next.body) {
             next.body = self.task.body.clone();
             next.volumes.clone_from(&self.task.volumes);
@@ -118,16 +118,10 @@ impl TaskMachine {
         self.task.planned = false;
     }
 
-    /// The API server went back to an older state, whose plan has no entry for it.
-    pub fn forget(&mut self) {
-        self.unplanned();
-        self.record.forgotten = true;
-    }
-
-    /// The API server may have lost what it was told: its status is told again. Telling it twice does no harm.
-    pub fn tell_again(&mut self) {
-        self.record.acknowledged = None;
-        self.record.end_acknowledged = false;
+    /// The API server went back to an older state.
+    pub fn api_went_back(&mut self) {
+        let to_run = self.task.planned && self.task.is_to_run();
+        self.record.api_went_back(to_run);
     }
 
     /// The two-phase check condemned it ([`crate::Orphans`]).

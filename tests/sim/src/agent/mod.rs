@@ -19,9 +19,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{
-    Action, AssignedTask, Assignment, Delivery, Desired, Due, Enforcement, FirelensSettings,
-    GpuInfo, Gpus, Holdings, Host, HostContext, Outcome, Parcel, Plan, Premises, Settings,
-    TaskMachine, TaskRecord, TaskUid,
+    Action, AssignedTask, Assignment, Delivery, Due, Enforcement, FirelensSettings, GpuInfo, Gpus,
+    Holdings, Host, HostContext, Outcome, Parcel, Plan, Premises, Settings, TaskMachine,
+    TaskRecord, TaskUid,
     assignment::Door,
     metadata::{Injection, Roles},
     perform,
@@ -183,32 +183,46 @@ impl Agent {
 
     /// uids of the tasks that run and that the API server forgot, as it went back to an older state.
     pub fn forgotten(&self) -> BTreeSet<String> {
-        let records = match &self.process {
-            Some(process) => &process.records,
-            None => &self.disk.records,
+        let forgotten = match &self.process {
+            Some(p) => p.host.forgotten(p.records.values()),
+            None => Host::new(self.door()).forgotten(self.disk.records.values()),
         };
-        let forgotten = records.values().filter(|r| r.forgotten && !r.is_stopped());
-        forgotten.map(|r| r.uid.to_string()).collect()
+        forgotten.into_keys().map(|uid| uid.to_string()).collect()
     }
 
     /// uids of the tasks that the plan at hand wants stopped.
-    pub fn ordered_to_stop(&self) -> BTreeSet<String> {
-        let saved = self
-            .disk
-            .plan
-            .iter()
-            .filter_map(|p| Plan::from_json(p).ok());
-        let saved = saved.map(|plan| Assignment::parse(plan, &self.door()));
-        let held = self
-            .process
-            .iter()
-            .filter_map(|p| p.host.assignment().cloned());
-        let tasks = saved.chain(held).flat_map(|plan| plan.tasks.into_values());
+    pub(crate) fn ordered_to_stop(&self) -> BTreeSet<String> {
         let machines = self.process.iter().flat_map(|p| p.machines.values());
-        let tasks = tasks.chain(machines.map(|m| m.task().clone()));
+        let tasks = self.planned().into_iter();
         tasks
-            .filter(|task| matches!(task.desired, Desired::Stop { .. }) || task.remove)
+            .chain(machines.map(|m| m.task().clone()))
+            .filter(|task| !task.is_to_run())
             .map(|task| task.uid.to_string())
+            .collect()
+    }
+
+    /// uids of the tasks that run and that the plan at hand wants to go on.
+    pub(crate) fn left_to_run(&self) -> BTreeSet<String> {
+        let ordered = self.ordered_to_stop();
+        let containers = self.engine.containers().into_iter();
+        let alive: BTreeSet<String> = containers
+            .filter(|c| c.phase.is_alive())
+            .filter_map(|c| c.labels.get(labels::CONTAINER_TASK_UID).cloned())
+            .collect();
+        let planned = self.planned().into_iter().map(|task| task.uid.to_string());
+        planned
+            .filter(|uid| alive.contains(uid) && !ordered.contains(uid))
+            .collect()
+    }
+
+    /// What the plan at hand has.
+    fn planned(&self) -> Vec<AssignedTask> {
+        let held = self.process.as_ref().and_then(|p| p.host.assignment());
+        let saved = || Plan::from_json(self.disk.plan.as_ref()?).ok();
+        let saved = || Some(Assignment::parse(saved()?, &self.door()));
+        let plan = held.cloned().or_else(saved);
+        plan.into_iter()
+            .flat_map(|plan| plan.tasks.into_values())
             .collect()
     }
 

@@ -5,13 +5,13 @@ use super::*;
 impl Agent {
     pub(super) fn hear(&mut self, p: &mut Process, shared: &mut Shared) -> Result<(), Dead> {
         if self.reachable(shared) {
-            if p.cache.follow(&shared.server) {
-                shared.note(&self.name, "sees that the API server went back");
-                p.host.api_went_back();
-                if p.host.tells_again() {
+            if let Some(went_back) = p.cache.follow(&shared.server) {
+                p.heard = None;
+                if went_back {
+                    shared.note(&self.name, "sees that the API server went back");
+                    p.host.api_went_back();
                     p.tell_again(shared);
                 }
-                p.heard = None;
             }
             p.cache
                 .receive(&shared.server, shared.lag, &mut shared.rng, shared.now);
@@ -31,7 +31,8 @@ impl Agent {
                 match p.cache.get(Kind::HostPlan, &self.name) {
                     Some(Object::Plan(plan)) => {
                         p.disk_plan_at = None;
-                        let spec = json!(plan.spec);
+                        let mut spec = json!(plan.spec);
+                        spec[Plan::VERSION] = json!(version.unwrap_or_default().to_string());
                         if self.take_plan(p, &spec, true, shared) {
                             p.plan = Some(spec);
                             p.dirty = true;
@@ -73,15 +74,11 @@ impl Agent {
             Ok(offer) => offer,
             Err(refusal) => {
                 shared.note(&self.name, &refusal.to_string());
-                if p.host.tells_again() {
-                    p.tell_again(shared);
-                }
+                p.tell_again(shared);
                 return false;
             }
         };
-        if p.host.tells_again() {
-            p.tell_again(shared);
-        }
+        p.tell_again(shared);
         if offer.other_identity {
             p.listed = None;
             p.hints = None;
@@ -91,14 +88,6 @@ impl Agent {
             p.waiting.remove(uid);
             if let Some(machine) = p.machines.get_mut(uid) {
                 machine.unplanned();
-            }
-        }
-        for uid in &offer.forgotten {
-            if let Some(record) = p.saved.get_mut(uid) {
-                record.forgotten = true;
-            }
-            if let Some(machine) = p.machines.get_mut(uid) {
-                machine.forget();
             }
         }
         let changed: BTreeSet<&TaskUid> = offer.assigned.iter().map(|t| &t.uid).collect();
@@ -122,25 +111,20 @@ impl Agent {
 }
 
 impl Process {
-    /// The API server may have lost what it was told.
+    /// When the API server went back, it is told everything again.
     fn tell_again(&mut self, shared: &Shared) {
+        if !self.host.tells_again() {
+            return;
+        }
         self.outbox.again();
         self.report_at = shared.now;
-        for record in self.saved.values_mut() {
-            record.acknowledged = None;
-            record.end_acknowledged = false;
+        for (uid, record) in &mut self.saved {
+            record.api_went_back(self.host.wants(uid));
         }
         for machine in self.machines.values_mut() {
-            machine.tell_again();
+            machine.api_went_back();
         }
         self.news = true;
-    }
-
-    /// Tasks that the API server forgot, and that run.
-    pub(super) fn forgotten(&self) -> BTreeMap<TaskUid, String> {
-        let records = self.records.values();
-        let forgotten = records.filter(|r| r.forgotten && !r.is_stopped());
-        forgotten.map(|r| (r.uid.clone(), r.name.clone())).collect()
     }
 }
 

@@ -78,6 +78,8 @@ pub struct Cache {
     news: Option<BTreeSet<(Kind, String)>>,
     /// Of which restored server it was listed.
     listed_of: u64,
+    /// The last version of that server that it heard of.
+    reached: u64,
 }
 
 impl Cache {
@@ -91,16 +93,19 @@ impl Cache {
             gap: None,
             news: None,
             listed_of: 0,
+            reached: 0,
         }
     }
 
-    /// Lists everything anew when the server was put back to a backup since; says whether it was.
-    pub fn follow(&mut self, server: &Server) -> bool {
-        let behind = self.listed_of != server.restored();
-        if behind {
+    /// Lists everything anew when the server was put back to a backup since; says then whether its version shows that.
+    pub fn follow(&mut self, server: &Server) -> Option<bool> {
+        let went_back = server.version() < self.reached;
+        // Also what comes for others is heard of, by bookmarks.
+        self.reached = server.version();
+        (self.listed_of != server.restored()).then(|| {
             self.relist(server);
-        }
-        behind
+            went_back
+        })
     }
 
     /// Lists everything anew: the caches hold what the server holds, and every watch works again.
