@@ -108,7 +108,10 @@ pub enum Told {
     /// The plan has no entry any more.
     Unplanned,
     /// The API server went back to an older state.
-    WentBack,
+    WentBack {
+        /// The task was to run then.
+        to_run: bool,
+    },
     /// Its containers in a complete list.
     Listed(Vec<ContainerSummary>),
     /// Something happened to the named container.
@@ -238,7 +241,7 @@ impl<E: Engine> Worker<E> {
         match news {
             Told::Assigned(task) => self.machine.assign(*task),
             Told::Unplanned => self.machine.unplanned(),
-            Told::WentBack => self.machine.api_went_back(),
+            Told::WentBack { to_run } => self.machine.api_went_back(to_run),
             Told::Listed(containers) => self.machine.listed(&containers),
             Told::Hinted(container, hint) => self.machine.hinted(&container, &hint),
             Told::Condemned => self.machine.condemn(),

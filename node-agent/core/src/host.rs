@@ -24,8 +24,8 @@ pub struct Host {
     refused: Option<Fence>,
     /// The API server went back to an older state, and no plan was taken since.
     older: bool,
-    /// The API server went back to an older state, and what it was told is not told again yet.
-    went_back: bool,
+    /// The API server went back to an older state, and what it was told is not told again yet. Tasks that were to run.
+    went_back: Option<BTreeSet<TaskUid>>,
     orphans: Orphans,
     volume_orphans: Orphans,
 }
@@ -80,7 +80,7 @@ impl Host {
             live: false,
             refused: None,
             older: false,
-            went_back: false,
+            went_back: None,
             orphans: Orphans::default(),
             volume_orphans: Orphans::default(),
         }
@@ -163,21 +163,17 @@ impl Host {
     /// The API server went back to an older state, as somebody saw by other means than a plan.
     pub fn api_went_back(&mut self) {
         self.older = true;
-        self.went_back = true;
+        let tasks = self.assignment.iter().flat_map(|held| held.tasks.values());
+        let to_run = tasks.filter(|task| task.is_to_run());
+        let to_run = to_run.map(|task| task.uid.clone());
+        self.went_back.get_or_insert_default().extend(to_run);
     }
 
-    /// True once after the API server seems to have gone back to an older state: what it was told of the host and its tasks
-    /// is to be told again, and those that are to run may be forgotten ([`TaskRecord::api_went_back`]). Asked after each
-    /// offer, before what came of it.
-    pub fn tells_again(&mut self) -> bool {
-        std::mem::take(&mut self.went_back)
-    }
-
-    /// The plan at hand wants the task to run.
-    pub fn wants(&self, uid: &TaskUid) -> bool {
-        let held = self.assignment.as_ref();
-        let task = held.and_then(|held| held.tasks.get(uid));
-        task.is_some_and(AssignedTask::is_to_run)
+    /// Once after the API server seems to have gone back to an older state: what it was told of the host and its tasks
+    /// is to be told again, and these tasks were to run and may be forgotten ([`TaskRecord::api_went_back`]). Asked after each
+    /// offer, before anything is done about it.
+    pub fn tells_again(&mut self) -> Option<BTreeSet<TaskUid>> {
+        self.went_back.take()
     }
 
     /// Of `records`, tasks that run and that the API server does not have any more since it went back to an older state, with

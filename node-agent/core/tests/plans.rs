@@ -239,23 +239,23 @@ fn gone(epoch: i64, generation: i64) -> HostPlanSpec {
 fn an_api_server_that_went_back_is_told_everything_again_once() {
     let mut host = Host::new(door());
     offer(&mut host, fenced(7, 20)).unwrap();
-    assert!(!host.tells_again());
+    assert_eq!(host.tells_again(), None);
     // From disk, older ones mean nothing.
     assert!(host.offer(Plan::from(fenced(3, 5)), false).is_err());
-    assert!(!host.tells_again());
+    assert_eq!(host.tells_again(), None);
     offer(&mut host, fenced(3, 5)).unwrap_err();
-    assert!(host.tells_again());
-    assert!(!host.tells_again());
+    assert_eq!(host.tells_again().unwrap().len(), 1);
+    assert_eq!(host.tells_again(), None);
     // What a leader writes there whose number is too low still is no news.
     offer(&mut host, fenced(3, 6)).unwrap_err();
-    assert!(!host.tells_again());
+    assert_eq!(host.tells_again(), None);
     // It went back further.
     offer(&mut host, fenced(2, 4)).unwrap_err();
-    assert!(host.tells_again());
+    assert_eq!(host.tells_again().unwrap().len(), 1);
     offer(&mut host, fenced(8, 21)).unwrap();
-    assert!(!host.tells_again());
+    assert_eq!(host.tells_again(), None);
     offer(&mut host, fenced(3, 5)).unwrap_err();
-    assert!(host.tells_again());
+    assert_eq!(host.tells_again().unwrap().len(), 1);
 }
 
 /// Offers plans of the API to a host whose task runs, as an agent does; `records` are what outlives the agent.
@@ -278,8 +278,9 @@ impl Held {
 
     fn offer(&mut self, plan: Plan) {
         let offer = self.host.offer(plan, true);
-        if self.host.tells_again() {
-            self.rig.machine.api_went_back();
+        if let Some(to_run) = self.host.tells_again() {
+            let to_run = to_run.contains(&TaskUid::new(rig::UID));
+            self.rig.machine.api_went_back(to_run);
         }
         let Ok(offer) = offer else { return };
         for uid in offer.unplanned {
@@ -417,7 +418,7 @@ fn a_task_that_ended_is_told_again() {
     let told = rig.told.len();
     rig.run(Duration::from_secs(600));
     assert_eq!(rig.told.len(), told);
-    rig.machine.api_went_back();
+    rig.machine.api_went_back(false);
     rig.run(Duration::from_secs(600));
     assert_eq!(rig.told.len(), told + 1, "once");
     assert_eq!(rig.status().last_status, LastStatus::Stopped);

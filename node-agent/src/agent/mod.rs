@@ -237,15 +237,16 @@ impl<E: Engine> Agent<E> {
 
     /// When the API server went back to an older state, what it was told of host and tasks is told again.
     fn tell_again(&mut self) {
-        if !self.host.tells_again() {
+        let Some(to_run) = self.host.tells_again() else {
             return;
-        }
+        };
         self.outbox.again();
         for (uid, record) in &mut self.saved_records {
-            record.api_went_back(self.host.wants(uid));
+            record.api_went_back(to_run.contains(uid));
         }
         for uid in self.workers.keys() {
-            self.tell(uid, Told::WentBack);
+            let to_run = to_run.contains(uid);
+            self.tell(uid, Told::WentBack { to_run });
         }
     }
 

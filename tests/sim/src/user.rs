@@ -306,12 +306,21 @@ impl Sim {
         self.annotate(Kind::Service, service, labels::RESTARTED_AT, value);
     }
 
+    /// Deletes a ContainerInstance by force.
+    pub fn evict(&mut self, host: &str) {
+        let force = labels::FORCE_DEREGISTRATION;
+        self.annotate(Kind::ContainerInstance, host, force, "true");
+        self.delete(Kind::ContainerInstance, host);
+    }
+
     /// `kubectl annotate`.
-    pub fn annotate(&mut self, kind: Kind, name: &str, key: &str, value: &str) {
+    pub fn annotate(&mut self, kind: Kind, name: &str, annotation: &str, value: &str) {
         self.reach();
-        self.shared
-            .note("user", &format!("annotates {name} with {key}={value}"));
-        let patch = json!({ "metadata": { "annotations": { key: value } } });
+        self.shared.note(
+            "user",
+            &format!("annotates {name} with {annotation}={value}"),
+        );
+        let patch = json!({ "metadata": { "annotations": { annotation: value } } });
         let server = &mut self.shared.server;
         if let Err(refusal) = server.patch(kind, name, &patch, &Preconditions::default()) {
             self.fail(&format!("the user cannot annotate {name}: {refusal:?}"));

@@ -118,9 +118,8 @@ impl TaskMachine {
         self.task.planned = false;
     }
 
-    /// The API server went back to an older state.
-    pub fn api_went_back(&mut self) {
-        let to_run = self.task.planned && self.task.is_to_run();
+    /// [`TaskRecord::api_went_back`].
+    pub fn api_went_back(&mut self, to_run: bool) {
         self.record.api_went_back(to_run);
     }
 

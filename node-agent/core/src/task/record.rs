@@ -153,7 +153,7 @@ impl TaskRecord {
     }
 
     /// The API server went back to an older state: what it was told is told again, which does no harm where it knows.
-    /// `to_run`: the plan at hand wants the task to run; the next one may not know of it.
+    /// `to_run`: the plan at hand then wants the task to run; the next one may not know of it ([`crate::Host::tells_again`]).
     pub fn api_went_back(&mut self, to_run: bool) {
         self.tell_again();
         self.maybe_forgotten |= to_run;

@@ -113,16 +113,16 @@ impl Agent {
 impl Process {
     /// When the API server went back, it is told everything again.
     fn tell_again(&mut self, shared: &Shared) {
-        if !self.host.tells_again() {
+        let Some(to_run) = self.host.tells_again() else {
             return;
-        }
+        };
         self.outbox.again();
         self.report_at = shared.now;
         for (uid, record) in &mut self.saved {
-            record.api_went_back(self.host.wants(uid));
+            record.api_went_back(to_run.contains(uid));
         }
-        for machine in self.machines.values_mut() {
-            machine.api_went_back();
+        for (uid, machine) in &mut self.machines {
+            machine.api_went_back(to_run.contains(uid));
         }
         self.news = true;
     }

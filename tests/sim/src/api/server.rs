@@ -53,6 +53,9 @@ struct Stored {
     object: Object,
 }
 
+/// Writes of others between a backup and the next write of ours.
+const OTHERS_WRITE: u64 = 1_000;
+
 /// A copy of the store.
 #[derive(Clone, Debug)]
 pub struct Backup {
@@ -88,10 +91,13 @@ impl Server {
 
     // --- backups ---
 
-    /// A copy of everything.
-    pub fn backup(&self) -> Backup {
+    /// A copy of everything. What others write after it, such as leases of Kubernetes' own, raises the version, too, and by
+    /// more than what is written in the first moments after a restore.
+    pub fn backup(&mut self) -> Backup {
+        let version = self.version;
+        self.version += OTHERS_WRITE;
         Backup {
-            version: self.version,
+            version,
             objects: self.objects.clone(),
             leases: self.leases.clone(),
         }
