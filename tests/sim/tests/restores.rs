@@ -40,7 +40,7 @@ fn messages(sim: &Sim) -> String {
 
 #[test]
 fn nothing_stops_and_all_goes_on_without_help() {
-    story("nothing_stops_and_all_goes_on_without_help", 24, 3, |sim| {
+    story("nothing_stops_and_all_goes_on_without_help", 8, 3, |sim| {
         sim.shared.lag = 40;
         sim.deployed("web", 3, 100, 200);
         let backup = sim.backup();
@@ -73,7 +73,7 @@ fn nothing_stops_and_all_goes_on_without_help() {
 fn what_was_forgotten_stops_when_somebody_decides_so() {
     story(
         "what_was_forgotten_stops_when_somebody_decides_so",
-        12,
+        4,
         2,
         |sim| {
             sim.shared.lag = 40;
@@ -104,10 +104,45 @@ fn what_was_forgotten_stops_when_somebody_decides_so() {
 }
 
 #[test]
+fn agents_that_die_meanwhile_know_of_the_restore() {
+    story(
+        "agents_that_die_meanwhile_know_of_the_restore",
+        8,
+        3,
+        |sim| {
+            sim.shared.lag = 40;
+            sim.deployed("web", 3, 100, 200);
+            let backup = sim.backup();
+            sim.scale("web", 6);
+            sim.until("the service is ready", 600, Sim::all_ready);
+            let before = alive(sim);
+            // Away when etcd is restored, or killed between that and the next plan.
+            let away = sim.shared.rng.chance(50);
+            if away {
+                sim.kill_agent("host-a");
+            }
+            sim.restore(backup);
+            if !away {
+                sim.run(1);
+                sim.kill_agent("host-a");
+            }
+            for wanted in 4..7 {
+                sim.run(300);
+                sim.scale("web", wanted);
+            }
+            sim.come_to_rest();
+            let after = alive(sim);
+            assert!(after.is_superset(&before), "{before:?} became {after:?}");
+            assert_eq!(forgotten(sim), 3);
+        },
+    );
+}
+
+#[test]
 fn what_was_stopped_after_the_backup_is_told_again_or_runs_again() {
     story(
         "what_was_stopped_after_the_backup_is_told_again_or_runs_again",
-        24,
+        8,
         2,
         |sim| {
             sim.shared.lag = 40;
@@ -131,7 +166,7 @@ fn what_was_stopped_after_the_backup_is_told_again_or_runs_again() {
 fn hosts_that_come_late_raise_the_leaders_number() {
     story(
         "hosts_that_come_late_raise_the_leaders_number",
-        12,
+        4,
         3,
         |sim| {
             sim.shared.lag = 40;
@@ -175,7 +210,7 @@ fn hosts_that_come_late_raise_the_leaders_number() {
 fn a_rollout_and_a_new_service_come_after_the_backup() {
     story(
         "a_rollout_and_a_new_service_come_after_the_backup",
-        12,
+        4,
         3,
         |sim| {
             sim.shared.lag = 40;
@@ -202,6 +237,9 @@ fn a_rollout_and_a_new_service_come_after_the_backup() {
         },
     );
 }
+
+/// Enough for every change; `make soak` tells many more.
+const HISTORIES: u64 = 50;
 
 /// Some things happen, the store goes back, some more happen, and everything is as wanted.
 fn history(seed: u64) {
@@ -267,7 +305,7 @@ fn whatever_happened_before_and_after_everything_is_as_wanted_in_the_end() {
     let given = |name: &str| std::env::var(name).ok()?.parse().ok();
     let seeds: Vec<u64> = match given("TALLYMAN_SIM_HISTORY") {
         Some(seed) => vec![seed],
-        None => (1..=given("TALLYMAN_SIM_RESTORES").unwrap_or(200)).collect(),
+        None => (1..=given("TALLYMAN_SIM_HISTORIES").unwrap_or(HISTORIES)).collect(),
     };
     plans::across(&seeds, |seed| history(*seed));
 }
