@@ -379,7 +379,7 @@ impl ControlPlane {
     /// # Errors
     /// When something does not end, is not copied or does not start.
     pub fn back_up(&self) -> Result<()> {
-        self.without_etcd(|data, copy| copy_folder(data, copy))
+        self.without_etcd(copy_folder)
     }
 
     /// Puts the copy of etcd's data in place: everything is as it was then. As Kubernetes asks for it, no API server is up
