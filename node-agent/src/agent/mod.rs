@@ -334,6 +334,9 @@ impl<E: Engine> Agent<E> {
                 self.index(&task);
                 self.tell(&task.uid.clone(), Told::Assigned(Box::new(task)));
             } else {
+                if live && let Some(record) = self.saved_records.get_mut(&task.uid) {
+                    record.maybe_forgotten = false;
+                }
                 self.waiting.insert(task.uid.clone(), task);
             }
         }

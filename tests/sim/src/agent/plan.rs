@@ -101,6 +101,9 @@ impl Agent {
                 Some(machine) if changed.contains(&task.uid) => machine.assign(task),
                 Some(_) => {}
                 None => {
+                    if live && let Some(record) = p.saved.get_mut(&task.uid) {
+                        record.maybe_forgotten = false;
+                    }
                     p.waiting.insert(task.uid.clone(), task);
                 }
             }
