@@ -252,7 +252,8 @@ impl Operator {
     }
 
     fn compare(&self, part: &[Plan], objects: &Objects, shared: &mut Shared) {
-        if !self.passes.is_multiple_of(COMPARED) {
+        // Until it notices a restore its caches are of one store, and the leases that it looks at of another.
+        if self.notices_at.is_some() || !self.passes.is_multiple_of(COMPARED) {
             return;
         }
         let mut fresh = Memory::new(NAMESPACE, &self.settings, self.epoch);

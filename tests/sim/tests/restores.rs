@@ -285,7 +285,14 @@ fn history(seed: u64) {
         }
         match backup.take() {
             None => backup = Some(sim.backup()),
-            Some(old) if n > 4 => sim.restore(old),
+            Some(old) if n > 4 => {
+                // An agent that is away knows of it by its plan alone: that is another story.
+                let away = |sim: &Sim| sim.agents.iter().any(|a| !a.is_up());
+                if away(sim) {
+                    sim.run(3);
+                }
+                sim.restore(old);
+            }
             old @ Some(_) => backup = old,
         }
     }

@@ -226,6 +226,11 @@ impl Agent {
             .collect()
     }
 
+    /// Its process is there.
+    pub fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Kills the agent; its containers go on.
     pub fn kill(&mut self, shared: &mut Shared, why: &str) {
         let Some(process) = self.process.take() else {
