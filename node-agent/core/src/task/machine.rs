@@ -1,6 +1,8 @@
 //! A task with all that is known of it, stepped in place: what a worker of the shell and a host of the
 //! simulator hold for each task.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use tallyman_agent_engine::{ContainerState, ContainerSummary, Hint};
 use tallyman_crds::TaskStatus;
@@ -30,7 +32,8 @@ pub(crate) enum Claim {
 #[derive(Clone, Debug)]
 pub struct TaskMachine {
     task: AssignedTask,
-    record: TaskRecord,
+    /// Shared with whoever writes it down: there is one of each task in memory.
+    record: Arc<TaskRecord>,
     seen: TaskObservation,
     outbox: Outbox,
     report: TaskStatus,
@@ -57,7 +60,7 @@ impl TaskMachine {
         let seen = TaskObservation::begin(&task, &record, listed);
         Self {
             task,
-            record,
+            record: Arc::new(record),
             seen,
             outbox: Outbox::default(),
             report: TaskStatus::default(),
@@ -74,9 +77,11 @@ impl TaskMachine {
         next.remove |= self.task.remove;
         if next.planned && !self.task.planned {
             // The plan had forgotten it and knows it again: its end may be unknown again, too.
-            self.record.tell_again();
+            Arc::make_mut(&mut self.record).tell_again();
         }
-        self.record.maybe_forgotten &= !next.planned;
+        if next.planned && self.record.maybe_forgotten {
+            Arc::make_mut(&mut self.record).maybe_forgotten = false;
+        }
         if let (TaskBody::Runnable(_), TaskBody::Refused(_)) = (&self.task.body, &next.body) {
             next.body = self.task.body.clone();
             next.volumes.clone_from(&self.task.volumes);
@@ -120,19 +125,19 @@ impl TaskMachine {
 
     /// [`TaskRecord::api_went_back`].
     pub fn api_went_back(&mut self, to_run: bool) {
-        self.record.api_went_back(to_run);
+        Arc::make_mut(&mut self.record).api_went_back(to_run);
     }
 
     /// The two-phase check condemned it ([`crate::Orphans`]).
     pub fn condemn(&mut self) {
         if !self.task.planned {
-            self.record.condemned = true;
+            Arc::make_mut(&mut self.record).condemned = true;
         }
     }
 
     /// Protects it from scale-in and deployments until then, or not any more.
     pub fn protect(&mut self, until: Option<Timestamp>) {
-        self.record.protected_until = until;
+        Arc::make_mut(&mut self.record).protected_until = until;
     }
 
     /// Whether the API server knows until when it is protected.
@@ -164,7 +169,9 @@ impl TaskMachine {
     /// One step. The actions are not yet in flight: tell [`TaskMachine::started`] of each that is called.
     pub fn step(&mut self, host: &HostContext, now: Timestamp) -> Step {
         let step = step(&self.task, &self.record, &self.seen, host, now);
-        self.record.clone_from(&step.record);
+        if *self.record != step.record {
+            self.record = Arc::new(step.record.clone());
+        }
         self.report.clone_from(&step.report);
         step
     }
@@ -176,7 +183,8 @@ impl TaskMachine {
 
     /// An action came back.
     pub fn settle(&mut self, container: &str, outcome: Outcome, now: Timestamp) {
-        settle(&mut self.record, &mut self.seen, container, outcome, now);
+        let record = Arc::make_mut(&mut self.record);
+        settle(record, &mut self.seen, container, outcome, now);
     }
 
     /// A prepare is not waited for any more; its outcome will not be settled.
@@ -191,8 +199,13 @@ impl TaskMachine {
 
     /// How a parcel fared.
     pub fn delivered(&mut self, parcel: &Parcel, delivery: &Delivery, now: Timestamp) {
-        self.outbox
-            .settle(&self.task, &mut self.record, parcel, delivery, now);
+        self.outbox.settle(
+            &self.task,
+            Arc::make_mut(&mut self.record),
+            parcel,
+            delivery,
+            now,
+        );
     }
 
     /// The task at this moment, for those who ask about it.
@@ -203,7 +216,7 @@ impl TaskMachine {
         };
         TaskSight {
             task: self.task.clone(),
-            record: self.record.clone(),
+            record: TaskRecord::clone(&self.record),
             seen: self.seen.containers.iter().filter_map(present).collect(),
             resolver: Resolver::default(),
         }
@@ -217,6 +230,11 @@ impl TaskMachine {
     /// What is remembered.
     pub fn record(&self) -> &TaskRecord {
         &self.record
+    }
+
+    /// What is remembered, to be kept by somebody else, too.
+    pub fn shared_record(&self) -> Arc<TaskRecord> {
+        Arc::clone(&self.record)
     }
 
     /// What is seen.
