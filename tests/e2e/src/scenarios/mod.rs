@@ -55,6 +55,7 @@ pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
         EngineGeneration::Current => &[
             explain::SCENARIOS,
             gitops::SCENARIOS,
+            parameters::PRIVILEGED,
             protection::SCENARIOS,
             rogue::SCENARIOS,
             rollouts::SCENARIOS,
