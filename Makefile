@@ -34,7 +34,7 @@ SOAK_HISTORIES ?= 1000000
 
 soak: soak-properties ## For hours: those, every planned perturbation with SOAK_SEEDS seeds, SOAK_HISTORIES random histories
 	TALLYMAN_SIM_SHARE=1 TALLYMAN_SIM_SEEDS=$(SOAK_SEEDS) TALLYMAN_SIM_HISTORIES=$(SOAK_HISTORIES) \
-	  $(CARGO) test -p tallyman-sim --release --test perturbations --test histories -- --nocapture
+	  $(CARGO) test -p tallyman-sim --release --test perturbations --test histories --test restores -- --nocapture
 
 soak-properties: ## Properties of the scheduler: 100,000 states of up to 300 tasks, 2,000 histories; takes a while
 	PROPTEST_CASES=100000 $(CARGO) test --profile soak -p tallyman-operator-core --test states --test choice -- --skip among_many_hosts

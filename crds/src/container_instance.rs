@@ -179,6 +179,10 @@ pub struct HostReport {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub applied_plan_generation: i64,
+    /// Number of the leader that wrote that plan.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub applied_plan_epoch: i64,
     /// Why tasks that came now would not start there; `message` says more. Absent while they would.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub impairment: Option<Impairment>,

@@ -47,6 +47,9 @@ pub struct HostPlanSpec {
     /// `spec.taskPolicy` of the Cluster, which the host holds its tasks to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_policy: Option<TaskPolicy>,
+    /// Stop what runs of tasks that the API server lost in a restore.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop_forgotten: bool,
     /// Every revision that a task below runs, by the revision's object name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 5000, "x-kubernetes-map-type" = "atomic"))]

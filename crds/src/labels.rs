@@ -33,6 +33,9 @@ pub const RESTARTED_AT: &str = "tallyman.dev/restartedAt";
 /// On a ContainerInstance, an annotation: `true` makes its deletion stop its tasks at once, whatever their services are left
 /// with (ECS DeregisterContainerInstance with `force`).
 pub const FORCE_DEREGISTRATION: &str = "tallyman.dev/forceDeregistration";
+/// On a ContainerInstance, an annotation: `true` lets its host stop what still runs of tasks that the API server lost when it
+/// was restored from a backup.
+pub const STOP_FORGOTTEN: &str = "tallyman.dev/stopForgottenTasks";
 /// On objects that the operator made.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY`].

@@ -34,6 +34,7 @@
 //! | join (HostJoin) | Leave for one host to join once: a token that lets it ask, and what became of that. |
 //! | plan (HostPlan) | The mailbox of one host: every task it is to know, derived from the Tasks assigned to it. |
 //! | generation, epoch | Of a plan: how new it is, and which leader wrote it. Neither ever falls. |
+//! | forgotten | Of a task: it ran when the API server went back to an older state, which does not have it. Left alone until somebody decides. |
 //! | desired status | What somebody wants of a task: RUNNING, then once STOPPED. |
 //! | last status | Where a task is. It has a rank and never goes back. |
 //! | stalled | A failure that will not mend itself; somebody has to change the object. |

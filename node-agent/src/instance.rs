@@ -35,6 +35,7 @@ fn host(report: &HostReport) -> Value {
         boot_id,
         engine_id,
         applied_plan_generation,
+        applied_plan_epoch,
         impairment,
         message,
     } = report;
@@ -55,6 +56,7 @@ fn host(report: &HostReport) -> Value {
         "bootId": boot_id,
         "engineId": engine_id,
         "appliedPlanGeneration": applied_plan_generation,
+        "appliedPlanEpoch": applied_plan_epoch,
         "impairment": impairment,
         "message": message,
     })

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tallyman_agent_core::images::ImageBook;
-use tallyman_agent_core::{TaskRecord, TaskUid};
+use tallyman_agent_core::{Host, TaskRecord, TaskUid};
 use tallyman_agent_engine::{EngineDescription, ImageState};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
@@ -261,6 +261,11 @@ impl Ledger {
             .filter(|r| r.is_stopped())
             .map(|r| r.uid.clone())
             .collect()
+    }
+
+    /// Tasks of `host` that the API server forgot, with their names.
+    pub fn forgotten(&self, host: &Host) -> BTreeMap<TaskUid, String> {
+        host.forgotten(self.pages().records.values().map(|r| &**r))
     }
 
     /// Why plan and records cannot be written, for people; `None` while they can.

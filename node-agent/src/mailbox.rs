@@ -5,6 +5,10 @@
 //! bookmarks, which the API server sends about once a minute: a connection on which nothing came for
 //! longer is dead, whatever the kernel thinks. So the watch itself may live for minutes, and an idle host
 //! costs no restarts.
+//!
+//! After a failure, and when nothing came, it begins with a list again. An API server whose etcd was restored from a backup
+//! counts versions from an older one on, and a watch from a version that is yet to come says nothing: no event, no bookmark,
+//! no error. A list says which version it is of, and so that the server went back.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +20,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api as KubeApi;
 use kube::api::{ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams};
 use serde_json::Value;
+use tallyman_agent_core::Plan;
 use tallyman_crds::sources::{DATA_KEY, SEALED_KEY, Supply};
 use tallyman_crds::{HostPlan, names};
 use tallyman_join::{HostKey, Purpose};
@@ -41,6 +46,8 @@ pub enum News<T> {
     Is(T),
     /// There is no such object, now or any more.
     None,
+    /// The API server has gone back to an older state: it may have lost what it was told. What it has now comes next.
+    WentBack,
     /// The API cannot be asked. Said once until it can again.
     Away,
 }
@@ -53,7 +60,7 @@ enum End {
     Relist,
 }
 
-/// Tells the plan's `spec`, until the receiver is gone.
+/// Tells the plan's `spec` and version ([`Plan::VERSION`]), until the receiver is gone.
 pub async fn plan(api: Api, news: mpsc::Sender<News<Arc<Value>>>) {
     let kind = ApiResource::erase::<HostPlan>(&());
     let name = api.name.clone();
@@ -61,7 +68,7 @@ pub async fn plan(api: Api, news: mpsc::Sender<News<Arc<Value>>>) {
         &api,
         &kind,
         name,
-        |plan| Arc::new(field(plan, "spec")),
+        |plan| Arc::new(versioned_spec(plan)),
         news,
     )
     .await;
@@ -90,6 +97,7 @@ async fn run<T>(
         read: Box::new(read),
         news,
         version: None,
+        newest: None,
         failures: 0,
     };
     while !source.news.is_closed() {
@@ -97,6 +105,7 @@ async fn run<T>(
             Ok(()) => source.failures = 0,
             Err(error) => {
                 source.failures = source.failures.saturating_add(1);
+                source.version = None;
                 if source.failures == 1 {
                     let what = &source.what;
                     warn!(what, error, "cannot be read; what was read last stays");
@@ -118,6 +127,8 @@ struct Source<T> {
     news: mpsc::Sender<News<T>>,
     /// Where a watch goes on; `None`: list first.
     version: Option<String>,
+    /// The last version that came, of whatever.
+    newest: Option<String>,
     failures: u32,
 }
 
@@ -125,6 +136,14 @@ impl<T> Source<T> {
     async fn tell(&self, news: News<T>) {
         // Nobody listens any more: the agent ends.
         let _ = self.news.send(news).await;
+    }
+
+    /// A watch brought something of this version.
+    fn reached(&mut self, version: Option<String>) {
+        if version.is_some() {
+            self.newest.clone_from(&version);
+        }
+        self.version = version;
     }
 
     async fn pass(&mut self) -> Result<(), String> {
@@ -150,6 +169,16 @@ impl<T> Source<T> {
             info!(failures = self.failures, "the API answers again");
             self.failures = 0;
         }
+        if is_older(&version, self.newest.as_deref()) {
+            warn!(
+                what = self.what,
+                version,
+                before = self.newest,
+                "the API server went back to an older state"
+            );
+            self.tell(News::WentBack).await;
+        }
+        self.newest = Some(version.clone());
         match list.items.into_iter().next() {
             Some(object) => self.tell(News::Is((self.read)(object))).await,
             None => self.tell(News::None).await,
@@ -174,8 +203,8 @@ impl<T> Source<T> {
         loop {
             let event = match tokio::time::timeout(SILENCE, stream.next()).await {
                 Err(_) => {
-                    info!("nothing came over the watch for too long; watching anew");
-                    return Ok(End::Resume);
+                    info!("nothing came over the watch for too long; listing anew");
+                    return Ok(End::Relist);
                 }
                 Ok(None) => return Ok(End::Resume),
                 Ok(Some(Err(error))) => return Err(words(&error)),
@@ -188,16 +217,16 @@ impl<T> Source<T> {
             }
             match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    self.version.clone_from(&object.metadata.resource_version);
+                    self.reached(object.metadata.resource_version.clone());
                     self.tell(News::Is((self.read)(object))).await;
                 }
                 WatchEvent::Deleted(object) => {
-                    self.version.clone_from(&object.metadata.resource_version);
+                    self.reached(object.metadata.resource_version.clone());
                     self.tell(News::None).await;
                 }
                 WatchEvent::Bookmark(bookmark) => {
                     debug!(version = bookmark.metadata.resource_version, "bookmark");
-                    self.version = Some(bookmark.metadata.resource_version);
+                    self.reached(Some(bookmark.metadata.resource_version));
                 }
                 WatchEvent::Error(status) if status.code == 410 => return Ok(End::Relist),
                 WatchEvent::Error(status) => {
@@ -208,6 +237,14 @@ impl<T> Source<T> {
     }
 }
 
+/// Versions are numbers that rise with every write; what is none says nothing.
+fn is_older(version: &str, than: Option<&str>) -> bool {
+    let number = |text: &str| text.parse::<u64>().ok();
+    number(version)
+        .zip(than.and_then(number))
+        .is_some_and(|(version, than)| version < than)
+}
+
 /// One field, and nothing else of the object.
 fn field(mut object: DynamicObject, name: &str) -> Value {
     object
@@ -215,6 +252,16 @@ fn field(mut object: DynamicObject, name: &str) -> Value {
         .get_mut(name)
         .map(Value::take)
         .unwrap_or_default()
+}
+
+/// On disk, too, the version stands beside what is of it.
+fn versioned_spec(mut plan: DynamicObject) -> Value {
+    let version = plan.metadata.resource_version.take();
+    let mut spec = field(plan, "spec");
+    if let (Some(spec), Some(version)) = (spec.as_object_mut(), version) {
+        spec.insert(Plan::VERSION.to_owned(), Value::String(version));
+    }
+    spec
 }
 
 /// What cannot be read is nothing, and tasks that need it wait; the values are in no message.
@@ -291,6 +338,15 @@ mod tests {
             supplied(secret("u1", sealed.clone()), None),
             Supply::default()
         );
+    }
+
+    #[test]
+    fn a_version_is_older_by_number_and_not_by_letters() {
+        assert!(is_older("999", Some("1000")));
+        assert!(!is_older("1000", Some("999")));
+        assert!(!is_older("1000", Some("1000")));
+        assert!(!is_older("1000", None));
+        assert!(!is_older("a", Some("b")));
     }
 
     #[test]

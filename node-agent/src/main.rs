@@ -315,6 +315,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             roles,
             faults,
             ledger_trouble: None,
+            forgotten: Vec::new(),
         },
         saved_plan: saved.plan,
         saved_records: saved.records,

@@ -107,6 +107,11 @@ pub enum Told {
     Assigned(Box<AssignedTask>),
     /// The plan has no entry any more.
     Unplanned,
+    /// The API server went back to an older state.
+    WentBack {
+        /// The task was to run then.
+        to_run: bool,
+    },
     /// Its containers in a complete list.
     Listed(Vec<ContainerSummary>),
     /// Something happened to the named container.
@@ -243,6 +248,7 @@ impl<E: Engine> Worker<E> {
         match news {
             Told::Assigned(task) => self.machine.assign(*task),
             Told::Unplanned => self.machine.unplanned(),
+            Told::WentBack { to_run } => self.machine.api_went_back(to_run),
             Told::Listed(containers) => self.machine.listed(&containers),
             Told::Hinted(container, hint) => self.machine.hinted(&container, &hint),
             Told::Condemned => self.machine.condemn(),

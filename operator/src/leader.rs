@@ -59,12 +59,12 @@ impl Candidate {
         self.duration / 3
     }
 
-    /// Tries once to take the lead. `floor`: the highest epoch found in any host plan, so that epochs go on rising
-    /// even after the Lease was deleted.
+    /// Tries once to take the lead. `next`: the epoch after that of the Lease, so that epochs go on rising even after the
+    /// Lease was deleted or came back from a backup.
     ///
     /// # Errors
-    /// The API server refused or did not answer; losing a race is not an error.
-    pub async fn acquire(&mut self, floor: i64) -> anyhow::Result<Option<Lead>> {
+    /// The API server refused or did not answer, or epochs are used up; losing a race is not an error.
+    pub async fn acquire(&mut self, next: impl Fn(i64) -> i64) -> anyhow::Result<Option<Lead>> {
         let found = timeout(self.call_timeout(), self.api.get_opt(NAME))
             .await
             .context("reading the leader's Lease timed out")?
@@ -75,7 +75,7 @@ impl Candidate {
                     name: Some(NAME.to_owned()),
                     ..ObjectMeta::default()
                 },
-                spec: Some(self.spec(floor + 1)),
+                spec: Some(self.spec(within(next(0))?)),
             };
             return self
                 .write(self.api.create(&PostParams::default(), &lease))
@@ -98,7 +98,7 @@ impl Candidate {
         if !free && !expired {
             return Ok(None);
         }
-        let epoch = i64::from(spec.lease_transitions.unwrap_or(0)).max(floor) + 1;
+        let epoch = within(next(i64::from(spec.lease_transitions.unwrap_or(0))))?;
         let lease = Lease {
             spec: Some(self.spec(epoch)),
             ..current
@@ -110,8 +110,8 @@ impl Candidate {
     /// Renews the lead.
     ///
     /// # Errors
-    /// Somebody else leads, or the API server could not be reached in time: the caller gives up the lead when this
-    /// goes on for longer than two thirds of the Lease's duration.
+    /// Somebody else leads; or the Lease is an older one of ours; or the API server could not be reached in time: the caller
+    /// gives up the lead when this goes on for longer than two thirds of the Lease's duration.
     pub async fn renew(&self, lead: &mut Lead) -> Result<(), RenewError> {
         let lease = Lease {
             spec: Some(self.spec(lead.epoch)),
@@ -134,11 +134,15 @@ impl Candidate {
                     s.holder_identity.as_deref() == Some(&self.identity)
                         && s.lease_transitions.map(i64::from) == Some(lead.epoch)
                 });
-                if ours {
-                    lead.lease = live;
-                    Ok(())
+                if !ours {
+                    return Err(RenewError::Deposed);
+                }
+                let went_back = is_older(&live, &lead.lease);
+                lead.lease = live;
+                if went_back {
+                    Err(RenewError::WentBack)
                 } else {
-                    Err(RenewError::Deposed)
+                    Ok(())
                 }
             }
             Ok(Err(e)) => Err(RenewError::Unreachable(e.to_string())),
@@ -146,6 +150,36 @@ impl Candidate {
                 "the API server did not answer in time".to_owned(),
             )),
         }
+    }
+
+    /// Keeps the lead with an epoch above `above`.
+    ///
+    /// # Errors
+    /// Another operator took the lead, or the API server did not answer: the lead is lost.
+    pub async fn raise(&self, lead: Lead, above: i64) -> anyhow::Result<Lead> {
+        let epoch = within(above.max(lead.epoch).saturating_add(1))?;
+        let mut lease = lead.lease;
+        // A renewal may have been under way, and been stored.
+        for _ in 0..2 {
+            let raised = Lease {
+                spec: Some(self.spec(epoch)),
+                ..lease
+            };
+            let params = PostParams::default();
+            if let Some(lead) = self.write(self.api.replace(NAME, &params, &raised)).await? {
+                return Ok(lead);
+            }
+            lease = timeout(self.call_timeout(), self.api.get(NAME))
+                .await
+                .context("reading the leader's Lease timed out")?
+                .context("cannot read the leader's Lease")?;
+            let holder = lease.spec.as_ref().and_then(|s| s.holder_identity.as_ref());
+            anyhow::ensure!(
+                holder == Some(&self.identity),
+                "lost the lead: another operator took it"
+            );
+        }
+        anyhow::bail!("lost the lead: its Lease is written by somebody else")
     }
 
     /// Gives the lead back, so that the next leader need not wait.
@@ -196,12 +230,41 @@ impl Candidate {
     }
 }
 
+/// An epoch that a Lease takes.
+fn within(epoch: i64) -> anyhow::Result<i64> {
+    let most = i32::MAX;
+    anyhow::ensure!(
+        epoch <= i64::from(most),
+        "cannot lead: the next leader's number would be {epoch}, and the `leaseTransitions` of a Lease end at {most}; a \
+         HostPlan has a `leaderEpoch` that no leader can have given it"
+    );
+    Ok(epoch)
+}
+
+/// Versions are numbers that rise with every write; what is none says nothing.
+fn is_older(lease: &Lease, than: &Lease) -> bool {
+    let version = |lease: &Lease| {
+        lease
+            .metadata
+            .resource_version
+            .as_ref()?
+            .parse::<u64>()
+            .ok()
+    };
+    version(lease)
+        .zip(version(than))
+        .is_some_and(|(version, than)| version < than)
+}
+
 /// Why a renewal failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RenewError {
     /// Another operator leads.
     #[error("another operator leads")]
     Deposed,
+    /// The Lease is ours, and older than the one that was written last: the API server went back to an older state.
+    #[error("the API server went back to an older state")]
+    WentBack,
     /// No answer, or an error that may pass.
     #[error("cannot renew the leader's Lease: {0}")]
     Unreachable(String),

@@ -20,6 +20,7 @@ use clap::Parser;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tallyman_operator_core::Settings;
+use tallyman_operator_core::leadership::Hearing;
 use tallyman_operator_core::quotas::Quotas;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,6 +31,9 @@ use crate::http::Health;
 use crate::leader::{Candidate, Lead, RenewError};
 use crate::pass::Passes;
 use crate::snapshot::Snapshot;
+
+/// How often a leader looks, at most, whether hosts hold plans of a later one: it costs a look at every host.
+const HEAR_EVERY: Duration = Duration::from_secs(2);
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
@@ -86,7 +90,7 @@ async fn operate(
     );
     let mut lead = loop {
         health.beat();
-        match candidate.acquire(standby.highest_epoch()).await {
+        match candidate.acquire(|lease| standby.next_epoch(lease)).await {
             Ok(Some(lead)) => break lead,
             Ok(None) => tracing::debug!("another operator leads"),
             Err(error) => tracing::warn!(error = format!("{error:#}"), "cannot take the lead"),
@@ -100,7 +104,6 @@ async fn operate(
     health.metrics.leader.set(1);
     // The caches of a standby may lag behind what the last leader wrote: a leader begins with lists of its own.
     drop(standby);
-    let snapshot = begin();
 
     let settings = Settings {
         healthy_after: args.healthy_after,
@@ -116,56 +119,122 @@ async fn operate(
         },
         ..Settings::default()
     };
-    let recorder = Recorder::new(identity);
-    let passes = Passes::new(
-        client.clone(),
-        settings,
-        lead.epoch,
-        health.clone(),
-        recorder,
-    );
-    let (stop, stopping) = tokio::sync::watch::channel(false);
-    let work = tokio::spawn(work(passes, snapshot, dirty, health, stopping));
-    let ended = tokio::select! {
-        () = joins::run(client, args.namespace.clone()) => {
-            Err(anyhow::anyhow!("hosts that join are not served any more"))
-        }
-        error = keep_lead(&candidate, &mut lead, args.lease_duration) => Err(error),
-        () = terminated() => Ok(()),
-    };
-    match ended {
-        // Deposed: what is under way must not go on.
-        Err(error) => {
-            work.abort();
-            Err(error)
-        }
-        Ok(()) => {
-            // Finish the pass, then give the lead back.
-            let _ = stop.send(true);
-            let _ = tokio::time::timeout(Duration::from_secs(5), work).await;
-            candidate.release(lead).await;
-            tracing::info!("stopped");
-            Ok(())
+    let mut hearing = Hearing::default();
+    loop {
+        let passes = Passes::new(
+            client.clone(),
+            settings.clone(),
+            lead.epoch,
+            health.clone(),
+            Recorder::new(identity.clone()),
+        );
+        let (stop, stopping) = tokio::sync::watch::channel(false);
+        let mut work = tokio::spawn(work(
+            passes,
+            begin(),
+            dirty.clone(),
+            health.clone(),
+            stopping,
+            std::mem::take(&mut hearing),
+        ));
+        let ended = tokio::select! {
+            () = joins::run(client.clone(), args.namespace.clone()) => {
+                End::Lost(anyhow::anyhow!("hosts that join are not served any more"))
+            }
+            end = keep_lead(&candidate, &mut lead, args.lease_duration) => end,
+            heard = &mut work => match heard {
+                Ok(Some(outranked)) => End::Outranked(outranked),
+                Ok(None) => End::Lost(anyhow::anyhow!("the caches were not filled")),
+                Err(error) => End::Lost(anyhow::anyhow!("the passes ended: {error}")),
+            },
+            () = terminated() => End::Stopped,
+        };
+        match ended {
+            // Deposed: what is under way must not go on.
+            End::Lost(error) => {
+                work.abort();
+                return Err(error);
+            }
+            // Everything that is known is of a state that is no more.
+            End::WentBack => {
+                work.abort();
+                let above = lead.epoch;
+                lead = candidate.raise(lead, above).await?;
+                tracing::warn!(
+                    epoch = lead.epoch,
+                    "the API server went back to an older state; everything is listed anew"
+                );
+            }
+            End::Outranked(outranked) => {
+                lead = candidate.raise(lead, outranked.above).await?;
+                hearing = outranked.hearing;
+                tracing::warn!(
+                    epoch = lead.epoch,
+                    "hosts hold plans of a later leader: the API server went back to an older state; everything is listed anew"
+                );
+            }
+            End::Stopped => {
+                // Finish the pass, then give the lead back.
+                let _ = stop.send(true);
+                let _ = tokio::time::timeout(Duration::from_secs(5), work).await;
+                candidate.release(lead).await;
+                tracing::info!("stopped");
+                return Ok(());
+            }
         }
     }
 }
 
-/// The loop of the leader.
+/// How leading under one number ends.
+enum End {
+    /// Another leads, or nothing works.
+    Lost(anyhow::Error),
+    /// The API server went back to an older state.
+    WentBack,
+    /// Hosts hold plans of a later leader.
+    Outranked(Outranked),
+    /// The process is to end.
+    Stopped,
+}
+
+/// A number that is too low.
+struct Outranked {
+    /// The next one must be above this.
+    above: i64,
+    /// Whom it came from.
+    hearing: Hearing,
+}
+
+/// The loop of the leader. Ends when it is to stop, or its number is too low.
 async fn work(
     mut passes: Passes,
     mut snapshot: Snapshot,
     dirty: Arc<Dirty>,
     health: Arc<Health>,
     mut stopping: tokio::sync::watch::Receiver<bool>,
-) {
+    mut hearing: Hearing,
+) -> Option<Outranked> {
     if let Err(error) = snapshot.ready().await {
         tracing::error!(%error, "the caches were not filled");
-        return;
+        return None;
     }
     dirty.relisted();
     passes.tell(dirty.take(), &snapshot);
+    let mut heard_at: Option<Instant> = None;
     while !*stopping.borrow() {
         health.beat();
+        if heard_at.is_none_or(|at| at.elapsed() >= HEAR_EVERY) {
+            heard_at = Some(Instant::now());
+            let held = snapshot.held_epochs();
+            let held = held.iter().map(|(host, epoch)| (host.as_str(), *epoch));
+            let heard = hearing.hear(passes.epoch(), held);
+            for complaint in heard.complaints {
+                tracing::warn!("{complaint}");
+            }
+            if let Some(above) = heard.above {
+                return Some(Outranked { above, hearing });
+            }
+        }
         passes.run(&mut snapshot).await;
         let due = passes
             .due()
@@ -178,10 +247,11 @@ async fn work(
         }
         passes.tell(dirty.take(), &snapshot);
     }
+    None
 }
 
-/// Renews the lead until it is lost; returns why.
-async fn keep_lead(candidate: &Candidate, lead: &mut Lead, duration: Duration) -> anyhow::Error {
+/// Renews the lead until it is lost, or is that of an older state.
+async fn keep_lead(candidate: &Candidate, lead: &mut Lead, duration: Duration) -> End {
     let deadline = duration * 2 / 3;
     let mut renewed = Instant::now();
     loop {
@@ -190,16 +260,19 @@ async fn keep_lead(candidate: &Candidate, lead: &mut Lead, duration: Duration) -
         match tokio::time::timeout(left, candidate.renew(lead)).await {
             Ok(Ok(())) => renewed = Instant::now(),
             Ok(Err(RenewError::Deposed)) => {
-                return anyhow::anyhow!("lost the lead: another operator took it");
+                return End::Lost(anyhow::anyhow!("lost the lead: another operator took it"));
             }
-            Ok(Err(error)) => tracing::warn!(%error, "lead not renewed"),
+            Ok(Err(RenewError::WentBack)) => return End::WentBack,
+            Ok(Err(error @ RenewError::Unreachable(_))) => {
+                tracing::warn!(%error, "lead not renewed");
+            }
             Err(_) => {}
         }
         if renewed.elapsed() >= deadline {
-            return anyhow::anyhow!(
+            return End::Lost(anyhow::anyhow!(
                 "lost the lead: it could not be renewed for {} s",
                 deadline.as_secs()
-            );
+            ));
         }
     }
 }

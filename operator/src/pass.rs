@@ -101,6 +101,11 @@ impl Passes {
         paces.min().map(|due| self.began + due)
     }
 
+    /// Number of the leader.
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
     /// Runs every pass that is due.
     pub async fn run(&mut self, snapshot: &mut Snapshot) {
         let mut namespaces = std::mem::take(&mut self.namespaces);

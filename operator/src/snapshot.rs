@@ -22,7 +22,7 @@ use tallyman_crds::{
     TaskDefinitionRevision, TaskSet, labels, names,
 };
 use tallyman_operator_core::liveness::LeaseObserver;
-use tallyman_operator_core::{Change, Kind, Objects, Settings};
+use tallyman_operator_core::{Change, Kind, Objects, Settings, leadership};
 use tokio::task::JoinSet;
 
 use crate::dirty::{Dirty, Key, Watched};
@@ -224,14 +224,24 @@ impl Snapshot {
         found
     }
 
-    /// Highest leader epoch in any host plan.
-    pub fn highest_epoch(&self) -> i64 {
-        self.plans
-            .state()
-            .iter()
-            .map(|p| p.spec.leader_epoch)
-            .max()
-            .unwrap_or(0)
+    /// The number of a leader that takes the lead over, when the Lease has `lease`.
+    pub fn next_epoch(&self, lease: i64) -> i64 {
+        let plans = self.plans.state();
+        let plans = plans.iter().map(|p| p.spec.leader_epoch);
+        let held = self.held_epochs();
+        leadership::next(lease, plans, held.into_values())
+    }
+
+    /// Number of the leader whose plan each host holds, by namespace and name.
+    pub fn held_epochs(&self) -> BTreeMap<String, i64> {
+        let instances = self.instances.state();
+        let held = instances.iter().filter_map(|instance| {
+            let host = instance.status.as_ref()?.host.as_ref()?;
+            let namespace = instance.metadata.namespace.as_deref()?;
+            let name = instance.metadata.name.as_deref()?;
+            Some((format!("{namespace}/{name}"), host.applied_plan_epoch))
+        });
+        held.collect()
     }
 
     /// The objects of `namespace`, with the age of every host's Lease. A Lease that seems old is read live first:

@@ -64,12 +64,16 @@ pub struct Door {
 pub struct Assignment {
     /// How new it is.
     pub fence: Fence,
+    /// Version of the HostPlan that it was read from, where that is known.
+    pub version: Option<u64>,
     /// Cluster of the host.
     pub cluster: String,
     /// uid of the ContainerInstance that it is for.
     pub container_instance_uid: String,
     /// ECS tags of the ContainerInstance, by key.
     pub tags: Arc<BTreeMap<String, String>>,
+    /// What still runs of forgotten tasks is to be stopped, as other containers that no plan has.
+    pub stop_forgotten: bool,
     /// Its tasks.
     pub tasks: BTreeMap<TaskUid, AssignedTask>,
     /// Entries that could not even be named, in words, for the log.
@@ -151,6 +155,11 @@ pub enum TaskBody {
 }
 
 impl AssignedTask {
+    /// Its plan wants it neither stopped nor removed.
+    pub fn is_to_run(&self) -> bool {
+        self.desired == Desired::Run && !self.remove
+    }
+
     /// Its containers in the order of the task definition; none when it is refused.
     pub fn containers(&self) -> &[PlannedContainer] {
         match &self.body {
@@ -247,18 +256,22 @@ impl Assignment {
     pub fn parse(plan: Plan, door: &Door) -> Self {
         let Plan {
             fence,
+            version,
             cluster,
             container_instance_uid,
             tags,
             policy,
+            stop_forgotten,
             definitions,
             tasks,
         } = plan;
         let mut assignment = Self {
             fence,
+            version,
             cluster,
             container_instance_uid,
             tags: Arc::new(tags),
+            stop_forgotten,
             tasks: BTreeMap::new(),
             complaints: Vec::new(),
         };

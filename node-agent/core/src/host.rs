@@ -20,6 +20,12 @@ pub struct Host {
     door: Door,
     assignment: Option<Assignment>,
     live: bool,
+    /// The last plan that was refused since one was taken.
+    refused: Option<Fence>,
+    /// The API server went back to an older state, and no plan was taken since.
+    older: bool,
+    /// The API server went back to an older state, and what it was told is not told again yet. Tasks that were to run.
+    went_back: Option<BTreeSet<TaskUid>>,
     orphans: Orphans,
     volume_orphans: Orphans,
 }
@@ -27,7 +33,7 @@ pub struct Host {
 /// What a plan came to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Offer {
-    /// Tasks that are new or changed, to be given to their machines.
+    /// Tasks that are new or changed, to be given to their machines; all, when the API server may not have known them.
     pub assigned: Vec<AssignedTask>,
     /// Tasks that the plan does not have any more.
     pub unplanned: Vec<TaskUid>,
@@ -72,6 +78,9 @@ impl Host {
             door,
             assignment: None,
             live: false,
+            refused: None,
+            older: false,
+            went_back: None,
             orphans: Orphans::default(),
             volume_orphans: Orphans::default(),
         }
@@ -84,18 +93,29 @@ impl Host {
     pub fn offer(&mut self, plan: Plan, live: bool) -> Result<Offer, Refusal> {
         let mut other_identity = false;
         if let Some(held) = &self.assignment {
+            let (fence, version) = (held.fence, held.version);
             if held.container_instance_uid == plan.container_instance_uid {
-                if plan.fence.epoch < held.fence.epoch {
-                    return Err(Refusal::OlderEpoch {
-                        offered: plan.fence,
-                        held: held.fence,
+                if plan.fence < fence {
+                    if live {
+                        self.refuse(plan.fence);
+                    }
+                    return Err(if plan.fence.epoch < fence.epoch {
+                        Refusal::OlderEpoch {
+                            offered: plan.fence,
+                            held: fence,
+                        }
+                    } else {
+                        Refusal::OlderGeneration {
+                            offered: plan.fence,
+                            held: fence,
+                        }
                     });
                 }
-                if plan.fence < held.fence {
-                    return Err(Refusal::OlderGeneration {
-                        offered: plan.fence,
-                        held: held.fence,
-                    });
+                // Generations rise with every write, whoever leads, and versions, too, unless everything goes back.
+                let again = plan.fence != fence && plan.fence.generation <= fence.generation;
+                let older = plan.version.zip(version).is_some_and(|(p, v)| p < v);
+                if live && (again || older) && !self.older {
+                    self.api_went_back();
                 }
             } else {
                 other_identity = true;
@@ -103,7 +123,11 @@ impl Host {
                 self.volume_orphans = Orphans::default();
             }
         }
+        // What is in this plan is not forgotten, whatever is believed of it.
+        let all = live && (self.older || !self.live);
         self.live |= live;
+        self.refused = None;
+        self.older &= !live;
         let next = Assignment::parse(plan, &self.door);
         let previous = match &self.assignment {
             Some(held) => held.tasks.clone(),
@@ -113,7 +137,7 @@ impl Host {
             assigned: next
                 .tasks
                 .values()
-                .filter(|task| previous.get(&task.uid) != Some(task))
+                .filter(|task| all || previous.get(&task.uid) != Some(task))
                 .cloned()
                 .collect(),
             unplanned: previous
@@ -125,6 +149,46 @@ impl Host {
         };
         self.assignment = Some(next);
         Ok(offer)
+    }
+
+    /// A plan from the API is older than the one at hand: that is a deposed leader, or an API server that went back to an older
+    /// state. Once for as long as nothing newer comes, or when it goes back further.
+    fn refuse(&mut self, offered: Fence) {
+        if self.refused.is_none_or(|last| offered < last) {
+            self.api_went_back();
+        }
+        self.refused = Some(offered);
+    }
+
+    /// The API server went back to an older state, as somebody saw by other means than a plan.
+    pub fn api_went_back(&mut self) {
+        self.older = true;
+        let tasks = self.assignment.iter().flat_map(|held| held.tasks.values());
+        let to_run = tasks.filter(|task| task.is_to_run());
+        let to_run = to_run.map(|task| task.uid.clone());
+        self.went_back.get_or_insert_default().extend(to_run);
+    }
+
+    /// Once after the API server seems to have gone back to an older state: what it was told of the host and its tasks
+    /// is to be told again, and these tasks were to run and may be forgotten ([`TaskRecord::api_went_back`]). Asked after each
+    /// offer, before anything is done about it.
+    pub fn tells_again(&mut self) -> Option<BTreeSet<TaskUid>> {
+        self.went_back.take()
+    }
+
+    /// Of `records`, tasks that run and that the API server does not have any more since it went back to an older state, with
+    /// their names. It does not want them stopped, it does not know of them: they are left alone ([`Host::strays`]).
+    pub fn forgotten<'r>(
+        &self,
+        records: impl IntoIterator<Item = &'r TaskRecord>,
+    ) -> BTreeMap<TaskUid, String> {
+        let held = self.assignment.as_ref();
+        let planned = |uid| held.is_some_and(|held| held.tasks.contains_key(uid));
+        records
+            .into_iter()
+            .filter(|r| r.maybe_forgotten && !r.is_stopped() && !planned(&r.uid))
+            .map(|r| (r.uid.clone(), r.name.clone()))
+            .collect()
     }
 
     /// The HostPlan is gone from the API. That orders nothing; the last plan stays.
@@ -139,11 +203,13 @@ impl Host {
     }
 
     /// Compares a complete list of our containers with the plan. `ended`: tasks that are recorded as
-    /// STOPPED; their containers wait for cleanup and are nobody's orphans.
+    /// STOPPED; their containers wait for cleanup and are nobody's orphans. [`Host::forgotten`] ones are left alone until the
+    /// plan says otherwise.
     pub fn strays(
         &mut self,
         listed: &[ContainerSummary],
         ended: &BTreeSet<TaskUid>,
+        forgotten: &BTreeSet<TaskUid>,
         now: Timestamp,
     ) -> Vec<Condemned> {
         let Some(held) = self.assignment.as_ref().filter(|_| self.live) else {
@@ -152,6 +218,10 @@ impl Host {
         let strays: Vec<Stray> = listed
             .iter()
             .filter_map(|summary| stray(held, &summary.name, &summary.labels, ended))
+            .map(|stray| Stray {
+                spared: !held.stop_forgotten && forgotten.contains(&stray.task),
+                ..stray
+            })
             .collect();
         self.orphans.check(&strays, held.fence, now)
     }
@@ -184,11 +254,10 @@ impl Host {
         self.live
     }
 
-    /// Generation of the plan that the host works from; 0 before the first.
-    pub fn applied_generation(&self) -> i64 {
-        self.assignment
-            .as_ref()
-            .map_or(0, |held| held.fence.generation)
+    /// The plan that the host works from; generation 0 of leader 0 before the first.
+    pub fn applied(&self) -> Fence {
+        let held = self.assignment.as_ref();
+        held.map(|held| held.fence).unwrap_or_default()
     }
 
     /// uid of the ContainerInstance, once a plan named it: the scope of our containers.
@@ -229,5 +298,6 @@ fn stray(
     (!wanted && !task.as_str().is_empty()).then(|| Stray {
         name: name.to_owned(),
         task,
+        spared: false,
     })
 }

@@ -27,6 +27,8 @@ pub struct Stray {
     pub name: String,
     /// The task that its label names.
     pub task: TaskUid,
+    /// It is watched and not condemned.
+    pub spared: bool,
 }
 
 /// A container that is to be stopped and removed, or a volume to be removed.
@@ -77,7 +79,7 @@ impl Orphans {
             let again = suspect
                 .condemned_at
                 .is_none_or(|at| now >= later(at, CAP_WINDOW));
-            if twice && old && again && self.recent.len() < CAP {
+            if twice && old && again && !stray.spared && self.recent.len() < CAP {
                 suspect.condemned_at = Some(now);
                 self.recent.push(now);
                 condemned.push(Condemned {
@@ -115,6 +117,7 @@ mod tests {
             .map(|i| Stray {
                 name: format!("c{i}"),
                 task: TaskUid::new(format!("u{i}")),
+                spared: false,
             })
             .collect()
     }
@@ -147,6 +150,24 @@ mod tests {
         assert!(orphans.check(&strays(1), fence(9), at(400)).is_empty());
         assert!(orphans.check(&strays(1), fence(10), at(699)).is_empty());
         assert_eq!(orphans.check(&strays(1), fence(10), at(700)).len(), 1);
+    }
+
+    #[test]
+    fn one_that_is_spared_goes_as_soon_as_it_is_spared_no_more() {
+        let mut orphans = Orphans::default();
+        let spared: Vec<Stray> = strays(1)
+            .into_iter()
+            .map(|stray| Stray {
+                spared: true,
+                ..stray
+            })
+            .collect();
+        for minute in 0..600 {
+            let found = orphans.check(&spared, fence(7 + minute), at(minute * 60));
+            assert!(found.is_empty());
+        }
+        let found = orphans.check(&strays(1), fence(607), at(600 * 60));
+        assert_eq!(found.len(), 1);
     }
 
     #[test]

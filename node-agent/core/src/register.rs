@@ -8,12 +8,13 @@ mod outbox;
 mod tests;
 
 use tallyman_agent_engine::EngineDescription;
-use tallyman_crds::{HostReport, Impairment, Resources};
+use tallyman_crds::{HostReport, Impairment, Resources, labels};
 
 use crate::disk::EngineDisk;
 use crate::failing::Complaint;
 use crate::fault_injection::Abilities;
 use crate::gpu_info::GpuInfo;
+use crate::ids::Fence;
 use crate::metadata::Roles;
 use crate::register::attributes::attributes;
 use crate::settings::Settings;
@@ -40,6 +41,8 @@ pub struct HostFacts {
     pub gpus: GpuInfo,
     /// Why plan and records cannot be written to disk; `None` while they can.
     pub ledger_trouble: Option<String>,
+    /// Names of forgotten tasks that run.
+    pub forgotten: Vec<String>,
 }
 
 /// What the agent knows of its engine.
@@ -88,7 +91,7 @@ pub fn report(
     settings: &Settings,
     host: &HostFacts,
     engine: &EngineFacts,
-    applied_generation: i64,
+    applied: Fence,
 ) -> Result<HostReport, CannotRegister> {
     let description = engine.description.as_ref();
     let registered_resources = match description {
@@ -111,7 +114,8 @@ pub fn report(
         engine_id: description
             .map(|d| d.engine_id.clone())
             .filter(|id| !id.is_empty()),
-        applied_plan_generation: applied_generation,
+        applied_plan_generation: applied.generation,
+        applied_plan_epoch: applied.epoch,
         impairment: impairment(engine),
         message: message(host, engine),
     })
@@ -135,10 +139,32 @@ fn message(host: &HostFacts, engine: &EngineFacts) -> Option<String> {
         engine.disk_complaint(),
         engine.failing.as_ref().map(|told| told.words.clone()),
         host.ledger_trouble.clone(),
+        forgotten(&host.forgotten),
         host.gpus.trouble.clone(),
     ];
     let all: Vec<String> = all.into_iter().flatten().collect();
     (!all.is_empty()).then(|| all.join(" "))
+}
+
+/// So many names are told.
+const NAMED: usize = 10;
+
+/// What runs that nobody knows of, and what to do about it.
+fn forgotten(tasks: &[String]) -> Option<String> {
+    let (n, what) = match tasks {
+        [] => return None,
+        [_] => (1, "task runs"),
+        more => (more.len(), "tasks run"),
+    };
+    let named = tasks.iter().take(NAMED).map(String::as_str);
+    let named: Vec<&str> = named.collect();
+    let more = if n > NAMED { ", ..." } else { "" };
+    Some(format!(
+        "{n} {what} that the API server does not have any more since it went back to an older state: {}{more}. Nothing stops \
+         them but themselves. To have them stopped, annotate this ContainerInstance with {}=true.",
+        named.join(", "),
+        labels::STOP_FORGOTTEN,
+    ))
 }
 
 /// A version without what the packager added: `20.10.24+dfsg1` is `20.10.24`.

@@ -107,7 +107,11 @@ impl<E: Engine> Agent<E> {
         }
         let ended = self.shared.ledger.stopped();
         self.shared.holdings.gpus.saw(&list, &ended);
-        let condemned = self.host.strays(&list, &ended, Timestamp::now());
+        let forgotten = self.shared.ledger.forgotten(&self.host);
+        let forgotten = forgotten.into_keys().collect();
+        let condemned = self
+            .host
+            .strays(&list, &ended, &forgotten, Timestamp::now());
         self.listed = Some(list);
         self.begin_waiting();
         self.sweep_groups();

@@ -165,12 +165,14 @@ impl<E: Engine> Agent<E> {
     ) -> anyhow::Result<()> {
         loop {
             self.host_facts.ledger_trouble = self.shared.ledger.trouble();
+            let forgotten = self.shared.ledger.forgotten(&self.host);
+            self.host_facts.forgotten = forgotten.into_values().collect();
             self.engine.failing = self.shared.failing.complaint(Timestamp::now());
             let report = register::report(
                 &self.settings,
                 &self.host_facts,
                 &self.engine,
-                self.host.applied_generation(),
+                self.host.applied(),
             )?;
             for freed in self.shared.holdings.account.registered(&report) {
                 self.shared.desk.tell(&freed, Told::Room);
@@ -225,7 +227,26 @@ impl<E: Engine> Agent<E> {
                 info!("there is no HostPlan for this host; containers stay as they are");
                 self.host.plan_gone();
             }
+            News::WentBack => {
+                self.host.api_went_back();
+                self.tell_again();
+            }
             News::Away => self.take_saved_plan("the API is away"),
+        }
+    }
+
+    /// When the API server went back to an older state, what it was told of host and tasks is told again.
+    fn tell_again(&mut self) {
+        let Some(to_run) = self.host.tells_again() else {
+            return;
+        };
+        self.outbox.again();
+        for (uid, record) in &mut self.saved_records {
+            record.api_went_back(to_run.contains(uid));
+        }
+        for uid in self.workers.keys() {
+            let to_run = to_run.contains(uid);
+            self.tell(uid, Told::WentBack { to_run });
         }
     }
 
@@ -234,7 +255,7 @@ impl<E: Engine> Agent<E> {
         let supply = match news {
             News::Is(supply) => supply,
             News::None => Arc::default(),
-            News::Away => return,
+            News::WentBack | News::Away => return,
         };
         let shared = &self.shared;
         let mut host = shared.host.write().unwrap_or_else(PoisonError::into_inner);
@@ -286,9 +307,11 @@ impl<E: Engine> Agent<E> {
             Ok(offer) => offer,
             Err(refusal) => {
                 warn!(%refusal, "the plan at hand stays");
+                self.tell_again();
                 return false;
             }
         };
+        self.tell_again();
         debug!(%fence, changed = offer.assigned.len(), gone = offer.unplanned.len(), "plan");
         self.set_live();
         self.shared.ports.spare(self.host.fixed_ports());
@@ -311,6 +334,9 @@ impl<E: Engine> Agent<E> {
                 self.index(&task);
                 self.tell(&task.uid.clone(), Told::Assigned(Box::new(task)));
             } else {
+                if live && let Some(record) = self.saved_records.get_mut(&task.uid) {
+                    record.maybe_forgotten = false;
+                }
                 self.waiting.insert(task.uid.clone(), task);
             }
         }

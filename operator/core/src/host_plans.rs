@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use tallyman_crds::{
-    DesiredStatus, HostPlanSpec, LastStatus, PlannedDefinition, PlannedTask, StopCode, TaskPolicy,
-    labels,
+    DesiredStatus, HostPlanSpec, HostReport, LastStatus, PlannedDefinition, PlannedTask, StopCode,
+    TaskPolicy, labels,
 };
 
 use crate::names::{InstanceName, RevisionName, TaskName};
@@ -30,15 +30,18 @@ pub(crate) fn plan_one(
     daemons_until.into_iter().for_each(|at| plan.wake(at));
     // What the agent holds already: it refuses anything older, so a plan that was lost, or came back from a backup,
     // goes on from there.
-    let held = instance
-        .host
-        .as_ref()
-        .map_or(0, |h| h.applied_plan_generation);
+    let host = instance.host.as_ref();
+    let held = host.map_or(0, |h| h.applied_plan_generation);
     let Some(current) = world.plans.get(name) else {
         if !instance.identity.deleting {
             plan.actions.push(Action::PrepareHost {
                 instance: Target::new(Kind::ContainerInstance, name, &instance.identity),
-                plan: Box::new(spec(world, instance, held + 1, Wanted::default())),
+                plan: Box::new(spec(
+                    world,
+                    instance,
+                    held.saturating_add(1),
+                    Wanted::default(),
+                )),
             });
         }
         return;
@@ -56,9 +59,10 @@ pub(crate) fn plan_one(
             && current.spec.cluster == world.cluster
             && current.spec.container_instance_tags == tags::by_key(&instance.object.spec.tags)
             && current.spec.task_policy.as_ref() == policy(world)
-            && current.spec.generation >= held;
+            && current.spec.stop_forgotten == stops_forgotten(instance)
+            && reaches(&current.spec, host, world.leader_epoch);
         if !same {
-            let generation = current.spec.generation.max(held) + 1;
+            let generation = current.spec.generation.max(held).saturating_add(1);
             let next = spec(world, instance, generation, wanted);
             let patch = merge_patch(&json(&current.spec), &json(&next)).unwrap_or_default();
             plan.actions.push(Action::WriteHostPlan {
@@ -68,6 +72,27 @@ pub(crate) fn plan_one(
             });
         }
     }
+}
+
+/// True when the host takes `current`, or would not take it from this leader in any case: then another number is due
+/// ([`crate::leadership`]), and no other plan.
+fn reaches(current: &HostPlanSpec, host: Option<&HostReport>, own: i64) -> bool {
+    let Some(host) = host else { return true };
+    // An agent that does not tell says 0.
+    let epoch = match host.applied_plan_epoch {
+        0 => current.leader_epoch,
+        told => told,
+    };
+    epoch > own
+        || (current.leader_epoch, current.generation) >= (epoch, host.applied_plan_generation)
+}
+
+/// Somebody decided that what still runs of forgotten tasks is to be stopped.
+fn stops_forgotten(instance: &InstanceState) -> bool {
+    let annotations = instance.object.metadata.annotations.as_ref();
+    annotations
+        .and_then(|all| all.get(labels::STOP_FORGOTTEN))
+        .is_some_and(|value| value == "true")
 }
 
 /// What a plan is to say, not copied yet: most plans say it already.
@@ -98,6 +123,7 @@ fn spec(
         container_instance_uid: instance.identity.uid.clone(),
         container_instance_tags: tags::by_key(&instance.object.spec.tags),
         task_policy: policy(world).cloned(),
+        stop_forgotten: stops_forgotten(instance),
         definitions: definitions.collect(),
         tasks: wanted.tasks,
     }

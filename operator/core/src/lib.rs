@@ -12,6 +12,7 @@ pub mod figures;
 pub mod guards;
 pub mod invariants;
 pub mod joins;
+pub mod leadership;
 pub mod liveness;
 pub mod memory;
 pub mod names;

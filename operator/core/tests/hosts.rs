@@ -185,6 +185,53 @@ fn a_lost_mailbox_goes_on_above_what_the_agent_holds() {
 }
 
 #[test]
+fn a_plan_out_of_a_backup_is_written_again_above_what_the_agent_holds() {
+    let mut bench = Bench::with_service(1, 2, 100, 200);
+    let held = |bench: &mut Bench, epoch: i64, generation: i64| {
+        bench.edit(Kind::ContainerInstance, "host-a", &|v| {
+            v["status"]["host"]["appliedPlanEpoch"] = json!(epoch);
+            v["status"]["host"]["appliedPlanGeneration"] = json!(generation);
+        });
+    };
+    let of = |bench: &Bench| {
+        let plan = bench.host_plan("host-a");
+        (plan.leader_epoch, plan.generation)
+    };
+    let before = of(&bench);
+    // While its own number is too low a leader writes nothing for it.
+    held(&mut bench, 7, 20);
+    assert!(bench.plan().actions.is_empty());
+    bench.epoch = 8;
+    bench.settle();
+    assert_eq!(of(&bench), (8, 21));
+    assert_eq!(bench.host_plan("host-a").tasks.len(), 2);
+    // A lower generation of a later leader is taken.
+    held(&mut bench, 5, 40);
+    assert!(bench.plan().actions.is_empty());
+    // Numbers that no leader gave: of the host itself, and nobody else's.
+    held(&mut bench, i64::MAX, i64::MAX);
+    assert!(bench.plan().actions.is_empty());
+    held(&mut bench, 8, i64::MAX);
+    bench.settle();
+    assert_eq!(of(&bench), (8, i64::MAX));
+    assert!(before < of(&bench));
+}
+
+#[test]
+fn an_annotation_of_the_host_lets_it_stop_what_was_forgotten() {
+    let mut bench = Bench::with_hosts(1);
+    bench.settle();
+    assert!(!bench.host_plan("host-a").stop_forgotten);
+    for (value, expected) in [("true", true), ("no", false)] {
+        bench.edit(Kind::ContainerInstance, "host-a", &|v| {
+            v["metadata"]["annotations"] = json!({ "tallyman.dev/stopForgottenTasks": value });
+        });
+        bench.settle();
+        assert_eq!(bench.host_plan("host-a").stop_forgotten, expected);
+    }
+}
+
+#[test]
 fn a_mailbox_of_an_earlier_host_of_the_name_is_not_written_on() {
     let mut bench = Bench::with_hosts(1);
     bench.settle();

@@ -3,6 +3,7 @@
 //! The person at kubectl is in `system:masters`; operator and agents never are. They come with tokens of their service accounts
 //! ([`ControlPlane::account_kubeconfig`]), so that every right they lack is noticed.
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -373,6 +374,34 @@ impl ControlPlane {
         })
     }
 
+    /// Copies etcd's data, for [`ControlPlane::restore`]. API server and etcd are ended for it and started again.
+    ///
+    /// # Errors
+    /// When something does not end, is not copied or does not start.
+    pub fn back_up(&self) -> Result<()> {
+        self.without_etcd(copy_folder)
+    }
+
+    /// Puts the copy of etcd's data in place: everything is as it was then. As Kubernetes asks for it, no API server is up
+    /// meanwhile, and its controllers are started anew.
+    ///
+    /// # Errors
+    /// When there is no copy, or something does not end or start.
+    pub fn restore(&self) -> Result<()> {
+        self.without_etcd(|data, copy| copy_folder(copy, data))?;
+        self.embedded()?.controllers.restart()
+    }
+
+    fn without_etcd(&self, work: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<()> {
+        let etcd = self.etcd()?;
+        let folder = self.ledger.folder("control-plane")?;
+        self.stop_api()?;
+        etcd.stop(GRACE)?;
+        work(&folder.join(ETCD), &folder.join("etcd-backup"))?;
+        etcd.start()?;
+        self.start_api()
+    }
+
     /// Writes a kubeconfig that holds no credentials itself but names a file with a fresh token of a service account.
     ///
     /// `bound` is the Secret on which the token's life hangs.
@@ -418,4 +447,23 @@ impl ControlPlane {
         paths::private_file(&path, serde_json::to_vec_pretty(&config)?)?;
         Ok(path)
     }
+}
+
+/// Makes `to` what `from` is.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to).with_context(|| format!("cannot remove {}", to.display()))?;
+    }
+    paths::private_folder(to)?;
+    let list = fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))?;
+    for entry in list {
+        let entry = entry?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy_folder(&path, &target)?;
+        } else {
+            fs::copy(&path, &target).with_context(|| format!("cannot copy {}", path.display()))?;
+        }
+    }
+    Ok(())
 }

@@ -26,6 +26,7 @@
 //! | S21 | a pass over what changed decides what a pass over everything decides                           | every fifth pass |
 //! | S22 | what goes wrong with processes, watches and the API server makes no task more than the same life without | the end |
 //! | S23 | agents know of each task whether protected tasks hold its service up (`DEPLOYMENT_BLOCKED`)    | the end |
+//! | S39 | what an API server that went back to an older state forgot goes on until somebody decides    | every stop |
 //!
 //! What is promised, and who holds it:
 //!
@@ -40,7 +41,7 @@
 //! | an agent touches only containers of its own cluster and host          | S10, the engine's conformance suite |
 //! | each field has one writer                                             | S11, the admission policy of `deploy/` |
 //! | a STOPPED task says why                                               | I12 |
-//! | nothing is destroyed on a view that is not verified                   | S4, S10, S14, S22 |
+//! | nothing is destroyed on a view that is not verified                   | S4, S10, S14, S22, S39 |
 //! | no value of a Secret is in a log, event or status                     | `tests/secrets.rs`, end to end |
 //! | wanted leads to so it is, and stays (ESR)                             | S8, S9 |
 //! | a task that is deleted stops; what it left behind goes                | S9, S13 |
@@ -85,6 +86,10 @@ pub struct Monitor {
     protected: Option<Timestamp>,
     /// Which RunTask, by uid, started tasks for a due time of a schedule.
     due: BTreeMap<(String, String), String>,
+    /// Tasks, by uid, that were to stop when the API server went back to an older state: they do, whatever it wants now.
+    ordered: BTreeSet<String>,
+    /// Tasks, by uid, that ran then and were to go on.
+    left: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -99,6 +104,15 @@ impl Monitor {
     /// Notes a broken invariant.
     pub fn broken(&mut self, id: &str, message: String) {
         self.found.push(format!("{id}: {message}"));
+    }
+
+    /// The API server goes back to an older state, and with it what was seen there; hosts do not.
+    pub(crate) fn restored(&mut self, agents: &[Agent]) {
+        self.last.clear();
+        self.checked = u64::MAX;
+        self.ordered
+            .extend(agents.iter().flat_map(Agent::ordered_to_stop));
+        self.left.extend(agents.iter().flat_map(Agent::left_to_run));
     }
 
     /// The first broken invariant.
@@ -343,6 +357,9 @@ impl Monitor {
             )
         });
         let unknown = record.condemned && !wanted_by_anyone(server, &machine.task().uid);
+        if record.condemned {
+            self.decided(server, host, &machine.task().uid);
+        }
         let task = server.get(Kind::Task, &machine.task().name);
         let wanted = task
             .filter(|t| t["metadata"]["uid"] == machine.task().uid.as_str())
@@ -355,6 +372,7 @@ impl Monitor {
             machine.task().desired,
             tallyman_agent_core::Desired::Stop { .. }
         );
+        let wanted = wanted || self.ordered.contains(machine.task().uid.as_str());
         if !(by_itself || unknown || (wanted && entry)) {
             self.broken(
                 "S10",
@@ -410,11 +428,30 @@ impl Monitor {
     }
 
     /// S10: the agent stops a container that no plan knows.
-    pub(crate) fn condemned(&mut self, server: &Server, task: &TaskUid, container: &str) {
+    pub(crate) fn condemned(
+        &mut self,
+        server: &Server,
+        host: &str,
+        task: &TaskUid,
+        container: &str,
+    ) {
+        self.decided(server, host, task);
         if wanted_by_anyone(server, task) {
             self.broken(
                 "S10",
                 format!("container {container} was condemned and its Task is to run"),
+            );
+        }
+    }
+
+    /// S39: the agent stops what no plan has.
+    fn decided(&mut self, server: &Server, host: &str, task: &TaskUid) {
+        let instance = server.get(Kind::ContainerInstance, host);
+        let decided = instance.map(|i| &i["metadata"]["annotations"][labels::STOP_FORGOTTEN]);
+        if self.left.contains(task.as_str()) && decided.is_none_or(|value| value != "true") {
+            self.broken(
+                "S39",
+                format!("{host} stops what runs of task {task}, and nobody decided so"),
             );
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tallyman_crds::{HostPlan, labels, names, sources};
+use tallyman_operator_core::leadership::Hearing;
 use tallyman_operator_core::liveness::LeaseObserver;
 use tallyman_operator_core::pacing::{Outcome, Pace, Turn};
 use tallyman_operator_core::{
@@ -59,6 +60,12 @@ pub struct Operator {
     pub unanswered: Option<CrashPoint>,
     /// It is dead.
     pub dead: bool,
+    /// When its renewal meets a Lease of an older state: it stops in the middle of whatever it does.
+    pub notices_at: Option<Timestamp>,
+    /// Hosts hold plans of this leader, and its own number is lower: another has to follow.
+    pub outranked: Option<i64>,
+    /// What it heard of that.
+    pub hearing: Hearing,
     settings: Settings,
     observer: LeaseObserver,
     born: Timestamp,
@@ -85,6 +92,9 @@ impl Operator {
             crash: None,
             unanswered: None,
             dead: false,
+            notices_at: None,
+            outranked: None,
+            hearing: Hearing::default(),
             settings: settings.clone(),
             observer: LeaseObserver::default(),
             born: shared.now,
@@ -117,6 +127,11 @@ impl Operator {
         if self.dead || self.paused {
             return false;
         }
+        if self.notices_at.is_some_and(|at| at <= shared.now) {
+            shared.note(&self.name, "sees that the API server went back");
+            self.dead = true;
+            return true;
+        }
         if !self.queue.is_empty() {
             return self.drain(shared);
         }
@@ -132,6 +147,9 @@ impl Operator {
         {
             self.wake(shared.now);
         }
+        if self.hear(shared) {
+            return true;
+        }
         shared.came_to_pass |= gap && self.cache.gap.is_none_or(|gap| gap.began());
         if self.due() > shared.now {
             return false;
@@ -139,6 +157,23 @@ impl Operator {
         if self.begin(shared) {
             self.drain(shared);
         }
+        true
+    }
+
+    /// Hears which plans hosts hold; says whether it ends for it.
+    fn hear(&mut self, shared: &mut Shared) -> bool {
+        let hosts = self.cache.held_epochs();
+        let hosts = hosts.iter().map(|(host, held)| (host.as_str(), *held));
+        let heard = self.hearing.hear(self.epoch, hosts);
+        for complaint in heard.complaints {
+            shared.note(&self.name, &complaint);
+        }
+        let Some(above) = heard.above else {
+            return false;
+        };
+        shared.note(&self.name, &format!("takes a number above {above}"));
+        self.outranked = Some(above);
+        self.dead = true;
         true
     }
 
@@ -217,7 +252,8 @@ impl Operator {
     }
 
     fn compare(&self, part: &[Plan], objects: &Objects, shared: &mut Shared) {
-        if !self.passes.is_multiple_of(COMPARED) {
+        // Until it notices a restore its caches are of one store, and the leases that it looks at of another.
+        if self.notices_at.is_some() || !self.passes.is_multiple_of(COMPARED) {
             return;
         }
         let mut fresh = Memory::new(NAMESPACE, &self.settings, self.epoch);

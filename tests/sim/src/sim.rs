@@ -1,11 +1,13 @@
 //! The driver: whose turn it is, how time passes, and the report when something is wrong.
 
 use jiff::{SignedDuration, Timestamp};
+use tallyman_agent_engine::ContainerSummary;
 use tallyman_crds::{LastStatus, labels};
+use tallyman_operator_core::leadership::{self, Hearing};
 use tallyman_operator_core::{Kind, Settings, World, families, plan};
 
 use crate::agent::Agent;
-use crate::api::{Gap, Object, Server};
+use crate::api::{self, Gap, Object, Server};
 use crate::invariants::Monitor;
 use crate::operator::{CrashPoint, NAMESPACE, Operator};
 use crate::perturbation::Fate;
@@ -71,6 +73,14 @@ pub struct Sim {
     steps: u64,
     epoch: i64,
     next_leader_at: Option<Timestamp>,
+    hearing: Hearing,
+}
+
+/// The store and the Lease of the operator as they once were.
+#[derive(Clone, Debug)]
+pub struct Backup {
+    store: api::Backup,
+    epoch: i64,
 }
 
 impl Sim {
@@ -105,6 +115,7 @@ impl Sim {
             steps: 0,
             epoch: 0,
             next_leader_at: Some(start),
+            hearing: Hearing::default(),
         };
         for n in 0..hosts {
             sim.add_host(n);
@@ -177,9 +188,16 @@ impl Sim {
     fn elect(&mut self) {
         if self.next_leader_at.is_some_and(|at| at <= self.shared.now) && !self.shared.server.down {
             self.next_leader_at = None;
-            self.epoch += 1;
+            let numbers = |kind, path: &str| -> Vec<i64> {
+                let all = self.shared.server.all(kind);
+                all.filter_map(|(_, o)| o.pointer(path)?.as_i64()).collect()
+            };
+            let plans = numbers(Kind::HostPlan, "/spec/leaderEpoch");
+            let hosts = numbers(Kind::ContainerInstance, "/status/host/appliedPlanEpoch");
+            self.epoch = leadership::next(self.epoch, plans, hosts);
             let name = format!("operator-{}", self.epoch);
             let mut operator = Operator::start(&name, self.epoch, &self.settings, &self.shared);
+            operator.hearing = std::mem::take(&mut self.hearing);
             operator.crash = self.operator_crash.take();
             operator.unanswered = self.operator_unanswered.take();
             operator.pause_at = self.operator_pause.take();
@@ -191,11 +209,46 @@ impl Sim {
     }
 
     fn bury(&mut self) {
-        let led = self.operators.last().is_some_and(|o| o.dead);
+        let led = self.operators.last_mut().filter(|o| o.dead);
+        let mut wait = TAKE_OVER;
+        let dead = led.is_some();
+        if let Some(last) = led {
+            if let Some(above) = last.outranked {
+                // It keeps the lead, with another number.
+                self.epoch = self.epoch.max(above);
+                self.hearing = std::mem::take(&mut last.hearing);
+                wait = SignedDuration::ZERO;
+            } else if last.notices_at.is_some() && last.epoch == self.epoch {
+                // The Lease is still its own.
+                wait = SignedDuration::ZERO;
+            }
+        }
         self.operators.retain(|o| !o.dead);
-        if led {
-            self.next_leader_at
-                .get_or_insert(self.shared.now + TAKE_OVER);
+        if dead {
+            self.next_leader_at.get_or_insert(self.shared.now + wait);
+        }
+    }
+
+    /// A copy of the store and of the Lease of the operator.
+    pub fn backup(&mut self) -> Backup {
+        self.shared.note("fate", "makes a backup");
+        Backup {
+            store: self.shared.server.backup(),
+            epoch: self.epoch,
+        }
+    }
+
+    /// etcd is restored from a backup, as Kubernetes wants it done: no API server is up meanwhile. So agents list anew as soon
+    /// as they reach it again, and a leader learns of it with the next renewal.
+    pub fn restore(&mut self, backup: Backup) {
+        self.shared.note("fate", "RESTORES the backup");
+        self.shared.monitor.restored(&self.agents);
+        self.shared.server.restore(backup.store);
+        self.epoch = backup.epoch;
+        for operator in &mut self.operators {
+            let pause = self.shared.rng.between(0, 2_000);
+            let pause = SignedDuration::try_from(pause).unwrap_or(SignedDuration::ZERO);
+            operator.notices_at = Some(self.shared.now + pause);
         }
     }
 
@@ -334,11 +387,17 @@ impl Sim {
         });
         let mut alive: Vec<String> = Vec::new();
         for agent in &self.agents {
+            let forgotten = agent.forgotten();
+            let known = |c: &&ContainerSummary| {
+                let of = c.labels.get(labels::CONTAINER_TASK_UID);
+                !of.is_some_and(|uid| forgotten.contains(uid.as_str()))
+            };
             for container in agent
                 .engine
                 .containers()
                 .iter()
                 .filter(|c| c.phase.is_alive())
+                .filter(known)
             {
                 alive.push(
                     container

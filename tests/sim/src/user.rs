@@ -314,10 +314,12 @@ impl Sim {
     }
 
     /// `kubectl annotate`.
-    fn annotate(&mut self, kind: Kind, name: &str, annotation: &str, value: &str) {
+    pub fn annotate(&mut self, kind: Kind, name: &str, annotation: &str, value: &str) {
         self.reach();
-        self.shared
-            .note("user", &format!("annotates {name} with {annotation}"));
+        self.shared.note(
+            "user",
+            &format!("annotates {name} with {annotation}={value}"),
+        );
         let patch = json!({ "metadata": { "annotations": { annotation: value } } });
         let server = &mut self.shared.server;
         if let Err(refusal) = server.patch(kind, name, &patch, &Preconditions::default()) {

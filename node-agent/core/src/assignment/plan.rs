@@ -13,6 +13,8 @@ use crate::ids::Fence;
 pub struct Plan {
     /// How new it is.
     pub fence: Fence,
+    /// Version of the HostPlan that it was read from, where that is known.
+    pub(crate) version: Option<u64>,
     /// Cluster of the host.
     pub cluster: String,
     /// uid of the ContainerInstance that it is for.
@@ -21,6 +23,8 @@ pub struct Plan {
     pub(super) tags: BTreeMap<String, String>,
     /// What its cluster lets tasks ask of a host.
     pub(super) policy: Option<TaskPolicy>,
+    /// What still runs of forgotten tasks is to be stopped.
+    pub(super) stop_forgotten: bool,
     pub(super) definitions: BTreeMap<String, Result<PlannedDefinition, String>>,
     pub(super) tasks: Vec<Entry>,
 }
@@ -56,10 +60,12 @@ impl From<HostPlanSpec> for Plan {
                 epoch: spec.leader_epoch,
                 generation: spec.generation,
             },
+            version: None,
             cluster: spec.cluster,
             container_instance_uid: spec.container_instance_uid,
             tags: spec.container_instance_tags,
             policy: spec.task_policy,
+            stop_forgotten: spec.stop_forgotten,
             definitions: spec
                 .definitions
                 .into_iter()
@@ -75,7 +81,10 @@ impl From<HostPlanSpec> for Plan {
 }
 
 impl Plan {
-    /// Reads the `spec` of a HostPlan entry by entry.
+    /// Beside the fields of `spec`, the object's `metadata.resourceVersion`.
+    pub const VERSION: &str = "resourceVersion";
+
+    /// Reads the `spec` of a HostPlan entry by entry, and [`Plan::VERSION`].
     ///
     /// # Errors
     /// The head (generation, leaderEpoch, containerInstanceUid) is missing or of the wrong type.
@@ -107,6 +116,7 @@ impl Plan {
         };
         Ok(Self {
             fence,
+            version: text(spec, Self::VERSION).and_then(|version| version.parse().ok()),
             cluster: text(spec, "cluster").unwrap_or_default(),
             container_instance_uid,
             // Nothing runs otherwise for the lack of them.
@@ -119,6 +129,7 @@ impl Plan {
                 .get("taskPolicy")
                 .and_then(|policy| read(policy).ok())
                 .unwrap_or_default(),
+            stop_forgotten: spec.get("stopForgotten") == Some(&Value::Bool(true)),
             definitions,
             tasks,
         })

@@ -7,7 +7,7 @@ use tallyman_crds::HostReport;
 
 use crate::backoff::{Backoff, later};
 
-/// `appliedPlanGeneration` alone is not worth more than one write in this time.
+/// Which plan is at hand alone is not worth more than one write in this time.
 const GENERATION_PACE: Duration = Duration::from_secs(5);
 const FAILED: Backoff = Backoff {
     first: Duration::from_millis(500),
@@ -33,6 +33,7 @@ impl HostOutbox {
             Some(sent) => {
                 let same_otherwise = HostReport {
                     applied_plan_generation: report.applied_plan_generation,
+                    applied_plan_epoch: report.applied_plan_epoch,
                     ..sent.clone()
                 } == *report;
                 match self.sent_at {
@@ -42,6 +43,11 @@ impl HostOutbox {
             }
         };
         Some(at.max(self.not_before.unwrap_or(Timestamp::MIN)))
+    }
+
+    /// The API server may have lost what it was told: it is told again.
+    pub fn again(&mut self) {
+        self.sent = None;
     }
 
     /// The API server took `report`.

@@ -50,7 +50,16 @@ fn resources_are_units_and_mebibytes_less_what_is_reserved() {
         },
         ..Settings::default()
     };
-    let report = report(&settings, &HostFacts::default(), &engine(), 7).unwrap();
+    let report = report(
+        &settings,
+        &HostFacts::default(),
+        &engine(),
+        Fence {
+            epoch: 3,
+            generation: 7,
+        },
+    )
+    .unwrap();
     assert_eq!(report.registered_resources.cpu, 2048);
     assert_eq!(report.registered_resources.memory, 3000);
     assert_eq!(
@@ -60,6 +69,7 @@ fn resources_are_units_and_mebibytes_less_what_is_reserved() {
     assert_eq!(report.engine, "docker 20.10.24");
     assert!(report.engine_reachable);
     assert_eq!(report.applied_plan_generation, 7);
+    assert_eq!(report.applied_plan_epoch, 3);
 }
 
 #[test]
@@ -71,7 +81,13 @@ fn more_reserved_than_there_is_cannot_register() {
         },
         ..Settings::default()
     };
-    let error = report(&settings, &HostFacts::default(), &engine(), 0).unwrap_err();
+    let error = report(
+        &settings,
+        &HostFacts::default(),
+        &engine(),
+        Fence::default(),
+    )
+    .unwrap_err();
     assert!(
         error.to_string().contains("ECS_RESERVED_MEMORY is 4000"),
         "{error}"
@@ -96,7 +112,13 @@ fn attributes_are_ecs_spelled_and_capabilities_cannot_be_claimed() {
         },
         ..Settings::default()
     };
-    let report = report(&settings, &HostFacts::default(), &engine(), 0).unwrap();
+    let report = report(
+        &settings,
+        &HostFacts::default(),
+        &engine(),
+        Fence::default(),
+    )
+    .unwrap();
     let value = |name: &str| {
         report
             .attributes
@@ -219,7 +241,8 @@ fn gpus_are_registered_by_id_and_their_driver_is_a_capability() {
         },
         ..HostFacts::default()
     };
-    let report = |host: &HostFacts| report(&Settings::default(), host, &engine(), 0).unwrap();
+    let report =
+        |host: &HostFacts| report(&Settings::default(), host, &engine(), Fence::default()).unwrap();
     let has = |host: &HostFacts| {
         let name = "ecs.capability.nvidia-driver-version.535.104.05";
         report(host).attributes.iter().any(|a| a.name == name)
@@ -252,7 +275,7 @@ fn all_that_is_wrong_is_told_the_worst_first() {
     };
     let mut engine = EngineFacts { disk, ..engine() };
     let message = |engine: &EngineFacts| {
-        let report = report(&Settings::default(), &host, engine, 0).unwrap();
+        let report = report(&Settings::default(), &host, engine, Fence::default()).unwrap();
         assert_eq!(report.impairment, Some(Impairment::DiskFull));
         (report.engine_reachable, report.message.unwrap_or_default())
     };
@@ -277,7 +300,13 @@ fn an_engine_that_fails_is_an_impairment_when_it_bars_the_host() {
             failing,
             ..engine()
         };
-        let report = report(&Settings::default(), &HostFacts::default(), &engine, 0).unwrap();
+        let report = report(
+            &Settings::default(),
+            &HostFacts::default(),
+            &engine,
+            Fence::default(),
+        )
+        .unwrap();
         assert_eq!(report.impairment, bars.then_some(Impairment::EngineFails));
         assert!(
             report
@@ -293,7 +322,13 @@ fn an_engine_that_is_away_keeps_what_is_known_of_the_host() {
         trouble: Some("The engine is away.".to_owned()),
         ..engine()
     };
-    let report = report(&Settings::default(), &HostFacts::default(), &engine, 0).unwrap();
+    let report = report(
+        &Settings::default(),
+        &HostFacts::default(),
+        &engine,
+        Fence::default(),
+    )
+    .unwrap();
     assert!(!report.engine_reachable);
     assert_eq!(report.registered_resources.cpu, 2048);
     assert_eq!(report.message.as_deref(), Some("The engine is away."));
@@ -307,7 +342,10 @@ fn a_generation_alone_waits_and_anything_else_does_not() {
             &Settings::default(),
             &HostFacts::default(),
             &engine(),
-            generation,
+            Fence {
+                epoch: 1,
+                generation,
+            },
         )
         .unwrap()
     };
@@ -319,4 +357,33 @@ fn a_generation_alone_waits_and_anything_else_does_not() {
     let mut other = report(2);
     other.engine_reachable = false;
     assert_eq!(outbox.due(&other, at(101)), Some(at(101)));
+}
+
+#[test]
+fn tasks_that_the_api_server_forgot_are_named_with_what_to_do() {
+    let said = |n: usize| {
+        let host = HostFacts {
+            forgotten: (1..=n).map(|n| format!("web-{n}")).collect(),
+            ..HostFacts::default()
+        };
+        let report = report(&Settings::default(), &host, &engine(), Fence::default()).unwrap();
+        report.message.unwrap_or_default()
+    };
+    assert_eq!(said(0), "");
+    assert!(said(1).starts_with("1 task runs that"), "{}", said(1));
+    assert!(said(1).contains("web-1. "), "{}", said(1));
+    assert!(said(1).contains("tallyman.dev/stopForgottenTasks=true"));
+    assert!(said(12).starts_with("12 tasks run that"), "{}", said(12));
+    assert!(said(12).contains("web-10, ..."), "{}", said(12));
+}
+
+#[test]
+fn a_report_is_sent_again_when_it_may_be_lost() {
+    let at = |seconds| jiff::Timestamp::from_second(seconds).unwrap();
+    let mut outbox = HostOutbox::default();
+    let told = HostReport::default();
+    outbox.sent(told.clone(), at(100));
+    assert_eq!(outbox.due(&told, at(101)), None);
+    outbox.again();
+    assert_eq!(outbox.due(&told, at(101)), Some(at(101)));
 }

@@ -76,11 +76,11 @@ impl TaskMachine {
         }
         next.remove |= self.task.remove;
         if next.planned && !self.task.planned {
-            // The plan had forgotten it and knows it again: its end may be unknown again, too (an API
-            // server restored from a backup). Telling it twice does no harm.
-            let record = Arc::make_mut(&mut self.record);
-            record.acknowledged = None;
-            record.end_acknowledged = false;
+            // The plan had forgotten it and knows it again: its end may be unknown again, too.
+            Arc::make_mut(&mut self.record).tell_again();
+        }
+        if next.planned && self.record.maybe_forgotten {
+            Arc::make_mut(&mut self.record).maybe_forgotten = false;
         }
         if let (TaskBody::Runnable(_), TaskBody::Refused(_)) = (&self.task.body, &next.body) {
             next.body = self.task.body.clone();
@@ -121,6 +121,11 @@ impl TaskMachine {
     /// The newest plan has no entry for it.
     pub fn unplanned(&mut self) {
         self.task.planned = false;
+    }
+
+    /// [`TaskRecord::api_went_back`].
+    pub fn api_went_back(&mut self, to_run: bool) {
+        Arc::make_mut(&mut self.record).api_went_back(to_run);
     }
 
     /// The two-phase check condemned it ([`crate::Orphans`]).

@@ -82,6 +82,10 @@ pub struct TaskRecord {
     /// The two-phase check found it unknown to the plan: it is stopped and removed, and not reported.
     #[serde(default)]
     pub condemned: bool,
+    /// The API server went back to an older state while it was to run, and no plan of that state had it yet
+    /// ([`crate::Host::forgotten`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub maybe_forgotten: bool,
     /// Hash of the last report that the API server took ([`crate::report::fingerprint`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<u64>,
@@ -116,6 +120,7 @@ impl TaskRecord {
             protection_told: None,
             conditions: Vec::new(),
             condemned: false,
+            maybe_forgotten: false,
             acknowledged: None,
             end_acknowledged: false,
         };
@@ -145,6 +150,19 @@ impl TaskRecord {
             known.engine_name.clone_from(&volume.spec.name);
             known.owned = volume.life == Life::Task;
         }
+    }
+
+    /// The API server went back to an older state: what it was told is told again, which does no harm where it knows.
+    /// `to_run`: the plan at hand then wants the task to run; the next one may not know of it ([`crate::Host::tells_again`]).
+    pub fn api_went_back(&mut self, to_run: bool) {
+        self.tell_again();
+        self.maybe_forgotten |= to_run;
+    }
+
+    /// Its status is told, whether it was or not.
+    pub(crate) fn tell_again(&mut self) {
+        self.acknowledged = None;
+        self.end_acknowledged = false;
     }
 
     /// Whether the task has ended.

@@ -145,6 +145,7 @@ pub fn plan(containers: Vec<ContainerDefinition>) -> HostPlanSpec {
         container_instance_tags: BTreeMap::new(),
         // Tests of what engines are told are not about what clusters allow.
         task_policy: Some(everything()),
+        stop_forgotten: false,
         definitions: [("web-7".to_owned(), definition)].into(),
         tasks: vec![PlannedTask {
             name: "web-000001".to_owned(),

@@ -1,12 +1,13 @@
 //! An API server and an etcd that hang, die, and forget.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use tallyman_lab::Signal;
+use anyhow::{Result, ensure};
+use tallyman_lab::{Signal, wait_until};
 
 use crate::chaos::{Row, Stage};
-use crate::user::PATIENCE;
+use crate::user::{Container, PATIENCE, hello, service};
 
 /// Rows of this file.
 pub const ROWS: &[Row] = &[
@@ -27,6 +28,16 @@ pub const ROWS: &[Row] = &[
         bound: Duration::from_secs(60),
         count: 2,
         run: api_killed,
+    },
+    Row {
+        number: "34",
+        name: "etcd is restored from a backup",
+        fault: "API server and etcd stopped, etcd's data as it was before a service was scaled, another one was made and \
+                (every other time) another leader came, start",
+        measured: "the API server ready until that service, scaled again, has as many tasks as wanted",
+        bound: Duration::from_secs(60),
+        count: 2,
+        run: etcd_restored,
     },
 ];
 
@@ -67,13 +78,131 @@ fn api_killed(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
         plane.start_api()?;
         let since = Instant::now();
         stage.rolled()?;
-        for host in stage.lab().hosts() {
-            stage.wait_connected(host, true, PATIENCE)?;
-        }
+        all_connected(stage)?;
         stage.reach(&exits, &["STOPPED"])?;
         times.push(since.elapsed());
         stage.accounted(exits)?;
         stage.same(&before, None)?;
     }
     Ok(times)
+}
+
+/// Service that is there before the backup and is scaled after it.
+const AGED: &str = "aged";
+/// Service that is made after the backup.
+const LATER: &str = "later";
+
+fn etcd_restored(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let before = stage.proof()?;
+    let plane = stage.lab().control_plane();
+    let user = &stage.user;
+    user.apply(&[hello(AGED, "x"), service(AGED, 2)])?;
+    user.wait_steady(AGED, 2)?;
+    let mut times = Vec::new();
+    for round in 0..count {
+        plane.back_up()?;
+        all_connected(stage)?;
+        if round % 2 == 0 {
+            // Hosts come to hold plans of a leader that the backup does not know.
+            stage.kill(stage.leader()?.0)?;
+            stage.leader()?;
+        }
+        scale(stage, 4)?;
+        user.apply(&[hello(LATER, "x"), service(LATER, 1)])?;
+        user.wait_steady(AGED, 4)?;
+        user.wait_steady(LATER, 1)?;
+        let ran = of_both(stage)?;
+        ensure!(ran.len() == 5, "{ran:?} run, and not five");
+
+        stage.witness.goes_back(|| plane.restore())?;
+        let since = Instant::now();
+        scale(stage, 3)?;
+        user.wait_steady(AGED, 3)?;
+        times.push(since.elapsed());
+        all_connected(stage)?;
+        let now = of_both(stage)?;
+        for container in &ran {
+            if !now.contains(container) {
+                let what = format!("{container:?} ended with the restore");
+                stage.witness.accuse(what);
+            }
+        }
+        ensure!(
+            user.tasks(LATER)?.is_empty(),
+            "{LATER} outlived the restore"
+        );
+        let (named, forgotten) = forgotten(stage, &now)?;
+        ensure!(
+            forgotten.len() == 3,
+            "{forgotten:?} are forgotten, and not three"
+        );
+        wait_until("hosts to name what is forgotten", PATIENCE, || {
+            let hosts = stage.eyes.list("containerinstances")?;
+            let said = hosts
+                .iter()
+                .filter_map(|h| h["status"]["host"]["message"].as_str());
+            let said: Vec<&str> = said.collect();
+            let missing = named
+                .iter()
+                .find(|task| !said.iter().any(|s| s.contains(*task)));
+            ensure!(missing.is_none(), "{missing:?} is not in {said:?}");
+            Ok(true)
+        })?;
+        stage.same(&before, None)?;
+        // A person decides: here, with the engine's own means.
+        for container in &forgotten {
+            let host = stage.lab().host_named(&container.host)?;
+            host.docker_ok(["rm", "-f", &container.id])?;
+        }
+        scale(stage, 2)?;
+        user.wait_steady(AGED, 2)?;
+    }
+    user.delete(&[AGED])?;
+    Ok(times)
+}
+
+fn all_connected(stage: &Stage<'_>) -> Result<()> {
+    let mut hosts = stage.lab().hosts().iter();
+    hosts.try_for_each(|host| stage.wait_connected(host, true, PATIENCE))
+}
+
+/// `kubectl scale`, as often as it takes: the API server has only just come back.
+fn scale(stage: &Stage<'_>, n: usize) -> Result<()> {
+    let (object, replicas) = (
+        format!("services.tallyman.dev/{AGED}"),
+        format!("--replicas={n}"),
+    );
+    wait_until("kubectl scale to be taken", PATIENCE, || {
+        stage.user.k(&["scale", &object, &replicas])?;
+        Ok(true)
+    })
+}
+
+/// Containers of both services that run.
+fn of_both(stage: &Stage<'_>) -> Result<BTreeSet<Container>> {
+    let all = stage.user.containers()?.into_iter();
+    let ours = |name: &str| name.starts_with(AGED) || name.starts_with(LATER);
+    Ok(all
+        .filter(|c| c.state == "running" && ours(&c.task))
+        .collect())
+}
+
+/// Names of tasks that no Task is for, and their containers.
+fn forgotten(
+    stage: &Stage<'_>,
+    running: &BTreeSet<Container>,
+) -> Result<(BTreeSet<String>, Vec<Container>)> {
+    let tasks = stage.eyes.list("tasks")?;
+    let known = |container: &&Container| {
+        let ids = tasks
+            .iter()
+            .flat_map(|t| t["status"]["containers"].as_array().into_iter().flatten());
+        ids.into_iter()
+            .any(|c| c["runtimeId"] == container.id.as_str())
+    };
+    let forgotten: Vec<Container> = running.iter().filter(|c| !known(c)).cloned().collect();
+    Ok((
+        forgotten.iter().map(|c| c.task.clone()).collect(),
+        forgotten,
+    ))
 }

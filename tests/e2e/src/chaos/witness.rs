@@ -109,6 +109,8 @@ struct Seen {
     disconnected: BTreeSet<String>,
     violations: BTreeSet<String>,
     looks: u64,
+    /// The API server is being put back to an older state.
+    goes_back: bool,
 }
 
 /// What was seen so far.
@@ -222,6 +224,9 @@ impl Witness {
 
     fn look_at_tasks(&self, tasks: &[Value]) {
         let mut seen = self.seen();
+        if seen.goes_back {
+            return;
+        }
         for task in tasks {
             let uid = task["metadata"]["uid"].as_str().unwrap_or_default();
             let name = task["metadata"]["name"].as_str().unwrap_or_default();
@@ -254,6 +259,19 @@ impl Witness {
     /// Hosts whose agent was not connected at some time since the row began.
     pub fn disconnected(&self) -> BTreeSet<String> {
         self.seen().disconnected.clone()
+    }
+
+    /// Does `work`, which puts the API server back to an older state: what it says of tasks may go back with it.
+    ///
+    /// # Errors
+    /// What `work` says.
+    pub fn goes_back(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.seen().goes_back = true;
+        let result = work();
+        let mut seen = self.seen();
+        seen.goes_back = false;
+        seen.statuses.clear();
+        result
     }
 
     /// Adds what somebody else found out.
@@ -331,6 +349,16 @@ mod tests {
         }
         assert_eq!(witness.take().0, Vec::<String>::new());
         witness.look_at_tasks(&[task("RUNNING")]);
+        assert_eq!(witness.take().0.len(), 1);
+        witness.look_at_tasks(&[task("STOPPED")]);
+        let meanwhile = || {
+            witness.look_at_tasks(&[task("PENDING")]);
+            Ok(())
+        };
+        witness.goes_back(meanwhile).unwrap();
+        witness.look_at_tasks(&[task("RUNNING")]);
+        assert_eq!(witness.take().0, Vec::<String>::new());
+        witness.look_at_tasks(&[task("PENDING")]);
         assert_eq!(witness.take().0.len(), 1);
     }
 }

@@ -57,7 +57,7 @@ impl Agent {
             shared.note(&self.name, &format!("condemns volume {}", stray.name));
             shared
                 .monitor
-                .condemned(&shared.server, &stray.task, &stray.name);
+                .condemned(&shared.server, &self.name, &stray.task, &stray.name);
             self.deed(|agent| {
                 let owner = (labels::CONTAINER_TASK_UID, stray.task.as_str());
                 let _again_later = block_on(agent.engine.remove_volume(&stray.name, owner));
@@ -84,7 +84,9 @@ impl Agent {
             .map(|r| r.uid.clone())
             .collect();
         p.holdings.gpus.saw(&list, &ended);
-        let condemned = p.host.strays(&list, &ended, shared.now);
+        let forgotten = p.host.forgotten(p.records.values());
+        let forgotten = forgotten.into_keys().collect();
+        let condemned = p.host.strays(&list, &ended, &forgotten, shared.now);
         p.listed = Some(list);
         begin_waiting(p);
         for stray in condemned {
@@ -95,7 +97,7 @@ impl Agent {
             }
             shared
                 .monitor
-                .condemned(&shared.server, &stray.task, &stray.name);
+                .condemned(&shared.server, &self.name, &stray.task, &stray.name);
             let name = stray.name.clone();
             self.deed(|agent| {
                 let gone =

@@ -21,6 +21,7 @@ impl Agent {
         if !p.facts.heard {
             return;
         }
+        let forgotten = p.host.forgotten(p.records.values());
         let facts = HostFacts {
             agent_version: "0.1.0".to_owned(),
             address: None,
@@ -29,13 +30,10 @@ impl Agent {
             faults: Default::default(),
             gpus: self.gpus.clone(),
             ledger_trouble: None,
+            forgotten: forgotten.into_values().collect(),
         };
-        let Ok(report) = register::report(
-            &self.settings,
-            &facts,
-            &p.facts,
-            p.host.applied_generation(),
-        ) else {
+        let Ok(report) = register::report(&self.settings, &facts, &p.facts, p.host.applied())
+        else {
             return;
         };
         p.news |= !p.holdings.account.registered(&report).is_empty();

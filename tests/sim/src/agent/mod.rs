@@ -19,8 +19,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{
-    Action, AssignedTask, Delivery, Due, Enforcement, FirelensSettings, GpuInfo, Gpus, Holdings,
-    Host, HostContext, Outcome, Parcel, Plan, Premises, Settings, TaskMachine, TaskRecord, TaskUid,
+    Action, AssignedTask, Assignment, Delivery, Due, Enforcement, FirelensSettings, GpuInfo, Gpus,
+    Holdings, Host, HostContext, Outcome, Parcel, Plan, Premises, Settings, TaskMachine,
+    TaskRecord, TaskUid,
     assignment::Door,
     metadata::{Injection, Roles},
     perform,
@@ -180,6 +181,56 @@ impl Agent {
         json!([plan, records]).to_string()
     }
 
+    /// uids of the tasks that run and that the API server forgot, as it went back to an older state.
+    pub fn forgotten(&self) -> BTreeSet<String> {
+        let forgotten = match &self.process {
+            Some(p) => p.host.forgotten(p.records.values()),
+            None => Host::new(self.door()).forgotten(self.disk.records.values()),
+        };
+        forgotten.into_keys().map(|uid| uid.to_string()).collect()
+    }
+
+    /// uids of the tasks that the plan at hand wants stopped.
+    pub(crate) fn ordered_to_stop(&self) -> BTreeSet<String> {
+        let machines = self.process.iter().flat_map(|p| p.machines.values());
+        let tasks = self.planned().into_iter();
+        tasks
+            .chain(machines.map(|m| m.task().clone()))
+            .filter(|task| !task.is_to_run())
+            .map(|task| task.uid.to_string())
+            .collect()
+    }
+
+    /// uids of the tasks that run and that the plan at hand wants to go on.
+    pub(crate) fn left_to_run(&self) -> BTreeSet<String> {
+        let ordered = self.ordered_to_stop();
+        let containers = self.engine.containers().into_iter();
+        let alive: BTreeSet<String> = containers
+            .filter(|c| c.phase.is_alive())
+            .filter_map(|c| c.labels.get(labels::CONTAINER_TASK_UID).cloned())
+            .collect();
+        let planned = self.planned().into_iter().map(|task| task.uid.to_string());
+        planned
+            .filter(|uid| alive.contains(uid) && !ordered.contains(uid))
+            .collect()
+    }
+
+    /// What the plan at hand has.
+    fn planned(&self) -> Vec<AssignedTask> {
+        let held = self.process.as_ref().and_then(|p| p.host.assignment());
+        let saved = || Plan::from_json(self.disk.plan.as_ref()?).ok();
+        let saved = || Some(Assignment::parse(saved()?, &self.door()));
+        let plan = held.cloned().or_else(saved);
+        plan.into_iter()
+            .flat_map(|plan| plan.tasks.into_values())
+            .collect()
+    }
+
+    /// Its process is there.
+    pub fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Kills the agent; its containers go on.
     pub fn kill(&mut self, shared: &mut Shared, why: &str) {
         let Some(process) = self.process.take() else {
@@ -280,29 +331,7 @@ impl Agent {
         if self.reachable(shared) {
             cache.relist(&shared.server);
         }
-        let door = Door {
-            namespace: "sim".to_owned(),
-            stop_timeout: self.settings.tasks.stop_timeout,
-            volumes: self.settings.volumes.clone(),
-            networking: self.settings.network.clone(),
-            gpus: self.settings.gpus.clone(),
-            pause_image: LocalImage {
-                reference: "localhost/pause:1".to_owned(),
-                archive: Archive(b""),
-                entrypoint: vec!["/pause".to_owned()],
-                labels: BTreeMap::new(),
-            },
-            pids_limit: self.settings.tasks.pids_limit,
-            disable_privileged: self.settings.registration.disable_privileged,
-            injection: Injection {
-                roles: ROLES,
-                ..Injection::default()
-            },
-            firelens: FirelensSettings {
-                folder: "/var/lib/tallyman/firelens".to_owned(),
-                asynchronous: self.settings.tasks.firelens_async,
-            },
-        };
+        let door = self.door();
         self.process = Some(Process {
             holdings: Holdings::new(self.gpus.ids.clone()),
             host: Host::new(door),
@@ -335,6 +364,32 @@ impl Agent {
             report_at: now,
         });
         shared.note(&self.name, "agent starts");
+    }
+
+    fn door(&self) -> Door {
+        Door {
+            namespace: "sim".to_owned(),
+            stop_timeout: self.settings.tasks.stop_timeout,
+            volumes: self.settings.volumes.clone(),
+            networking: self.settings.network.clone(),
+            gpus: self.settings.gpus.clone(),
+            pause_image: LocalImage {
+                reference: "localhost/pause:1".to_owned(),
+                archive: Archive(b""),
+                entrypoint: vec!["/pause".to_owned()],
+                labels: BTreeMap::new(),
+            },
+            pids_limit: self.settings.tasks.pids_limit,
+            disable_privileged: self.settings.registration.disable_privileged,
+            injection: Injection {
+                roles: ROLES,
+                ..Injection::default()
+            },
+            firelens: FirelensSettings {
+                folder: "/var/lib/tallyman/firelens".to_owned(),
+                asynchronous: self.settings.tasks.firelens_async,
+            },
+        }
     }
 
     fn reachable(&self, shared: &Shared) -> bool {

@@ -5,6 +5,14 @@ use super::*;
 impl Agent {
     pub(super) fn hear(&mut self, p: &mut Process, shared: &mut Shared) -> Result<(), Dead> {
         if self.reachable(shared) {
+            if let Some(went_back) = p.cache.follow(&shared.server) {
+                p.heard = None;
+                if went_back {
+                    shared.note(&self.name, "sees that the API server went back");
+                    p.host.api_went_back();
+                    p.tell_again(shared);
+                }
+            }
             p.cache
                 .receive(&shared.server, shared.lag, &mut shared.rng, shared.now);
             self.gap = p.cache.gap;
@@ -23,7 +31,8 @@ impl Agent {
                 match p.cache.get(Kind::HostPlan, &self.name) {
                     Some(Object::Plan(plan)) => {
                         p.disk_plan_at = None;
-                        let spec = json!(plan.spec);
+                        let mut spec = json!(plan.spec);
+                        spec[Plan::VERSION] = json!(version.unwrap_or_default().to_string());
                         if self.take_plan(p, &spec, true, shared) {
                             p.plan = Some(spec);
                             p.dirty = true;
@@ -65,9 +74,11 @@ impl Agent {
             Ok(offer) => offer,
             Err(refusal) => {
                 shared.note(&self.name, &refusal.to_string());
+                p.tell_again(shared);
                 return false;
             }
         };
+        p.tell_again(shared);
         if offer.other_identity {
             p.listed = None;
             p.hints = None;
@@ -90,12 +101,33 @@ impl Agent {
                 Some(machine) if changed.contains(&task.uid) => machine.assign(task),
                 Some(_) => {}
                 None => {
+                    if live && let Some(record) = p.saved.get_mut(&task.uid) {
+                        record.maybe_forgotten = false;
+                    }
                     p.waiting.insert(task.uid.clone(), task);
                 }
             }
         }
         begin_waiting(p);
         true
+    }
+}
+
+impl Process {
+    /// When the API server went back, it is told everything again.
+    fn tell_again(&mut self, shared: &Shared) {
+        let Some(to_run) = self.host.tells_again() else {
+            return;
+        };
+        self.outbox.again();
+        self.report_at = shared.now;
+        for (uid, record) in &mut self.saved {
+            record.api_went_back(to_run.contains(uid));
+        }
+        for (uid, machine) in &mut self.machines {
+            machine.api_went_back(to_run.contains(uid));
+        }
+        self.news = true;
     }
 }
 

@@ -76,6 +76,10 @@ pub struct Cache {
     pub gap: Option<Gap>,
     /// What came since somebody asked for it; `None`: something was listed anew.
     news: Option<BTreeSet<(Kind, String)>>,
+    /// Of which restored server it was listed.
+    listed_of: u64,
+    /// The last version of that server that it heard of.
+    reached: u64,
 }
 
 impl Cache {
@@ -88,11 +92,25 @@ impl Cache {
             stalled: BTreeSet::new(),
             gap: None,
             news: None,
+            listed_of: 0,
+            reached: 0,
         }
+    }
+
+    /// Lists everything anew when the server was put back to a backup since; says then whether its version shows that.
+    pub fn follow(&mut self, server: &Server) -> Option<bool> {
+        let went_back = server.version() < self.reached;
+        // Also what comes for others is heard of, by bookmarks.
+        self.reached = server.version();
+        (self.listed_of != server.restored()).then(|| {
+            self.relist(server);
+            went_back
+        })
     }
 
     /// Lists everything anew: the caches hold what the server holds, and every watch works again.
     pub fn relist(&mut self, server: &Server) {
+        self.listed_of = server.restored();
         for kind in self.kinds.clone() {
             self.relist_kind(kind, server);
         }
@@ -197,6 +215,21 @@ impl Cache {
         self.objects
             .get(&(kind, name.to_owned()))
             .map(|(version, _)| *version)
+    }
+
+    /// Number of the leader whose plan each host holds.
+    pub fn held_epochs(&self) -> BTreeMap<String, i64> {
+        let from = (Kind::ContainerInstance, String::new());
+        let of_kind = self.objects.range(from..);
+        let of_kind = of_kind.take_while(|((kind, _), _)| *kind == Kind::ContainerInstance);
+        let held = of_kind.filter_map(|((_, name), (_, object))| match object {
+            Object::Instance(instance) => {
+                let host = instance.status.as_ref()?.host.as_ref()?;
+                Some((name.clone(), host.applied_plan_epoch))
+            }
+            _ => None,
+        });
+        held.collect()
     }
 
     /// An object in the cache.

@@ -12,4 +12,4 @@ pub(crate) use cache::secret;
 pub use cache::{Cache, Gap, KINDS};
 pub use object::{Object, Secret};
 pub(crate) use server::merge;
-pub use server::{Preconditions, Refusal, Server};
+pub use server::{Backup, Preconditions, Refusal, Server};

@@ -53,10 +53,23 @@ struct Stored {
     object: Object,
 }
 
+/// Writes of others between a backup and the next write of ours.
+const OTHERS_WRITE: u64 = 1_000;
+
+/// A copy of the store.
+#[derive(Clone, Debug)]
+pub struct Backup {
+    version: u64,
+    objects: BTreeMap<(Kind, String), Stored>,
+    leases: BTreeMap<String, u64>,
+}
+
 /// The API server.
 #[derive(Debug, Default)]
 pub struct Server {
     version: u64,
+    /// How often it was put back to a backup.
+    restored: u64,
     objects: BTreeMap<(Kind, String), Stored>,
     pub(super) log: BTreeMap<Kind, Vec<Event>>,
     leases: BTreeMap<String, u64>,
@@ -74,6 +87,37 @@ impl Server {
     /// resourceVersion of the newest write.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    // --- backups ---
+
+    /// A copy of everything. What others write after it, such as leases of Kubernetes' own, raises the version, too, and by
+    /// more than what is written in the first moments after a restore.
+    pub fn backup(&mut self) -> Backup {
+        let version = self.version;
+        self.version += OTHERS_WRITE;
+        Backup {
+            version,
+            objects: self.objects.clone(),
+            leases: self.leases.clone(),
+        }
+    }
+
+    /// Everything is as it was, and versions count on from there. A watch that was begun before hears nothing until the
+    /// server has come to the version that it waits for, and misses what came until then: its client has to list anew.
+    pub fn restore(&mut self, backup: Backup) {
+        self.restored += 1;
+        self.version = backup.version;
+        self.objects = backup.objects;
+        self.leases = backup.leases;
+        self.orphaned_since.clear();
+        self.collected = 0;
+        self.log.values_mut().for_each(Vec::clear);
+    }
+
+    /// How often it was put back to a backup.
+    pub fn restored(&self) -> u64 {
+        self.restored
     }
 
     // --- reading ---
@@ -149,7 +193,11 @@ impl Server {
             return Err(Refusal::AlreadyExists);
         }
         let meta = &mut value["metadata"];
-        meta["uid"] = json!(format!("uid-{}", self.version + 1));
+        // No uid comes twice, also when versions do.
+        meta["uid"] = json!(match self.restored {
+            0 => format!("uid-{}", self.version + 1),
+            n => format!("uid-{n}-{}", self.version + 1),
+        });
         meta["generation"] = json!(1);
         meta["creationTimestamp"] = json!(now.round(jiff::Unit::Second).unwrap_or(now));
         meta["namespace"] = json!("sim");
