@@ -121,6 +121,11 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub container_images: Vec<ContainerImage>,
+    /// Seconds after the last sign of life that the API server confirmed until the agent stops the task by itself
+    /// (`disconnect.stopAfter` of its service, which the operator writes here at creation). It never changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 30, max = 86400))]
+    pub stop_after: Option<i32>,
 }
 
 /// Which image a container is started with (ECS `ContainerImage`).

@@ -65,6 +65,13 @@ pub(super) const RULES: &[Row] = &[
         "`maximumPercent` must be 100 or more, or more than `minimumHealthyPercent`: else no task could be replaced",
     ),
     (
+        "service-disconnect",
+        "DisconnectPolicy",
+        ".replaceAfter",
+        "!has(self.replaceAfter) || !has(self.stopAfter) || self.replaceAfter >= self.stopAfter + 25",
+        "`replaceAfter` must be at least 25 s more than `stopAfter`: a task is replaced only when it has stopped for certain",
+    ),
+    (
         "service-early-success",
         "ServiceSpec",
         ".deploymentConfiguration.earlySuccessCriteria",

@@ -57,7 +57,8 @@ fn holding(
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    if let Some(reason) = t.instance.as_ref().and_then(|i| lost.reason(i)) {
+    if let Some(reason) = lost.reason(world, t) {
+        plan.notes.push(loss(world, name, t, &reason));
         end(name, t, StopCode::InfrastructureHealth, reason, now, plan);
         return;
     }
@@ -86,6 +87,26 @@ fn holding(
             Some(_) => {}
             None => admit(world, ledger, name, t, now, plan),
         },
+    }
+}
+
+/// What is told of a task that is given up. Of all those of a service on a host it is the same, so it is told once.
+fn loss(world: &World, name: &TaskName, t: &TaskState, reason: &str) -> Note {
+    let service = t.service.as_ref();
+    let known = service.and_then(|s| world.services.get_key_value(s));
+    let (target, subject) = match known {
+        Some((name, s)) => (
+            Target::new(Kind::Service, name, &s.identity),
+            format!("(service {name})"),
+        ),
+        None => (target(name, t), format!("(task {name})")),
+    };
+    let message = format!("{subject} has lost what it had on a host. {reason}.");
+    Note {
+        target,
+        warning: true,
+        reason: "TasksLost",
+        message,
     }
 }
 

@@ -25,6 +25,7 @@
 //! | S20 | of a schedule with Forbid or Replace no run starts tasks while another one's are alive          | every create |
 //! | S21 | a pass over what changed decides what a pass over everything decides                           | every fifth pass |
 //! | S22 | what goes wrong with processes, watches and the API server makes no task more than the same life without | the end |
+//! | S23 | of a service with `stopAfter`, one task and no room for a second no two run at a time            | every engine call |
 //!
 //! What is promised, and who holds it:
 //!
@@ -37,6 +38,7 @@
 //! | no host, port of a host or GPU is given out twice                     | S1, S2, S15, I1, I2 |
 //! | a host holds the values of its own tasks only                         | `tests/secrets.rs` |
 //! | an agent touches only containers of its own cluster and host          | S10, the engine's conformance suite |
+//! | singleton tasks never overlap                                         | S23 |
 //! | each field has one writer                                             | S11, the admission policy of `deploy/` |
 //! | a STOPPED task says why                                               | I12 |
 //! | nothing is destroyed on a view that is not verified                   | S4, S10, S14, S22 |
@@ -75,6 +77,8 @@ pub struct Monitor {
     pub faults: bool,
     /// Two leaders at once may place two tasks into one gap; one of them then waits on its host.
     pub two_leaders: bool,
+    /// A service of which no two tasks may run at a time.
+    pub singleton: Option<String>,
     found: Vec<String>,
     checked: u64,
     calls: u64,
@@ -341,6 +345,9 @@ impl Monitor {
                 Some(StopCode::EssentialContainerExited | StopCode::TaskFailedToStart)
             )
         });
+        // Cut off, and not to run beside its replacement.
+        let fenced = machine.task().stop_after.is_some()
+            && record.stop.as_ref().and_then(|s| s.code) == Some(StopCode::InfrastructureHealth);
         let unknown = record.condemned && !wanted_by_anyone(server, &machine.task().uid);
         let task = server.get(Kind::Task, &machine.task().name);
         let wanted = task
@@ -354,7 +361,7 @@ impl Monitor {
             machine.task().desired,
             tallyman_agent_core::Desired::Stop { .. }
         );
-        if !(by_itself || unknown || (wanted && entry)) {
+        if !(by_itself || fenced || unknown || (wanted && entry)) {
             self.broken(
                 "S10",
                 format!(
@@ -424,11 +431,17 @@ impl Monitor {
     }
 
     /// I1 to I5, I8, S1, S5, S6, S7, S14, S15.
-    pub(crate) fn check(&mut self, server: &Server, agents: &[Agent], settings: &Settings) {
+    pub(crate) fn check(
+        &mut self,
+        server: &Server,
+        agents: &[Agent],
+        settings: &Settings,
+        now: Timestamp,
+    ) {
         let calls: u64 = agents.iter().map(|a| a.engine.call_count()).sum();
         if self.calls != calls {
             self.calls = calls;
-            self.containers(server, agents);
+            self.containers(server, agents, now);
         }
         if self.checked == server.version() {
             return;
@@ -466,8 +479,9 @@ impl Monitor {
         }
     }
 
-    fn containers(&mut self, server: &Server, agents: &[Agent]) {
+    fn containers(&mut self, server: &Server, agents: &[Agent], now: Timestamp) {
         let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
+        let mut alone: BTreeSet<String> = BTreeSet::new();
         for agent in agents {
             let mut memory = 0;
             let mut gpus: BTreeSet<String> = BTreeSet::new();
@@ -484,6 +498,14 @@ impl Monitor {
                     ));
                 }
                 if container.phase.is_alive() {
+                    let task = label(labels::CONTAINER_TASK);
+                    let of = task.rsplit_once('-').map(|(service, _)| service);
+                    if self.singleton.is_some()
+                        && of == self.singleton.as_deref()
+                        && !agent.rests(now)
+                    {
+                        alone.insert(task);
+                    }
                     let given = agent.engine.spec(&container.name).map(|spec| spec.gpus);
                     for id in given.into_iter().flatten() {
                         if !gpus.insert(id.clone()) {
@@ -511,6 +533,9 @@ impl Monitor {
                             .push(format!("S6: {} was started twice", container.name));
                     }
                 }
+            }
+            if alone.len() > 1 {
+                self.broken("S23", format!("at a time run {alone:?}"));
             }
             self.volumes(agent);
             let host = server.get(Kind::ContainerInstance, &agent.name);

@@ -249,9 +249,12 @@ impl Sim {
     // --- the end ---
 
     fn check(&mut self) {
-        self.shared
-            .monitor
-            .check(&self.shared.server, &self.agents, &self.settings);
+        self.shared.monitor.check(
+            &self.shared.server,
+            &self.agents,
+            &self.settings,
+            self.shared.now,
+        );
         if let Some(broken) = self.shared.monitor.verdict() {
             let broken = broken.to_owned();
             self.fail(&broken);

@@ -3,6 +3,7 @@
 mod chaos;
 mod daemons;
 mod deploy;
+mod disconnect;
 mod engines;
 mod explain;
 mod failures;
@@ -50,7 +51,12 @@ pub fn joining(generation: EngineGeneration) -> Vec<Joining> {
 /// nothing that the other would not are for one of them, so that both labs end at about the same time.
 pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
     let of_one: &[&[Scenario]] = match generation {
-        EngineGeneration::Current => &[explain::SCENARIOS, gitops::SCENARIOS, rogue::SCENARIOS],
+        EngineGeneration::Current => &[
+            disconnect::SCENARIOS,
+            explain::SCENARIOS,
+            gitops::SCENARIOS,
+            rogue::SCENARIOS,
+        ],
         EngineGeneration::Debian2010 => &[
             chaos::SCENARIOS,
             metrics::SCENARIOS,
