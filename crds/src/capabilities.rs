@@ -8,6 +8,10 @@ pub const LOG_SECRETS: &str = "ecs.capability.secrets.asm.bootstrap.log-driver";
 pub const ENVIRONMENT_FILES: &str = "ecs.capability.env-files.s3";
 /// Files of environment variables that are the host's own. Not in ECS' list.
 pub const HOST_ENVIRONMENT_FILES: &str = "ecs.capability.env-files.file";
+/// Environment variables from secrets that ECS has in Parameter Store: here they are Secrets, too.
+pub const PARAMETERS: &str = "ecs.capability.secrets.ssm.environment-variables";
+/// The same for options of log drivers.
+pub const LOG_PARAMETERS: &str = "ecs.capability.secrets.ssm.bootstrap.log-driver";
 /// Credentials of a task for its registry.
 pub const PRIVATE_REGISTRY: &str = "ecs.capability.private-registry-authentication.secretsmanager";
 /// Credentials of a role for the task.
@@ -24,6 +28,17 @@ pub const TASK_ADDRESS: &str = "ecs.capability.task-eni";
 pub const SHARED_NAMESPACES: &str = "ecs.capability.pid-ipc-namespace-sharing";
 /// Ranges of ports in port mappings.
 pub const PORT_RANGES: &str = "ecs.capability.network.container-port-range";
+
+/// Containers that wait for others of their task (`dependsOn`).
+pub const ORDERING: &str = "ecs.capability.container-ordering";
+/// Containers that are started again in place (`restartPolicy`).
+pub const RESTARTS: &str = "ecs.capability.container-restart-policy";
+/// Tasks of more than 10 vCPU.
+pub const MANY_CPUS: &str = "ecs.capability.increased-task-cpu-limit";
+/// The host is outside AWS.
+pub const EXTERNAL: &str = "ecs.capability.external";
+/// Volumes of EFS; the host knows at least one file system.
+pub const FILE_SYSTEMS: &str = "ecs.capability.efs";
 
 /// Faults in the networks of tasks.
 pub const FAULT_INJECTION: &str = "ecs.capability.fault-injection";
@@ -60,4 +75,9 @@ pub fn nvidia_driver(version: &str) -> String {
 pub fn docker_plugin(driver: &str) -> String {
     let name = driver.split(':').next().unwrap_or(driver);
     format!("ecs.capability.docker-plugin.{name}")
+}
+
+/// The file system of EFS that the host knows by this id. Not in ECS' list, where each host reaches all of them.
+pub fn file_system(id: &str) -> String {
+    format!("{FILE_SYSTEMS}.{id}")
 }

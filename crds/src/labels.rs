@@ -30,6 +30,9 @@ pub const HOST_KEY: &str = "tallyman.dev/host-key";
 pub const JOINED_BY: &str = "tallyman.dev/joined-by";
 /// On a Service, an annotation: another value starts a new deployment of the same revision (ECS `forceNewDeployment`).
 pub const RESTARTED_AT: &str = "tallyman.dev/restartedAt";
+/// On a ContainerInstance, an annotation: `true` makes its deletion stop its tasks at once, whatever their services are left
+/// with (ECS DeregisterContainerInstance with `force`).
+pub const FORCE_DEREGISTRATION: &str = "tallyman.dev/forceDeregistration";
 /// On objects that the operator made.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY`].

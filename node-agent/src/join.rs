@@ -37,6 +37,9 @@ const PUBLIC_KEY: &str = "ca.crt";
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 const CALL: Duration = Duration::from_secs(15);
+/// How long a 403 is not believed: the API server's authorizer hears of a Role a little after whoever made it did, later on a
+/// busy machine.
+const NEW_RIGHTS: Duration = Duration::from_secs(30);
 
 /// Joins this host: asks with the token of a HostJoin, waits until it is accepted, and writes the agent's kubeconfig.
 ///
@@ -129,7 +132,7 @@ pub async fn run(options: JoinOptions) -> anyhow::Result<()> {
     // What was written is what the agent uses: it has to work.
     let config = crate::api::config(Some(&kubeconfig)).await?;
     let instances: Api<ContainerInstance> = Api::namespaced(Client::try_from(config)?, &namespace);
-    timed(instances.get(&host))
+    once_allowed(|| instances.get(&host))
         .await
         .context("the API server does not take the host's own token")?;
     println!("This host has joined as {host} in namespace {namespace}.");
@@ -197,7 +200,7 @@ impl Desk {
     }
 
     async fn read(&self) -> anyhow::Result<HostJoin> {
-        match timed(self.joins.get(&self.join)).await {
+        match once_allowed(|| self.joins.get(&self.join)).await {
             Err(kube::Error::Api(status)) if status.code == 401 => bail!(
                 "the API server does not take the token: it has ended, or its HostJoin {} was deleted",
                 self.join
@@ -332,12 +335,53 @@ async fn timed<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<
     })
 }
 
+/// An answer in time, asked for again while new rights may not have reached the API server's authorizer.
+async fn once_allowed<T, F>(mut call: impl FnMut() -> F) -> Result<T, kube::Error>
+where
+    F: Future<Output = Result<T, kube::Error>>,
+{
+    let start = tokio::time::Instant::now();
+    loop {
+        match timed(call()).await {
+            Err(kube::Error::Api(status)) if status.code == 403 && start.elapsed() < NEW_RIGHTS => {
+                tokio::time::sleep(FIRST_WAIT).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn new_rights_may_come_a_little_later_and_other_refusals_count_at_once() {
+        let refused = |code: u16| -> kube::Error {
+            let status = json!({ "status": "Failure", "message": "no", "code": code });
+            kube::Error::Api(serde_json::from_value(status).unwrap())
+        };
+        let mut codes = [403, 403].into_iter();
+        let found =
+            once_allowed(|| std::future::ready(codes.next().map_or(Ok(7), |c| Err(refused(c)))));
+        assert_eq!(found.await.unwrap(), 7);
+        for code in [401, 404, 500] {
+            let mut asked = 0;
+            let said = once_allowed(|| {
+                asked += 1;
+                std::future::ready(Err::<(), _>(refused(code)))
+            });
+            assert!(said.await.is_err());
+            assert_eq!(asked, 1, "{code}");
+        }
+        let start = tokio::time::Instant::now();
+        let never = once_allowed(|| std::future::ready(Err::<(), _>(refused(403))));
+        assert!(matches!(never.await, Err(kube::Error::Api(s)) if s.code == 403));
+        assert!(start.elapsed() >= NEW_RIGHTS && start.elapsed() < NEW_RIGHTS * 2);
+    }
 
     #[test]
     fn a_key_is_made_once_and_nobody_else_reads_it() {

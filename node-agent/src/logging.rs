@@ -9,6 +9,7 @@ use file_rotate::compression::Compression;
 use file_rotate::suffix::AppendCount;
 use file_rotate::{ContentLimit, FileRotate, TimeFrequency};
 use tallyman_agent_core::settings::process::{self, LogLevel, Process, Rollover};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -16,11 +17,14 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::options::LogFormat;
 
+/// Target of lines that say who was given credentials.
+pub const AUDIT: &str = "audit";
+
 /// Starts logging to standard error, and to `ECS_LOGFILE` when there is one. `RUST_LOG` goes before
-/// `ECS_LOGLEVEL`.
+/// `ECS_LOGLEVEL`. What is said of credentials goes to `ECS_AUDIT_LOGFILE`, too, at any level.
 ///
 /// # Errors
-/// The log file cannot be written.
+/// A log file cannot be written.
 pub fn start(settings: &Process, format: Option<LogFormat>) -> io::Result<()> {
     let format = format.unwrap_or(match settings.log_format {
         Some(process::LogFormat::Json) => LogFormat::Json,
@@ -37,8 +41,22 @@ pub fn start(settings: &Process, format: Option<LogFormat>) -> io::Result<()> {
                 .boxed(),
         );
     }
+    layers.extend(audit(format, settings)?);
     tracing_subscriber::registry().with(layers).init();
     Ok(())
+}
+
+/// `ECS_AUDIT_LOGFILE`
+fn audit(format: LogFormat, settings: &Process) -> io::Result<Option<Boxed>> {
+    let path = settings.audit_file.as_deref();
+    let Some(path) = path.filter(|_| !settings.audit_file_disabled) else {
+        return Ok(None);
+    };
+    let writer = Mutex::new(open(Path::new(path), settings)?);
+    let of_audit = Targets::new().with_target(AUDIT, LevelFilter::INFO);
+    Ok(Some(
+        layer(format, false, writer).with_filter(of_audit).boxed(),
+    ))
 }
 
 type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
@@ -94,4 +112,40 @@ fn open(path: &Path, settings: &Process) -> io::Result<FileRotate<AppendCount>> 
         Compression::None,
         None,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use tracing::info;
+
+    use super::*;
+
+    #[test]
+    fn the_audit_file_has_what_is_said_of_credentials_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logs/audit.log");
+        let mut settings = Process {
+            audit_file: Some(path.display().to_string()),
+            ..Process::default()
+        };
+        let said = |settings: &Process| {
+            let layer = audit(LogFormat::Text, settings).unwrap();
+            let lines = tracing_subscriber::registry().with(layer);
+            tracing::subscriber::with_default(lines, || {
+                info!(target: AUDIT, task = "web-000001", "gave credentials");
+                info!("started");
+            });
+        };
+        said(&settings);
+        let told = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            told.contains("gave credentials task=\"web-000001\"") && told.lines().count() == 1,
+            "{told}"
+        );
+        settings.audit_file_disabled = true;
+        said(&settings);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), told);
+    }
 }

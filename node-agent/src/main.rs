@@ -209,6 +209,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         availability_zone: attributes.get("ecs.availability-zone").cloned(),
         container_instance: name.clone(),
         address: address.clone(),
+        tags: settings.registration.instance_tags.clone(),
     };
     let contacts = Arc::new(contact::Contacts::load(&data_dir, boot_id.clone()));
     let shared = Arc::new(Shared {

@@ -1,11 +1,12 @@
-//! Stops, a few at a time: an engine that is asked for fifty at once needs half as long again as for eight (`make bench`).
+//! Stops, a few at a time: an engine that is asked for fifty at once needs half as long again as for eight. A dozen, with the
+//! operator's smaller steps, end the last of fifty containers sooner, though all are known to be stopped no sooner (`make bench`).
 
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 /// Stops that begin at once.
-const STOPS: usize = 8;
+const STOPS: usize = 12;
 /// A stop that takes longer lets the next one begin: its container takes its time, and the engine only waits.
 const TURN: Duration = Duration::from_millis(500);
 
@@ -57,6 +58,6 @@ mod tests {
             seen
         };
         let (_, seen) = futures::future::join(all, look).await;
-        assert_eq!(seen, [8, 16, 20, 20]);
+        assert_eq!(seen, [12, 20, 20, 20]);
     }
 }

@@ -20,6 +20,9 @@ fn place() -> Place {
         availability_zone: Some("eu-north-1a".to_owned()),
         container_instance: "host-a".to_owned(),
         address: Some("10.0.0.5".to_owned()),
+        tags: [("rack", "overruled"), ("row", "7")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
     }
 }
 
@@ -104,7 +107,10 @@ fn tags_of_task_and_host_are_told_to_who_asks_for_them() {
         let with_tags = documents::task_with_tags(&sight, &place(), version);
         let told = serde_json::to_value(with_tags).unwrap();
         assert_eq!(told["TaskTags"], json!({ "team": "shop" }));
-        assert_eq!(told["ContainerInstanceTags"], json!({ "rack": "" }));
+        assert_eq!(
+            told["ContainerInstanceTags"],
+            json!({ "rack": "", "row": "7" })
+        );
     }
 }
 

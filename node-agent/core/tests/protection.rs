@@ -22,6 +22,7 @@ fn protect(rig: &mut Rig) -> Timestamp {
     until
 }
 
+/// Step 9.1 of `docs/ecs-rules.md`.
 #[test]
 fn protection_is_told_and_taken_back() {
     let mut rig = Rig::new(vec![container("app", true)]);
@@ -59,6 +60,7 @@ fn it_is_not_told_while_the_api_is_away_and_outlives_the_agent() {
     assert_eq!(told(&rig), Some(until));
 }
 
+/// Step 9.1 of `docs/ecs-rules.md`.
 #[test]
 fn only_tasks_of_services_are_protected_and_only_until_then() {
     let place = Place {
@@ -90,6 +92,7 @@ fn only_tasks_of_services_are_protected_and_only_until_then() {
     );
 }
 
+/// Step 9.3 of `docs/ecs-rules.md`.
 #[test]
 fn while_protected_tasks_hold_the_service_up_only_they_may_ask_again() {
     let place = Place {

@@ -56,6 +56,38 @@ fn a_variable_goes_before_the_file_and_the_file_before_the_default() {
 }
 
 #[test]
+fn every_minimum_is_as_the_page_says() {
+    let mut stated = Vec::new();
+    for variable in variables() {
+        let Some((_, least)) = variable.what.split_once("at least ") else {
+            continue;
+        };
+        let (least, _) = least.split_once(')').unwrap();
+        let below = if least.ends_with(|c: char| c.is_ascii_digit()) {
+            "0"
+        } else {
+            "500ms"
+        };
+        let parsed = parse(&[(variable.name, below)], None);
+        assert_eq!(parsed.settings, Settings::default(), "{}", variable.name);
+        assert_eq!(parsed.warnings.len(), 1, "{:?}", parsed.warnings);
+        let parsed = parse(&[(variable.name, least)], None);
+        assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
+        stated.push(variable.name);
+    }
+    // Those of ECS' README.
+    for name in [
+        "ECS_CONTAINER_CREATE_TIMEOUT",
+        "ECS_CONTAINER_START_TIMEOUT",
+        "ECS_CONTAINER_STOP_TIMEOUT",
+        "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION",
+        "ECS_IMAGE_CLEANUP_INTERVAL",
+    ] {
+        assert!(stated.contains(&name), "{name} has no minimum");
+    }
+}
+
+#[test]
 fn a_bad_variable_leaves_the_value_of_the_file() {
     let parsed = parse(
         &[("ECS_RESERVED_MEMORY", "much")],

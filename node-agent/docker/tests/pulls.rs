@@ -29,6 +29,7 @@ use bench::{DockerBench, IMAGE, Scratch, engines};
 
 const OPEN: &str = "conformance-registry-open";
 const CLOSED: &str = "conformance-registry-closed";
+const SILENT: &str = "conformance-registry-silent";
 /// User `anna`, password `s3cret`, as `htpasswd -B` writes them.
 const HTPASSWD: &str = "anna:$2y$05$Wm0ODqW1zmmdFz6.vaEzj.Jzx1ouvBAGJC9EICllU8MVAyVx4qxBe\n";
 
@@ -46,6 +47,7 @@ async fn images_come_from_a_registry() {
         present(&bench, &endpoint, &image).await;
         absent(&endpoint, open, closed).await;
         with_credentials(&bench, &endpoint, closed).await;
+        stalled(&bench, &endpoint).await;
         away(&bench, &endpoint, &image).await;
         bench.destroy(CLOSED).await.unwrap();
         forget(bench.docker(), &image).await;
@@ -178,6 +180,38 @@ async fn with_credentials(bench: &DockerBench, endpoint: &str, closed: u16) {
     forget(bench.docker(), &image).await;
 }
 
+/// A registry that takes the connection and says nothing: the engine would wait, the pull does not.
+async fn stalled(bench: &DockerBench, endpoint: &str) {
+    let port = bench.free_port();
+    bench.destroy(SILENT).await.unwrap();
+    let mut spec = ContainerSpec::new(SILENT, IMAGE);
+    spec.network = Network::Host;
+    let listens = ["nc", "-ll", "-p", &port.to_string(), "-e", "sleep", "60"].map(str::to_owned);
+    spec.command = Some(listens.to_vec());
+    bench.engine().create(&spec).await.unwrap();
+    bench.engine().start(SILENT).await.unwrap();
+    let settings = Settings {
+        pull_inactivity: Duration::from_secs(2),
+        ..Settings::default()
+    };
+    let engine = DockerEngine::new(endpoint, settings).unwrap();
+    let image = format!("localhost:{port}/silent:1");
+    // Until it listens the engine is refused.
+    let message = in_the_end("it was not given up", async || {
+        match engine.prepare(&image, PullBehavior::Always, None).await {
+            Err(EngineError::PullFailed {
+                why: PullFault::Stalled,
+                message,
+                ..
+            }) => Ok(message),
+            other => Err(other),
+        }
+    })
+    .await;
+    assert!(message.contains("got no word"), "{message}");
+    bench.destroy(SILENT).await.unwrap();
+}
+
 async fn away(bench: &DockerBench, endpoint: &str, image: &str) {
     bench.destroy(OPEN).await.unwrap();
     let cached = prepare(endpoint, image, PullBehavior::Default)
@@ -236,18 +270,31 @@ async fn push(docker: &Docker, repository: &str, user: Option<DockerCredentials>
         tag: Some("1".to_owned()),
     };
     docker.tag_image(IMAGE, Some(options)).await.unwrap();
-    for attempt in 0.. {
+    // The registry may not be up yet.
+    in_the_end("push never succeeded", async || {
         let options = PushImageOptions {
             tag: Some("1".to_owned()),
             ..PushImageOptions::default()
         };
         let user = user.clone().unwrap_or_default();
         let pushed = docker.push_image(repository, Some(options), Some(user));
-        match pushed.try_collect::<Vec<_>>().await {
-            Ok(_) => return,
-            // The registry is not up yet.
-            Err(error) => assert!(attempt < 50, "push never succeeded: {error}"),
+        pushed.try_collect::<Vec<_>>().await
+    })
+    .await;
+}
+
+/// What `once` gives when it succeeds, tried again for ten seconds and more.
+async fn in_the_end<T, E: std::fmt::Debug>(
+    failed: &str,
+    once: impl AsyncFn() -> Result<T, E>,
+) -> T {
+    let mut attempt = 0;
+    loop {
+        match once().await {
+            Ok(value) => return value,
+            Err(error) => assert!(attempt < 50, "{failed}: {error:?}"),
         }
+        attempt += 1;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::introspection::Facts;
+use crate::logging::AUDIT;
 use crate::metadata::address;
 use crate::worker::Shared;
 
@@ -243,14 +244,14 @@ impl<E: Engine> Endpoint<E> {
         let supply = self.shared.supply();
         match credentials::of_task(task, supply.as_deref(), Timestamp::now()) {
             Ok(credentials) => {
-                info!(task = task.name, container, role, "gave credentials");
+                info!(target: AUDIT, task = task.name, container, role, "gave credentials");
                 Answer::document(&credentials)
             }
             Err(NoCredentials::NoRole) => {
                 Answer::said(StatusCode::BAD_REQUEST, "The task has no role.")
             }
             Err(NoCredentials::NotNow(why)) => {
-                warn!(task = task.name, container, role, why, "no credentials");
+                warn!(target: AUDIT, task = task.name, container, role, why, "no credentials");
                 Answer::said(StatusCode::SERVICE_UNAVAILABLE, &why)
             }
         }

@@ -143,6 +143,7 @@ pub(crate) fn step(members: &[Member<'_>], hosts: &Hosts, bounds: Bounds, hold: 
         deadlock: stuck && start.is_empty() && stop.is_empty() && !waiting,
         start: Start::On(start),
         stop: stop.into_iter().map(|m| m.name.clone()).collect(),
+        leaves: None,
         // Each host has its own task to wait for: none takes the room of another's.
         blocked: false,
     }

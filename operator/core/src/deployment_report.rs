@@ -191,7 +191,7 @@ pub(crate) fn said(
         return;
     };
     if s.course == Course::RolledBack && before.is_none() {
-        let text = format!("(service {name}) rolling back to (deployment {id}).");
+        let text = format!("(service {name}) rolling back to deployment {id}.");
         say(true, "RollingBack", text);
     }
     if before.map(|d| d.rollout_state) == Some(now.rollout_state) {

@@ -136,13 +136,15 @@ pub fn classify<'a>(
                 .and_then(|r| r.definition.as_ref().ok())
                 .is_some_and(|d| d.health_checked);
             let away = away(world, task);
+            // It is stopped in this pass, whatever its service is left with.
+            let evicted = world.is_evicted(task);
             Member {
                 name,
                 task,
-                bucket: bucket(task, away, sick, primary),
+                bucket: bucket(task, evicted, away, sick, primary),
                 checked,
                 sick,
-                healthy: healthy(task, checked, &world.settings, now),
+                healthy: !evicted && healthy(task, checked, &world.settings, now),
                 away,
                 protected_until: task.protected_until.filter(|until| *until > now && !away),
             }
@@ -160,11 +162,17 @@ fn away(world: &World, task: &TaskState) -> bool {
     }
 }
 
-fn bucket(task: &TaskState, away: bool, sick: bool, primary: &DeploymentId) -> Bucket {
+fn bucket(
+    task: &TaskState,
+    evicted: bool,
+    away: bool,
+    sick: bool,
+    primary: &DeploymentId,
+) -> Bucket {
     if !task.holds() {
         return Bucket::Stopped;
     }
-    if task.leaving() {
+    if evicted || task.leaving() {
         return Bucket::Stopping;
     }
     if task.deployment.as_ref() != Some(primary) {
@@ -205,6 +213,8 @@ pub struct Step {
     pub start: Start,
     /// Tasks to stop.
     pub stop: Vec<TaskName>,
+    /// The zone that loses a task for the one that another zone got, if that is what is stopped.
+    pub leaves: Option<String>,
     /// Nothing can move because of `minimumHealthyPercent` and `maximumPercent`.
     pub deadlock: bool,
     /// Protected tasks keep the service from what is wanted, so that no other one may be protected (ECS `DEPLOYMENT_BLOCKED`):
@@ -361,6 +371,7 @@ pub fn step(
     Step {
         start: Start::Anywhere(start),
         stop,
+        leaves: None,
         deadlock,
         blocked: stalled || protected > bounds.desired,
     }

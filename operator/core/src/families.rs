@@ -78,6 +78,9 @@ fn goes_with_another(r: &TaskDefinitionRevision, t: &TaskDefinition) -> bool {
     owners.any(|o| o.kind == kind && Some(&o.uid) != t.metadata.uid.as_ref())
 }
 
+/// Bytes of the largest definition (ECS quota for the size of a task definition).
+const LARGEST: usize = 64 * 1024;
+
 fn register(
     objects: &Objects,
     namespace: &str,
@@ -105,6 +108,13 @@ fn register(
             ),
         )),
         (_, Err(problems)) => Some(("InvalidSpec", problem::sentence(&problems))),
+        (_, Ok(_)) if size(t) > LARGEST => Some((
+            "InvalidSpec",
+            format!(
+                "`spec` must be at most {LARGEST} bytes as JSON, not {}.",
+                size(t)
+            ),
+        )),
         (_, Ok(_)) if !unsupported.refused.is_empty() => Some((
             "UnsupportedFields",
             unsupported.sentence().unwrap_or_default(),
@@ -186,6 +196,10 @@ fn register(
     next.conditions = conditions::merge(&previous.conditions, &list, generation, &time(now));
     let target = Target::of(Kind::TaskDefinition, &t.metadata);
     plan.tell(target, &previous, &next, false, notes);
+}
+
+fn size(t: &TaskDefinition) -> usize {
+    serde_json::to_string(&t.spec).map_or(0, |text| text.len())
 }
 
 /// What makes two registrations the same: everything but the family, which both have.

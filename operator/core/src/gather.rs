@@ -544,10 +544,13 @@ pub(crate) fn instance(
     secret: Option<SecretState>,
 ) -> InstanceState {
     let host = i.status.as_ref().and_then(|s| s.host.clone());
+    let annotations = i.metadata.annotations.as_ref();
+    let forced = annotations.and_then(|all| all.get(labels::FORCE_DEREGISTRATION));
     InstanceState {
         identity: identity(&i.metadata),
         object: i.clone(),
         wanted: i.spec.status,
+        forced: forced.is_some_and(|value| value == "true"),
         lease_age,
         beyond_quota: false,
         secret,

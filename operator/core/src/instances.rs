@@ -1,6 +1,6 @@
 //! Hosts: who is lost, what is left on each, and how each stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use tallyman_crds::{
@@ -15,6 +15,9 @@ use crate::plan::{Action, Kind, Note, Plan, Target};
 use crate::services::time;
 use crate::status::{Standing, statements};
 use crate::world::{InstanceState, TaskState, World};
+
+/// Stopped reason of the tasks of a host that was deregistered by force.
+const FORCED: &str = "Container instance deregistration forced by user";
 
 /// Hosts whose tasks are given up in this pass.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +55,7 @@ impl Lost {
         };
         given_up.then(|| match extent {
             Extent::All => format!("Container instance {host} was deregistered"),
-            Extent::Forced => "Container instance deregistration forced by user".to_owned(),
+            Extent::Forced => FORCED.to_owned(),
             Extent::Due => disconnect::lost(world, host, task),
         })
     }
@@ -92,6 +95,15 @@ pub(crate) fn lost(world: &World, now: Timestamp, plan: &mut Plan) -> Lost {
     lost
 }
 
+/// Tasks that are stopped in this pass.
+fn stopped(plan: &Plan) -> BTreeSet<String> {
+    let stopped = plan.actions.iter().filter_map(|action| match action {
+        Action::StopTask { task, .. } => Some(task.name.clone()),
+        _ => None,
+    });
+    stopped.collect()
+}
+
 /// Keeps a host's finalizer until nothing runs there, stops what holds a host that is being deleted.
 pub(crate) fn plan_one(
     world: &World,
@@ -105,7 +117,13 @@ pub(crate) fn plan_one(
     let here = || world.tasks_on(name).filter(|(_, t)| t.holds());
     let fenced = i.identity.finalizers.contains(labels::IN_USE_FINALIZER);
     if i.identity.deleting {
-        for (task, t) in here().filter(|(_, t)| t.service.is_none() && !t.leaving()) {
+        let stopped = stopped(plan);
+        let goes = |t: &TaskState| t.service.is_none() || i.forced;
+        for (task, t) in here().filter(|(_, t)| goes(t) && !t.leaving()) {
+            // Its service may have stopped it in this pass, because it is deleted itself.
+            if stopped.contains(task.as_str()) {
+                continue;
+            }
             // A run may try elsewhere what its host no longer runs.
             let code = match t.run {
                 Some(_) => StopCode::TerminationNotice,
@@ -114,7 +132,10 @@ pub(crate) fn plan_one(
             plan.actions.push(Action::StopTask {
                 task: Target::new(Kind::Task, task, &t.identity),
                 code,
-                reason: format!("Container instance {name} was deregistered"),
+                reason: match i.forced {
+                    true => FORCED.to_owned(),
+                    false => format!("Container instance {name} was deregistered"),
+                },
             });
         }
         if here().next().is_none() && fenced {
@@ -263,7 +284,16 @@ fn standing(
         return (
             Standing::Reconciling,
             "Deregistering",
-            format!("{name} leaves when its tasks have stopped."),
+            match i.forced {
+                true => {
+                    format!("{name} leaves when its tasks have stopped, and they stop at once.")
+                }
+                false => format!(
+                    "{name} leaves when its tasks have stopped; those of services are replaced first. With the annotation \
+                     `{}: \"true\"` they stop at once.",
+                    labels::FORCE_DEREGISTRATION
+                ),
+            },
         );
     }
     if i.beyond_quota {

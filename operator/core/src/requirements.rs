@@ -11,7 +11,7 @@ use tallyman_crds::capabilities::{
     ENVIRONMENT_FILES, FAULT_INJECTION, FIRELENS_BUFFER_LIMIT, FIRELENS_CONFIG_FILE,
     FIRELENS_CONFIG_S3, FIRELENS_FLUENTBIT, FIRELENS_FLUENTD, HEALTH_CHECK, HOST_ENVIRONMENT_FILES,
     LOG_SECRETS, PORT_RANGES, PRIVATE_REGISTRY, SECRETS, SHARED_NAMESPACES, TASK_ADDRESS,
-    TASK_LIMITS, TASK_ROLE, TASK_ROLE_NETWORK_HOST, docker_plugin,
+    TASK_LIMITS, TASK_ROLE, TASK_ROLE_NETWORK_HOST, docker_plugin, file_system,
 };
 use tallyman_crds::ecs::{
     CPUArchitecture, ContainerDefinition, EnvironmentFileType, FirelensConfigurationType,
@@ -42,6 +42,13 @@ pub fn of(spec: &TaskDefinitionSpec) -> Requirements {
         .filter(|driver| !driver.is_empty());
     for driver in plugins {
         required.insert(docker_plugin(driver), None);
+    }
+    let file_systems = spec
+        .volumes
+        .iter()
+        .filter_map(|v| v.efs_volume_configuration.as_ref());
+    for efs in file_systems {
+        required.insert(file_system(&efs.file_system_id), None);
     }
     if spec.cpu.is_some() || spec.memory.is_some() {
         required.insert(TASK_LIMITS.to_owned(), None);

@@ -115,6 +115,7 @@ mod tests {
         (events, notes.len())
     }
 
+    /// Step 6.3 of `docs/ecs-rules.md`.
     #[test]
     fn the_same_is_said_again_after_six_hours_or_once_the_service_was_steady() {
         let hours = |h: i64| h * 3600;

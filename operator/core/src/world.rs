@@ -148,6 +148,12 @@ impl World {
         service.is_some_and(|s| self.index.daemons.contains(s))
     }
 
+    /// The task's host is being deregistered by force.
+    pub fn is_evicted(&self, task: &TaskState) -> bool {
+        let host = task.instance.as_ref().and_then(|i| self.instances.get(i));
+        host.is_some_and(InstanceState::evicts)
+    }
+
     /// Tasks of a service, in order of name.
     pub fn tasks_of(&self, service: &ServiceName) -> impl Iterator<Item = (&TaskName, &TaskState)> {
         self.index
@@ -484,6 +490,8 @@ pub struct InstanceState {
     pub object: Arc<ContainerInstance>,
     /// ACTIVE or DRAINING, as its owner wants it.
     pub wanted: DesiredInstanceStatus,
+    /// Its deletion is to stop its tasks at once.
+    pub forced: bool,
     /// What its agent reported.
     pub host: Option<HostReport>,
     /// Its cluster has as many older hosts as it may have.
@@ -526,6 +534,11 @@ pub const ZONE: &str = "ecs.availability-zone";
 pub const TASK_ADDRESSES: &str = "tallyman.dev/task-addresses";
 
 impl InstanceState {
+    /// It is being deleted, and its tasks stop at once.
+    pub fn evicts(&self) -> bool {
+        self.identity.deleting && self.forced
+    }
+
     /// Its availability zone, if it has one.
     pub fn zone(&self) -> Option<&str> {
         let zone = self.attributes.get(ZONE)?.as_deref()?;

@@ -8,8 +8,9 @@ use tallyman_crds::ZoneRebalancing;
 use tallyman_crds::ecs::AvailabilityZoneRebalancing;
 
 use crate::deployments::{Bounds, Bucket, Member};
+use crate::names::TaskName;
 use crate::placement::{Field, Ledger, Preference, Query, Request};
-use crate::world::{InstanceState, ServiceState, World, ZONE};
+use crate::world::{ServiceState, World, ZONE};
 
 /// A task that moves from one zone to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,47 +50,95 @@ pub(crate) fn next(
     request: &Request,
     members: &[Member<'_>],
 ) -> Option<Move> {
-    let mut counts: BTreeMap<&str, i64> =
-        world.index.zones.keys().map(|z| (z.as_str(), 0)).collect();
-    let mut free: BTreeMap<&str, i64> = BTreeMap::new();
-    for m in members.iter().filter(|m| m.bucket == Bucket::Kept) {
-        let host = m
-            .task
-            .instance
-            .as_ref()
-            .and_then(|i| world.instances.get(i));
-        if let Some(zone) = host.and_then(InstanceState::zone) {
-            *counts.entry(zone).or_default() += 1;
-            *free.entry(zone).or_default() += i64::from(m.protected_until.is_none());
-        }
-    }
-    let (least, fullest) = (counts.values().min()?, *counts.values().max()?);
-    if fullest - least <= 1 {
+    let mut counts = by_zone(world, members);
+    if is_even(&counts) {
         // Most services are even, and hosts are many.
         return None;
     }
-    let open: BTreeSet<&str> = world
-        .instances
-        .iter()
-        .filter(|(name, _)| ledger.suits(name, request))
-        .filter_map(|(_, host)| host.zone())
-        .collect();
+    let open = open(world, ledger, request);
     counts.retain(|zone, n| *n > 0 || open.contains(zone));
     let of = |zone: &str| counts.get(zone).copied().unwrap_or(0);
+    let fullest = *counts.values().max()?;
     let to = open.into_iter().min_by_key(|zone| (of(zone), *zone))?;
-    let from = free
-        .into_iter()
-        .find(|(zone, unprotected)| of(zone) == fullest && *unprotected > 0)?
-        .0;
-    let list: Vec<String> = counts
-        .iter()
-        .map(|(zone, n)| format!("{n} tasks in {zone}"))
-        .collect();
+    let from = kept(world, members)
+        .filter(|(_, m)| m.protected_until.is_none())
+        .map(|(zone, _)| zone)
+        .filter(|zone| of(zone) == fullest)
+        .min()?;
     (fullest - of(to) > 1).then(|| Move {
         from: from.to_owned(),
         to: to.to_owned(),
-        counts: list.join(", "),
+        counts: told(&counts),
     })
+}
+
+/// Tasks by zone, for people, if no two zones differ by more than one task.
+pub(crate) fn even(
+    world: &World,
+    ledger: &mut Ledger,
+    request: &Request,
+    members: &[Member<'_>],
+) -> Option<String> {
+    let mut counts = by_zone(world, members);
+    let open = open(world, ledger, request);
+    counts.retain(|zone, n| *n > 0 || open.contains(zone));
+    is_even(&counts).then(|| told(&counts))
+}
+
+/// The tasks that are to stay, with their zones.
+fn kept<'w, 'm>(
+    world: &'w World,
+    members: &'m [Member<'w>],
+) -> impl Iterator<Item = (&'w str, &'m Member<'w>)> {
+    let kept = members.iter().filter(|m| m.bucket == Bucket::Kept);
+    kept.filter_map(move |m| Some((zone_of(world, m)?, m)))
+}
+
+fn zone_of<'w>(world: &'w World, m: &Member<'_>) -> Option<&'w str> {
+    let host = world.instances.get(m.task.instance.as_ref()?)?;
+    host.zone()
+}
+
+fn by_zone<'w>(world: &'w World, members: &[Member<'w>]) -> BTreeMap<&'w str, i64> {
+    let zones = world.index.zones.keys();
+    let mut counts: BTreeMap<&str, i64> = zones.map(|z| (z.as_str(), 0)).collect();
+    for (zone, _) in kept(world, members) {
+        *counts.entry(zone).or_default() += 1;
+    }
+    counts
+}
+
+fn is_even(counts: &BTreeMap<&str, i64>) -> bool {
+    let (least, most) = (counts.values().min(), counts.values().max());
+    least
+        .zip(most)
+        .is_none_or(|(least, most)| most - least <= 1)
+}
+
+/// The zones with a host on which a task could be.
+fn open<'w>(world: &'w World, ledger: &mut Ledger, request: &Request) -> BTreeSet<&'w str> {
+    let hosts = world.instances.iter();
+    let hosts = hosts.filter(|(name, _)| ledger.suits(name, request));
+    hosts.filter_map(|(_, host)| host.zone()).collect()
+}
+
+fn told(counts: &BTreeMap<&str, i64>) -> String {
+    let each = counts
+        .iter()
+        .map(|(zone, n)| format!("{n} tasks in {zone}"));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// What is stopped is the one task that makes the move complete, and of the zone that it leaves.
+pub(crate) fn completes(
+    world: &World,
+    moving: &ZoneRebalancing,
+    stop: &[TaskName],
+    members: &[Member<'_>],
+) -> bool {
+    let [one] = stop else { return false };
+    let m = members.iter().find(|m| m.name == one);
+    m.is_some_and(|m| m.bucket == Bucket::Kept && zone_of(world, m) == Some(moving.from.as_str()))
 }
 
 /// The move that was begun, while its task is there and not healthy yet, or the one that it replaces has not gone.

@@ -217,6 +217,7 @@ fn compare(
 proptest! {
     #![proptest_config(common::cases(1000))]
 
+    /// Step 1.3 of `docs/ecs-rules.md`.
     #[test]
     fn the_index_chooses_and_explains_as_a_scan_does(
         hosts in prop::collection::vec(host(), 0..14),
@@ -274,6 +275,7 @@ proptest! {
         }
     }
 
+    /// Step 1.6 of `docs/ecs-rules.md`.
     #[test]
     fn spread_keeps_zones_and_hosts_within_one(zones in prop::collection::vec(0..3_u8, 1..12), tasks in 1..60_usize) {
         let hosts: Vec<Host> = zones.iter().map(|z| (Some(*z), None, 1 << 20, 1 << 20, 0, 0)).collect();
@@ -314,6 +316,7 @@ proptest! {
     }
 }
 
+/// Step 1.7 of `docs/ecs-rules.md`.
 #[test]
 fn a_lot_falls_on_everybody_alike() {
     let hosts: Vec<Host> = (0..8)

@@ -46,6 +46,7 @@ fn hosts_of(bench: &Bench, service: &str) -> Vec<String> {
     by_host(bench, service).into_keys().collect()
 }
 
+/// Step 8.1 of `docs/ecs-rules.md`.
 #[test]
 fn every_host_has_one_task_and_a_host_that_joins_gets_one() {
     let mut bench = with_daemon(3, 0);
@@ -72,6 +73,7 @@ fn attribute(bench: &mut Bench, host: &str, list: Value) {
     });
 }
 
+/// Step 8.3 of `docs/ecs-rules.md`.
 #[test]
 fn only_hosts_that_meet_the_constraints_have_one() {
     let mut bench = Bench::with_hosts(2);
@@ -130,6 +132,7 @@ fn a_host_that_lacks_an_attribute_keeps_its_task_and_gets_none() {
     assert_eq!(hosts_of(&bench, "log"), ["host-b"]);
 }
 
+/// Step 8.2 of `docs/ecs-rules.md`.
 #[test]
 fn a_daemon_has_room_before_replicas() {
     let mut bench = Bench::default();
@@ -182,6 +185,7 @@ fn a_host_that_fails_does_not_hold_up_the_others() {
     assert_eq!(hosts_of(&bench, "log"), ["host-b", "host-c"]);
 }
 
+/// Step 8.4 of `docs/ecs-rules.md`.
 #[test]
 fn a_roll_stops_before_it_starts_and_keeps_the_minimum() {
     // Hosts, minimum -> most hosts without a task that counts at any time
@@ -211,6 +215,7 @@ fn a_roll_stops_before_it_starts_and_keeps_the_minimum() {
     }
 }
 
+/// Step 8.4 of `docs/ecs-rules.md`.
 #[test]
 fn a_roll_that_may_stop_none_says_so() {
     let mut bench = with_daemon(3, 100);
@@ -225,6 +230,7 @@ fn drain(bench: &mut Bench, host: &str, on: bool) {
     });
 }
 
+/// Steps 8.3 and 10.5 of `docs/ecs-rules.md`.
 #[test]
 fn a_draining_host_loses_its_daemon_last() {
     let mut bench = with_daemon(2, 0);
@@ -254,6 +260,7 @@ fn a_draining_host_loses_its_daemon_last() {
     assert_eq!(hosts_of(&bench, "log"), ["host-a", "host-b"]);
 }
 
+/// Step 8.5 of `docs/ecs-rules.md`.
 #[test]
 fn a_host_that_is_deleted_loses_its_daemon_last_and_goes() {
     let mut bench = with_daemon(2, 0);
@@ -266,6 +273,7 @@ fn a_host_that_is_deleted_loses_its_daemon_last_and_goes() {
     assert_eq!(hosts_of(&bench, "log"), ["host-b"]);
 }
 
+/// Step 8.1 of `docs/ecs-rules.md`.
 #[test]
 fn a_host_that_is_away_keeps_its_task_and_gets_none() {
     let mut bench = with_daemon(2, 0);
@@ -282,6 +290,7 @@ fn a_host_that_is_away_keeps_its_task_and_gets_none() {
     assert_eq!(hosts_of(&bench, "log"), ["host-a", "host-b"]);
 }
 
+/// Step 5.5 of `docs/ecs-rules.md`.
 #[test]
 fn an_unhealthy_daemon_is_stopped_first_one_at_a_time() {
     let mut bench = with_daemon(3, 0);
@@ -321,6 +330,7 @@ fn a_host_without_room_says_so_and_the_others_have_theirs() {
     assert!(message.contains("on `host-z`"), "{message}");
 }
 
+/// Step 3.12 of `docs/ecs-rules.md`.
 #[test]
 fn what_a_daemon_cannot_have_is_refused_with_a_sentence() {
     let mut bench = Bench::with_hosts(1);
@@ -350,6 +360,7 @@ fn what_a_daemon_cannot_have_is_refused_with_a_sentence() {
     );
 }
 
+/// Step 8.2 of `docs/ecs-rules.md`.
 #[test]
 fn on_a_fresh_host_daemons_run_before_replicas() {
     for broken in [false, true] {

@@ -56,6 +56,7 @@ fn memory_is_mebibytes_or_gigabytes() {
     }
 }
 
+/// Step 1.1 of `docs/ecs-rules.md`.
 #[test]
 fn the_task_size_counts_before_the_sum_of_the_containers() {
     let containers = json!([
@@ -73,6 +74,7 @@ fn the_task_size_counts_before_the_sum_of_the_containers() {
     assert_eq!((d.demand.cpu, d.demand.memory), (1024, 1024));
 }
 
+/// Step 1.1 of `docs/ecs-rules.md`.
 #[test]
 fn only_fixed_host_ports_are_demanded() {
     let ports = json!([
@@ -92,6 +94,7 @@ fn only_fixed_host_ports_are_demanded() {
     );
 }
 
+/// Step 5.1 of `docs/ecs-rules.md`.
 #[test]
 fn a_health_check_counts_when_its_container_is_essential() {
     let check = json!({ "command": ["CMD", "true"] });
@@ -291,6 +294,7 @@ fn containers_that_wait_in_vain_are_a_problem_with_their_field() {
     );
 }
 
+/// Step 1.1 of `docs/ecs-rules.md`.
 #[test]
 fn attributes_that_a_host_must_have_follow_from_the_definition() {
     let required = |container: Value, platform: Value| -> Vec<String> {
@@ -383,6 +387,12 @@ fn a_size_and_a_volume_plugin_must_be_offered_by_the_host() {
     let size = ["ecs.capability.task-cpu-mem-limit"];
     assert_eq!(of(json!({ "cpu": "256" })), size);
     assert_eq!(of(json!({ "memory": "256" })), size);
+    let file_system =
+        json!([{ "name": "data", "efsVolumeConfiguration": { "fileSystemId": "fs-1" } }]);
+    assert_eq!(
+        of(json!({ "volumes": file_system })),
+        ["ecs.capability.efs.fs-1"]
+    );
     let volume = |driver: &str| json!({ "volumes": [{ "name": "v", "dockerVolumeConfiguration": { "driver": driver } }] });
     for driver in ["rexray/ebs", "rexray/ebs:0.11"] {
         assert_eq!(

@@ -11,6 +11,7 @@ use tallyman_crds::{ConditionStatus, DesiredStatus, HealthStatus, StopCode};
 use tallyman_operator_core::Kind;
 use tallyman_operator_core::deployments::Bounds;
 
+/// Step 3.2 of `docs/ecs-rules.md`.
 #[test]
 fn bounds_round_in_favour_of_the_service() {
     // D, minimum, maximum -> L, U
@@ -85,6 +86,7 @@ fn a_started_task_is_placed_labelled_owned_and_fenced() {
     assert_eq!(bench.reason("web"), "Starting");
 }
 
+/// Step 3.6 of `docs/ecs-rules.md`.
 #[test]
 fn a_service_without_health_checks_is_ready_as_soon_as_it_runs() {
     let mut bench = Bench::with_hosts(1);
@@ -100,6 +102,7 @@ fn a_service_without_health_checks_is_ready_as_soon_as_it_runs() {
     assert_eq!(status.deployments.len(), 1);
 }
 
+/// Step 3.6 of `docs/ecs-rules.md`.
 #[test]
 fn a_service_with_health_checks_is_ready_once_they_pass() {
     let mut bench = Bench::with_hosts(1);
@@ -124,6 +127,7 @@ fn scaling_up_starts_the_difference_even_where_the_maximum_is_100() {
     );
 }
 
+/// Step 3.4 of `docs/ecs-rules.md`.
 #[test]
 fn scaling_down_stops_the_difference_at_once() {
     let mut bench = Bench::with_service(3, 6, 100, 200);
@@ -144,6 +148,7 @@ fn scaling_to_zero_stops_all() {
     assert_eq!(bench.reason("web"), "SteadyState");
 }
 
+/// Step 2.1 of `docs/ecs-rules.md`.
 #[test]
 fn scaling_in_takes_what_does_not_run_first_then_from_the_fullest_host_the_youngest() {
     let mut bench = Bench::with_service(2, 5, 100, 200);
@@ -160,6 +165,7 @@ fn scaling_in_takes_what_does_not_run_first_then_from_the_fullest_host_the_young
     assert_eq!(moves(&bench.plan()).1, ["web-000006"], "it is PENDING");
 }
 
+/// Step 2.2 of `docs/ecs-rules.md`.
 #[test]
 fn scaling_in_keeps_zones_even() {
     let mut bench = Bench::with_hosts(3);
@@ -255,6 +261,7 @@ fn task_numbers_are_never_used_again() {
     assert_eq!(bench.names(Kind::Task), ["web-000003"]);
 }
 
+/// Step 3.4 of `docs/ecs-rules.md`.
 #[test]
 fn deleting_a_service_stops_everything_first() {
     let mut bench = Bench::with_service(2, 3, 100, 200);
@@ -448,6 +455,7 @@ fn hosts_beyond_the_quota_take_no_tasks() {
     assert_eq!((on(&bench, "host-a"), on(&bench, "host-b")), (0, 8));
 }
 
+/// Step 3.2 of `docs/ecs-rules.md`.
 #[test]
 fn so_many_tasks_are_started_in_a_minute() {
     let mut bench = Bench::with_service(2, 1, 100, 200);

@@ -60,6 +60,7 @@ fn state(bench: &Bench) -> RolloutState {
     bench.service_status("web").deployments[0].rollout_state
 }
 
+/// Step 3.11 of `docs/ecs-rules.md`.
 #[test]
 fn deferred_completes_at_the_percentage_and_the_rest_follows() {
     // The example of S35: 4 tasks at 50/150, done at 75.
@@ -103,6 +104,7 @@ fn deferred_completes_at_the_percentage_and_the_rest_follows() {
     );
 }
 
+/// Step 3.11 of `docs/ecs-rules.md`.
 #[test]
 fn blocking_completes_only_when_the_old_tasks_are_gone() {
     // All old tasks may go once 2 of 4 are healthy, and the fourth new one need not run.
@@ -128,6 +130,7 @@ fn blocking_completes_only_when_the_old_tasks_are_gone() {
     );
 }
 
+/// Step 3.11 of `docs/ecs-rules.md`.
 #[test]
 fn a_protected_old_task_holds_a_deployment_open_unless_its_cleanup_is_deferred() {
     for (cleanup, wanted) in [
@@ -146,6 +149,7 @@ fn a_protected_old_task_holds_a_deployment_open_unless_its_cleanup_is_deferred()
     }
 }
 
+/// Step 3.11 of `docs/ecs-rules.md`.
 #[test]
 fn it_bakes_first_and_is_watched_until_then() {
     let mut bench = rolling(2, 50, 200, &criteria(50, "DEFERRED"));

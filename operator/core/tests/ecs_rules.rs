@@ -1,12 +1,13 @@
-//! `docs/ecs-rules.md` is whole: every step of ECS' algorithms is there once, and every test that it names exists. Steps
-//! that no other file tests are tested here.
+//! `docs/ecs-rules.md` is a table of tests: every step of ECS' algorithms has a row with its number, and the tests that the row
+//! names carry that number. `docs/scheduling.md` has an example and a test for every rule. Steps that no other file tests are
+//! tested here.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 #[path = "common/named_tests.rs"]
 mod named_tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::Bench;
 use common::build::{definition, service};
@@ -14,19 +15,23 @@ use common::moves::{holding, moves};
 use named_tests::{NamedTests, root};
 use serde_json::{Value, json};
 use tallyman_crds::capabilities::TASK_ADDRESS;
-use tallyman_crds::{DesiredStatus, LastStatus, Task};
+use tallyman_crds::{DesiredStatus, LastStatus, StopCode, Task};
 use tallyman_operator_core::Kind;
 use tallyman_operator_core::world::TASK_ADDRESSES;
 
-const DOCUMENT: &str = "docs/ecs-rules.md";
+const STEPS_IN: &str = "docs/ecs-rules.md";
+const RULES_IN: &str = "docs/scheduling.md";
+/// How many rules there are of placement, of services, and of jobs.
+const RULES: [(char, usize); 3] = [('P', 18), ('S', 35), ('J', 18)];
 /// How many steps each algorithm has.
-const STEPS: [usize; 10] = [11, 4, 11, 10, 5, 4, 3, 5, 4, 8];
+const STEPS: [usize; 10] = [11, 4, 12, 10, 5, 4, 3, 5, 4, 8];
 
 #[test]
-fn every_step_is_there_once_and_its_tests_exist() {
-    let text = std::fs::read_to_string(root().join(DOCUMENT)).unwrap();
+fn every_step_has_one_row_and_its_tests_carry_its_number() {
+    let text = std::fs::read_to_string(root().join(STEPS_IN)).unwrap();
     let named = NamedTests::all();
     let mut found = Vec::new();
+    let mut rows = BTreeSet::new();
     for line in text.lines().filter(|line| line.starts_with("| ")) {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
         let [number, rule, here, tests] = cells[..] else {
@@ -37,21 +42,90 @@ fn every_step_is_there_once_and_its_tests_exist() {
         }
         found.push(number.to_owned());
         assert!(!rule.is_empty() && !here.is_empty(), "{number}");
-        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        let names: Vec<&str> = quoted(tests).collect();
         assert!(!names.is_empty(), "{number} names no test");
         for name in names {
             let there = named.has(name);
             assert!(there, "{number}: there is no test `{name}`");
+            rows.insert((number.to_owned(), name.to_owned()));
         }
     }
     let wanted: Vec<String> = (1..)
         .zip(STEPS)
         .flat_map(|(part, steps)| (1..=steps).map(move |step| format!("{part}.{step}")))
         .collect();
-    assert_eq!(found, wanted, "steps of {DOCUMENT}");
+    assert_eq!(found, wanted, "steps of {STEPS_IN}");
+    let carried = named.carried(STEPS_IN);
+    let missing: Vec<_> = rows.difference(&carried).collect();
+    assert!(
+        missing.is_empty(),
+        "named by a row, without its number: {missing:?}"
+    );
+    let surplus: Vec<_> = carried.difference(&rows).collect();
+    assert!(
+        surplus.is_empty(),
+        "with a number whose row does not name it: {surplus:?}"
+    );
 }
 
-/// 1.3 to 1.5.
+#[test]
+fn every_rule_has_an_example_and_its_tests_exist() {
+    let text = std::fs::read_to_string(root().join(RULES_IN)).unwrap();
+    let named = NamedTests::all();
+    let mut rules: BTreeMap<String, String> = BTreeMap::new();
+    let mut open = None;
+    for line in text.lines() {
+        if line.starts_with('#') {
+            open = None;
+        }
+        if let Some(number) = line.strip_prefix("**").and_then(|l| l.split_once('.')) {
+            let number = number.0.to_owned();
+            assert!(!rules.contains_key(&number), "{number} is there twice");
+            open = Some(number);
+        }
+        if let Some(number) = &open {
+            let rule = rules.entry(number.clone()).or_default();
+            rule.push_str(line);
+            rule.push(' ');
+        }
+    }
+    let wanted: BTreeSet<String> = RULES
+        .iter()
+        .flat_map(|(part, n)| (1..=*n).map(move |n| format!("{part}{n}")))
+        .collect();
+    let found: BTreeSet<String> = rules.keys().cloned().collect();
+    assert_eq!(found, wanted, "rules of {RULES_IN}");
+    for (number, rule) in rules {
+        assert!(rule.contains("*Example"), "{number} has no worked example");
+        let tests = rule
+            .split_once("Test: ")
+            .or_else(|| rule.split_once("Tests: "));
+        let (_, tests) = tests.unwrap_or_else(|| panic!("{number} names no test"));
+        let is_name = |text: &&str| {
+            text.contains('_')
+                && text
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+        };
+        let names: Vec<&str> = quoted(tests).filter(is_name).collect();
+        assert!(!names.is_empty(), "{number} names no test");
+        let scenarios = tests
+            .split("end to end ")
+            .skip(1)
+            .filter_map(|after| quoted(after).next());
+        for name in names.into_iter().chain(scenarios) {
+            let there = named.has(name);
+            assert!(there, "{number}: there is no test `{name}`");
+        }
+    }
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Step 1.3 of `docs/ecs-rules.md`.
 #[test]
 fn every_check_has_its_reason_and_its_sentence() {
     let part = |path: &str, value: Value| {
@@ -158,7 +232,7 @@ fn addresses(bench: &mut Bench, host: &str, count: u32) {
     });
 }
 
-/// 1.3: RESOURCE:ENI.
+/// Step 1.3 of `docs/ecs-rules.md`.
 #[test]
 fn a_host_takes_as_many_tasks_with_an_address_as_it_says() {
     let mut bench = Bench::with_hosts(1);
@@ -187,7 +261,7 @@ fn a_host_takes_as_many_tasks_with_an_address_as_it_says() {
     assert_eq!(of(&bench, "web-"), 3);
 }
 
-/// 2.4.
+/// Step 2.4 of `docs/ecs-rules.md`.
 #[test]
 fn scale_in_takes_from_a_draining_host_first() {
     let mut bench = Bench::with_service(2, 4, 50, 100);
@@ -205,7 +279,7 @@ fn scale_in_takes_from_a_draining_host_first() {
     }
 }
 
-/// 3.9.
+/// Step 3.9 of `docs/ecs-rules.md`.
 #[test]
 fn what_starts_a_deployment_and_what_does_not() {
     let rows = [
@@ -251,7 +325,7 @@ fn what_starts_a_deployment_and_what_does_not() {
     }
 }
 
-/// 10.2.
+/// Step 10.2 of `docs/ecs-rules.md`.
 #[test]
 fn a_draining_host_loses_what_does_not_run_at_once() {
     let mut bench = Bench::with_hosts(2);
@@ -266,7 +340,7 @@ fn a_draining_host_loses_what_does_not_run_at_once() {
     assert_eq!((there.len(), stops), (1, there));
 }
 
-/// 10.4, 10.6.
+/// Steps 10.4 and 10.6 of `docs/ecs-rules.md`.
 #[test]
 fn a_draining_host_keeps_tasks_of_nobody_and_may_come_back() {
     let mut bench = Bench::with_service(2, 2, 0, 100);
@@ -293,4 +367,95 @@ fn a_draining_host_keeps_tasks_of_nobody_and_may_come_back() {
     bench.scale("web", 4);
     bench.converge(60);
     assert!(on_a(&bench).len() > 1, "{:?}", on_a(&bench));
+}
+
+/// Step 10.7 of `docs/ecs-rules.md`.
+#[test]
+fn a_host_that_is_deleted_by_force_stops_its_tasks_at_once() {
+    // One host, and nowhere else to go: without force it would wait for ever.
+    let mut bench = Bench::with_service(1, 2, 100, 100);
+    let mut log = definition("log:1");
+    log["containerDefinitions"][0]["cpu"] = json!(64);
+    bench.apply_definition("log", log);
+    let daemon = json!({ "taskDefinition": "log", "schedulingStrategy": "DAEMON" });
+    bench.apply_service("log", daemon);
+    bench.apply_task("mine", json!({ "taskDefinition": "web:1" }));
+    bench.converge(60);
+    bench.delete(Kind::ContainerInstance, "host-a");
+    bench.converge(60);
+    assert_eq!(bench.tasks(holding).len(), 3, "all but the user's own task");
+    let said = &bench.instance("host-a").status.as_ref().unwrap().conditions[0].message;
+    assert!(
+        said.contains("`tallyman.dev/forceDeregistration: \"true\"`"),
+        "{said}"
+    );
+
+    bench.edit(Kind::ContainerInstance, "host-a", &|v| {
+        v["metadata"]["annotations"] = json!({ "tallyman.dev/forceDeregistration": "true" });
+    });
+    bench.settle();
+    let wanted = |t: &Task| holding(t) && t.spec.desired_status == DesiredStatus::Running;
+    assert!(bench.tasks(wanted).is_empty());
+    for task in ["web-000001", "log-000001"] {
+        let spec = &bench.task(task).spec;
+        assert_eq!(spec.stop_code, Some(StopCode::UserInitiated));
+        assert_eq!(
+            spec.stopped_reason.as_deref(),
+            Some("Container instance deregistration forced by user")
+        );
+    }
+    bench.converge(60);
+    assert!(bench.names(Kind::ContainerInstance).is_empty());
+    assert!(bench.tasks(holding).is_empty());
+}
+
+/// Step 10.7 of `docs/ecs-rules.md`.
+#[test]
+fn tasks_of_a_host_that_is_deleted_by_force_are_replaced_elsewhere() {
+    let mut bench = Bench::with_service(2, 4, 100, 200);
+    let on_a = |bench: &Bench| {
+        let all = bench.tasks(holding).into_iter();
+        all.filter(|t| bench.host_of(t) == "host-a")
+            .collect::<Vec<_>>()
+    };
+    bench.edit(Kind::ContainerInstance, "host-a", &|v| {
+        v["metadata"]["annotations"] = json!({ "tallyman.dev/forceDeregistration": "true" });
+    });
+    bench.settle();
+    assert_eq!(on_a(&bench).len(), 2, "it says nothing yet");
+    bench.delete(Kind::ContainerInstance, "host-a");
+    // They stop, and their replacements start, in one pass.
+    let (starts, stops) = moves(&bench.plan());
+    assert_eq!((starts.len(), stops), (2, on_a(&bench)));
+    // A deployment that has to wait for healthy tasks does not count those that go.
+    bench.roll("web:2");
+    bench.converge(60);
+    assert_eq!(bench.names(Kind::ContainerInstance), ["host-b"]);
+    assert_eq!(bench.tasks(holding).len(), 4);
+    assert_eq!(bench.reason("web"), "SteadyState");
+}
+
+/// Step 3.12 of `docs/ecs-rules.md`.
+#[test]
+fn percentages_that_ecs_does_not_take_are_refused() {
+    // minimum, maximum, taken
+    let rows = [
+        (100, 200, true),
+        (0, 100, true),
+        (100, 100, true),
+        (150, 200, true),
+        (0, 50, true),
+        (50, 50, false),
+        (60, 50, false),
+        (100, 99, false),
+        (-1, 100, false),
+    ];
+    for (minimum, maximum, taken) in rows {
+        let mut bench = Bench::with_hosts(1);
+        bench.apply_definition("web", definition("web:1"));
+        bench.apply_service("web", service("web", 1, minimum, maximum));
+        bench.settle();
+        let refused = bench.reason("web") == "InvalidSpec";
+        assert_eq!(!refused, taken, "{minimum} and {maximum}");
+    }
 }

@@ -140,6 +140,33 @@ fn a_definition_that_cannot_run_is_stalled_names_the_field_and_leaves_the_last_g
 }
 
 #[test]
+fn a_definition_has_64_kibibytes() {
+    let with = |bytes: usize| {
+        let mut spec = definition("a");
+        let value = "x".repeat(bytes / 2);
+        spec["containerDefinitions"][0]["environment"] =
+            json!([{ "name": "A", "value": value }, { "name": "B", "value": value }]);
+        spec
+    };
+    let mut bench = Bench::default();
+    bench.apply_definition("web", with(60_000));
+    bench.settle();
+    assert_eq!(
+        bench.definition_status("web").conditions[0].reason,
+        "Registered"
+    );
+    bench.apply_definition("web", with(70_000));
+    bench.settle();
+    let status = bench.definition_status("web");
+    let said = &status.conditions[0].message;
+    assert!(
+        said.starts_with("`spec` must be at most 65536 bytes as JSON, not 70"),
+        "{said}"
+    );
+    assert_eq!(status.latest.as_deref(), Some("web:1"));
+}
+
+#[test]
 fn fields_that_are_left_out_are_told_and_others_refuse() {
     let mut bench = Bench::default();
     let mut spec = definition("a");

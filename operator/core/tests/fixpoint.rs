@@ -34,7 +34,7 @@ enum Event {
     UserTask(u8, bool),
     DeleteTask(u8),
     StopTask(u8),
-    Deregister(u8),
+    Deregister(u8, bool),
     Guard(u8, bool),
     Alarm(u8, bool),
     Restart(u8, u8),
@@ -74,7 +74,7 @@ fn event() -> impl Strategy<Value = Event> {
         (0..6_u8, any::<bool>()).prop_map(|(n, placed)| UserTask(n, placed)),
         any::<u8>().prop_map(DeleteTask),
         any::<u8>().prop_map(StopTask),
-        (0..3_u8).prop_map(Deregister),
+        (0..3_u8, any::<bool>()).prop_map(|(h, force)| Deregister(h, force)),
         (0..2_u8, any::<bool>()).prop_map(|(s, back)| Guard(s, back)),
         (0..2_u8, any::<bool>()).prop_map(|(s, on)| Alarm(s, on)),
         (0..2_u8, 0..3_u8).prop_map(|(s, n)| Restart(s, n)),
@@ -249,7 +249,13 @@ fn happen(bench: &mut Bench, event: &Event) {
                 });
             }
         }
-        Event::Deregister(h) if exists(bench, Kind::ContainerInstance, HOSTS[h as usize]) => {
+        Event::Deregister(h, force)
+            if exists(bench, Kind::ContainerInstance, HOSTS[h as usize]) =>
+        {
+            bench.edit(Kind::ContainerInstance, HOSTS[h as usize], &|v| {
+                v["metadata"]["annotations"] =
+                    json!({ "tallyman.dev/forceDeregistration": force.to_string() });
+            });
             bench.delete(Kind::ContainerInstance, HOSTS[h as usize]);
         }
         Event::Guard(s, back) if exists(bench, Kind::Service, SERVICES[s as usize]) => {

@@ -76,6 +76,7 @@ fn gpus_are_counted_whole_and_a_task_that_does_not_fit_says_so() {
     );
 }
 
+/// Step 1.1 of `docs/ecs-rules.md`.
 #[test]
 fn the_containers_of_a_task_are_added_up_and_an_override_changes_one() {
     let mut bench = bench(&[3]);

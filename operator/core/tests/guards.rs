@@ -53,6 +53,7 @@ fn said(status: &ServiceStatus) -> Vec<&str> {
     status.events.iter().map(|e| e.message.as_str()).collect()
 }
 
+/// Steps 4.3 and 4.8 of `docs/ecs-rules.md`.
 #[test]
 fn a_deployment_whose_tasks_fail_to_start_goes_back_to_the_last_that_completed() {
     let mut bench = guarded(3, rolling_back());
@@ -104,7 +105,7 @@ fn a_deployment_whose_tasks_fail_to_start_goes_back_to_the_last_that_completed()
     let told = said(&status);
     for sentence in [
         format!("(service web) (deployment {failed}) deployment failed: tasks failed to start."),
-        format!("(service web) rolling back to (deployment {completed})."),
+        format!("(service web) rolling back to deployment {completed}."),
         format!("(service web) (deployment {completed}) deployment completed."),
         "(service web) has reached a steady state.".to_owned(),
     ] {
@@ -139,6 +140,7 @@ fn a_restart_tries_the_failed_revision_again() {
     assert_eq!(bench.reason("web"), "SteadyState");
 }
 
+/// Step 4.7 of `docs/ecs-rules.md`.
 #[test]
 fn a_failed_deployment_without_rollback_starts_nothing_more_and_leaves_the_old_tasks() {
     let mut bench = guarded(3, json!({ "enable": true, "rollback": false }));
@@ -156,6 +158,7 @@ fn a_failed_deployment_without_rollback_starts_nothing_more_and_leaves_the_old_t
     assert_eq!(bench.tasks(holding), Vec::<String>::new());
 }
 
+/// Steps 4.4 and 4.8 of `docs/ecs-rules.md`.
 #[test]
 fn a_first_deployment_that_fails_has_nothing_to_go_back_to() {
     let mut bench = Bench::with_hosts(2);
@@ -174,6 +177,7 @@ fn a_first_deployment_that_fails_has_nothing_to_go_back_to() {
     assert_eq!(counts(&bench.plan()), (0, 0));
 }
 
+/// Step 4.8 of `docs/ecs-rules.md`.
 #[test]
 fn a_rollback_that_fails_goes_back_no_further() {
     let mut bench = guarded(2, rolling_back());
@@ -200,6 +204,7 @@ fn a_rollback_that_fails_goes_back_no_further() {
     assert_eq!(counts(&bench.plan()), (0, 0));
 }
 
+/// Steps 4.1 and 4.2 of `docs/ecs-rules.md`.
 #[test]
 fn thresholds_are_those_of_the_configuration() {
     // Type, value, desired -> failures at which it trips
@@ -258,6 +263,7 @@ fn failures_until_given_up(
     limit
 }
 
+/// Step 4.4 of `docs/ecs-rules.md`.
 #[test]
 fn what_counts_is_what_was_asked_for() {
     let crash = |bench: &mut Bench, name: &str| {
@@ -279,6 +285,7 @@ fn what_counts_is_what_was_asked_for() {
     assert_eq!(failures_until_given_up(&mut asked, 12, crash), 3);
 }
 
+/// Step 4.5 of `docs/ecs-rules.md`.
 #[test]
 fn once_a_task_ran_launch_failures_no_longer_count() {
     let mut bench = guarded(2, rolling_back());
@@ -337,6 +344,7 @@ fn heal(bench: &mut Bench) {
     bench.pass_time(5);
 }
 
+/// Step 4.6 of `docs/ecs-rules.md`.
 #[test]
 fn failed_health_checks_count_and_a_healthy_task_sets_the_count_back() {
     for reset in [true, false] {
@@ -370,6 +378,7 @@ fn failed_health_checks_count_and_a_healthy_task_sets_the_count_back() {
     }
 }
 
+/// Step 4.9 of `docs/ecs-rules.md`.
 #[test]
 fn no_room_counts_only_when_asked_and_once_a_minute() {
     let crowded = |breaker: Value| {
@@ -404,6 +413,7 @@ fn no_room_counts_only_when_asked_and_once_a_minute() {
     assert_eq!(bench.reason("web"), "DeploymentRolledBack");
 }
 
+/// Step 4.9 of `docs/ecs-rules.md`.
 #[test]
 fn a_lost_host_is_no_failure_of_the_deployment() {
     let mut bench = guarded(2, rolling_back());
@@ -467,6 +477,7 @@ fn alarmed(names: &[&str]) -> Bench {
     bench
 }
 
+/// Step 4.10 of `docs/ecs-rules.md`.
 #[test]
 fn an_alarm_during_a_deployment_gives_it_up() {
     let mut bench = alarmed(&["errors"]);
@@ -497,6 +508,7 @@ fn an_alarm_during_a_deployment_gives_it_up() {
     assert_eq!(live(&bench, "web:1").len(), 2);
 }
 
+/// Step 4.10 of `docs/ecs-rules.md`.
 #[test]
 fn an_alarm_that_went_off_before_does_not_count_and_a_steady_service_is_not_watched() {
     let mut bench = alarmed(&["errors"]);
@@ -513,6 +525,7 @@ fn an_alarm_that_went_off_before_does_not_count_and_a_steady_service_is_not_watc
     assert_eq!(live(&bench, "web:2").len(), 2);
 }
 
+/// Step 4.10 of `docs/ecs-rules.md`.
 #[test]
 fn a_deployment_bakes_before_it_completes() {
     let mut bench = alarmed(&["errors"]);
@@ -547,6 +560,7 @@ fn restart(bench: &mut Bench, value: &str) {
     });
 }
 
+/// Step 3.9 of `docs/ecs-rules.md`.
 #[test]
 fn a_restart_replaces_every_task_without_a_new_revision() {
     let mut bench = Bench::with_service(2, 3, 100, 200);
@@ -647,6 +661,7 @@ fn a_service_made_paused_starts_nothing() {
     assert_eq!(bench.tasks(holding).len(), 2);
 }
 
+/// Steps 3.8 and 5.1 of `docs/ecs-rules.md`.
 #[test]
 fn health_checks_do_not_count_in_the_grace_period() {
     let mut bench = Bench::with_checked_service(2, 2, 100, 200);
@@ -673,6 +688,7 @@ fn health_checks_do_not_count_in_the_grace_period() {
     assert_eq!(bench.tasks(holding).len(), 3, "now it is replaced");
 }
 
+/// Step 3.6 of `docs/ecs-rules.md`.
 #[test]
 fn events_are_in_the_status_the_newest_first() {
     let mut bench = Bench::with_service(2, 2, 100, 200);
@@ -714,6 +730,7 @@ fn failed_tasks_are_kept_as_long_as_the_breaker_needs_them() {
     assert!(bench.service_status("web").failed_deployment.is_some());
 }
 
+/// Step 4.3 of `docs/ecs-rules.md`.
 #[test]
 fn a_last_status_of_the_breaker_says_that_it_is_done() {
     let bench = guarded(2, rolling_back());

@@ -225,6 +225,7 @@ fn fail_all(bench: &mut Bench) -> usize {
     pending.len()
 }
 
+/// Steps 6.2, 6.3 and 6.4 of `docs/ecs-rules.md`.
 #[test]
 fn launches_slow_down_from_the_third_failure_in_a_row_and_a_new_revision_resets() {
     let mut bench = Bench::with_hosts(1);
@@ -255,6 +256,7 @@ fn launches_slow_down_from_the_third_failure_in_a_row_and_a_new_revision_resets(
     assert_eq!(bench.reason("web"), "SteadyState");
 }
 
+/// Step 6.1 of `docs/ecs-rules.md`.
 #[test]
 fn a_task_that_ran_and_ended_is_replaced_at_once() {
     let mut bench = Bench::with_service(1, 1, 100, 200);
@@ -267,6 +269,7 @@ fn a_task_that_ran_and_ended_is_replaced_at_once() {
     }
 }
 
+/// Step 6.1 of `docs/ecs-rules.md`.
 #[test]
 fn tasks_that_the_scheduler_stopped_before_they_ran_are_no_failures() {
     let mut bench = Bench::with_hosts(1);
@@ -282,6 +285,7 @@ fn tasks_that_the_scheduler_stopped_before_they_ran_are_no_failures() {
 
 // --- lost hosts ---
 
+/// Step 10.8 of `docs/ecs-rules.md`.
 #[test]
 fn a_silent_host_takes_nothing_after_50_seconds_and_is_given_up_after_300() {
     let mut bench = Bench::with_service(3, 3, 100, 200);
@@ -395,6 +399,7 @@ fn a_task_for_a_host_whose_disk_is_full_is_refused_as_ecs_refuses_it() {
 
 // --- hosts that come back ---
 
+/// Step 10.8 of `docs/ecs-rules.md`.
 #[test]
 fn when_a_lost_host_comes_back_its_old_containers_go() {
     let mut bench = Bench::with_service(2, 2, 100, 200);
@@ -435,6 +440,7 @@ fn a_task_that_is_deleted_while_its_host_is_away_stays_until_its_containers_are_
     }
 }
 
+/// Step 10.8 of `docs/ecs-rules.md`.
 #[test]
 fn no_host_is_given_up_while_most_look_dead() {
     let mut bench = Bench::with_service(3, 3, 100, 200);
@@ -453,6 +459,7 @@ fn no_host_is_given_up_while_most_look_dead() {
     assert_eq!(bench.tasks(on("host-a")).len(), 0);
 }
 
+/// Step 10.8 of `docs/ecs-rules.md`.
 #[test]
 fn hosts_are_given_up_one_per_pass() {
     let mut bench = Bench::with_service(5, 10, 100, 200);
@@ -475,6 +482,7 @@ fn hosts_are_given_up_one_per_pass() {
     assert_eq!(bench.tasks(on("host-b")).len(), 0);
 }
 
+/// Steps 1.2 and 10.7 of `docs/ecs-rules.md`.
 #[test]
 fn a_host_that_is_deleted_leaves_when_its_tasks_have_moved() {
     let mut bench = Bench::with_service(2, 2, 100, 200);
@@ -495,6 +503,7 @@ fn a_host_that_is_deleted_leaves_when_its_tasks_have_moved() {
     assert_eq!(bench.reason("web"), "SteadyState");
 }
 
+/// Step 10.7 of `docs/ecs-rules.md`.
 #[test]
 fn a_silent_host_that_is_deleted_is_given_up_at_once() {
     let mut bench = Bench::with_service(2, 2, 100, 200);

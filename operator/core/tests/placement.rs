@@ -21,6 +21,7 @@ fn message(bench: &Bench, service: &str) -> String {
     bench.service_status(service).conditions[0].message.clone()
 }
 
+/// Step 1.8 of `docs/ecs-rules.md`.
 #[test]
 fn tasks_spread_over_hosts() {
     let mut bench = Bench::with_hosts(3);
@@ -34,6 +35,7 @@ fn tasks_spread_over_hosts() {
     assert_eq!(counts.into_values().collect::<Vec<_>>(), [3, 2, 2]);
 }
 
+/// Step 1.7 of `docs/ecs-rules.md`.
 #[test]
 fn a_service_spreads_by_its_own_tasks_first_and_then_by_all() {
     let mut bench = Bench::with_hosts(2);
@@ -76,6 +78,7 @@ fn a_port_that_the_host_itself_uses_is_taken() {
     assert_eq!(bench.reason("web"), "TasksNotPlaceable");
 }
 
+/// Step 1.5 of `docs/ecs-rules.md`.
 #[test]
 fn what_cannot_be_placed_is_explained_with_counts() {
     let mut bench = Bench::with_hosts(5);
@@ -179,6 +182,7 @@ fn an_empty_cluster_says_so() {
     assert_eq!(bench.reason("web"), "SteadyState");
 }
 
+/// Step 1.9 of `docs/ecs-rules.md`.
 #[test]
 fn what_fits_is_started_and_the_rest_is_counted() {
     let mut bench = Bench::default();
@@ -193,6 +197,7 @@ fn what_fits_is_started_and_the_rest_is_counted() {
     );
 }
 
+/// Step 1.9 of `docs/ecs-rules.md`.
 #[test]
 fn what_a_stopping_task_holds_is_free_only_once_it_stopped() {
     let mut bench = Bench::default();
@@ -222,6 +227,7 @@ fn status(bench: &Bench, task: &str) -> (LastStatus, Option<StopCode>, String) {
     )
 }
 
+/// Step 1.11 of `docs/ecs-rules.md`.
 #[test]
 fn start_task_runs_on_the_host_that_it_names() {
     let mut bench = Bench::with_hosts(2);
@@ -260,6 +266,7 @@ fn run_task_of_one_is_placed() {
     assert_eq!(hosts, ["host-a", "host-b"]);
 }
 
+/// Step 1.10 of `docs/ecs-rules.md`.
 #[test]
 fn a_task_that_does_not_fit_fails_with_the_reason_of_ecs() {
     let mut bench = Bench::default();

@@ -31,6 +31,7 @@ fn wanted(bench: &Bench) -> Vec<String> {
     bench.tasks(running)
 }
 
+/// Step 9.2 of `docs/ecs-rules.md`.
 #[test]
 fn scale_in_takes_the_others_and_waits_for_the_rest() {
     let mut bench = mature(4);
@@ -60,6 +61,7 @@ fn scale_in_takes_the_others_and_waits_for_the_rest() {
     assert_eq!(wanted(&bench).len(), 1);
 }
 
+/// Step 9.3 of `docs/ecs-rules.md`.
 #[test]
 fn a_deployment_replaces_all_but_the_protected() {
     let mut bench = mature(3);
@@ -80,6 +82,7 @@ fn a_deployment_replaces_all_but_the_protected() {
     assert_eq!(wanted(&bench).len(), 3);
 }
 
+/// Step 9.3 of `docs/ecs-rules.md`.
 #[test]
 fn no_room_beside_protected_tasks_is_no_deadlock() {
     let mut bench = Bench::with_service(2, 2, 50, 100);
@@ -115,6 +118,7 @@ fn blocked(bench: &Bench) -> bool {
     bench.service_status("web").deployments[0].blocked_by_protection
 }
 
+/// Step 9.3 of `docs/ecs-rules.md`.
 #[test]
 fn protected_tasks_that_take_the_room_of_new_ones_block_the_deployment() {
     // Of 2 at 0/100 one is protected: the other one is replaced, and no third may run beside them.
@@ -140,6 +144,7 @@ fn protected_tasks_that_take_the_room_of_new_ones_block_the_deployment() {
     assert_eq!(told_blocked(&bench), Vec::<String>::new());
 }
 
+/// Step 9.3 of `docs/ecs-rules.md`.
 #[test]
 fn a_block_ends_with_the_protection() {
     let mut bench = Bench::with_service(2, 2, 0, 100);
@@ -159,6 +164,7 @@ fn a_block_ends_with_the_protection() {
     assert_eq!(bench.reason("web"), "SteadyState");
 }
 
+/// Step 9.3 of `docs/ecs-rules.md`.
 #[test]
 fn more_protected_tasks_than_are_wanted_block_others() {
     for (desired, wanted) in [(4, false), (3, false), (2, true), (0, true)] {
@@ -173,6 +179,7 @@ fn more_protected_tasks_than_are_wanted_block_others() {
     }
 }
 
+/// Step 9.4 of `docs/ecs-rules.md`.
 #[test]
 fn protection_is_from_nothing_else() {
     // A host that drains, a deletion of the service, and a failing health check take it.

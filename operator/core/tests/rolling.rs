@@ -47,6 +47,7 @@ fn roll(bench: &mut Bench, image: &str) -> (usize, usize) {
     panic!("the roll did not end: {:?}", bench.service_status("web"));
 }
 
+/// Steps 3.1 and 3.8 of `docs/ecs-rules.md`.
 #[test]
 fn a_roll_stays_within_its_bounds() {
     // D, minimum, maximum -> most tasks, least mature
@@ -93,6 +94,7 @@ fn a_revision_that_could_not_be_created_is_asked_for_again() {
     assert_eq!(bench.families().actions.len(), 1);
 }
 
+/// Steps 3.2 and 3.3 of `docs/ecs-rules.md`.
 #[test]
 fn the_first_step_of_a_roll() {
     // D, minimum, maximum -> starts, stops
@@ -112,6 +114,7 @@ fn the_first_step_of_a_roll() {
     }
 }
 
+/// Step 3.5 of `docs/ecs-rules.md`.
 #[test]
 fn a_roll_that_cannot_move_says_so() {
     for (d, min, max) in [
@@ -143,6 +146,7 @@ fn a_roll_that_cannot_move_says_so() {
     }
 }
 
+/// Step 3.3 of `docs/ecs-rules.md`.
 #[test]
 fn old_tasks_that_never_ran_are_stopped_at_once() {
     let mut bench = Bench::with_hosts(2);
@@ -151,9 +155,16 @@ fn old_tasks_that_never_ran_are_stopped_at_once() {
     bench.settle();
     bench.roll("web:2");
     mint(&mut bench);
-    let (starts, stops) = moves(&bench.plan());
+    let (starts, stops) = moves(&bench.pass());
     assert_eq!(stops, ["web-000001", "web-000002", "web-000003"]);
     assert_eq!(starts.len(), 3);
+    told(&bench, "(service web) stopped 3 pending tasks.");
+}
+
+/// The service says so in an event.
+fn told(bench: &Bench, wanted: &str) {
+    let events = bench.service_status("web").events;
+    assert!(events.iter().any(|e| e.message == wanted), "{events:#?}");
 }
 
 #[test]
@@ -172,6 +183,7 @@ fn old_tasks_that_run_and_do_not_count_yet_are_not_stopped_freely() {
     assert_eq!(counts(&bench.plan()), (0, 0));
 }
 
+/// Step 3.3 of `docs/ecs-rules.md`.
 #[test]
 fn old_tasks_that_never_become_healthy_do_not_hold_a_roll_up() {
     // The old revision's health checks never come to a verdict; the new one is healthy, so nothing is lost.
@@ -191,6 +203,7 @@ fn old_tasks_that_never_become_healthy_do_not_hold_a_roll_up() {
     assert_eq!(moves(&bench.plan()).1, ["web-000001", "web-000002"]);
 }
 
+/// Step 3.10 of `docs/ecs-rules.md`.
 #[test]
 fn a_second_roll_supersedes_the_first() {
     let mut bench = Bench::with_service(3, 2, 100, 200);
@@ -207,6 +220,7 @@ fn a_second_roll_supersedes_the_first() {
     assert_eq!(bench.tasks(holding).len(), 2);
 }
 
+/// Step 3.10 of `docs/ecs-rules.md`.
 #[test]
 fn going_back_to_a_pinned_revision_takes_its_tasks_back() {
     let mut bench = Bench::with_service(3, 2, 100, 200);
@@ -224,6 +238,7 @@ fn going_back_to_a_pinned_revision_takes_its_tasks_back() {
     );
 }
 
+/// Step 3.7 of `docs/ecs-rules.md`.
 #[test]
 fn a_change_of_the_desired_count_or_the_percentages_is_no_deployment() {
     let mut bench = Bench::with_service(2, 2, 100, 200);
@@ -234,6 +249,7 @@ fn a_change_of_the_desired_count_or_the_percentages_is_no_deployment() {
     assert_eq!(bench.tasks(holding).len(), 3);
 }
 
+/// Step 10.3 of `docs/ecs-rules.md`.
 #[test]
 fn a_draining_host_is_left_start_first_within_the_bounds() {
     let mut bench = Bench::with_service(2, 2, 100, 200);
@@ -263,6 +279,7 @@ fn a_draining_host_is_left_start_first_within_the_bounds() {
     assert_eq!(counts(&bench.plan()), (0, 0));
 }
 
+/// Step 10.3 of `docs/ecs-rules.md`.
 #[test]
 fn a_draining_host_is_left_stop_first_where_the_maximum_leaves_no_room() {
     let mut bench = Bench::with_service(2, 2, 50, 100);
@@ -289,6 +306,7 @@ fn a_disconnected_host_is_not_left_before_it_is_lost() {
     assert_eq!(counts(&bench.plan()), (0, 0));
 }
 
+/// Step 5.2 of `docs/ecs-rules.md`.
 #[test]
 fn an_unhealthy_task_is_replaced_start_first() {
     let mut bench = Bench::with_checked_service(2, 2, 100, 200);
@@ -311,8 +329,17 @@ fn an_unhealthy_task_is_replaced_start_first() {
         reason.as_deref(),
         Some("Task failed container health checks")
     );
+    told(
+        &bench,
+        "(service web) (task web-000001) failed container health checks.",
+    );
+    told(
+        &bench,
+        "(service web) has stopped 1 running tasks: (task web-000001).",
+    );
 }
 
+/// Step 5.3 of `docs/ecs-rules.md`.
 #[test]
 fn unhealthy_tasks_are_stopped_first_one_at_a_time_where_there_is_no_room() {
     let mut bench = Bench::with_checked_service(2, 3, 0, 100);
@@ -328,6 +355,7 @@ fn unhealthy_tasks_are_stopped_first_one_at_a_time_where_there_is_no_room() {
     assert!(bench.tasks(holding).contains(&"web-000004".to_owned()));
 }
 
+/// Step 5.4 of `docs/ecs-rules.md`.
 #[test]
 fn an_unhealthy_task_that_recovers_is_kept_and_its_replacement_goes() {
     let mut bench = Bench::with_checked_service(2, 2, 100, 200);
@@ -338,6 +366,7 @@ fn an_unhealthy_task_that_recovers_is_kept_and_its_replacement_goes() {
     assert_eq!(bench.tasks(holding), ["web-000001", "web-000002"]);
 }
 
+/// Step 5.4 of `docs/ecs-rules.md`.
 #[test]
 fn a_replacement_that_turns_unhealthy_is_the_one_stopped() {
     // ECS unhealthy task replacement: counts must not grow.

@@ -86,6 +86,7 @@ fn stopped(bench: &Bench, task: &str) -> (Option<StopCode>, String) {
 
 // --- constraints ---
 
+/// Step 1.4 of `docs/ecs-rules.md`.
 #[test]
 fn distinct_instance_puts_one_task_of_the_service_on_a_host() {
     let mut bench = hosts(&["", "", ""]);
@@ -129,6 +130,7 @@ fn a_task_that_stops_does_not_count_for_distinct_instance_though_it_still_holds_
     }
 }
 
+/// Step 1.4 of `docs/ecs-rules.md`.
 #[test]
 fn constraints_of_the_definition_hold_beside_those_of_the_service() {
     let mut bench = hosts(&["stack=prod", "stack=prod ssd", "ssd", "stack=test ssd"]);
@@ -140,6 +142,7 @@ fn constraints_of_the_definition_hold_beside_those_of_the_service() {
     assert_eq!(by_host(&bench, "web"), counts(&[("b", 2)]));
 }
 
+/// Steps 1.2 and 10.1 of `docs/ecs-rules.md`.
 #[test]
 fn what_no_host_is_a_member_of_says_which_expression() {
     let mut bench = hosts(&["stack=prod", "stack=prod", ""]);
@@ -328,6 +331,7 @@ fn a_task_whose_rules_do_not_parse_or_hold_nowhere_stops_with_the_sentence() {
     );
 }
 
+/// Step 1.11 of `docs/ecs-rules.md`.
 #[test]
 fn start_task_asks_for_room_and_attributes_and_for_nothing_else() {
     let mut bench = hosts(&["", ""]);
@@ -343,6 +347,7 @@ fn start_task_asks_for_room_and_attributes_and_for_nothing_else() {
 
 // --- strategies ---
 
+/// Step 1.6 of `docs/ecs-rules.md`.
 #[test]
 fn a_chain_reduces_step_by_step() {
     // Zones in turn, and in each zone the fullest host.
@@ -352,6 +357,7 @@ fn a_chain_reduces_step_by_step() {
     assert_eq!(by_host(&bench, "web"), counts(&[("a", 3), ("c", 2)]));
 }
 
+/// Step 1.6 of `docs/ecs-rules.md`.
 #[test]
 fn binpack_fills_the_fullest_host_that_still_has_room() {
     for (field, expected) in [("cpu", ("slow", 4)), ("memory", ("small", 4))] {
@@ -389,6 +395,7 @@ fn instance_id_and_host_are_the_same() {
     }
 }
 
+/// Step 1.8 of `docs/ecs-rules.md`.
 #[test]
 fn without_a_strategy_tasks_spread_over_zones_then_over_hosts() {
     let zones = [1, 1, 1, 2].map(|z| format!("ecs.availability-zone={z}"));
@@ -399,6 +406,7 @@ fn without_a_strategy_tasks_spread_over_zones_then_over_hosts() {
     assert_eq!(by_host(&bench, "web"), expected);
 }
 
+/// Step 1.6 of `docs/ecs-rules.md`.
 #[test]
 fn random_draws_by_the_identity_of_the_task() {
     let draw = || {
@@ -479,6 +487,7 @@ fn an_attribute_of_the_object_wins_over_one_of_the_agent_but_no_capability_is_cl
 
 // --- scale-in ---
 
+/// Step 2.2 of `docs/ecs-rules.md`.
 #[test]
 fn scale_in_takes_from_the_zone_and_the_host_with_most_tasks() {
     let mut bench = hosts(&["zone=1", "zone=1", "zone=2"]);
@@ -506,6 +515,7 @@ fn scale_in_takes_from_the_zone_and_the_host_with_most_tasks() {
     }
 }
 
+/// Step 2.3 of `docs/ecs-rules.md`.
 #[test]
 fn scale_in_of_a_packed_service_empties_the_host_with_most_room() {
     let mut bench = Bench::default();
@@ -519,6 +529,7 @@ fn scale_in_of_a_packed_service_empties_the_host_with_most_room() {
     assert_eq!(by_host(&bench, "web"), counts(&[("full", 4)]));
 }
 
+/// Step 2.3 of `docs/ecs-rules.md`.
 #[test]
 fn scale_in_of_a_random_service_draws_and_decides_twice_alike() {
     let mut bench = hosts(&["", "", "", ""]);

@@ -169,6 +169,7 @@ fn a_container_that_is_not_essential_may_fail() {
 }
 
 /// J3.
+/// Step 1.5 of `docs/ecs-rules.md`.
 #[test]
 fn copies_that_find_no_host_are_failures_as_of_ecs() {
     let mut bench = Bench::default();
@@ -231,6 +232,7 @@ fn a_cluster_without_hosts_says_so() {
 }
 
 /// J4.
+/// Step 1.10 of `docs/ecs-rules.md`.
 #[test]
 fn a_run_that_waits_says_why_and_starts_when_there_is_room() {
     let mut bench = Bench::default();

@@ -716,6 +716,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     /// `settle` checks the invariants of every world and plan, and that the plan is a fixpoint.
+    /// Step 3.12 of `docs/ecs-rules.md`.
     #[test]
     fn each_task_set_comes_to_its_part_and_no_number_is_given_twice(
         events in prop::collection::vec(event(), 1..24)

@@ -50,6 +50,7 @@ fn zones(list: &[(&str, usize)]) -> BTreeMap<String, usize> {
         .collect()
 }
 
+/// Step 7.3 of `docs/ecs-rules.md`.
 #[test]
 fn tasks_move_to_an_empty_zone_one_at_a_time_start_first() {
     let mut bench = lopsided(&json!({}));
@@ -75,14 +76,26 @@ fn tasks_move_to_an_empty_zone_one_at_a_time_start_first() {
     assert_eq!(status.conditions[0].reason, "SteadyState");
     assert_eq!(status.rebalancing, None);
     let told: Vec<_> = status.events.iter().map(|e| e.message.as_str()).collect();
-    assert!(
-        told.contains(
-            &"(service web) is not AZ balanced with 4 tasks in a, 0 tasks in b. AZ Rebalancing in progress."
-        ),
-        "{told:#?}"
-    );
+    let told = |wanted: &str| assert!(told.contains(&wanted), "no '{wanted}': {told:#?}");
+    for counts in ["4 tasks in a, 0 tasks in b", "3 tasks in a, 1 tasks in b"] {
+        told(&format!(
+            "(service web) is not AZ balanced with {counts}. AZ Rebalancing in progress."
+        ));
+    }
+    for n in [5, 6] {
+        told(&format!(
+            "(service web) has started 1 tasks in b to AZ Rebalance: (task web-{n:06})."
+        ));
+    }
+    for task in bench.tasks(|t| !holding(t)) {
+        told(&format!(
+            "(service web) has stopped 1 running tasks in a due to AZ rebalancing: (task {task})."
+        ));
+    }
+    told("(service web) is AZ balanced with 2 tasks in a, 2 tasks in b.");
 }
 
+/// Step 7.2 of `docs/ecs-rules.md`.
 #[test]
 fn a_difference_of_one_is_even() {
     let mut bench = lopsided(&json!({ "desiredCount": 4 }));
@@ -93,6 +106,7 @@ fn a_difference_of_one_is_even() {
     assert_eq!(by_zone(&bench), zones(&[("a", 1)]));
 }
 
+/// Step 7.1 of `docs/ecs-rules.md`.
 #[test]
 fn it_is_left_where_it_must_not_move() {
     for (why, more) in [
@@ -123,6 +137,7 @@ fn it_is_left_where_it_must_not_move() {
     }
 }
 
+/// Step 7.1 of `docs/ecs-rules.md`.
 #[test]
 fn a_rollout_comes_first() {
     let mut bench = lopsided(&json!({}));
@@ -138,6 +153,7 @@ fn a_rollout_comes_first() {
     assert!(even.values().all(|n| *n == 2), "{even:?}");
 }
 
+/// Step 7.3 of `docs/ecs-rules.md`.
 #[test]
 fn a_zone_without_room_is_told_and_the_service_stays_steady() {
     let mut bench = lopsided(&json!({}));
@@ -151,7 +167,7 @@ fn a_zone_without_room_is_told_and_the_service_stays_steady() {
     assert_eq!(status.conditions[0].reason, "SteadyState");
     let told = |e: &tallyman_crds::ServiceEvent| {
         e.message
-            .contains("was unable to place a task in b for AZ Rebalancing")
+            .contains("(service web) is unable to place a task in b because no container instance met all of its requirements.")
     };
     assert_eq!(status.events.iter().filter(|e| told(e)).count(), 1);
 }
@@ -174,6 +190,7 @@ fn a_task_that_does_not_start_is_tried_more_and_more_rarely() {
     assert_eq!(bench.reason("web"), "SteadyState");
 }
 
+/// Step 7.3 of `docs/ecs-rules.md`.
 #[test]
 fn protected_tasks_stay() {
     let mut bench = lopsided(&json!({}));

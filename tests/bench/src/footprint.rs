@@ -53,17 +53,18 @@ pub fn run(containers: usize) -> Result<String> {
 }
 
 fn measured(lab: &Lab, containers: usize) -> Result<(Rest, Rest, f64)> {
+    let orders = crate::orders::Orders::open(lab)?;
     measure::begin(lab)?;
     let idle = at_rest(lab)?;
     let before = measure::calls(lab)?;
-    measure::scale(lab, containers)?;
+    measure::scale(lab, &orders, containers)?;
     let calls = measure::difference(&measure::calls(lab)?, &before);
     let of_engine = calls
         .iter()
         .filter(|(verb, _)| !OUTSIDE.contains(&verb.as_str()));
     let calls = table::per(of_engine.map(|(_, count)| count).sum(), containers);
     let full = at_rest(lab)?;
-    measure::scale(lab, 0)?;
+    measure::scale(lab, &orders, 0)?;
     measure::end(lab)?;
     Ok((idle, full, calls))
 }

@@ -8,6 +8,7 @@ mod document;
 mod events;
 mod footprint;
 mod measure;
+mod orders;
 mod placement;
 mod raw;
 mod table;
@@ -20,6 +21,7 @@ use tallyman_lab::{EngineGeneration, Lab};
 
 use crate::document::Part;
 use crate::measure::Round;
+use crate::orders::Orders;
 
 /// Measures Tallyman against the raw engine, or a part of it alone, and writes its part of docs/benchmarks.md.
 #[derive(Parser, Debug)]
@@ -84,9 +86,10 @@ fn beside_the_engine(args: &Args) -> Result<String> {
     for (name, generation) in ENGINES {
         println!("engine {name}");
         let lab = lab(generation)?;
+        let orders = Orders::open(&lab)?;
         let mut rounds = Vec::new();
         let result = (0..=args.rounds).try_for_each(|i| {
-            let round = measure::round(&lab, args.tasks)?;
+            let round = measure::round(&lab, &orders, args.tasks)?;
             println!(
                 "  {}: {round}",
                 if i == 0 {

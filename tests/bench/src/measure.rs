@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::{Lab, wait_until};
 
+use crate::orders::Orders;
+
 /// Image of every container.
 pub const IMAGE: &str = tallyman_lab::image::BUSYBOX;
 /// Runs until it is told to stop.
@@ -58,13 +60,13 @@ impl fmt::Display for Round {
 }
 
 /// Measures one round of `n` tasks.
-pub fn round(lab: &Lab, n: usize) -> Result<Round> {
+pub fn round(lab: &Lab, orders: &Orders, n: usize) -> Result<Round> {
     let raw = crate::raw::up_and_down(lab, n).context("the raw engine")?;
     begin(lab)?;
     let calls = crate::measure::calls(lab)?;
-    let (up, _, writes_up) = scale(lab, n)?;
+    let (up, _, writes_up) = scale(lab, orders, n)?;
     let calls = difference(&crate::measure::calls(lab)?, &calls);
-    let (ended, down, writes_down) = scale(lab, 0)?;
+    let (ended, down, writes_down) = scale(lab, orders, 0)?;
     end(lab)?;
     Ok(Round {
         raw,
@@ -130,27 +132,11 @@ fn apply(lab: &Lab, n: usize) -> Result<()> {
 }
 
 /// Scales to `n`; seconds until the last container started or ended, by the engine's own times, seconds until the service
-/// is steady, and the writes until then. Nothing is polled meanwhile: one `kubectl wait` holds one watch.
-pub fn scale(lab: &Lab, n: usize) -> Result<(f64, f64, BTreeMap<String, u64>)> {
+/// is steady, and the writes until then.
+pub fn scale(lab: &Lab, orders: &Orders, n: usize) -> Result<(f64, f64, BTreeMap<String, u64>)> {
     let log = lab.audit()?.from_now()?;
     let started = SystemTime::now();
-    let kubectl = |args: &[&str]| {
-        lab.kubectl()
-            .ok(args.iter().copied().chain(["-n", lab.namespace()]))
-    };
-    kubectl(&[
-        "scale",
-        "services.tallyman.dev/bench",
-        &format!("--replicas={n}"),
-    ])?;
-    let count = format!("--for=jsonpath={{.status.runningCount}}={n}");
-    kubectl(&[
-        "wait",
-        &count,
-        "--for=condition=Ready",
-        "services.tallyman.dev/bench",
-        "--timeout=300s",
-    ])?;
+    orders.scale("bench", n, PATIENCE)?;
     let steady = started
         .elapsed()
         .context("the clock went back")?
@@ -161,7 +147,7 @@ pub fn scale(lab: &Lab, n: usize) -> Result<(f64, f64, BTreeMap<String, u64>)> {
         .as_secs_f64();
     let mut writes = BTreeMap::new();
     for (request, count) in log.counts()? {
-        // What keeps hosts and the leader alive is no part of the work, and neither is kubectl's own scale.
+        // What keeps hosts and the leader alive is no part of the work, and neither is the order itself.
         let ours = request.user.contains("tallyman");
         if ours && request.is_write() && request.resource != "leases" {
             *writes

@@ -14,7 +14,8 @@ pub fn document(tasks: usize, engines: &[Engine]) -> String {
          the rounds; seconds are of the machine\nat hand and say little elsewhere.\n\n\
          Up: from the order until the last container started, by the engine's own times. Down: until everything is known to be\n\
          stopped (the last stop call returned; the Service is steady at 0). Ended: until the last container ended, by the\n\
-         engine's own times.\n\n\
+         engine's own times. Orders go to the API server through one open connection, as they do to the raw engine; at its other\n\
+         end the API server and its etcd share the machine's processors with everything else.\n\n\
          | engine | up, ours / raw | goal | down, ours / raw | goal | ended, ours / raw | API writes per started task | goal |\n\
          |---|---|---|---|---|---|---|---|\n"
     );

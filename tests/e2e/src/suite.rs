@@ -115,6 +115,7 @@ pub fn run(
         .agent_binary(binary("tallyman-agent")?)
         .agent_env("AWS_DEFAULT_REGION", "eu-north-1")
         .agent_env("ECS_ENABLE_CONTAINER_METADATA", "true")
+        .agent_env("ECS_CONTAINER_INSTANCE_TAGS", r#"{"rack":"r1"}"#)
         .start()
         .context("the lab did not come up")?;
     println!(

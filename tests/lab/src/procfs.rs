@@ -35,8 +35,7 @@ impl ProcessId {
 
     /// It runs: neither gone, nor a zombie, nor another one with its pid.
     pub fn is_alive(self) -> bool {
-        Stat::read(self.pid)
-            .is_some_and(|stat| stat.started == self.started && !matches!(stat.state, 'Z' | 'X'))
+        Stat::read(self.pid).is_some_and(|stat| stat.started == self.started && !stat.is_over())
     }
 
     /// Sends a signal if it is alive. True when it was sent.
@@ -72,6 +71,7 @@ pub fn kill_all(processes: &[ProcessId], timeout: Duration) -> anyhow::Result<()
 
 struct Stat {
     state: char,
+    threads: u32,
     started: u64,
 }
 
@@ -84,9 +84,19 @@ impl Stat {
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.rsplit_once(')')?.1.split_whitespace();
         let state = fields.next()?.chars().next()?;
-        // Field 22 of the line; the state is field 3.
-        let started = fields.nth(18)?.parse().ok()?;
-        Some(Stat { state, started })
+        // Fields 20 and 22 of the line; the state is field 3.
+        let threads = fields.nth(16)?.parse().ok()?;
+        let started = fields.nth(1)?.parse().ok()?;
+        Some(Stat {
+            state,
+            threads,
+            started,
+        })
+    }
+
+    /// All that it held is free. A zombie whose other threads still end holds its files and ports.
+    fn is_over(&self) -> bool {
+        self.state == 'X' || self.state == 'Z' && self.threads <= 1
     }
 }
 
@@ -170,7 +180,19 @@ mod tests {
     fn names_with_brackets_and_blanks_do_not_shift_the_fields() {
         let line = "42 (a) b) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1000 10";
         let stat = Stat::parse(line).unwrap();
-        assert_eq!((stat.state, stat.started), ('S', 987_654));
+        assert_eq!((stat.state, stat.threads, stat.started), ('S', 1, 987_654));
+    }
+
+    #[test]
+    fn a_zombie_is_over_once_its_last_thread_ended() {
+        let over = |state: char, threads: u32| {
+            let line = format!(
+                "42 (a) {state} 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 9 0 0"
+            );
+            Stat::parse(&line).unwrap().is_over()
+        };
+        assert!(over('X', 0) && over('Z', 1) && over('Z', 0));
+        assert!(!over('Z', 3) && !over('S', 1));
     }
 
     #[test]

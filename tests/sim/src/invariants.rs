@@ -25,7 +25,8 @@
 //! | S20 | of a schedule with Forbid or Replace no run starts tasks while another one's are alive          | every create |
 //! | S21 | a pass over what changed decides what a pass over everything decides                           | every fifth pass |
 //! | S22 | what goes wrong with processes, watches and the API server makes no task more than the same life without | the end |
-//! | S23 | of a service with `stopAfter`, one task and no room for a second no two run at a time            | every engine call |
+//! | S23 | agents know of each task whether protected tasks hold its service up (`DEPLOYMENT_BLOCKED`)    | the end |
+//! | S24 | of a service with `stopAfter`, one task and no room for a second no two run at a time            | every engine call |
 //!
 //! What is promised, and who holds it:
 //!
@@ -38,7 +39,7 @@
 //! | no host, port of a host or GPU is given out twice                     | S1, S2, S15, I1, I2 |
 //! | a host holds the values of its own tasks only                         | `tests/secrets.rs` |
 //! | an agent touches only containers of its own cluster and host          | S10, the engine's conformance suite |
-//! | singleton tasks never overlap                                         | S23 |
+//! | singleton tasks never overlap                                         | S24 |
 //! | each field has one writer                                             | S11, the admission policy of `deploy/` |
 //! | a STOPPED task says why                                               | I12 |
 //! | nothing is destroyed on a view that is not verified                   | S4, S10, S14, S22 |
@@ -535,7 +536,7 @@ impl Monitor {
                 }
             }
             if alone.len() > 1 {
-                self.broken("S23", format!("at a time run {alone:?}"));
+                self.broken("S24", format!("at a time run {alone:?}"));
             }
             self.volumes(agent);
             let host = server.get(Kind::ContainerInstance, &agent.name);

@@ -76,6 +76,11 @@ pub const LIVES: &[Life] = &[
         tell: breaker,
     },
     Life {
+        name: "protected",
+        hosts: 2,
+        tell: protected,
+    },
+    Life {
         name: "drain",
         hosts: 2,
         tell: drain,
@@ -217,6 +222,21 @@ fn breaker(sim: &mut Sim) {
     });
     sim.roll("web", "web:1");
     sim.run(4);
+    ready(sim);
+    end(sim);
+}
+
+fn protected(sim: &mut Sim) {
+    sim.deploy("web", 2, 0, 100);
+    ready(sim);
+    sim.some_task_protects_itself("web", 2, PATIENCE);
+    sim.run(2);
+    sim.roll("web", "web:2");
+    sim.run(4);
+    // Unless its host is lost and takes it along.
+    sim.until("it holds the deployment up, or is gone", PATIENCE, |s| {
+        s.is_blocked("web") || s.all_ready()
+    });
     ready(sim);
     end(sim);
 }

@@ -324,6 +324,12 @@ impl Sim {
                 ));
             }
         }
+        let misled = self.misled();
+        if !misled.is_empty() {
+            self.fail(&format!(
+                "S23: agents believe otherwise of the services of {misled:?} than their status says"
+            ));
+        }
         let mut running: Vec<String> = self.tasks(|t| {
             t.status
                 .as_ref()

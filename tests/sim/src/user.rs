@@ -1,13 +1,15 @@
 //! What users and administrators do, with `kubectl` and with their hands.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tallyman_agent_engine::{Health, fake::Program};
-use tallyman_crds::labels;
+use tallyman_crds::{LastStatus, TaskStatus, labels};
 use tallyman_operator_core::Kind;
 
+use crate::agent::Agent;
 use crate::api::Preconditions;
 use crate::sim::Sim;
 
@@ -173,15 +175,69 @@ impl Sim {
         }
     }
 
-    /// A container of a running task asks its agent to protect the task for so many minutes.
-    pub fn protect(&mut self, task: &str, minutes: i64) {
-        let until = self.shared.now + SignedDuration::from_mins(minutes);
-        self.shared
-            .note("container", &format!("protects {task} until {until}"));
-        let taken = self.agents.iter_mut().any(|a| a.protect(task, until));
-        if !taken {
-            self.fail(&format!("no agent has {task}"));
+    /// A container of a task asks its agent to protect the task for so many minutes: the answer, or why not in ECS' word.
+    /// Nothing when no agent has it.
+    pub fn ask_protection(&mut self, task: &str, minutes: i64) -> Option<Result<(), &'static str>> {
+        let now = self.shared.now;
+        let until = now + SignedDuration::from_mins(minutes);
+        let mut agents = self.agents.iter_mut();
+        let answer = agents.find_map(|a| a.protect(task, until, now));
+        let what = format!("asks to protect {task} until {until}: {answer:?}");
+        self.shared.note("container", &what);
+        answer
+    }
+
+    /// The same of a task that an agent has.
+    pub fn protect(&mut self, task: &str, minutes: i64) -> Result<(), &'static str> {
+        match self.ask_protection(task, minutes) {
+            Some(answer) => answer,
+            None => self.fail(&format!("no agent has {task}")),
         }
+    }
+
+    /// Any task of a service protects itself for so many minutes, as soon as an agent lets it.
+    pub fn some_task_protects_itself(&mut self, service: &str, minutes: i64, seconds: i64) {
+        let end = self.shared.now + SignedDuration::from_secs(seconds);
+        while self.shared.now < end {
+            let begins = format!("{service}-");
+            let runs = |s: &TaskStatus| s.last_status == LastStatus::Running;
+            let running = self.tasks(|t| t.status.as_ref().is_some_and(runs));
+            for task in running.iter().filter(|t| t.starts_with(&begins)) {
+                if self.ask_protection(task, minutes) == Some(Ok(())) {
+                    return;
+                }
+            }
+            self.step();
+        }
+        self.fail(&format!(
+            "no task of {service} was protected within {seconds} s"
+        ));
+    }
+
+    /// The status of a service says that protected tasks hold it up.
+    pub fn is_blocked(&self, service: &str) -> bool {
+        let found = self.shared.server.get(Kind::Service, service);
+        found.is_some_and(|s| s["status"]["deployments"][0]["blockedByProtection"] == true)
+    }
+
+    /// Tasks that are to run and whose agents believe otherwise than the status of their service says whether protected tasks
+    /// hold it up.
+    pub fn misled(&self) -> Vec<String> {
+        let told = self.agents.iter().flat_map(Agent::told_blocked);
+        let told: BTreeMap<&str, bool> = told.map(|(uid, is)| (uid.as_str(), is)).collect();
+        let server = &self.shared.server;
+        let tasks = server.all(Kind::Task).filter(|(_, t)| {
+            t["spec"]["desiredStatus"] != "STOPPED"
+                && t["status"]["lastStatus"] != "STOPPED"
+                && t["metadata"]["deletionTimestamp"].is_null()
+        });
+        let believes = |t: &Value| told.get(t["metadata"]["uid"].as_str()?).copied();
+        let misled = tasks.filter(|(_, t)| {
+            let service = t["metadata"]["labels"][labels::SERVICE].as_str();
+            let is = service.is_some_and(|service| self.is_blocked(service));
+            believes(t).is_some_and(|believed| believed != is)
+        });
+        misled.map(|(name, _)| name.to_owned()).collect()
     }
 
     /// Applies a ContainerInstance.

@@ -19,7 +19,7 @@ fn below(sim: &mut Sim, bound: usize) -> i64 {
     i64::try_from(sim.shared.rng.below(bound)).unwrap_or(0)
 }
 
-/// S23 watches every call to an engine. What `stopAfter` cannot do is not done here: no agent is away or frozen for longer
+/// S24 watches every call to an engine. What `stopAfter` cannot do is not done here: no agent is away or frozen for longer
 /// than the margin allows.
 #[test]
 fn a_task_that_stops_when_cut_off_never_runs_twice() {
@@ -69,7 +69,7 @@ fn a_task_that_stops_when_cut_off_never_runs_twice() {
     });
 }
 
-/// Without the policy it does: S23 sees what it is to see.
+/// Without the policy it does: S24 sees what it is to see.
 #[test]
 fn a_task_without_the_policy_runs_twice() {
     story("a_task_without_the_policy_runs_twice", 1, 2, |sim| {

@@ -42,7 +42,7 @@ fn history(seed: u64) {
         let host = sim.shared.rng.below(sim.agents.len());
         let name = sim.agents[host].name.clone();
         let awake = !sim.shared.server.down;
-        match sim.shared.rng.below(15) {
+        match sim.shared.rng.below(16) {
             0 if awake => {
                 let wanted = number(sim, 5);
                 sim.scale("web", wanted);
@@ -89,6 +89,12 @@ fn history(seed: u64) {
             }
             13 if sim.agents[host].off => sim.agents[host].power_on(&mut sim.shared),
             13 => sim.agents[host].power_off(&mut sim.shared),
+            15 => {
+                let minutes = 1 + number(sim, 3);
+                if let Some(task) = sim.any_task() {
+                    let _blocked_or_not = sim.ask_protection(&task, minutes);
+                }
+            }
             14 if awake => {
                 if let Some(task) = sim.any_task() {
                     sim.stop_task(&task);

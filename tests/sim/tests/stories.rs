@@ -357,7 +357,7 @@ fn protected_tasks_stay() {
         sim.run(60);
         let chosen = sim.tasks(|_| true);
         for task in chosen.iter().take(2) {
-            sim.protect(task, 10);
+            assert_eq!(sim.protect(task, 10), Ok(()));
         }
         sim.run(5);
         sim.roll("web", "web:2");
@@ -374,4 +374,52 @@ fn protected_tasks_stay() {
         let left = sim.tasks(|t| t.status.as_ref().is_some_and(|s| s.stopped_at.is_none()));
         assert_eq!(left.len(), 1, "{left:?}");
     });
+}
+
+#[test]
+fn protected_tasks_block_a_deployment_until_they_are_done() {
+    let name = "protected_tasks_block_a_deployment_until_they_are_done";
+    story(name, 8, 3, |sim| {
+        sim.shared.lag = 40;
+        sim.deployed("web", 2, 0, 100);
+        let old = sim.tasks(|_| true).remove(0);
+        assert_eq!(sim.protect(&old, 20), Ok(()));
+        sim.run(5);
+        sim.roll("web", "web:2");
+        let new = |sim: &Sim| {
+            sim.tasks(|t| {
+                let runs = |s: &tallyman_crds::TaskStatus| s.last_status == LastStatus::Running;
+                t.spec.task_definition == "web:2" && t.status.as_ref().is_some_and(runs)
+            })
+        };
+        sim.until("the deployment is held up, and agents know", 300, |s| {
+            s.is_blocked("web") && new(s).len() == 1 && s.misled().is_empty()
+        });
+        let new = new(sim).remove(0);
+        assert_eq!(sim.protect(&new, 10), Err("DEPLOYMENT_BLOCKED"));
+        // Neither a new leader nor agents that lost their disks forget it.
+        if let Some(leader) = sim.operators.last_mut() {
+            leader.dead = true;
+        }
+        for n in 0..sim.agents.len() {
+            let host = sim.agents[n].name.clone();
+            sim.agents[n].loses_disk = sim.agents[n].name != host_of(sim, &old);
+            sim.kill_agent(&host);
+        }
+        sim.run(60);
+        assert!(sim.is_blocked("web"));
+        assert_eq!(sim.protect(&new, 10), Err("DEPLOYMENT_BLOCKED"));
+        assert_eq!(sim.protect(&old, 2), Ok(()), "it is protected already");
+        sim.until("its protection is over, and agents know", 600, |s| {
+            !s.is_blocked("web") && s.misled().is_empty()
+        });
+        assert_eq!(sim.protect(&new, 1), Ok(()));
+        sim.come_to_rest();
+    });
+}
+
+fn host_of(sim: &Sim, task: &str) -> String {
+    let task = sim.shared.server.get(Kind::Task, task);
+    let host = task.and_then(|t| t["spec"]["containerInstance"].as_str());
+    host.unwrap_or_default().to_owned()
 }

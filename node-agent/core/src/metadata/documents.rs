@@ -100,15 +100,18 @@ pub fn task(sight: &TaskSight, place: &Place, version: Version) -> Task {
     }
 }
 
-/// The task with the tags of task and host (`taskWithTags`).
+/// The task with the tags of task and host (`taskWithTags`). What the ContainerInstance says goes before what the host
+/// says of itself.
 pub fn task_with_tags(sight: &TaskSight, place: &Place, version: Version) -> Task {
     let Tags {
         task: task_tags,
         container_instance,
     } = &sight.task.tags;
+    let mut container_instance_tags = place.tags.clone();
+    container_instance_tags.extend(BTreeMap::clone(container_instance));
     Task {
         task_tags: task_tags.clone(),
-        container_instance_tags: BTreeMap::clone(container_instance),
+        container_instance_tags,
         ..task(sight, place, version)
     }
 }

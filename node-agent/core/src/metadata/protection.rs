@@ -151,6 +151,7 @@ fn arn(task: &AssignedTask, place: &Place) -> String {
 mod tests {
     use super::*;
 
+    /// Step 9.1 of `docs/ecs-rules.md`.
     #[test]
     fn requests_are_those_of_ecs() {
         let now = Timestamp::from_millisecond(1_000_000_500).unwrap();

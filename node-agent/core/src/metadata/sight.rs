@@ -27,6 +27,8 @@ pub struct Place {
     pub container_instance: String,
     /// Address at which published ports are reached.
     pub address: Option<String>,
+    /// ECS tags that the host gives itself, by key.
+    pub tags: BTreeMap<String, String>,
 }
 
 impl Place {

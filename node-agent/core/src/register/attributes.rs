@@ -110,7 +110,13 @@ pub(super) fn offered(
         capabilities::SECRETS,
         capabilities::LOG_SECRETS,
         capabilities::ENVIRONMENT_FILES,
+        capabilities::PARAMETERS,
+        capabilities::LOG_PARAMETERS,
         capabilities::PRIVATE_REGISTRY,
+        capabilities::ORDERING,
+        capabilities::RESTARTS,
+        capabilities::MANY_CPUS,
+        capabilities::EXTERNAL,
     ];
     let by_setting = [
         (
@@ -123,6 +129,10 @@ pub(super) fn offered(
         ),
         (settings.tasks.cpu_mem_limit, capabilities::TASK_LIMITS),
         (settings.network.task_eni, capabilities::TASK_ADDRESS),
+        (
+            !settings.volumes.file_systems.is_empty(),
+            capabilities::FILE_SYSTEMS,
+        ),
         (host.roles.is_some(), capabilities::TASK_ROLE),
         (
             host.roles.is_some_and(|roles| roles.network_host),
@@ -144,8 +154,11 @@ pub(super) fn offered(
         .chain(firelens);
     let plugins = description.volume_drivers.iter();
     let plugins = plugins.map(|driver| capabilities::docker_plugin(driver));
+    let file_systems = settings.volumes.file_systems.keys();
+    let file_systems = file_systems.map(|id| capabilities::file_system(id));
     apis.chain(drivers)
         .chain(plugins)
+        .chain(file_systems)
         .chain(privileged)
         .chain(labels)
         .chain(named.map(str::to_owned))

@@ -7,6 +7,7 @@ use super::attributes::{FIRELENS, offered};
 use super::*;
 use crate::disk::{DiskSpace, Room};
 use crate::settings::registration::Registration;
+use crate::volumes::NfsExport;
 
 fn description() -> EngineDescription {
     EngineDescription {
@@ -155,6 +156,31 @@ fn log_routers_are_offered_where_the_engine_can_send_to_them() {
     };
     assert_eq!(offers(&["json-file"]), [false; 6]);
     assert_eq!(offers(&["json-file", "fluentd"]), [true; 6]);
+}
+
+#[test]
+fn file_systems_are_offered_by_their_ids() {
+    let offers = |file_systems: &[(&str, &str)]| {
+        let mut settings = Settings::default();
+        settings.volumes.file_systems = file_systems
+            .iter()
+            .map(|(id, export)| ((*id).to_owned(), NfsExport::parse(export).unwrap()))
+            .collect();
+        let offered = offered(&settings, &HostFacts::default(), &description());
+        let of_efs = offered
+            .into_iter()
+            .filter(|one| one.starts_with("ecs.capability.efs"));
+        of_efs.collect::<Vec<_>>()
+    };
+    assert!(offers(&[]).is_empty());
+    assert_eq!(
+        offers(&[("fs-1", "nfs.lan:/one"), ("fs-2", "nfs.lan:/two")]),
+        [
+            "ecs.capability.efs.fs-1",
+            "ecs.capability.efs.fs-2",
+            "ecs.capability.efs"
+        ]
+    );
 }
 
 #[test]

@@ -3,8 +3,9 @@
 
 const AWS: &str = "the agent talks to no AWS service";
 const PACKAGED: &str = "the agent is updated as it was installed";
-const AUDIT: &str = "who was given credentials of a role is a line of the agent's own log";
 const ENI: &str = "there are no elastic network interfaces";
+const ACTIVE_DIRECTORY: &str =
+    "group managed service accounts are of Active Directory, a service of Windows";
 const WINDOWS: &str = "Windows only";
 const METRICS: &str = "containers are measured when /metrics is asked, and not in between";
 const INIT: &str = "for the container that ECS' own agent runs in";
@@ -14,23 +15,21 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("AWS_ACCESS_KEY_ID", AWS),
     ("AWS_SECRET_ACCESS_KEY", AWS),
     ("AWS_SESSION_TOKEN", AWS),
-    (
-        "CREDENTIALS_FETCHER_HOST",
-        "Active Directory accounts are not supported",
-    ),
+    ("CREDENTIALS_FETCHER_HOST", ACTIVE_DIRECTORY),
     (
         "CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA",
-        "Active Directory accounts are not supported",
+        ACTIVE_DIRECTORY,
     ),
     ("ECS_AGENT_APPARMOR_PROFILE", INIT),
     ("ECS_AGENT_HEALTHCHECK_HOST", INIT),
     ("ECS_AGENT_LABELS", INIT),
     ("ECS_AGENT_PID_NAMESPACE_HOST", INIT),
     ("ECS_ALTERNATE_CREDENTIAL_PROFILE", AWS),
-    ("ECS_AUDIT_LOGFILE", AUDIT),
-    ("ECS_AUDIT_LOGFILE_DISABLED", AUDIT),
     ("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", ENI),
-    ("ECS_AWSVPC_BLOCK_IMDS", ENI),
+    (
+        "ECS_AWSVPC_BLOCK_IMDS",
+        "there is no instance metadata of EC2; another cloud's is for the host's firewall to close",
+    ),
     (
         "ECS_BACKEND_HOST",
         "the kubeconfig says where the control plane is",
@@ -42,11 +41,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("ECS_CNI_PLUGINS_PATH", ENI),
     (
         "ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM",
-        "there are no EC2 tags; ContainerInstances have Kubernetes labels",
-    ),
-    (
-        "ECS_CONTAINER_INSTANCE_TAGS",
-        "ContainerInstances have Kubernetes labels, which the agent may not write",
+        "there are no EC2 tags; ECS_CONTAINER_INSTANCE_TAGS and `spec.tags` of the ContainerInstance are told",
     ),
     ("ECS_DETAILED_OS_FAMILY", WINDOWS),
     (

@@ -259,6 +259,7 @@ mod tests {
             ("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached"),
             ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "10m"),
             ("ECS_INSTANCE_ATTRIBUTES", "{\"stack\":\"prod\"}"),
+            ("ECS_CONTAINER_INSTANCE_TAGS", "{\"rack\":\"r1\"}"),
             ("ECS_DISABLE_PRIVILEGED", "true"),
             ("ECS_SELINUX_CAPABLE", "true"),
             ("ECS_APPARMOR_CAPABLE", "1"),
@@ -290,6 +291,7 @@ mod tests {
         assert_eq!(settings.images.pull_behavior, PullBehavior::PreferCached);
         assert_eq!(settings.tasks.cleanup_wait, Duration::from_secs(600));
         assert_eq!(settings.registration.instance_attributes["stack"], "prod");
+        assert_eq!(settings.registration.instance_tags["rack"], "r1");
         assert!(settings.registration.disable_privileged);
         assert!(settings.registration.selinux_capable && settings.registration.apparmor_capable);
         assert_eq!(settings.tasks.pids_limit, Some(100));
@@ -315,15 +317,17 @@ mod tests {
             ("ECS_CONTAINER_STOP_TIMEOUT", "500ms"),
             ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "0s"),
             ("ECS_TASK_PIDS_LIMIT", "0"),
+            ("ECS_CONTAINER_INSTANCE_TAGS", "{\"\":\"keyless\"}"),
         ])
         .unwrap();
+        assert_eq!(parsed.settings.registration.instance_tags.len(), 0);
         assert_eq!(parsed.settings.tasks.stop_timeout, Duration::from_secs(30));
         assert_eq!(
             parsed.settings.tasks.cleanup_wait,
             Duration::from_secs(10_800)
         );
         assert_eq!(parsed.settings.tasks.pids_limit, None);
-        assert_eq!(parsed.warnings.len(), 3);
+        assert_eq!(parsed.warnings.len(), 4);
     }
 
     #[test]

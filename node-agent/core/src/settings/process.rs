@@ -1,7 +1,7 @@
 //! The agent as a process: what it logs, where its engine and its files are.
 
 use super::group::settings;
-use super::values::{Wrong, number, some, text};
+use super::values::{Wrong, flag, number, some, text};
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,13 @@ settings! {
         log_file: Option<String> = None,
             ["ECS_LOGFILE", "", "file that the log is written to as well (default none)"],
             some(text);
+        audit_file: Option<String> = None,
+            ["ECS_AUDIT_LOGFILE", "",
+             "file that is told, beside the log, who was given credentials of a role (default none)"],
+            some(text);
+        audit_file_disabled: bool = false,
+            ["ECS_AUDIT_LOGFILE_DISABLED", "", "true: no such file, even where ECS_AUDIT_LOGFILE names one (default false)"],
+            flag;
         log_rollover: Rollover = Rollover::Size,
             ["ECS_LOG_ROLLOVER_TYPE", "", "size or hourly: when a new log file begins (default size)"],
             rollover;

@@ -8,6 +8,10 @@ use super::values::{Wrong, flag, json, number, some, text, texts};
 /// ECS's bounds on custom attributes.
 const MOST_ATTRIBUTES: usize = 10;
 const MOST_PORTS: usize = 100;
+/// ECS's bounds on tags: how many, and letters of a key and of a value.
+const MOST_TAGS: usize = 50;
+const TAG_KEY: std::ops::RangeInclusive<usize> = 1..=128;
+const MOST_OF_A_TAG: usize = 256;
 
 settings! {
     /// What the host registers.
@@ -29,6 +33,10 @@ settings! {
         instance_attributes: BTreeMap<String, String> = BTreeMap::new(),
             ["ECS_INSTANCE_ATTRIBUTES", "InstanceAttributes", "custom attributes, JSON object of texts"],
             attributes;
+        instance_tags: BTreeMap<String, String> = BTreeMap::new(),
+            ["ECS_CONTAINER_INSTANCE_TAGS", "ContainerInstanceTags",
+             "tags of the host that tasks are told, where the ContainerInstance has none of the same key; JSON object of texts (default {})"],
+            tags;
         disable_privileged: bool = false,
             ["ECS_DISABLE_PRIVILEGED", "PrivilegedDisabled",
              "true: do not offer the capability for privileged containers"],
@@ -59,6 +67,19 @@ fn ports(text: &str) -> Result<Vec<u16>, Wrong> {
         )]));
     }
     Ok(ports)
+}
+
+fn tags(text: &str) -> Result<BTreeMap<String, String>, Wrong> {
+    let tags = texts("{\"rack\":\"r1\"}", text)?;
+    let fits = |(key, value): (&String, &String)| {
+        TAG_KEY.contains(&key.chars().count()) && value.chars().count() <= MOST_OF_A_TAG
+    };
+    if tags.len() > MOST_TAGS || !tags.iter().all(fits) {
+        return Err(Wrong::Wanted(format!(
+            "at most {MOST_TAGS} tags, with keys of 1 to 128 letters and values of at most {MOST_OF_A_TAG}"
+        )));
+    }
+    Ok(tags)
 }
 
 fn attributes(text: &str) -> Result<BTreeMap<String, String>, Wrong> {

@@ -6,6 +6,9 @@ use super::group::settings;
 use super::values::{Wrong, flag, texts};
 use crate::volumes::NfsExport;
 
+/// EFS' own have 20 letters.
+const MOST_OF_AN_ID: usize = 64;
+
 settings! {
     /// How a host provides volumes.
     pub struct VolumeSettings {
@@ -25,6 +28,16 @@ fn file_systems(text: &str) -> Result<BTreeMap<String, NfsExport>, Wrong> {
     let mut exports = BTreeMap::new();
     let mut bad = Vec::new();
     for (id, text) in texts {
+        // It becomes part of an attribute's name.
+        if !(1..=MOST_OF_AN_ID).contains(&id.len())
+            || !id
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        {
+            bad.push(format!(
+                "has the id `{id}`: ids are 1 to {MOST_OF_AN_ID} letters, digits and - _ ., as `fileSystemId` has them."
+            ));
+        }
         match NfsExport::parse(&text) {
             Some(export) => {
                 exports.insert(id, export);

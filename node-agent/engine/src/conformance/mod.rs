@@ -163,6 +163,7 @@ suite![
     volumes::volumes_from_nobody_are_refused,
     volumes::two_mounts_at_one_path_are_refused,
     volumes::every_volume_verb_twice_is_fine,
+    volumes::a_volume_over_nfs_is_made_as_told,
     volumes::volume_outlives_containers_and_goes_when_told,
     volumes::volume_of_somebody_else_is_refused_and_stays,
     volumes::volumes_are_listed_by_scope,

@@ -24,6 +24,23 @@ impl<B: Bench> Ground<'_, B> {
         created.map_err(told("create volume"))
     }
 
+    /// Creates a volume, which is then told back as it was meant.
+    async fn is_made_as_told(&self, volume: &VolumeSpec) -> Verdict {
+        self.create_volume(volume).await?;
+        let found = self.engine().inspect_volume(&volume.name).await;
+        let found = found
+            .map_err(told("inspect volume"))?
+            .ok_or("it is absent")?;
+        let told_back = VolumeSpec {
+            name: found.name,
+            driver: found.driver,
+            options: found.options,
+            labels: found.labels,
+        };
+        ensure!(told_back == *volume, "{volume:?} became {told_back:?}");
+        Ok(())
+    }
+
     /// Whether the engine has the volume.
     async fn has(&self, volume: &VolumeSpec) -> Result<bool, String> {
         let found = self.engine().inspect_volume(&volume.name).await;
@@ -181,18 +198,7 @@ pub(super) async fn every_volume_verb_twice_is_fine<B: Bench>(ground: &Ground<'_
         volume.options.insert(key.to_owned(), value.to_owned());
     }
     ground.create_volume(&volume).await?;
-    ground.create_volume(&volume).await?;
-    let found = ground.engine().inspect_volume(&volume.name).await;
-    let found = found
-        .map_err(told("inspect volume"))?
-        .ok_or("it is absent")?;
-    let told_back = VolumeSpec {
-        name: found.name,
-        driver: found.driver,
-        options: found.options,
-        labels: found.labels,
-    };
-    ensure!(told_back == volume, "{volume:?} became {told_back:?}");
+    ground.is_made_as_told(&volume).await?;
     let writer = ground.writer("writer", &[at("/data", &volume)]);
     ground.ends_with(&writer, 0).await?;
     ground.remove(&writer.name).await?;
@@ -202,6 +208,22 @@ pub(super) async fn every_volume_verb_twice_is_fine<B: Bench>(ground: &Ground<'_
         ensure!(!ground.has(&volume).await?, "it is still there");
     }
     Ok(())
+}
+
+/// Mounting it needs a server, and an NFS client in the kernel; that a container's start does.
+pub(super) async fn a_volume_over_nfs_is_made_as_told<B: Bench>(ground: &Ground<'_, B>) -> Verdict {
+    let mut volume = ground.volume("v");
+    for (key, value) in [
+        ("type", "nfs"),
+        (
+            "o",
+            "addr=192.0.2.1,nfsvers=4.1,rw,hard,timeo=600,retrans=2",
+        ),
+        ("device", ":/exports/data/shop/a b"),
+    ] {
+        volume.options.insert(key.to_owned(), value.to_owned());
+    }
+    ground.is_made_as_told(&volume).await
 }
 
 pub(super) async fn volume_outlives_containers_and_goes_when_told<B: Bench>(

@@ -275,7 +275,13 @@ impl Kept {
         if new.zone() != old.zone() {
             return Err(Far);
         }
+        let evicts = new.evicts() != old.evicts();
         self.put_instance(&name, new);
+        if evicts {
+            let here = self.world.tasks_on(&name);
+            let services: BTreeSet<_> = here.filter_map(|(_, t)| t.service.clone()).collect();
+            services.iter().for_each(|s| self.touch_service(s));
+        }
         Ok(())
     }
 

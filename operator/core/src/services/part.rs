@@ -2,17 +2,17 @@
 //! stopped for.
 
 use jiff::Timestamp;
-use tallyman_crds::{ContainerImage, HealthStatus, StopCode};
+use tallyman_crds::{ContainerImage, HealthStatus, LastStatus, StopCode};
 
 use super::list;
-use super::start::{Batch, at_once};
+use super::start::{Batch, stops_at_once};
 use crate::deployments::{self, Bounds, Bucket, Member, Step};
 use crate::names::{DeploymentId, Group, RevisionName, ServiceName, TaskName};
 use crate::placement::{Ledger, Request, Unplaceable};
 use crate::plan::{Action, Kind, Plan, Target};
 use crate::service_events::Said;
 use crate::throttle;
-use crate::world::{Revision, ServiceState, World};
+use crate::world::{Revision, ServiceState, TaskState, World};
 
 /// A part of a service.
 pub(crate) struct Part<'w> {
@@ -56,16 +56,46 @@ pub(crate) fn scaling(id: &DeploymentId) -> String {
     format!("Scaling activity initiated by (deployment {})", id.ecs())
 }
 
-/// Event of `subject` that says which tasks were stopped, if any were.
-pub(crate) fn has_stopped(subject: &str, stopped: &[TaskName]) -> Option<Said> {
-    (!stopped.is_empty()).then(|| Said {
+/// Events of `subject` that say which tasks were stopped: of those that did not run ECS tells how many. `why` goes on after
+/// "running tasks".
+pub(crate) fn has_stopped<'t>(
+    subject: &str,
+    stopped: impl Iterator<Item = (&'t TaskName, &'t TaskState)>,
+    why: &str,
+) -> Vec<Said> {
+    let (running, pending): (Vec<_>, Vec<_>) =
+        stopped.partition(|(_, t)| t.last >= LastStatus::Running);
+    let running: Vec<TaskName> = running.into_iter().map(|(name, _)| name.clone()).collect();
+    let mut said = Vec::new();
+    let mut say = |message| {
+        said.push(Said {
+            warning: false,
+            reason: "TasksStopped",
+            message,
+        });
+    };
+    if !pending.is_empty() {
+        say(format!(
+            "{subject} stopped {} pending tasks.",
+            pending.len()
+        ));
+    }
+    if !running.is_empty() {
+        let (n, names) = (running.len(), list(&running));
+        say(format!(
+            "{subject} has stopped {n} running tasks{why}: {names}"
+        ));
+    }
+    said
+}
+
+/// Event of `subject` that says which tasks were started, if any were. `why` goes on after "tasks".
+pub(crate) fn has_started(subject: &str, started: &[TaskName], why: &str) -> Option<Said> {
+    let (n, names) = (started.len(), list(started));
+    (n > 0).then(|| Said {
         warning: false,
-        reason: "TasksStopped",
-        message: format!(
-            "{subject} has stopped {} running tasks: {}",
-            stopped.len(),
-            list(stopped)
-        ),
+        reason: "TasksStarted",
+        message: format!("{subject} has started {n} tasks{why}: {names}"),
     })
 }
 
@@ -116,10 +146,12 @@ impl<'w> Part<'w> {
         let (start, throttled) =
             self.throttled(step.start, bounds, &request, batch, ledger, now, plan);
         stepped.throttled_until = throttled;
-        let started = self.start(start, request, batch, ledger, plan, &mut stepped.said);
+        let started = self.start(start, request, batch, ledger, plan);
+        let said = &mut stepped.said;
+        said.extend(has_started(&stepped.subject, &started.names, ""));
         stepped.started = started.names.len();
         stepped.unplaceable = started.unplaceable;
-        stepped.stopped = self.stop(&stepped.members, &step.stop, plan, &mut stepped.said);
+        stepped.stopped = self.stop(&stepped.members, &step.stop, step.leaves, plan, said);
         stepped
     }
 
@@ -148,20 +180,31 @@ impl<'w> Part<'w> {
         }
     }
 
-    /// Stops what the step says, and says how many that were.
-    pub fn stop(
+    /// Stops what a step says, the zone that loses one for another zone with it, and says how many that were.
+    fn stop(
         &self,
         members: &[Member<'_>],
         stop: &[TaskName],
+        leaves: Option<String>,
         plan: &mut Plan,
         said: &mut Vec<Said>,
     ) -> usize {
         let stopping = members.iter().filter(|m| m.bucket == Bucket::Stopping);
-        let stopped = stop.get(..at_once(stopping.count())).unwrap_or(stop);
-        for task_name in stopped {
-            let Some(m) = members.iter().find(|m| m.name == task_name) else {
-                continue;
-            };
+        let most = stops_at_once(stopping.count());
+        let named = |name: &TaskName| members.iter().find(|m| m.name == name);
+        let stopped: Vec<&Member<'_>> = stop.iter().take(most).filter_map(named).collect();
+        let subject = self.subject();
+        for m in &stopped {
+            if m.bucket == Bucket::Unhealthy {
+                said.push(Said {
+                    warning: true,
+                    reason: "TaskUnhealthy",
+                    message: format!(
+                        "{subject} (task {}) failed container health checks.",
+                        m.name
+                    ),
+                });
+            }
             let reason = match m.bucket {
                 Bucket::Unhealthy => deployments::UNHEALTHY.to_owned(),
                 Bucket::Leaving => "Task stopped during instance draining".to_owned(),
@@ -174,12 +217,14 @@ impl<'w> Part<'w> {
                 }
             };
             plan.actions.push(Action::StopTask {
-                task: Target::new(Kind::Task, task_name, &m.task.identity),
+                task: Target::new(Kind::Task, m.name, &m.task.identity),
                 code: StopCode::ServiceSchedulerInitiated,
                 reason,
             });
         }
-        said.extend(has_stopped(&self.subject(), stopped));
+        let why = leaves.map(|zone| format!(" in {zone} due to AZ rebalancing"));
+        let told = stopped.iter().map(|m| (m.name, m.task));
+        said.extend(has_stopped(&subject, told, &why.unwrap_or_default()));
         stopped.len()
     }
 

@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tallyman_crds::ecs::Tag;
 use tallyman_crds::{DesiredStatus, LastStatus, Task, TaskSpec, ZoneRebalancing, labels, names};
 
-use super::part::Part;
-use super::{list, target};
+use super::part::{Part, has_started};
+use super::target;
 use crate::deployments::{Bounds, Start};
 use crate::disconnect;
 use crate::names::{InstanceName, ServiceName, TaskName};
@@ -21,10 +21,16 @@ use crate::throttle;
 use crate::world::{ServiceState, World};
 use crate::zones;
 
-/// Tasks of a service that a pass starts, and that it stops, when `under_way` are starting or stopping already. The first are
-/// few, so that hosts hear of them soon; while they work on these, the many are written.
-pub(super) fn at_once(under_way: usize) -> usize {
+/// Tasks of a service that a pass starts when `under_way` are starting already. The first are few, so that hosts hear of them
+/// soon; while they work on these, the many are written.
+fn starts_at_once(under_way: usize) -> usize {
     if under_way == 0 { 10 } else { 40 }
+}
+
+/// Tasks of a service that a pass stops when `under_way` are stopping already. Fewer than of starts, because a host is sooner
+/// done with them and would wait for more.
+pub(super) fn stops_at_once(under_way: usize) -> usize {
+    if under_way == 0 { 10 } else { 20 }
 }
 
 /// What a pass has started of a service so far: the parts of a service number their tasks together, and share what a pass and
@@ -54,7 +60,7 @@ impl Batch {
         Batch {
             last_number: seen.max(service.status.last_task_number),
             started: 0,
-            most: i64::try_from(at_once(starting)).unwrap_or(i64::MAX),
+            most: i64::try_from(starts_at_once(starting)).unwrap_or(i64::MAX),
         }
     }
 }
@@ -123,7 +129,6 @@ impl Part<'_> {
         batch: &mut Batch,
         ledger: &mut Ledger,
         plan: &mut Plan,
-        said: &mut Vec<Said>,
     ) -> Started {
         let name = self.name;
         let at_once = batch.most - batch.started;
@@ -169,18 +174,6 @@ impl Part<'_> {
             plan.actions.push(Action::CreateTask(Box::new(task)));
             started.names.push(TaskName::from(task_name));
         }
-        if !started.names.is_empty() {
-            said.push(Said {
-                warning: false,
-                reason: "TasksStarted",
-                message: format!(
-                    "{} has started {} tasks: {}",
-                    self.subject(),
-                    started.names.len(),
-                    list(&started.names)
-                ),
-            });
-        }
         started
     }
 
@@ -222,13 +215,16 @@ impl Part<'_> {
                 zones.counts
             ),
         });
-        let mut started = self.start(start, request, batch, ledger, plan, said);
+        let mut started = self.start(start, request, batch, ledger, plan);
+        let why = format!(" in {} to AZ Rebalance", zones.to);
+        said.extend(has_started(&self.subject(), &started.names, &why));
         if let Some((_, why)) = started.unplaceable.take() {
             said.push(Said {
                 warning: true,
                 reason: "ZoneRebalancingFailed",
                 message: format!(
-                    "(service {name}) was unable to place a task in {} for AZ Rebalancing. {}",
+                    "(service {name}) is unable to place a task in {} because no container instance met all of its \
+                     requirements. {}",
                     zones.to,
                     why.sentence()
                 ),

@@ -11,6 +11,7 @@ use crate::guards::{self, Begun};
 use crate::placement::{Ledger, Request};
 use crate::plan::Plan;
 use crate::rollouts::Course;
+use crate::service_events::Said;
 use crate::service_report::Scheduled;
 use crate::zones;
 
@@ -48,16 +49,24 @@ impl<'w> Work<'w> {
             Hold::Free if waits => Hold::Spare,
             hold => hold,
         };
-        let step = match &daemon {
+        let mut step = match &daemon {
             Some(hosts) => daemons::step(&members, hosts, bounds, hold),
             None => deployments::step(&members, bounds, hold, ledger, &service.rules.strategy),
         };
+        step.leaves = under_way
+            .as_ref()
+            .filter(|z| zones::completes(world, z, &step.stop, &members))
+            .map(|z| z.from.clone());
         let mut batch = Batch::of(world, name, service);
         let may_move = under_way.is_none() && hold == Hold::Free;
         let moving = may_move
             .then(|| self.rebalance(&begun, &members, bounds, &step, &request, ledger))
             .flatten();
-        let (stepped, rebalancing) = match moving {
+        let moved = service.status.rebalancing.is_some() && under_way.is_none() && moving.is_none();
+        let balanced = (moved && self.is_complete(&begun, &members, bounds))
+            .then(|| zones::even(world, ledger, &request, &members))
+            .flatten();
+        let (mut stepped, rebalancing) = match moving {
             Some(zones) => {
                 let mut stepped = part.standing(members, bounds, step.deadlock);
                 let said = &mut stepped.said;
@@ -73,6 +82,11 @@ impl<'w> Work<'w> {
                 (stepped, under_way)
             }
         };
+        stepped.said.extend(balanced.map(|counts| Said {
+            warning: false,
+            reason: "ZoneBalanced",
+            message: format!("(service {name}) is AZ balanced with {counts}."),
+        }));
         let unplaceable = stepped.unplaceable.is_some();
         watch.note_placement(&service.guards, &begun, unplaceable, now);
         part.wake(&stepped, now, plan);
@@ -116,6 +130,15 @@ impl<'w> Work<'w> {
             return None;
         }
         zones::next(self.part.world, ledger, request, members)
+    }
+
+    /// It has as many tasks of its one deployment as are wanted: a move between zones ended with one more and one less, and
+    /// not because something else came first.
+    fn is_complete(&self, begun: &Begun, members: &[Member<'_>], bounds: Bounds) -> bool {
+        let kept = members.iter().filter(|m| m.bucket == Bucket::Kept).count();
+        self.course == Course::Forward
+            && begun.state == RolloutState::Completed
+            && i64::try_from(kept) == Ok(bounds.desired)
     }
 
     fn hold(&self, begun: &Begun, fails: bool) -> Hold {

@@ -253,12 +253,12 @@ fn drain<'w>(
         }
         return None;
     }
-    let stopped: Vec<TaskName> = mine()
-        .filter(|(_, t)| stops && !t.leaving())
-        .map(|(task, t)| stop(task, t, part::scaling(&set.id), plan))
-        .collect();
+    let stopped: Vec<_> = mine().filter(|(_, t)| stops && !t.leaving()).collect();
+    for (task, t) in &stopped {
+        stop(task, t, part::scaling(&set.id), plan);
+    }
     let subject = part::set_subject(&set.service, &set.id);
-    let said = part::has_stopped(&subject, &stopped).into_iter().collect();
+    let said = part::has_stopped(&subject, stopped.into_iter(), "");
     Some(Fate::Draining { left, said })
 }
 

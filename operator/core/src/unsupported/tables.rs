@@ -142,7 +142,7 @@ pub(super) const DEFINITION: &[(&str, Support)] = &[
     ("containerDefinitions[].linuxParameters", Full),
     (
         "containerDefinitions[].credentialSpecs",
-        Refused("group managed service accounts are of Windows"),
+        Refused("group managed service accounts are of Active Directory, a service of Windows"),
     ),
     (
         "containerDefinitions[].resourceRequirements[].type",

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::wait_until;
 
-use crate::suite::{Scenario, folder};
+use crate::suite::Scenario;
 use crate::user::{PATIENCE, User, condition, hello, service};
 
 /// Scenarios of this file.
@@ -24,10 +24,6 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "a field that nothing honours is named, with the reason",
         run: unsupported,
-    },
-    Scenario {
-        name: "the examples of the 2015 guide register, and run or name the field",
-        run: guide_2015,
     },
 ];
 
@@ -118,6 +114,19 @@ fn sentences(user: &User<'_>) -> Result<()> {
             "was unable to place a task because no container instance met all of its requirements.";
         rows.push((name, definition, service(name, 4), vec![unplaced, sentence]));
     }
+    let mut nobody = service("nobody", 1);
+    nobody["spec"]["cluster"] = json!("empty");
+    let no_host = "(service nobody) was unable to place a task because no container instance met all of its requirements. Reason: No \
+                   Container Instances were found in your cluster.";
+    rows.push(("nobody", hello("nobody", "x"), nobody, vec![no_host]));
+    let mut sick = hello("sick", "x");
+    sick["spec"]["containerDefinitions"][0]["healthCheck"] =
+        json!({ "command": ["CMD-SHELL", "exit 1"], "interval": 5, "retries": 1 });
+    let failed = vec![
+        "(service sick) (task sick-",
+        ") failed container health checks.",
+    ];
+    rows.push(("sick", sick, service("sick", 1), failed));
     let mut broken = hello("never", "x");
     broken["spec"]["containerDefinitions"][0]["image"] = json!("localhost/tallyman/no-such:1");
     rows.push((
@@ -156,7 +165,9 @@ fn sentences(user: &User<'_>) -> Result<()> {
         ],
     )?;
     let names: Vec<&str> = rows.iter().map(|(name, ..)| *name).collect();
-    user.delete(&names)
+    user.delete(&names)?;
+    user.k(&["delete", "clusters.tallyman.dev", "empty", "--timeout=60s"])?;
+    Ok(())
 }
 
 /// Waits until `kubectl describe` of the service has all these sentences.
@@ -229,97 +240,19 @@ fn unsupported(user: &User<'_>) -> Result<()> {
         user.tasks("ahead")?.is_empty(),
         "a task was started all the same"
     );
-    user.delete(&["ahead"])
-}
-
-/// `crds/tests/fixtures/task-definitions` holds the task definitions of the guide of 2015 as they were printed.
-fn guide_2015(user: &User<'_>) -> Result<()> {
-    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../crds/tests/fixtures/task-definitions");
-    let mut names = Vec::new();
-    let mut runnable = Vec::new();
-    // The hosts of the lab are this machine: what the guide mounts of the host is taken from here.
-    let of_host = folder(user.lab.host(1).generation()).join("guide");
-    for entry in std::fs::read_dir(&fixtures)? {
-        let path = entry?.path();
-        let mut spec: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
-        for c in spec["containerDefinitions"]
-            .as_array_mut()
-            .into_iter()
-            .flatten()
-        {
-            // What the image is to run by itself is a server, and one that links to it finds it running.
-            let served = c.get("command").is_none() && c.get("entryPoint").is_none();
-            c["image"] = json!(if served {
-                "localhost/tallyman/hello:1"
-            } else {
-                "localhost/tallyman/busybox:1"
-            });
+    // All that ECS has at once: each field that is not honoured is named.
+    let text = include_str!("../../../../crds/tests/fixtures/task-definitions/every-field.json");
+    let every: Value = serde_json::from_str(text)?;
+    user.apply(&[
+        json!({ "kind": "TaskDefinition", "metadata": { "name": "every-field" }, "spec": every }),
+    ])?;
+    wait_until("every such field to be named", PATIENCE, || {
+        let (_, reason, message) = condition(&user.get("taskdefinitions", "every-field")?, "Ready");
+        ensure!(reason == "UnsupportedFields", "{reason}: {message}");
+        for field in ["proxyConfiguration", "credentialSpecs", "ephemeralStorage"] {
+            ensure!(message.contains(field), "it lacks {field}: {message}");
         }
-        let volumes = spec.get_mut("volumes").and_then(Value::as_array_mut);
-        for volume in volumes.into_iter().flatten() {
-            if let Some(path) = volume["host"]["sourcePath"].as_str() {
-                volume["host"]["sourcePath"] = json!(format!("{}{path}", of_host.display()));
-            }
-        }
-        // The image has a shell and no Apache.
-        let runs = spec["containerDefinitions"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .all(|c| matches!(c["entryPoint"][0].as_str(), None | Some("sh")));
-        let file = path
-            .file_stem()
-            .map(|s| s.to_string_lossy().replace('_', "-"))
-            .unwrap_or_default();
-        let name = format!("guide-{file}");
-        // Two fixtures print the same family.
-        spec["family"] = json!(name);
-        user.apply(&[
-            json!({ "kind": "TaskDefinition", "metadata": { "name": name }, "spec": spec }),
-        ])?;
-        if runs {
-            runnable.push(name.clone());
-        }
-        names.push(name);
-    }
-    ensure!(
-        names.len() >= 3,
-        "only {} examples in {}",
-        names.len(),
-        fixtures.display()
-    );
-    let mut run = Vec::new();
-    for name in &names {
-        let registered = wait_until(
-            format!("{name} to register or to name the field"),
-            PATIENCE,
-            || {
-                let t = user.get("taskdefinitions", name)?;
-                let (ready, reason, message) = condition(&t, "Ready");
-                let named = reason == "UnsupportedFields" && message.contains("spec.");
-                ensure!(ready == "True" || named, "{reason}: {message}");
-                Ok(Some(ready == "True"))
-            },
-        )?;
-        if registered && runnable.contains(name) {
-            run.push(name.as_str());
-        }
-    }
-    ensure!(!run.is_empty(), "none of the examples of the guide runs");
-    // One after the other: most of them want port 80.
-    for name in &run {
-        let task = json!({ "kind": "Task", "metadata": { "name": name }, "spec": { "taskDefinition": name } });
-        user.apply(&[task])?;
-        wait_until(format!("a task of {name} to run"), PATIENCE, || {
-            let status = user.get("tasks", name)?["status"].clone();
-            ensure!(status["startedAt"].is_string(), "{status}");
-            Ok(true)
-        })?;
-        user.k(&["delete", "tasks.tallyman.dev", name, "--timeout=60s"])?;
-    }
-    if of_host.exists() {
-        std::fs::remove_dir_all(&of_host)?;
-    }
-    user.delete(&names.iter().map(String::as_str).collect::<Vec<_>>())
+        Ok(true)
+    })?;
+    user.delete(&["ahead", "every-field"])
 }

@@ -41,11 +41,14 @@ fn who_am_i(user: &User<'_>) -> Result<()> {
     app["healthCheck"] = json!({ "command": ["CMD-SHELL", "echo fine"], "interval": 5 });
     let mut on_host = definition("hosted", &json!([container("hosted")]));
     on_host["spec"]["networkMode"] = json!("host");
+    on_host["spec"]["tags"] = json!([{ "key": "stage", "value": "test" }]);
+    let mut of_definition = service("hosted", 1);
+    of_definition["spec"]["propagateTags"] = json!("TASK_DEFINITION");
     let told = definition("told", &json!([app, container("side")]));
     let mut tagged = service("told", 1);
     tagged["spec"]["tags"] = json!([{ "key": "team", "value": "shop" }]);
     tagged["spec"]["propagateTags"] = json!("SERVICE");
-    user.apply(&[told, tagged, on_host, service("hosted", 1)])?;
+    user.apply(&[told, tagged, on_host, of_definition])?;
     let task = user.wait_steady("told", 1)?.remove(0);
     user.wait_steady("hosted", 1)?;
     let name = task["metadata"]["name"]
@@ -74,7 +77,8 @@ fn who_am_i(user: &User<'_>) -> Result<()> {
     ensure!(of_task.get("TaskTags").is_none(), "{of_task}");
     let with_tags = app.get(&format!("{V4}/taskWithTags"))?;
     ensure!(
-        with_tags["TaskTags"] == json!({ "team": "shop" }),
+        with_tags["TaskTags"] == json!({ "team": "shop" })
+            && with_tags["ContainerInstanceTags"] == json!({ "rack": "r1" }),
         "{with_tags}"
     );
     let names: Vec<&Value> = of_task["Containers"]
@@ -107,6 +111,11 @@ fn who_am_i(user: &User<'_>) -> Result<()> {
     ensure!(
         document["Networks"] == json!([{ "NetworkMode": "host" }]),
         "{document}"
+    );
+    let with_tags = hosted.get(&format!("{V4}/taskWithTags"))?;
+    ensure!(
+        with_tags["TaskTags"] == json!({ "stage": "test" }),
+        "{with_tags}"
     );
     for variable in [
         format!("AWS_REGION={REGION}"),

@@ -11,6 +11,7 @@ mod fault_injection;
 mod firelens;
 mod gitops;
 mod gpus;
+mod guide;
 mod hands;
 mod hosts;
 mod jobs;
@@ -25,6 +26,7 @@ mod placement;
 mod plugin;
 mod protection;
 mod readers;
+mod registries;
 mod resources;
 mod rogue;
 mod rollouts;
@@ -73,6 +75,7 @@ pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
         firelens::SCENARIOS,
         standalone::SCENARIOS,
         gpus::SCENARIOS,
+        guide::SCENARIOS,
         hands::SCENARIOS,
         hosts::SCENARIOS,
         jobs::SCENARIOS,
@@ -84,6 +87,7 @@ pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
         placement::SCENARIOS,
         protection::SCENARIOS,
         readers::SCENARIOS,
+        registries::SCENARIOS,
         resources::SCENARIOS,
         rollouts::SCENARIOS,
         secrets::SCENARIOS,

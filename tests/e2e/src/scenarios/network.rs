@@ -230,11 +230,7 @@ fn own_addresses(user: &User<'_>) -> Result<()> {
     ensure!(addresses[0] != addresses[1], "both have {addresses:?}");
     let told = user.k(&["get", "task", "own-a"])?;
     ensure!(told.contains(&format!("{}:80", addresses[0])), "{told}");
-    let told = Inside::find(user, "side")?.get("$ECS_CONTAINER_METADATA_URI_V4")?;
-    let server = told["Networks"][0]["DomainNameServers"][0].as_str();
-    let file = inside(user, "own-a", "side", "cat /etc/resolv.conf")?;
-    let asks = server.is_some_and(|server| file.contains(&format!("nameserver {server}")));
-    ensure!(asks, "{file} and {told}");
+    told_address(user, &addresses[0])?;
 
     // An agent that is killed takes nothing with it, and finds all of it again.
     let before = user.containers()?;
@@ -272,6 +268,41 @@ fn own_addresses(user: &User<'_>) -> Result<()> {
     let (_, _, message) = condition(&user.get("services", "own")?, "UnsupportedFields");
     ensure!(message.contains("spec.networkConfiguration"), "{message}");
     user.delete(&["own"])
+}
+
+/// Metadata have the interface as the engine has it, and the name servers that the container asks.
+fn told_address(user: &User<'_>, address: &str) -> Result<()> {
+    let pause = Inside::of_task(user, "own-a", PAUSE)?;
+    let engine = pause.inspect(
+        "{{with index .NetworkSettings.Networks \"tallyman\"}}{{.IPAddress}} {{.IPPrefixLen}} {{.Gateway}} {{.MacAddress}}{{end}}",
+    )?;
+    let words: Vec<&str> = engine.split_whitespace().collect();
+    let [ip, prefix, gateway, mac] = words[..] else {
+        anyhow::bail!("the engine has no such interface: {engine}");
+    };
+    ensure!(ip == address, "{ip} and {address}");
+    let side = Inside::of_task(user, "own-a", "side")?;
+    let told = side.get("$ECS_CONTAINER_METADATA_URI_V4")?;
+    let network = &told["Networks"][0];
+    for (field, wanted) in [
+        ("NetworkMode", json!("awsvpc")),
+        ("IPv4Addresses", json!([address])),
+        ("AttachmentIndex", json!(0)),
+        ("MACAddress", json!(mac)),
+        (
+            "SubnetGatewayIpv4Address",
+            json!(format!("{gateway}/{prefix}")),
+        ),
+    ] {
+        ensure!(network[field] == wanted, "{field} is not {wanted}: {told}");
+    }
+    let subnet = network["IPv4SubnetCIDRBlock"].as_str().unwrap_or_default();
+    ensure!(subnet.ends_with(&format!("/{prefix}")), "{told}");
+    let server = network["DomainNameServers"][0].as_str();
+    let file = inside(user, "own-a", "side", "cat /etc/resolv.conf")?;
+    let asks = server.is_some_and(|server| file.contains(&format!("nameserver {server}")));
+    ensure!(asks, "{file} and {told}");
+    Ok(())
 }
 
 fn shared_namespaces(user: &User<'_>) -> Result<()> {

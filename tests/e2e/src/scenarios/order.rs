@@ -233,6 +233,14 @@ fn linked_and_restarted(user: &User<'_>) -> Result<()> {
                 "while ! test -e /tmp/end; do sleep 1; done; rm /tmp/end; exit 5",
                 json!({ "restartPolicy": { "enabled": true, "restartAttemptPeriod": 60, "ignoredExitCodes": [6] } }),
             ),
+            container(
+                "spent",
+                "while ! test -e /tmp/end; do sleep 1; done; exit 6",
+                json!({
+                    "essential": false,
+                    "restartPolicy": { "enabled": true, "restartAttemptPeriod": 60, "ignoredExitCodes": [6] },
+                }),
+            ),
         ],
     )?;
     until(user, "linked", "RUNNING")?;
@@ -253,7 +261,9 @@ fn linked_and_restarted(user: &User<'_>) -> Result<()> {
         Ok(true)
     })?;
     host.set_link(false)?;
-    host.docker_ok(["exec", &container_id(host, "flaky")?, "touch", "/tmp/end"])?;
+    for ends in ["spent", "flaky"] {
+        host.docker_ok(["exec", &container_id(host, ends)?, "touch", "/tmp/end"])?;
+    }
     let restarted = wait_until("the container to be started again", PATIENCE, || {
         let events = events(host, "linked", &since)?;
         ensure_order(&events, &["start flaky", "die flaky", "start flaky"])?;
@@ -270,11 +280,23 @@ fn linked_and_restarted(user: &User<'_>) -> Result<()> {
             == 1,
         "not in place: {events:?}"
     );
-    let status = until(user, "linked", "RUNNING")?;
-    ensure!(
-        status["containers"][2]["lastStatus"] == "RUNNING",
-        "{status}"
-    );
+    let what = "one that ended with an ignored code to be left";
+    wait_until(what, PATIENCE, || {
+        let status = user.get("tasks", "linked")?["status"].clone();
+        ensure!(
+            status["lastStatus"] == "RUNNING"
+                && status["containers"][2]["lastStatus"] == "RUNNING"
+                && status["containers"][3]["lastStatus"] == "STOPPED"
+                && status["containers"][3]["exitCode"] == 6,
+            "{status}"
+        );
+        Ok(true)
+    })?;
+    let starts = events
+        .iter()
+        .filter(|event| *event == "start spent")
+        .count();
+    ensure!(starts == 1, "it was started again: {events:?}");
     gone(user, "linked")
 }
 
@@ -298,6 +320,24 @@ fn reasons(user: &User<'_>) -> Result<()> {
         "{status}"
     );
     gone(user, "unmet")?;
+
+    let after = json!({ "dependsOn": [{ "containerName": "slow", "condition": "COMPLETE" }] });
+    let slow = json!({ "essential": false, "startTimeout": 2 });
+    run(
+        user,
+        "late",
+        &[container("web", STAY, after), container("slow", STAY, slow)],
+    )?;
+    let status = until(user, "late", "STOPPED")?;
+    let reason = status["stoppedReason"].as_str().unwrap_or_default();
+    ensure!(
+        status["stopCode"] == "TaskFailedToStart"
+            && reason.starts_with("CannotStartContainerError: ")
+            && reason.contains("has timed out")
+            && status["containers"][0]["exitCode"] == 143,
+        "{status}"
+    );
+    gone(user, "late")?;
 
     let swells = "sleep 1; x=a; while :; do x=$x$x; done";
     run(user, "hungry", &[container("web", swells, json!({}))])?;

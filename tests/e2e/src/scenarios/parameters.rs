@@ -58,7 +58,12 @@ fn seen_inside(user: &User<'_>) -> Result<()> {
         "dnsSearchDomains": ["shop.internal"],
         "logConfiguration": { "logDriver": "json-file", "options": { "max-size": "1m" } },
     }));
-    t["spec"]["runtimePlatform"] = json!({ "operatingSystemFamily": "LINUX" });
+    let processor = match std::env::consts::ARCH {
+        "aarch64" => "ARM64",
+        _ => "X86_64",
+    };
+    t["spec"]["runtimePlatform"] =
+        json!({ "operatingSystemFamily": "LINUX", "cpuArchitecture": processor });
     user.apply(&[t, service("tuned", 1)])?;
     user.wait_steady("tuned", 1)?;
     let container = user
@@ -196,20 +201,31 @@ fn no_host_offers(user: &User<'_>) -> Result<()> {
     })?;
     ensure!(user.tasks("tuned")?.is_empty(), "a task was started");
     let once = json!({ "kind": "Task", "metadata": { "name": "tuned-once" }, "spec": { "taskDefinition": "tuned" } });
-    user.apply(&[once])?;
-    wait_until("a user's task to say so, too", PATIENCE, || {
-        let status = user.get("tasks", "tuned-once")?["status"].clone();
-        let reason = status["stoppedReason"].as_str().unwrap_or_default();
-        ensure!(reason.contains(capability), "{status}");
-        Ok(true)
-    })?;
+    let mut filed = definition(json!({}));
+    filed["metadata"]["name"] = json!("filed");
+    filed["spec"]["volumes"] =
+        json!([{ "name": "data", "efsVolumeConfiguration": { "fileSystemId": "fs-1" } }]);
+    let filed_once = json!({ "kind": "Task", "metadata": { "name": "filed-once" }, "spec": { "taskDefinition": "filed" } });
+    user.apply(&[once, filed, filed_once])?;
+    for (task, capability) in [
+        ("tuned-once", capability),
+        ("filed-once", "ecs.capability.efs.fs-1"),
+    ] {
+        wait_until("a user's task to say so, too", PATIENCE, || {
+            let status = user.get("tasks", task)?["status"].clone();
+            let reason = status["stoppedReason"].as_str().unwrap_or_default();
+            ensure!(reason.contains(capability), "{status}");
+            Ok(true)
+        })?;
+    }
     user.k(&[
         "delete",
         "tasks.tallyman.dev",
         "tuned-once",
+        "filed-once",
         "--timeout=60s",
     ])?;
     user.apply(&[definition(json!({}))])?;
     user.wait_steady("tuned", 1)?;
-    user.delete(&["tuned"])
+    user.delete(&["tuned", "filed"])
 }

@@ -106,14 +106,14 @@ fn member_of_and_spread(user: &User<'_>) -> Result<()> {
             Ok(true)
         })?;
         user.delete(&["where"])?;
-        let packed = [
-            rules[0].clone(),
-            (
-                "placementStrategy",
-                json!([{ "type": "binpack", "field": "memory" }]),
-            ),
-        ];
-        user.apply(&[hello("packed", "x"), with(service("packed", 3), &packed)])?;
+        // Here the constraint is the definition's.
+        let mut definition = hello("packed", "x");
+        definition["spec"][rules[0].0] = rules[0].1.clone();
+        let packed = [(
+            "placementStrategy",
+            json!([{ "type": "binpack", "field": "memory" }]),
+        )];
+        user.apply(&[definition, with(service("packed", 3), &packed)])?;
         user.wait_steady("packed", 3)?;
         let found = by_host(user, "packed")?;
         ensure!(
@@ -282,11 +282,17 @@ fn sentences(user: &User<'_>) -> Result<()> {
 
         // Four tasks in zone a, and the host of zone b comes back.
         set_status(user, 2, "DRAINING")?;
-        user.apply(&[hello("zones", "x"), service("zones", 4)])?;
+        user.apply(&[checked("zones", "x"), service("zones", 4)])?;
         user.wait_steady("zones", 4)?;
         set_status(user, 2, "ACTIVE")?;
         let uneven = "(service zones) is not AZ balanced with 4 tasks in a, 0 tasks in b. AZ Rebalancing in progress.";
         described(user, "zones", &[uneven])?;
+        let moved = [
+            "(service zones) has started 1 tasks in b to AZ Rebalance: (task zones-000005).",
+            "(service zones) has stopped 1 running tasks in a due to AZ rebalancing: (task zones-",
+            "(service zones) is AZ balanced with 2 tasks in a, 2 tasks in b.",
+        ];
+        described(user, "zones", &moved)?;
         user.wait_steady("zones", 4)?;
         user.delete(&["zones"])
     })?;

@@ -99,7 +99,7 @@ fn circuit_breaker(user: &User<'_>) -> Result<()> {
     let told = user.k(&["describe", "services.tallyman.dev", "blue"])?;
     for sentence in [
         "deployment failed: tasks failed to start.",
-        "(service blue) rolling back to (deployment ecs-svc/",
+        "(service blue) rolling back to deployment ecs-svc/",
         "deployment completed.",
         "(service blue) has reached a steady state.",
     ] {

@@ -1,4 +1,4 @@
-//! What must not be written into a task definition: secrets, files of variables, and credentials for a registry.
+//! What must not be written into a task definition: secrets and files of variables.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use tallyman_crds::labels;
 use tallyman_crds::names::host_identity;
 use tallyman_crds::sources::{DATA_KEY, SEALED_KEY};
-use tallyman_lab::process::CommandSpec;
-use tallyman_lab::{LabHost, paths, wait_until};
+use tallyman_lab::wait_until;
 
 use crate::suite::Scenario;
 use crate::user::{Container, PATIENCE, User, condition, hello, service};
@@ -29,10 +28,6 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "variables from a file of the host, where its owner allows it",
         run: of_the_host,
     },
-    Scenario {
-        name: "an image of a private registry is pulled with the task's credentials",
-        run: private_registry,
-    },
 ];
 
 /// Values are gone from a host's Secret so soon after the last task that takes them.
@@ -41,7 +36,8 @@ const GONE_WITHIN: Duration = Duration::from_secs(30);
 /// In no object but Secrets, in no event, log or file of ours.
 const CANARY: &str = "canary-4711";
 
-fn definition(container: Value) -> Value {
+/// A TaskDefinition `vault` whose container has these fields, too.
+pub(super) fn definition(container: Value) -> Value {
     let mut t = hello("vault", "x");
     if let (Some(fields), Value::Object(more)) = (
         t["spec"]["containerDefinitions"][0].as_object_mut(),
@@ -320,132 +316,5 @@ fn missing(user: &User<'_>) -> Result<()> {
     let value = inside(user, &container, "PASSWORD")?;
     ensure!(value == "here", "PASSWORD is {value}");
     user.k(&["delete", "secret/late"])?;
-    user.delete(&["vault"])
-}
-
-/// User `anna`, password `s3cret`, as `htpasswd -B` writes them.
-const HTPASSWD: &str = "anna:$2y$05$Wm0ODqW1zmmdFz6.vaEzj.Jzx1ouvBAGJC9EICllU8MVAyVx4qxBe\n";
-/// The same as a Docker client keeps them.
-const AUTH: &str = "YW5uYTpzM2NyZXQ=";
-const PORT: u16 = 5007;
-
-/// A registry in the host's own network, where plain HTTP is allowed.
-fn registry(host: &LabHost, folder: &std::path::Path) -> Result<tallyman_lab::Process> {
-    fs::create_dir_all(folder)?;
-    let path = |name: &str| folder.join(name).display().to_string();
-    fs::write(path("htpasswd"), HTPASSWD)?;
-    let configuration = format!(
-        "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{PORT}\n\
-         auth:\n  htpasswd:\n    realm: shop\n    path: {}\n",
-        path("data"),
-        path("htpasswd")
-    );
-    fs::write(path("registry.yml"), configuration)?;
-    let client = json!({ "auths": { format!("localhost:{PORT}"): { "auth": AUTH } } });
-    fs::write(path("config.json"), client.to_string())?;
-    let program = paths::source_root()?.join(".tools/engines/bin/registry");
-    ensure!(
-        program.exists(),
-        "{} is missing: run dev/tools.sh engines",
-        program.display()
-    );
-    let command = CommandSpec::new(program).args(["serve".to_owned(), path("registry.yml")]);
-    let process = host.process(&format!("registry-{}", host.name()), command)?;
-    process.start()?;
-    Ok(process)
-}
-
-fn private_registry(user: &User<'_>) -> Result<()> {
-    let host = &user.lab.hosts()[0];
-    let image = format!("localhost:{PORT}/shop/web:1");
-    let folder = user.lab.log_path("operator")?;
-    let folder = folder
-        .parent()
-        .context("a log has a folder")?
-        .join("registry");
-    let process = registry(host, &folder)?;
-    let config = folder.display().to_string();
-    host.docker_ok(["tag", "localhost/tallyman/hello:1", &image])?;
-    wait_until("the registry to take the image", PATIENCE, || {
-        host.docker_ok(["--config", &config, "push", &image])
-            .map(|_| true)
-    })?;
-    host.docker_ok(["rmi", &image])?;
-
-    let mut container = json!({
-        "image": image, "repositoryCredentials": { "credentialsParameter": "shop-registry" },
-    });
-    let mut once = json!({
-        "kind": "Task", "metadata": { "name": "wrong" },
-        "spec": { "taskDefinition": "vault", "containerInstance": host.name() },
-    });
-    kept(
-        user,
-        "Secret",
-        "shop-registry",
-        json!({ "username": "anna", "password": "guessed" }),
-    )?;
-    user.apply(&[definition(container.clone())])?;
-    user.apply(&[once.clone()])?;
-    wait_until("a wrong password to be told", PATIENCE, || {
-        let status = user.get("tasks", "wrong")?["status"].clone();
-        let reason = status["stoppedReason"].as_str().unwrap_or_default();
-        ensure!(reason.starts_with("CannotPullContainerError"), "{status}");
-        Ok(true)
-    })?;
-
-    kept(
-        user,
-        "Secret",
-        "shop-registry",
-        json!({ "username": "anna", "password": "s3cret" }),
-    )?;
-    once["metadata"]["name"] = json!("right");
-    user.apply(&[once])?;
-    user.k(&[
-        "wait",
-        "--for=condition=Ready",
-        "tasks.tallyman.dev/right",
-        "--timeout=90s",
-    ])?;
-    let status = user.get("tasks", "right")?["status"].clone();
-    let digest = &status["containers"][0]["imageDigest"];
-    ensure!(
-        digest.as_str().is_some_and(|d| d.starts_with("sha256:")),
-        "{status}"
-    );
-
-    // The same, as `kubectl create secret docker-registry` keeps it.
-    container["repositoryCredentials"]["credentialsParameter"] = json!("shop-config");
-    let client = fs::read_to_string(folder.join("config.json"))?;
-    let config = json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
-        "metadata": { "name": "shop-config", "namespace": user.namespace() },
-        "stringData": { ".dockerconfigjson": client },
-    });
-    user.kubectl().apply(&config.to_string())?;
-    user.k(&[
-        "delete",
-        "tasks.tallyman.dev",
-        "wrong",
-        "right",
-        "--timeout=60s",
-    ])?;
-    host.docker_ok(["rmi", &image])?;
-    user.apply(&[definition(container)])?;
-    let mut again = json!({ "kind": "Task", "metadata": { "name": "again" } });
-    again["spec"] = json!({ "taskDefinition": "vault", "containerInstance": host.name() });
-    user.apply(&[again])?;
-    user.k(&[
-        "wait",
-        "--for=condition=Ready",
-        "tasks.tallyman.dev/again",
-        "--timeout=90s",
-    ])?;
-
-    user.k(&["delete", "tasks.tallyman.dev", "again", "--timeout=60s"])?;
-    host.docker_ok(["rmi", &image])?;
-    process.stop(PATIENCE)?;
-    user.k(&["delete", "secret/shop-registry", "secret/shop-config"])?;
     user.delete(&["vault"])
 }

@@ -16,12 +16,12 @@ pub const SCENARIOS: &[Scenario] = &[
         run: page_over_a_volume,
     },
     Scenario {
-        name: "the sample application of the 2015 guide serves what its other container writes",
-        run: sample_application,
-    },
-    Scenario {
         name: "a task volume goes with its task, a shared volume and a host path stay",
         run: what_stays,
+    },
+    Scenario {
+        name: "containers and volumes of a stopped task go after its host's clean-up wait, and the task stays",
+        run: cleaned_up,
     },
     Scenario {
         name: "a shared volume that must exist fails the task that wants it",
@@ -58,47 +58,6 @@ fn none_is_left(user: &User<'_>) -> Result<()> {
         }
         Ok(true)
     })
-}
-
-/// Makes the image that stands for that of the guide, whose Apache serves `/var/www`.
-const APACHE: &str = "mkdir -p /usr/sbin; printf '#!/bin/sh\nexec httpd -f -p 80 -h /var/www\n' > /usr/sbin/apache2; \
-                      chmod +x /usr/sbin/apache2";
-
-/// As the guide prints it, but for the images.
-fn sample_application(user: &User<'_>) -> Result<()> {
-    let printed =
-        include_str!("../../../../crds/tests/fixtures/task-definitions/console-sample-app.json");
-    let mut spec: Value = serde_json::from_str(printed)?;
-    let host = user.lab.host(0);
-    let image = "localhost/tallyman/apache2:1";
-    host.docker_ok(["run", "--name", "apache2", BUSYBOX, "sh", "-c", APACHE])?;
-    host.docker_ok(["commit", "apache2", image])?;
-    host.docker_ok(["rm", "apache2"])?;
-    spec["containerDefinitions"][0]["image"] = json!(image);
-    spec["containerDefinitions"][1]["image"] = json!(BUSYBOX);
-    let name = "console-sample-app";
-    user.apply(&[
-        json!({ "kind": "TaskDefinition", "metadata": { "name": name }, "spec": spec }),
-        json!({ "kind": "Task", "metadata": { "name": name },
-                "spec": { "taskDefinition": name, "containerInstance": host.name() } }),
-    ])?;
-    let page = || -> Result<String> {
-        let page = host.get(80, "/my-vol/date")?;
-        ensure!(page.status == 200 && !page.body.is_empty(), "{page:?}");
-        Ok(page.body)
-    };
-    let first = wait_until("the date to be served", PATIENCE, || page().map(Some))?;
-    wait_until("another date", PATIENCE, || Ok(page()? != first))?;
-    // Neither hears SIGTERM, and as printed each has 30 s to.
-    let label = format!("label=tallyman.dev/task={name}");
-    let of_task = host.docker_ok(["ps", "--quiet", "--filter", &label])?;
-    for id in of_task.split_whitespace() {
-        host.docker_ok(["kill", id])?;
-    }
-    user.k(&["delete", "tasks.tallyman.dev", name, "--timeout=60s"])?;
-    user.delete(&[name])?;
-    host.docker_ok(["rmi", image])?;
-    none_is_left(user)
 }
 
 /// The console sample of ECS: a web server and a writer with `volumesFrom`, over a volume of the task.
@@ -218,6 +177,48 @@ fn what_stays(user: &User<'_>) -> Result<()> {
     host.docker_ok(["volume", "rm", "stays"])?;
     std::fs::remove_dir_all(&folder).context("the folder of the host")?;
     user.delete(&["keeps"])
+}
+
+fn cleaned_up(user: &User<'_>) -> Result<()> {
+    let host = user.lab.host(0);
+    let agent = host.agent();
+    let mut app = container("app", "echo said > /own/word; exit 7");
+    app["mountPoints"] = json!([{ "sourceVolume": "own", "containerPath": "/own" }]);
+    let own = json!([{ "name": "own", "host": {} }]);
+    user.apply(&[
+        definition("brief", &own, &json!([app])),
+        json!({ "kind": "Task", "metadata": { "name": "brief" },
+                "spec": { "taskDefinition": "brief", "containerInstance": host.name() } }),
+    ])?;
+    let ended = || -> Result<bool> {
+        let status = user.get("tasks", "brief")?["status"].clone();
+        ensure!(
+            status["lastStatus"] == "STOPPED" && status["containers"][0]["exitCode"] == 7,
+            "{status}"
+        );
+        Ok(true)
+    };
+    wait_until("the task to end", PATIENCE, ended)?;
+    // Three hours, unless the host says otherwise.
+    ensure!(user.containers()?.len() == 1, "its container is gone");
+    let stranger = host.docker_ok(["create", BUSYBOX, "true"])?;
+    let waits = agent.command();
+    let wait = "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION";
+    agent.set_command(waits.clone().env(wait, "1s"));
+    agent.restart()?;
+    let gone = wait_until("its container to be gone", PATIENCE, || {
+        Ok(user.containers()?.is_empty())
+    })
+    .and_then(|_| none_is_left(user));
+    // Whatever was seen, others find what they left on this host.
+    agent.set_command(waits);
+    agent.restart()?;
+    gone?;
+    ended()?;
+    // What is nobody's task is not ours.
+    host.docker_ok(["rm", &stranger])?;
+    user.k(&["delete", "tasks.tallyman.dev", "brief", "--timeout=60s"])?;
+    user.delete(&["brief"])
 }
 
 fn must_exist(user: &User<'_>) -> Result<()> {

@@ -1,5 +1,7 @@
 //! What containers ask of their agent.
 
+use tallyman_agent_core::Desired;
+use tallyman_agent_core::metadata::{Place, protection};
 use tallyman_agent_engine::PhaseKind;
 
 use super::*;
@@ -27,17 +29,34 @@ impl Agent {
         running.into_iter().filter(refused).collect()
     }
 
-    /// A container of this task asks to be protected until then; false when the agent does not have it.
-    pub fn protect(&mut self, task: &str, until: Timestamp) -> bool {
-        let Some(p) = self.process.as_mut() else {
-            return false;
-        };
+    /// A container of this task asks to be protected until then: the answer, or why not in ECS' word. Nothing when the agent
+    /// is dead or does not have the task.
+    pub fn protect(
+        &mut self,
+        task: &str,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Option<Result<(), &'static str>> {
+        let p = self.process.as_mut()?;
         let mut all = p.machines.values_mut();
-        let Some(machine) = all.find(|machine| machine.task().name == task) else {
-            return false;
-        };
+        let machine = all.find(|machine| machine.task().name == task)?;
+        let (place, known) = (Place::default(), machine.record().protected_until);
+        let refusal = protection::refused(machine.task(), &place)
+            .or_else(|| protection::blocked(machine.task(), &place, known, now));
+        if let Some(protection::Answer::Failure { reason, .. }) = refusal {
+            return Some(Err(reason));
+        }
         machine.protect(Some(until));
         p.news = true;
-        true
+        Some(Ok(()))
+    }
+
+    /// The tasks that the agent was told of as ones to run, and whether protected tasks hold their service up.
+    pub fn told_blocked(&self) -> Vec<(&TaskUid, bool)> {
+        let machines = self.process.iter().flat_map(|p| p.machines.values());
+        let to_run = machines.filter(|m| !matches!(m.task().desired, Desired::Stop { .. }));
+        to_run
+            .map(|m| (&m.task().uid, m.task().deployment_blocked))
+            .collect()
     }
 }
