@@ -177,6 +177,21 @@ pub struct DisconnectPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 30, max = 86400))]
     pub stop_after: Option<i32>,
+    /// Which task stays when a host comes back whose task was replaced meanwhile. Default `Replacement`. `Original` only without
+    /// `stopAfter`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_on_return: Option<KeepOnReturn>,
+}
+
+/// Which of two tasks stays when a host comes back: the one that ran there all the time, or the one that replaced it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum KeepOnReturn {
+    /// What replaced it: the task on the host stops as soon as its agent is back.
+    #[default]
+    Replacement,
+    /// The task on the host, if it runs still and its service wants it still: what replaced it stops a minute later. Of a DAEMON
+    /// service the task of a silent host is not given up at all.
+    Original,
 }
 
 /// What runs of a service, and what the scheduler is doing about it.

@@ -72,6 +72,13 @@ pub(super) const RULES: &[Row] = &[
         "`replaceAfter` must be at least 25 s more than `stopAfter`: a task is replaced only when it has stopped for certain",
     ),
     (
+        "service-keep-on-return",
+        "DisconnectPolicy",
+        ".keepOnReturn",
+        "!has(self.keepOnReturn) || self.keepOnReturn != 'Original' || !has(self.stopAfter)",
+        "`keepOnReturn: Original` must not be beside `stopAfter`: of a task that stopped by itself nothing is left to keep",
+    ),
+    (
         "service-early-success",
         "ServiceSpec",
         ".deploymentConfiguration.earlySuccessCriteria",

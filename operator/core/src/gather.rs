@@ -400,6 +400,7 @@ pub(crate) fn service(s: &Arc<Service>) -> ServiceState {
         grace: SignedDuration::from_secs(i64::from(grace)),
         paused: spec.paused == Some(true),
         replace_after: disconnect::replace_after(spec),
+        keep_on_return: disconnect::keep_on_return(spec),
         restarted_at: annotations
             .and_then(|a| a.get(labels::RESTARTED_AT))
             .cloned(),
@@ -477,6 +478,7 @@ pub(crate) fn task(t: &Arc<Task>, world: &World) -> TaskState {
         stop_code: status.stop_code,
         failed_health_checks: t.spec.stopped_reason.as_deref() == Some(deployments::UNHEALTHY),
         fenced_after,
+        absence: status.absence.clone(),
         demand: demand.unwrap_or_default(),
         sources: sources.unwrap_or_default(),
     }

@@ -48,16 +48,23 @@ impl Lost {
         let extent = self.hosts.get(host)?;
         let silent = world.instances.get(host).and_then(|i| i.lease_age);
         let since = |limit| silent.is_some_and(|silent| silent >= limit);
+        let due = silent.is_some_and(|silent| disconnect::is_due(world, task, silent));
         let given_up = match extent {
             Extent::All => true,
             Extent::Forced => task.fenced_after.is_none_or(since),
-            Extent::Due => since(disconnect::replaced_after(world, task)),
+            Extent::Due => due,
         };
         given_up.then(|| match extent {
             Extent::All => format!("Container instance {host} was deregistered"),
             Extent::Forced => FORCED.to_owned(),
             Extent::Due => disconnect::lost(world, host, task),
         })
+    }
+
+    /// A task that is given up is to stay if its host comes back.
+    pub fn keeps(&self, world: &World, task: &TaskState) -> bool {
+        let extent = task.instance.as_ref().and_then(|host| self.hosts.get(host));
+        matches!(extent, Some(Extent::Due)) && disconnect::is_kept(world, task)
     }
 }
 

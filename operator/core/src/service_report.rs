@@ -93,7 +93,8 @@ pub(crate) fn publish(
     status.observed_generation = service.identity.generation;
     status.desired_count = clamp(service.desired);
     status.selector = Some(format!("{}={name}", labels::SERVICE));
-    let mine = || world.tasks_of(name).map(|(_, t)| t);
+    let there = |t: &&TaskState| !disconnect::is_absent(t, &world.settings, now);
+    let mine = || world.tasks_of(name).map(|(_, t)| t).filter(there);
     status.running_count = clamp_len(mine().filter(|t| t.last == LastStatus::Running).count());
     status.pending_count = clamp_len(
         mine()

@@ -12,9 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tallyman_crds::sources::{self, Receipt, Source, SourceKind, SourceObject};
 use tallyman_crds::{
-    Cluster, ContainerInstance, DesiredInstanceStatus, DesiredStatus, HealthStatus, HostPlan,
-    HostPlanSpec, HostReport, LastStatus, RunTask, RunTaskStatus, ScheduledTask,
-    ScheduledTaskStatus, Service, ServiceStatus, StopCode, Task, TaskDefinition,
+    Absence, Cluster, ContainerInstance, DesiredInstanceStatus, DesiredStatus, HealthStatus,
+    HostPlan, HostPlanSpec, HostReport, KeepOnReturn, LastStatus, RunTask, RunTaskStatus,
+    ScheduledTask, ScheduledTaskStatus, Service, ServiceStatus, StopCode, Task, TaskDefinition,
     TaskDefinitionRevision, TaskSet, TaskSetStatus, names,
 };
 
@@ -255,6 +255,8 @@ pub struct ServiceState {
     pub paused: bool,
     /// Its tasks are replaced once their host was silent for so long; `None`: the default.
     pub replace_after: Option<Duration>,
+    /// Which task stays when a silent host comes back.
+    pub keep_on_return: KeepOnReturn,
     /// Value of the annotation that starts a new deployment of the same revision.
     pub restarted_at: Option<String>,
     /// Deployment alarms that go off.
@@ -438,6 +440,8 @@ pub struct TaskState {
     pub failed_health_checks: bool,
     /// It stops by itself on a host that is cut off, and has stopped for certain once that was silent for so long.
     pub fenced_after: Option<Duration>,
+    /// It was replaced while its host was silent, and stays if that comes back.
+    pub absence: Option<Absence>,
     /// What it takes from its host until it is STOPPED.
     pub demand: Demand,
     /// What it takes from Secrets and ConfigMaps, while it is wanted.

@@ -8,9 +8,10 @@ use std::time::Duration;
 use common::build::{definition, service};
 use common::moves::holding;
 use common::{Bench, cases};
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tallyman_crds::{StopCode, Task, conditions};
+use tallyman_crds::{Absence, StopCode, Task, capabilities, conditions};
 use tallyman_operator_core::Kind;
 use tallyman_operator_core::disconnect::bound;
 
@@ -186,6 +187,209 @@ fn a_service_says_which_of_its_tasks_are_out_of_touch() {
     );
 }
 
+fn original() -> Bench {
+    with_policy(&json!({ "replaceAfter": 60, "keepOnReturn": "Original" }))
+}
+
+fn absence(bench: &Bench, task: &str) -> Option<Absence> {
+    bench.task(task).status.as_ref().unwrap().absence.clone()
+}
+
+#[test]
+fn what_replaced_a_task_stops_once_its_host_is_back_for_a_minute() {
+    let mut bench = original();
+    let before = bench.tasks(holding);
+    let task = bench.tasks(on("host-a")).remove(0);
+    bench.silent("host-a", 60);
+    let plan = bench.plan();
+    let notes: Vec<_> = plan.notes.iter().map(|n| &n.message).collect();
+    let told = "(service web) has lost what it had on a host. Host host-a was lost: its agent is not connected for 60 s \
+                (`disconnect.replaceAfter`). What runs there stays if it comes back (`disconnect.keepOnReturn`).";
+    assert!(notes.iter().any(|m| *m == told), "{notes:?}");
+    bench.converge(60);
+    let absent = absence(&bench, &task).unwrap();
+    assert!(absent.back_since.is_none());
+    assert_eq!(bench.tasks(holding).len(), 4);
+    let status = bench.service_status("web");
+    assert_eq!(
+        (status.running_count, status.deployments[0].running_count),
+        (3, 3)
+    );
+    assert_eq!(bench.reason("web"), "SteadyState");
+    let told = status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == conditions::TASKS_OUT_OF_TOUCH);
+    assert_eq!(
+        told.unwrap().message,
+        format!(
+            "Tasks on hosts whose agent is not connected: (task {task}). They were replaced, run on there, and stay if their host comes \
+             back."
+        )
+    );
+    bench.silent("host-a", 0);
+    bench.settle();
+    assert_eq!(
+        absence(&bench, &task).unwrap().back_since.unwrap().0,
+        bench.now
+    );
+    bench.pass_time(59);
+    bench.settle();
+    assert_eq!(
+        bench.tasks(holding).len(),
+        4,
+        "its agent may still say that it ended"
+    );
+    assert_eq!(
+        bench.plan().wake_at,
+        Some(bench.now + SignedDuration::from_secs(1))
+    );
+    bench.pass_time(1);
+    bench.converge(60);
+    assert_eq!(bench.tasks(holding), before);
+    // The next silence is one like the first.
+    bench.silent("host-a", 60);
+    bench.converge(60);
+    assert!(absence(&bench, &task).unwrap().back_since.is_none());
+    assert_eq!(bench.tasks(holding).len(), 4);
+}
+
+#[test]
+fn a_task_that_ended_meanwhile_is_not_waited_for() {
+    let mut bench = original();
+    let task = bench.tasks(on("host-a")).remove(0);
+    bench.silent("host-a", 60);
+    bench.converge(60);
+    let replacement = bench.tasks(holding).pop().unwrap();
+    bench.silent("host-a", 0);
+    bench.settle();
+    bench.fail(&task, StopCode::EssentialContainerExited);
+    bench.pass_time(60);
+    bench.converge(60);
+    let left = bench.tasks(holding);
+    assert_eq!(left.len(), 3);
+    assert!(
+        left.contains(&replacement) && !left.contains(&task),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn a_host_that_only_seems_to_be_back_changes_nothing() {
+    let mut bench = original();
+    let task = bench.tasks(on("host-a")).remove(0);
+    bench.silent("host-a", 60);
+    bench.converge(60);
+    let before = bench.tasks(holding);
+    // Each new leader begins to count, and comes to the same.
+    for leader in 1..=2 {
+        for silent in [0, 49, 50, 60, 61, 300] {
+            bench.silent("host-a", silent);
+            bench.settle();
+            assert_eq!(bench.tasks(holding), before, "leader {leader}, {silent} s");
+            let seems = absence(&bench, &task).unwrap().back_since.is_some();
+            assert_eq!(seems, silent < 50, "leader {leader}, {silent} s");
+            bench.pass_time(if silent == 0 { 49 } else { 1 });
+        }
+    }
+}
+
+#[test]
+fn an_absent_task_that_is_not_wanted_any_more_is_given_up() {
+    type Change = fn(&mut Bench);
+    let changes: [(&str, Change, usize); 5] = [
+        (
+            "another revision",
+            |b| b.apply_definition("web", definition("web:2")),
+            3,
+        ),
+        ("none is wanted", |b| b.scale("web", 0), 0),
+        (
+            "somebody stops it",
+            |b| b.delete(Kind::Task, "web-000001"),
+            3,
+        ),
+        (
+            "another policy",
+            |b| {
+                b.edit(Kind::Service, "web", &|v| {
+                    v["spec"]["disconnect"]["keepOnReturn"] = json!("Replacement");
+                });
+            },
+            3,
+        ),
+        (
+            "its host is deleted",
+            |b| b.delete(Kind::ContainerInstance, "host-a"),
+            3,
+        ),
+    ];
+    for (what, change, wanted) in changes {
+        let mut bench = original();
+        let task = bench.tasks(on("host-a")).remove(0);
+        assert_eq!(task, "web-000001");
+        bench.silent("host-a", 60);
+        bench.converge(60);
+        change(&mut bench);
+        bench.converge(60);
+        let left = bench.tasks(holding);
+        assert!(!left.contains(&task), "{what}: {left:?}");
+        assert_eq!(left.len(), wanted, "{what}: {left:?}");
+    }
+}
+
+#[test]
+fn a_daemon_that_is_to_stay_is_never_given_up_with_a_silent_host() {
+    for (keep, stays) in [("Replacement", false), ("Original", true)] {
+        let mut bench = Bench::with_hosts(3);
+        bench.apply_definition("web", definition("web:1"));
+        bench.apply_service(
+            "web",
+            json!({ "taskDefinition": "web", "schedulingStrategy": "DAEMON", "disconnect": { "keepOnReturn": keep } }),
+        );
+        bench.converge(60);
+        let before = bench.tasks(holding);
+        bench.silent("host-a", 3600);
+        bench.converge(60);
+        assert_eq!(bench.tasks(on("host-a")).len() == 1, stays, "{keep}");
+        bench.silent("host-a", 0);
+        bench.converge(60);
+        assert_eq!(bench.tasks(holding).len(), 3);
+        assert_eq!(bench.tasks(holding) == before, stays, "{keep}");
+    }
+}
+
+#[test]
+fn a_host_whose_agent_knows_nothing_of_stop_after_gets_no_such_task() {
+    for policy in [json!({ "stopAfter": 60 }), json!({ "replaceAfter": 60 })] {
+        let mut bench = Bench::with_hosts(1);
+        bench.edit(Kind::ContainerInstance, "host-a", &|v| {
+            let all = v["status"]["host"]["attributes"].as_array_mut().unwrap();
+            all.retain(|a| a["name"] != capabilities::STOP_AFTER);
+        });
+        bench.apply_definition("web", definition("web:1"));
+        let mut spec = service("web", 1, 0, 100);
+        spec["disconnect"] = policy.clone();
+        bench.apply_service("web", spec);
+        bench.settle();
+        let fenced = policy["stopAfter"].is_number();
+        assert_eq!(bench.tasks(holding).is_empty(), fenced, "{policy}");
+        if fenced {
+            let ready = bench.service_status("web").conditions.remove(0);
+            assert_eq!(ready.reason, "TasksNotPlaceable");
+            assert!(
+                ready.message.contains(capabilities::STOP_AFTER),
+                "{}",
+                ready.message
+            );
+            // The agent is updated.
+            bench.register("host-a", 4096, 8192);
+            bench.settle();
+            assert_eq!(bench.tasks(holding).len(), 1);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(cases(200))]
 
@@ -231,5 +435,45 @@ proptest! {
             let left = bench.tasks(|t| on("host-a")(t) && t.metadata.name.as_deref().is_some_and(|t| t.starts_with(&format!("s{n}-"))));
             prop_assert_eq!(left.is_empty(), due, "s{} of {:?} after {} s", n, policies, silence);
         }
+    }
+
+    /// Whatever it is placed by, and however many there are: in the end as many run as are wanted, and those that were on the host
+    /// that came back are the ones that were to stay.
+    #[test]
+    fn who_is_to_stay_stays(
+        wanted in 1_i64..7,
+        bounds in prop::sample::select(vec![(100, 200), (50, 150), (0, 100)]),
+        strategy in prop::sample::select(vec![
+            json!([]),
+            json!([{ "type": "spread", "field": "instanceId" }]),
+            json!([{ "type": "binpack", "field": "memory" }]),
+            json!([{ "type": "random" }]),
+        ]),
+        original: bool,
+        silence in prop::sample::select(vec![50_u64, 60, 300]),
+        returns in 0_i64..100,
+    ) {
+        let mut bench = Bench::with_hosts(4);
+        bench.apply_definition("web", definition("web:1"));
+        let mut spec = service("web", wanted, bounds.0, bounds.1);
+        let keep = if original { "Original" } else { "Replacement" };
+        spec["disconnect"] = json!({ "replaceAfter": 60, "keepOnReturn": keep });
+        spec["placementStrategy"] = strategy;
+        bench.apply_service("web", spec);
+        bench.converge(60);
+        let before = bench.tasks(holding);
+        bench.silent("host-a", silence);
+        bench.converge(60);
+        prop_assert!(i64::from(bench.service_status("web").running_count) == wanted);
+        bench.silent("host-a", 0);
+        bench.settle();
+        bench.pass_time(returns);
+        bench.settle();
+        bench.pass_time(60);
+        bench.converge(60);
+        let after = bench.tasks(holding);
+        prop_assert_eq!(i64::try_from(after.len()).unwrap(), wanted);
+        let stays = original || silence < 60;
+        prop_assert!(before == after || !stays, "{:?} {:?}", before, after);
     }
 }

@@ -188,6 +188,8 @@ impl Monitor {
             .all(Kind::Task)
             .filter(|(_, t)| t["metadata"]["ownerReferences"][0]["uid"] == owner.uid.as_str())
             .filter(|(_, t)| t["status"]["lastStatus"] != "STOPPED")
+            // What was replaced and stays if its host comes back.
+            .filter(|(_, t)| t["status"]["absence"].is_null())
             .count();
         let bounds = if owner.kind == Kind::TaskSet.as_str() {
             task_sets::of_set(server, cache, &owner.name, &service)

@@ -65,6 +65,8 @@ fn a_task_that_stops_when_cut_off_never_runs_twice() {
         for agent in &mut sim.agents {
             agent.cut_off = false;
         }
+        // Until the last one that is frozen goes on.
+        sim.run(300);
         sim.come_to_rest();
     });
 }
@@ -137,6 +139,59 @@ fn a_service_may_be_replaced_sooner_or_later() {
             sim.come_to_rest();
         });
     }
+}
+
+/// A service of which what runs on a host stays when that comes back: its link breaks again and again, agents and operators die, and two
+/// lead at once.
+#[test]
+fn a_task_that_is_to_stay_stays_when_its_host_comes_back() {
+    let name = "a_task_that_is_to_stay_stays_when_its_host_comes_back";
+    story(name, 40, 3, |sim| {
+        sim.shared.lag = [0, 20, 50][sim.shared.rng.below(3)];
+        sim.define("web", &definition("web:1"));
+        let policy = json!({ "replaceAfter": 60, "keepOnReturn": "Original" });
+        sim.serve_by("web", 3, &json!({ "disconnect": policy }));
+        sim.until("the service is ready", 300, Sim::all_ready);
+        let before = tasks(sim);
+        sim.shared.monitor.faults = true;
+        for _ in 0..4 {
+            sim.agents[0].cut_off = true;
+            let seconds = below(sim, 240);
+            sim.run(seconds);
+            match sim.shared.rng.below(4) {
+                0 => sim.kill_agent("host-a"),
+                1 => {
+                    if let Some(operator) = sim.operators.last_mut() {
+                        operator.dead = true;
+                    }
+                }
+                2 => {
+                    if let Some(operator) = sim.operators.last_mut() {
+                        operator.pause_at = Some(operator.writes + 1);
+                    }
+                    sim.run(2);
+                    sim.depose();
+                }
+                _ => {}
+            }
+            let seconds = below(sim, 60);
+            sim.run(seconds);
+            sim.agents[0].cut_off = false;
+            let seconds = below(sim, 100);
+            sim.run(seconds);
+        }
+        sim.come_to_rest();
+        assert_eq!(tasks(sim), before);
+    });
+}
+
+/// The tasks that are to run.
+fn tasks(sim: &Sim) -> Vec<String> {
+    let alive = |t: &tallyman_crds::Task| {
+        let status = t.status.as_ref();
+        status.is_some_and(|s| s.last_status == LastStatus::Running)
+    };
+    sim.tasks(alive)
 }
 
 #[test]

@@ -31,7 +31,8 @@ fn history(seed: u64) {
         json!({}),
         json!({ "replaceAfter": 50 }),
         json!({ "stopAfter": 30 }),
-    ][usize::try_from(seed % 3).unwrap_or(0)]
+        json!({ "replaceAfter": 50, "keepOnReturn": "Original" }),
+    ][usize::try_from(seed % 4).unwrap_or(0)]
     .clone();
     let more = json!({ "deploymentConfiguration": bounds, "disconnect": disconnect });
     sim.serve_by("web", wanted, &more);

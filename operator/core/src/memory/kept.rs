@@ -112,7 +112,10 @@ impl Kept {
         let new = self.world.services.get(&name);
         let used = |s: Option<&ServiceState>| s.map(|s| families::used_by_service(&s.object));
         // Hosts wake for the moment at which their tasks are replaced.
-        let waits = |s: Option<&ServiceState>| s.and_then(|s| s.replace_after);
+        let waits = |s: Option<&ServiceState>| {
+            s.map(|s| (s.replace_after, s.keep_on_return))
+                .unwrap_or_default()
+        };
         if waits(old.as_ref()) != waits(new) {
             return Err(Far);
         }
@@ -286,8 +289,20 @@ impl Kept {
     }
 
     fn put_instance(&mut self, name: &InstanceName, new: InstanceState) {
+        let connected = |world: &World| {
+            let host = world.instances.get(name);
+            host.is_some_and(|i| i.connected(&world.settings))
+        };
+        let before = connected(&self.world);
         self.world.put_instance(name, new);
         self.attention.touch(Unit::Host(name.clone()));
+        if connected(&self.world) != before {
+            // What was replaced is back with its host, or away again.
+            let here = self.world.tasks_on(name);
+            for (task, _) in here.filter(|(_, t)| t.absence.is_some()) {
+                self.attention.touch(Unit::Task(task.clone()));
+            }
+        }
         match self.ledger.exchange_host(name, &self.world) {
             Reach::Nowhere => {}
             Reach::Room => self.attention.touch_seekers(),

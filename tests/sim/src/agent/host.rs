@@ -24,7 +24,7 @@ impl Agent {
         let facts = HostFacts {
             agent_version: "0.1.0".to_owned(),
             address: None,
-            boot_id: None,
+            boot_id: Some(self.boot_id()),
             roles: ROLES,
             faults: Default::default(),
             gpus: self.gpus.clone(),
