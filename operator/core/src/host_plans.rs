@@ -133,8 +133,19 @@ fn says(current: &HostPlanSpec, wanted: &Wanted<'_>) -> bool {
 }
 
 /// True for a task that its host must know of: it is not STOPPED, or its containers are still to be removed.
-pub(crate) fn belongs(task: &TaskState) -> bool {
-    admitted(task) && (task.last != LastStatus::Stopped || (!task.removed && to_remove(task)))
+pub(crate) fn belongs(world: &World, task: &TaskState) -> bool {
+    let over = task.last == LastStatus::Stopped;
+    admitted(task) && (!over || (!task.removed && to_remove(world, task)))
+}
+
+/// Tasks that are over, and of which `host` is still to remove containers: none once it can be told nothing more.
+pub(crate) fn left_behind(world: &World, host: &InstanceName) -> usize {
+    if !world.plans.contains_key(host) {
+        return 0;
+    }
+    let here = world.tasks_on(host);
+    here.filter(|(_, t)| t.last == LastStatus::Stopped && belongs(world, t))
+        .count()
 }
 
 /// The task was placed by the operator: one that it made at creation, a user's by its status.
@@ -148,9 +159,11 @@ fn admitted(task: &TaskState) -> bool {
     finalizer && task.instance.is_some() && (task.is_made_by_us() || bound)
 }
 
-/// Its containers are to be removed once it is STOPPED: it is being deleted, or was given up with its host.
-fn to_remove(task: &TaskState) -> bool {
-    task.identity.deleting || task.stop_code == Some(StopCode::InfrastructureHealth)
+/// Its containers are to be removed once it is STOPPED: it is being deleted, was given up with its host, or its host leaves.
+fn to_remove(world: &World, task: &TaskState) -> bool {
+    task.identity.deleting
+        || task.stop_code == Some(StopCode::InfrastructureHealth)
+        || world.host_leaves(task)
 }
 
 /// Until when the daemons of a host are ahead: what collects logs is there before what writes them. Only where no task of
@@ -180,7 +193,7 @@ fn derive<'w>(
         .map(|e| e.uid.as_str())
         .collect();
     let known = |t: &TaskState| told.contains(t.identity.uid.as_str());
-    for (task_name, t) in world.tasks_on(name).filter(|(_, t)| belongs(t)) {
+    for (task_name, t) in world.tasks_on(name).filter(|(_, t)| belongs(world, t)) {
         let waits = daemons_first && t.service.is_some() && !world.is_of_daemon(t);
         // What an agent was told of it is told on, whatever became of the values since.
         if (waits || !supplies::supplied(world, instance, t)) && !known(t) {
@@ -247,7 +260,7 @@ fn planned(world: &World, name: &TaskName, t: &TaskState, definition: String) ->
             .collect(),
         tags: tags::by_key(&t.object.spec.tags),
         stop_after: t.object.spec.stop_after,
-        remove: to_remove(t),
+        remove: to_remove(world, t),
         deployment_blocked: !stopping && t.service.as_ref().is_some_and(held_up),
     }
 }

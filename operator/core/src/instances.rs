@@ -9,6 +9,7 @@ use tallyman_crds::{
 };
 
 use crate::disconnect;
+use crate::host_plans;
 use crate::names::InstanceName;
 use crate::placement::Ledger;
 use crate::plan::{Action, Kind, Note, Plan, Target};
@@ -81,8 +82,7 @@ pub(crate) fn lost(world: &World, now: Timestamp, plan: &mut Plan) -> Lost {
     let mut given_up = 0;
     let suspects = world.index.suspects.iter();
     for (name, i) in suspects.filter_map(|name| world.instances.get_key_value(name)) {
-        let disconnected = i.host.is_none() || !i.connected(&world.settings);
-        if i.identity.deleting && disconnected {
+        if i.identity.deleting && !reachable(world, i) {
             lost.hosts.insert(name.clone(), Extent::Forced);
         } else if disconnect::first_due(world, name, i) && !braked {
             if disconnect::holds_due(world, name, i) {
@@ -111,7 +111,12 @@ fn stopped(plan: &Plan) -> BTreeSet<String> {
     stopped.collect()
 }
 
-/// Keeps a host's finalizer until nothing runs there, stops what holds a host that is being deleted.
+/// The host's agent answers.
+fn reachable(world: &World, i: &InstanceState) -> bool {
+    i.host.is_some() && i.connected(&world.settings)
+}
+
+/// Keeps a host's finalizer until nothing runs there and nothing is left there, stops what holds a host that is being deleted.
 pub(crate) fn plan_one(
     world: &World,
     name: &InstanceName,
@@ -145,7 +150,9 @@ pub(crate) fn plan_one(
                 },
             });
         }
-        if here().next().is_none() && fenced {
+        // What ran there is not left to lie about; but an agent that is away is not waited for.
+        let clears_up = reachable(world, i) && host_plans::left_behind(world, name) > 0;
+        if here().next().is_none() && !clears_up && fenced {
             plan.actions.push(Action::RemoveFinalizer {
                 target,
                 finalizer: labels::IN_USE_FINALIZER,
@@ -288,14 +295,19 @@ fn standing(
         return (Standing::Reconciling, "EngineUnreachable", text);
     }
     if i.identity.deleting {
+        let holds = world.tasks_on(name).any(|(_, t)| t.holds());
         return (
             Standing::Reconciling,
             "Deregistering",
-            match i.forced {
-                true => {
+            match (holds, i.forced) {
+                (false, _) => format!(
+                    "{name} leaves when its agent has removed the containers of {} stopped tasks.",
+                    host_plans::left_behind(world, name)
+                ),
+                (true, true) => {
                     format!("{name} leaves when its tasks have stopped, and they stop at once.")
                 }
-                false => format!(
+                (true, false) => format!(
                     "{name} leaves when its tasks have stopped; those of services are replaced first. With the annotation \
                      `{}: \"true\"` they stop at once.",
                     labels::FORCE_DEREGISTRATION

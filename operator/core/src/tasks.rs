@@ -365,7 +365,8 @@ fn stopped(
             .instance
             .as_ref()
             .is_none_or(|i| !world.instances.contains_key(i));
-        let never_there = !t.accepted && !on_a_host(world, name, t) && !host_plans::belongs(t);
+        let never_there =
+            !t.accepted && !on_a_host(world, name, t) && !host_plans::belongs(world, t);
         if t.identity.finalizers.contains(labels::STOP_FINALIZER)
             && runs::is_recorded(world, name, t)
             && (t.removed || host_gone || never_there)

@@ -148,6 +148,12 @@ impl World {
         service.is_some_and(|s| self.index.daemons.contains(s))
     }
 
+    /// The task's host is being deregistered.
+    pub fn host_leaves(&self, task: &TaskState) -> bool {
+        let host = task.instance.as_ref().and_then(|i| self.instances.get(i));
+        host.is_some_and(|i| i.identity.deleting)
+    }
+
     /// The task's host is being deregistered by force.
     pub fn is_evicted(&self, task: &TaskState) -> bool {
         let host = task.instance.as_ref().and_then(|i| self.instances.get(i));

@@ -8,7 +8,9 @@ use std::time::Duration;
 use common::Bench;
 use common::build::{definition, service};
 use serde_json::json;
-use tallyman_crds::{ConditionStatus, DesiredStatus, InstanceStatus, LastStatus, StopCode, Task};
+use tallyman_crds::{
+    ConditionStatus, DesiredStatus, InstanceStatus, LastStatus, StopCode, Task, labels,
+};
 use tallyman_operator_core::liveness::LeaseObserver;
 use tallyman_operator_core::{Action, Kind};
 
@@ -501,6 +503,46 @@ fn a_host_that_is_deleted_leaves_when_its_tasks_have_moved() {
     assert_eq!(bench.names(Kind::ContainerInstance), ["host-b"]);
     assert_eq!(bench.tasks(holding).len(), 2);
     assert_eq!(bench.reason("web"), "SteadyState");
+}
+
+/// Step 10.7 of `docs/ecs-rules.md`.
+#[test]
+fn a_host_that_is_deleted_leaves_when_what_ran_there_is_removed() {
+    let mut bench = Bench::with_service(1, 1, 0, 100);
+    bench.fail("web-000001", StopCode::EssentialContainerExited);
+    bench.settle();
+    bench.edit(Kind::ContainerInstance, "host-a", &|v| {
+        v["metadata"]["annotations"] = json!({ labels::FORCE_DEREGISTRATION: "true" });
+    });
+    bench.delete(Kind::ContainerInstance, "host-a");
+    bench.settle();
+    // Both have ended, the agent has told so of both, and has removed the containers of neither.
+    bench.fail("web-000002", StopCode::UserInitiated);
+    bench.settle();
+    let removals = bench.host_plan("host-a").tasks.iter();
+    assert_eq!(removals.filter(|t| t.remove).count(), 2);
+    let said = bench.instance("host-a").status.as_ref().unwrap().conditions[0].clone();
+    assert_eq!(
+        said.message,
+        "host-a leaves when its agent has removed the containers of 2 stopped tasks."
+    );
+    bench.stop_all();
+    bench.settle();
+    assert!(bench.names(Kind::ContainerInstance).is_empty());
+}
+
+#[test]
+fn a_host_that_falls_silent_while_it_leaves_is_not_waited_for() {
+    let mut bench = Bench::with_service(1, 1, 0, 100);
+    bench.delete(Kind::ContainerInstance, "host-a");
+    bench.delete(Kind::Service, "web");
+    bench.settle();
+    bench.fail("web-000001", StopCode::UserInitiated);
+    bench.settle();
+    assert_eq!(bench.names(Kind::ContainerInstance), ["host-a"]);
+    bench.silent("host-a", 60);
+    bench.converge(60);
+    assert!(bench.names(Kind::ContainerInstance).is_empty());
 }
 
 /// Step 10.7 of `docs/ecs-rules.md`.

@@ -141,6 +141,11 @@ pub const LIVES: &[Life] = &[
         tell: alone,
     },
     Life {
+        name: "host-leaves-by-force",
+        hosts: 2,
+        tell: host_leaves_by_force,
+    },
+    Life {
         name: "two-services",
         hosts: 2,
         tell: two_services,
@@ -365,13 +370,29 @@ fn host_leaves(sim: &mut Sim) {
     ready(sim);
     sim.run(41);
     sim.delete(Kind::ContainerInstance, "host-a");
-    sim.until("host-a is gone", PATIENCE, |s| {
-        let host = s.shared.server.get(Kind::ContainerInstance, "host-a");
-        host.is_none()
-    });
+    gone(sim, "host-a");
     ready(sim);
     sim.join("host-a");
     end(sim);
+}
+
+fn host_leaves_by_force(sim: &mut Sim) {
+    // What runs on host-a has no other place, since host-b takes nothing.
+    sim.drain("host-b", true);
+    sim.deploy("web", 2, 100, 200);
+    ready(sim);
+    sim.evict("host-a");
+    gone(sim, "host-a");
+    sim.drain("host-b", false);
+    ready(sim);
+    sim.join("host-a");
+    end(sim);
+}
+
+fn gone(sim: &mut Sim, host: &str) {
+    sim.until("the host is gone", PATIENCE, |s| {
+        s.shared.server.get(Kind::ContainerInstance, host).is_none()
+    });
 }
 
 fn two_services(sim: &mut Sim) {

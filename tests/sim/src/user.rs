@@ -303,15 +303,25 @@ impl Sim {
 
     /// Starts a new deployment of the same revision, as ECS does by `forceNewDeployment`.
     pub fn restart(&mut self, service: &str, value: &str) {
+        self.annotate(Kind::Service, service, labels::RESTARTED_AT, value);
+    }
+
+    /// Deletes a ContainerInstance by force.
+    pub fn evict(&mut self, host: &str) {
+        let force = labels::FORCE_DEREGISTRATION;
+        self.annotate(Kind::ContainerInstance, host, force, "true");
+        self.delete(Kind::ContainerInstance, host);
+    }
+
+    /// `kubectl annotate`.
+    fn annotate(&mut self, kind: Kind, name: &str, annotation: &str, value: &str) {
         self.reach();
-        self.shared.note("user", &format!("restarts {service}"));
-        let annotations = json!({ labels::RESTARTED_AT: value });
-        let patch = json!({ "metadata": { "annotations": annotations } });
+        self.shared
+            .note("user", &format!("annotates {name} with {annotation}"));
+        let patch = json!({ "metadata": { "annotations": { annotation: value } } });
         let server = &mut self.shared.server;
-        if let Err(refusal) =
-            server.patch(Kind::Service, service, &patch, &Preconditions::default())
-        {
-            self.fail(&format!("the user cannot restart {service}: {refusal:?}"));
+        if let Err(refusal) = server.patch(kind, name, &patch, &Preconditions::default()) {
+            self.fail(&format!("the user cannot annotate {name}: {refusal:?}"));
         }
     }
 

@@ -93,6 +93,26 @@ fn delete_a_service() {
 }
 
 #[test]
+fn a_host_that_leaves_by_force_is_left_clean() {
+    let name = "a_host_that_leaves_by_force_is_left_clean";
+    story(name, 6, 2, |sim: &mut Sim| {
+        sim.shared.lag = 40;
+        sim.deployed("web", 3, 100, 200);
+        // One that ended a while ago, too.
+        sim.kill_container();
+        sim.run(20);
+        sim.evict("host-a");
+        sim.until("host-a is gone", 300, |s| {
+            let host = s.shared.server.get(Kind::ContainerInstance, "host-a");
+            host.is_none()
+        });
+        assert_eq!(sim.agents[0].engine.containers(), []);
+        sim.come_to_rest();
+        assert!(sim.agents[0].engine.containers().is_empty());
+    });
+}
+
+#[test]
 fn delete_everything_at_once() {
     story("delete_everything_at_once", 6, 2, |sim| {
         sim.shared.lag = 40;

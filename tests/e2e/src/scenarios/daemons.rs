@@ -18,7 +18,7 @@ pub const SCENARIOS: &[Scenario] = &[Scenario {
 /// Scenarios in which a host joins.
 pub fn joining() -> Vec<Joining> {
     vec![Joining {
-        name: "a host that joins gets its daemon",
+        name: "a host that joins gets its daemon, and leaves by force when there is no room for its tasks elsewhere",
         run: first_to_come,
     }]
 }
@@ -122,5 +122,37 @@ fn first_to_come(lab: &mut Lab, options: &HostOptions) -> Result<()> {
         ensure!(on.contains("host-4"), "it is on {on:?}");
         Ok(true)
     })?;
+    leaves_by_force(&user)?;
+    only_on(&user, "logs", &["host-1", "host-2", "host-3"])?;
     user.delete(&["app", "logs"])
+}
+
+/// `host-4` is deleted while its tasks find no room elsewhere: it stays and says how it would leave, and so it does.
+fn leaves_by_force(user: &User<'_>) -> Result<()> {
+    const OBJECT: &str = "containerinstances.tallyman.dev/host-4";
+    const FORCE: &str = "tallyman.dev/forceDeregistration";
+    user.k(&["delete", OBJECT, "--wait=false"])?;
+    wait_until("the host to say how it leaves", PATIENCE, || {
+        let (_, reason, message) = condition(&user.get("containerinstances", "host-4")?, "Ready");
+        ensure!(
+            reason == "Deregistering" && message.contains(FORCE),
+            "{reason}: {message}"
+        );
+        Ok(true)
+    })?;
+    ensure!(
+        hosts(user, "app")?.contains("host-4"),
+        "tasks were stopped without force"
+    );
+    user.k(&["annotate", OBJECT, &format!("{FORCE}=true")])?;
+    user.k(&["wait", "--for=delete", OBJECT, "--timeout=60s"])?;
+    let host = user.lab.host_named("host-4")?;
+    let left = host.docker_ok(["ps", "--all", "--filter", "label=tallyman.dev/task"])?;
+    ensure!(left.lines().count() <= 1, "left on host-4: {left}");
+    let tasks = user.tasks("app")?;
+    let forced = tasks.iter().filter(|t| {
+        t["status"]["stoppedReason"] == "Container instance deregistration forced by user"
+    });
+    ensure!(forced.count() > 0, "no task says why it was stopped");
+    Ok(())
 }
