@@ -235,8 +235,12 @@ impl Agent {
         self.start_at = shared.now;
     }
 
-    /// For so many seconds its agent does nothing; where the machine sleeps, its containers run no more than that.
+    /// For so many seconds its agent does nothing; where the machine sleeps, its containers run no more than that. One that sleeps or
+    /// has just woken is left alone.
     pub fn freeze(&mut self, shared: &mut Shared, seconds: i64, sleeps: bool) {
+        if self.rests(shared.now) {
+            return;
+        }
         self.frozen_until = shared.now + SignedDuration::from_secs(seconds);
         self.sleeps = sleeps;
     }
