@@ -241,6 +241,12 @@ impl Agent {
         if self.rests(shared.now) {
             return;
         }
+        let what = if sleeps {
+            "machine sleeps"
+        } else {
+            "agent is frozen"
+        };
+        shared.note(&self.name, &format!("{what} for {seconds} s"));
         self.frozen_until = shared.now + SignedDuration::from_secs(seconds);
         self.sleeps = sleeps;
     }
