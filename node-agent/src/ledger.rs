@@ -51,7 +51,7 @@ pub struct Saved {
 
 #[derive(Default)]
 struct Pages {
-    records: BTreeMap<TaskUid, TaskRecord>,
+    records: BTreeMap<TaskUid, Arc<TaskRecord>>,
     plan: Option<Arc<Value>>,
     engine: Option<EngineDescription>,
     images: ImageBook,
@@ -167,8 +167,9 @@ impl Ledger {
         records: BTreeMap<TaskUid, TaskRecord>,
         images: ImageBook,
     ) -> Self {
+        let records = records.into_iter();
         let pages = Arc::new(Mutex::new(Pages {
-            records,
+            records: records.map(|(uid, r)| (uid, Arc::new(r))).collect(),
             images,
             ..Pages::default()
         }));
@@ -192,12 +193,12 @@ impl Ledger {
     }
 
     /// Remembers a task. Returns the version to wait for.
-    pub fn put(&self, record: &TaskRecord) -> u64 {
+    pub fn put(&self, record: Arc<TaskRecord>) -> u64 {
         let mut pages = self.pages();
-        if pages.records.get(&record.uid) == Some(record) {
+        if pages.records.get(&record.uid) == Some(&record) {
             return pages.version;
         }
-        pages.records.insert(record.uid.clone(), record.clone());
+        pages.records.insert(record.uid.clone(), record);
         pages.records_dirty = true;
         self.touch(pages)
     }
@@ -247,7 +248,8 @@ impl Ledger {
 
     /// A task's record, as last put.
     pub fn record(&self, uid: &TaskUid) -> Option<TaskRecord> {
-        self.pages().records.get(uid).cloned()
+        let pages = self.pages();
+        pages.records.get(uid).map(|r| TaskRecord::clone(r))
     }
 
     /// Tasks that are recorded as stopped.
@@ -359,9 +361,10 @@ impl Batch {
 
 impl Pages {
     fn take_changes(&mut self) -> serde_json::Result<Batch> {
-        let records = self
-            .records_dirty
-            .then(|| serde_json::to_vec(&self.records));
+        let records = self.records_dirty.then(|| {
+            let plain = self.records.iter().map(|(uid, record)| (uid, &**record));
+            serde_json::to_vec(&plain.collect::<BTreeMap<_, _>>())
+        });
         let images = self.images_dirty.then(|| serde_json::to_vec(&self.images));
         let batch = Batch {
             records: records.transpose()?,
@@ -457,7 +460,7 @@ mod tests {
         let record: TaskRecord =
             serde_json::from_value(serde_json::json!({ "uid": "u1", "name": "web-000001" }))
                 .unwrap();
-        ledger.put(&record);
+        ledger.put(Arc::new(record.clone()));
         ledger.flush().await;
         let told = ledger.trouble().unwrap();
         assert!(
@@ -486,7 +489,7 @@ mod tests {
             "uid": "u1", "name": "web-000001"
         }))
         .unwrap();
-        ledger.put(&record);
+        ledger.put(Arc::new(record.clone()));
         let engine = EngineDescription {
             name: "docker".to_owned(),
             cpus: 2,

@@ -139,7 +139,8 @@ type Queueing = BoxFuture<'static, Option<OwnedSemaphorePermit>>;
 
 /// Works on a task until nothing is left of it, or the agent ends. Returns its uid.
 pub async fn run<E: Engine>(
-    machine: TaskMachine,
+    // Boxed: a future holds what it is called with more than once.
+    machine: Box<TaskMachine>,
     told: mpsc::UnboundedReceiver<Told>,
     shared: Arc<Shared<E>>,
 ) -> TaskUid {
@@ -162,7 +163,7 @@ pub async fn run<E: Engine>(
 }
 
 struct Worker<E> {
-    machine: TaskMachine,
+    machine: Box<TaskMachine>,
     shared: Arc<Shared<E>>,
     acting: Acting,
     sending: Option<Sending>,
@@ -177,52 +178,8 @@ struct Worker<E> {
 
 impl<E: Engine> Worker<E> {
     async fn work(mut self, mut told: mpsc::UnboundedReceiver<Told>) {
-        loop {
-            let now = Timestamp::now();
-            let mut host = self
-                .shared
-                .host
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            host.silences = self.shared.contacts.silences();
-            let holdings = &self.shared.holdings;
-            let (step, freed) = holdings.step(&mut self.machine, &host, now);
-            for task in freed {
-                self.shared.desk.tell(&task, Told::Room);
-            }
-            let version = self.shared.ledger.put(&step.record);
-            self.show(step.report.last_status);
-            if step.finished {
-                info!("nothing is left of the task; forgotten");
-                self.shared.ledger.forget(&step.record.uid);
-                for folder in self.shared.folders() {
-                    files::remove_of(folder, &step.record.uid);
-                }
-                return;
-            }
-            let mut wake_at = step.wake_at;
-            if let Some(files) = &mut self.files {
-                files.keep(&self.machine, &step.actions);
-            }
-            self.hand_out(step.actions, version);
-            if self.machine.protection_is_told() {
-                for reply in self.protecting.drain(..) {
-                    // Who asked may have gone.
-                    let _ = reply.send(());
-                }
-            }
-            match self.machine.due(now) {
-                Due::Nothing => {}
-                Due::At(at) => wake_at = Some(wake_at.map_or(at, |known| known.min(at))),
-                Due::Now(parcel) => self.sending = Some(self.send(parcel, version)),
-            }
-            let sleep = wake_at.map_or(LONGEST_SLEEP, |at| until(at, now));
-            // A sleep does not count the time in which the machine was suspended.
-            let sleep = match self.machine.task().stop_after {
-                Some(_) => sleep.min(LONGEST_FENCED_SLEEP),
-                None => sleep,
-            };
+        // What a turn needs is gone before the wait: there are many workers, and they mostly wait.
+        while let Some(sleep) = self.turn() {
             tokio::select! {
                 news = told.recv() => match news {
                     None => return,
@@ -241,6 +198,56 @@ impl<E: Engine> Worker<E> {
                 () = tokio::time::sleep(sleep) => {}
             }
         }
+    }
+
+    /// Steps the machine, and hands out what that comes to. Returns how long there is nothing else to do; nothing once nothing
+    /// is left of the task.
+    fn turn(&mut self) -> Option<Duration> {
+        let now = Timestamp::now();
+        let mut host = self
+            .shared
+            .host
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        host.silences = self.shared.contacts.silences();
+        let holdings = &self.shared.holdings;
+        let (step, freed) = holdings.step(&mut self.machine, &host, now);
+        for task in freed {
+            self.shared.desk.tell(&task, Told::Room);
+        }
+        let version = self.shared.ledger.put(self.machine.shared_record());
+        self.show(step.report.last_status);
+        if step.finished {
+            info!("nothing is left of the task; forgotten");
+            self.shared.ledger.forget(&step.record.uid);
+            for folder in self.shared.folders() {
+                files::remove_of(folder, &step.record.uid);
+            }
+            return None;
+        }
+        let mut wake_at = step.wake_at;
+        if let Some(files) = &mut self.files {
+            files.keep(&self.machine, &step.actions);
+        }
+        self.hand_out(step.actions, version);
+        if self.machine.protection_is_told() {
+            for reply in self.protecting.drain(..) {
+                // Who asked may have gone.
+                let _ = reply.send(());
+            }
+        }
+        match self.machine.due(now) {
+            Due::Nothing => {}
+            Due::At(at) => wake_at = Some(wake_at.map_or(at, |known| known.min(at))),
+            Due::Now(parcel) => self.sending = Some(self.send(parcel, version)),
+        }
+        let sleep = wake_at.map_or(LONGEST_SLEEP, |at| until(at, now));
+        // A sleep does not count the time in which the machine was suspended.
+        Some(match self.machine.task().stop_after {
+            Some(_) => sleep.min(LONGEST_FENCED_SLEEP),
+            None => sleep,
+        })
     }
 
     fn hear(&mut self, news: Told) {

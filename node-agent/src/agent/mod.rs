@@ -380,8 +380,11 @@ impl<E: Engine> Agent<E> {
             let (sender, receiver) = mpsc::unbounded_channel();
             self.shared.desk.open(uid.clone(), sender.clone());
             self.workers.insert(uid, sender);
-            self.running
-                .spawn(worker::run(machine, receiver, Arc::clone(&self.shared)));
+            self.running.spawn(worker::run(
+                Box::new(machine),
+                receiver,
+                Arc::clone(&self.shared),
+            ));
         }
     }
 

@@ -102,7 +102,11 @@ pub fn run(
             "host-3",
             HostOptions {
                 live_restore: false,
-                agent_env: [("ECS_TASK_PIDS_LIMIT".to_owned(), MOST_PROCESSES.to_string())].into(),
+                agent_env: [
+                    ("ECS_TASK_PIDS_LIMIT".to_owned(), MOST_PROCESSES.to_string()),
+                    ("ECS_DISABLE_PRIVILEGED".to_owned(), "true".to_owned()),
+                ]
+                .into(),
                 ..HostOptions::new(generation)
             },
         )

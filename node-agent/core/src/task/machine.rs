@@ -1,6 +1,8 @@
 //! A task with all that is known of it, stepped in place: what a worker of the shell and a host of the
 //! simulator hold for each task.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use tallyman_agent_engine::{ContainerState, ContainerSummary, Hint};
 use tallyman_crds::TaskStatus;
@@ -30,7 +32,8 @@ pub(crate) enum Claim {
 #[derive(Clone, Debug)]
 pub struct TaskMachine {
     task: AssignedTask,
-    record: TaskRecord,
+    /// Shared with whoever writes it down: there is one of each task in memory.
+    record: Arc<TaskRecord>,
     seen: TaskObservation,
     outbox: Outbox,
     report: TaskStatus,
@@ -57,7 +60,7 @@ impl TaskMachine {
         let seen = TaskObservation::begin(&task, &record, listed);
         Self {
             task,
-            record,
+            record: Arc::new(record),
             seen,
             outbox: Outbox::default(),
             report: TaskStatus::default(),
@@ -75,8 +78,9 @@ impl TaskMachine {
         if next.planned && !self.task.planned {
             // The plan had forgotten it and knows it again: its end may be unknown again, too (an API
             // server restored from a backup). Telling it twice does no harm.
-            self.record.acknowledged = None;
-            self.record.end_acknowledged = false;
+            let record = Arc::make_mut(&mut self.record);
+            record.acknowledged = None;
+            record.end_acknowledged = false;
         }
         if let (TaskBody::Runnable(_), TaskBody::Refused(_)) = (&self.task.body, &next.body) {
             next.body = self.task.body.clone();
@@ -122,13 +126,13 @@ impl TaskMachine {
     /// The two-phase check condemned it ([`crate::Orphans`]).
     pub fn condemn(&mut self) {
         if !self.task.planned {
-            self.record.condemned = true;
+            Arc::make_mut(&mut self.record).condemned = true;
         }
     }
 
     /// Protects it from scale-in and deployments until then, or not any more.
     pub fn protect(&mut self, until: Option<Timestamp>) {
-        self.record.protected_until = until;
+        Arc::make_mut(&mut self.record).protected_until = until;
     }
 
     /// Whether the API server knows until when it is protected.
@@ -160,7 +164,9 @@ impl TaskMachine {
     /// One step. The actions are not yet in flight: tell [`TaskMachine::started`] of each that is called.
     pub fn step(&mut self, host: &HostContext, now: Timestamp) -> Step {
         let step = step(&self.task, &self.record, &self.seen, host, now);
-        self.record.clone_from(&step.record);
+        if *self.record != step.record {
+            self.record = Arc::new(step.record.clone());
+        }
         self.report.clone_from(&step.report);
         step
     }
@@ -172,7 +178,8 @@ impl TaskMachine {
 
     /// An action came back.
     pub fn settle(&mut self, container: &str, outcome: Outcome, now: Timestamp) {
-        settle(&mut self.record, &mut self.seen, container, outcome, now);
+        let record = Arc::make_mut(&mut self.record);
+        settle(record, &mut self.seen, container, outcome, now);
     }
 
     /// A prepare is not waited for any more; its outcome will not be settled.
@@ -187,8 +194,13 @@ impl TaskMachine {
 
     /// How a parcel fared.
     pub fn delivered(&mut self, parcel: &Parcel, delivery: &Delivery, now: Timestamp) {
-        self.outbox
-            .settle(&self.task, &mut self.record, parcel, delivery, now);
+        self.outbox.settle(
+            &self.task,
+            Arc::make_mut(&mut self.record),
+            parcel,
+            delivery,
+            now,
+        );
     }
 
     /// The task at this moment, for those who ask about it.
@@ -199,7 +211,7 @@ impl TaskMachine {
         };
         TaskSight {
             task: self.task.clone(),
-            record: self.record.clone(),
+            record: TaskRecord::clone(&self.record),
             seen: self.seen.containers.iter().filter_map(present).collect(),
             resolver: Resolver::default(),
         }
@@ -213,6 +225,11 @@ impl TaskMachine {
     /// What is remembered.
     pub fn record(&self) -> &TaskRecord {
         &self.record
+    }
+
+    /// What is remembered, to be kept by somebody else, too.
+    pub fn shared_record(&self) -> Arc<TaskRecord> {
+        Arc::clone(&self.record)
     }
 
     /// What is seen.

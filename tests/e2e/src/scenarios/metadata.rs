@@ -308,6 +308,17 @@ fn closed(user: &User<'_>) -> Result<()> {
         .check()?;
     let answer = answer?;
     ensure!(answer.stdout.is_empty(), "a neighbour: {answer:?}");
+    // More than a host answers in a second (40, and 60 at once) is refused, and to whoever asks so often alone.
+    let much = format!(
+        "for _ in 1 2 3 4; do (for _ in $(seq 60); do {}; done) & done | grep -c 'HTTP/1.1 429 '",
+        fetch(&uri, "")
+    );
+    let refused = app.shell(&much)?.map_err(anyhow::Error::msg)?;
+    ensure!(
+        refused.trim().parse::<u32>()? < 240,
+        "{refused} of 240 refused"
+    );
+    side.get(V4)?;
     // Nobody listens for IPv6: not on port 80, not for metadata (51679), not for introspection (51678).
     let sockets = app.host.inside("cat").arg("/proc/net/tcp6").check()?;
     for port in [":0050 ", ":C9DF ", ":C9DE "] {

@@ -49,25 +49,31 @@ pub fn joining(generation: EngineGeneration) -> Vec<Joining> {
     daemons::joining().into_iter().chain(joins).collect()
 }
 
-/// Every scenario that is for engines of `generation`: those about containers are for both, those in which an engine says
-/// nothing that the other would not are for one of them, so that both labs end at about the same time.
+/// Every scenario that is for engines of `generation`: those about containers are for both, those about what the operator
+/// decides are for one of them, so that both labs end at about the same time.
 pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
     let of_one: &[&[Scenario]] = match generation {
         EngineGeneration::Current => &[
             disconnect::SCENARIOS,
             explain::SCENARIOS,
             gitops::SCENARIOS,
+            parameters::PRIVILEGED,
+            protection::SCENARIOS,
             rogue::SCENARIOS,
+            rollouts::SCENARIOS,
+            task_sets::SCENARIOS,
         ],
         EngineGeneration::Debian2010 => &[
             chaos::SCENARIOS,
+            daemons::SCENARIOS,
+            jobs::SCENARIOS,
             metrics::SCENARIOS,
+            placement::TOLD,
             plugin::SCENARIOS,
             tour::SCENARIOS,
         ],
     };
     let of_both = [
-        daemons::SCENARIOS,
         deploy::SCENARIOS,
         engines::SCENARIOS,
         failures::SCENARIOS,
@@ -78,20 +84,16 @@ pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
         guide::SCENARIOS,
         hands::SCENARIOS,
         hosts::SCENARIOS,
-        jobs::SCENARIOS,
         log_drivers::SCENARIOS,
         metadata::SCENARIOS,
         network::SCENARIOS,
         order::SCENARIOS,
         parameters::SCENARIOS,
         placement::SCENARIOS,
-        protection::SCENARIOS,
         readers::SCENARIOS,
         registries::SCENARIOS,
         resources::SCENARIOS,
-        rollouts::SCENARIOS,
         secrets::SCENARIOS,
-        task_sets::SCENARIOS,
         volumes::SCENARIOS,
     ];
     let lists = of_both.iter().chain(of_one).copied();

@@ -23,6 +23,13 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// For current Docker, which gives a privileged container all that it has itself: 20.10 asks for every capability of the kernel,
+/// and starts none where it lacks one.
+pub const PRIVILEGED: &[Scenario] = &[Scenario {
+    name: "a privileged container runs where its cluster and its host allow it, and nowhere else",
+    run: privileged,
+}];
+
 fn definition(container: Value) -> Value {
     let mut t = hello("tuned", "x");
     let mut base = json!({
@@ -228,4 +235,61 @@ fn no_host_offers(user: &User<'_>) -> Result<()> {
     user.apply(&[definition(json!({}))])?;
     user.wait_steady("tuned", 1)?;
     user.delete(&["tuned", "filed"])
+}
+
+/// What the cluster allows of privilege, by its policy.
+fn allow_privileged(user: &User<'_>, allowed: bool) -> Result<()> {
+    let patch = json!({ "spec": { "taskPolicy": { "privileged": allowed } } }).to_string();
+    let cluster = [
+        "patch",
+        "clusters.tallyman.dev",
+        "default",
+        "--type=merge",
+        "-p",
+    ];
+    user.k(&[&cluster[..], &[&patch]].concat())?;
+    Ok(())
+}
+
+fn privileged(user: &User<'_>) -> Result<()> {
+    let [offers, refuses] = [user.lab.host(0), user.lab.host(2)];
+    let mut t = definition(json!({ "privileged": true }));
+    t["metadata"]["name"] = json!("mighty");
+    let task = |name: &str, host: &str| {
+        json!({ "kind": "Task", "metadata": { "name": name },
+                "spec": { "taskDefinition": "mighty", "containerInstance": host } })
+    };
+    let ends = |name: &str, last: &str, because: &str| {
+        wait_until(format!("{name} to be {last}"), PATIENCE, || {
+            let status = user.get("tasks", name)?["status"].clone();
+            let reason = status["stoppedReason"].as_str().unwrap_or_default();
+            let so = status["lastStatus"] == last && reason.contains(because);
+            ensure!(so, "{status}");
+            Ok(true)
+        })
+    };
+    user.apply(&[t, task("mighty-0", offers.name())])?;
+    let policy = "`spec.taskPolicy.privileged` of the Cluster does not allow it";
+    ends("mighty-0", "STOPPED", policy)?;
+    allow_privileged(user, true)?;
+    let there = task("mighty-1", offers.name());
+    user.apply(&[there, task("mighty-2", refuses.name())])?;
+    let shown = ends("mighty-1", "RUNNING", "")
+        .and_then(|()| ends("mighty-2", "STOPPED", "capability.privileged-container"));
+    allow_privileged(user, false)?;
+    shown?;
+    let id = offers.docker_ok(["ps", "-q", "--filter", "label=tallyman.dev/task=mighty-1"])?;
+    let inside = offers.docker_ok(["exec", id.trim(), "cat", "/proc/1/status"])?;
+    let of_machine = std::fs::read_to_string("/proc/1/status")?;
+    let bound = |status: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix("CapBnd:"));
+        line.map(str::to_owned)
+    };
+    ensure!(
+        bound(&inside).is_some() && bound(&inside) == bound(&of_machine),
+        "not every capability: {inside}"
+    );
+    let tasks = ["delete", "tasks.tallyman.dev", "--timeout=60s"];
+    user.k(&[&tasks[..], &["mighty-0", "mighty-1", "mighty-2"]].concat())?;
+    user.delete(&["mighty"])
 }

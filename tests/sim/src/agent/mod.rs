@@ -217,6 +217,10 @@ impl Agent {
         self.engine.break_watches();
         if std::mem::take(&mut self.loses_disk) {
             self.disk = Disk::default();
+            if self.cut_off {
+                // Without a plan it does not know which containers are its own: `stopAfter` does not promise this.
+                shared.monitor.singleton = None;
+            }
         }
         self.start_at = shared.now + RESTART;
     }
