@@ -33,6 +33,8 @@ pub const PORT_RANGES: &str = "ecs.capability.network.container-port-range";
 pub const ORDERING: &str = "ecs.capability.container-ordering";
 /// Containers that are started again in place (`restartPolicy`).
 pub const RESTARTS: &str = "ecs.capability.container-restart-policy";
+/// Tasks that stop by themselves on a host that is cut off (`disconnect.stopAfter` of a Service). Not in ECS' list.
+pub const STOP_AFTER: &str = "ecs.capability.stop-after";
 /// Tasks of more than 10 vCPU.
 pub const MANY_CPUS: &str = "ecs.capability.increased-task-cpu-limit";
 /// The host is outside AWS.

@@ -14,6 +14,9 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// Present only while True: the object uses fields that nothing honours yet; the message names them.
 pub const UNSUPPORTED_FIELDS: &str = "UnsupportedFields";
+/// Present only while True, of a service: tasks of it are on hosts whose agent is not connected; the message names them and says what
+/// becomes of them.
+pub const TASKS_OUT_OF_TOUCH: &str = "TasksOutOfTouch";
 
 /// Beginning of the types that others than the operator set: `alarm.tallyman.dev/<name>` on a Service is True while the
 /// deployment alarm of that name goes off (ECS `DeploymentAlarms`).

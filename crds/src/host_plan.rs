@@ -118,6 +118,10 @@ pub struct PlannedTask {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 256})))]
     pub tags: BTreeMap<String, String>,
+    /// Seconds after the last renewal of its Lease that the API server confirmed until the agent stops the task by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 30, max = 86400))]
+    pub stop_after: Option<i32>,
     /// The Task is being deleted: once it is STOPPED, remove its containers and report `removedAt`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub remove: bool,

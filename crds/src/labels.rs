@@ -64,6 +64,9 @@ pub const CONTAINER_NAMESPACE: &str = "tallyman.dev/namespace";
 pub const CONTAINER_INSTANCE_UID: &str = "tallyman.dev/container-instance-uid";
 /// On a container: which attempt of the container it is, from 1.
 pub const CONTAINER_ATTEMPT: &str = "tallyman.dev/attempt";
+/// Seconds out of touch with the API server after which the agent stops the container, whoever knows its task; of tasks with
+/// `stopAfter`.
+pub const CONTAINER_STOP_AFTER: &str = "tallyman.dev/stop-after";
 /// On a container: ids of the GPUs that it was given, apart by commas.
 pub const CONTAINER_GPUS: &str = "tallyman.dev/gpu-ids";
 

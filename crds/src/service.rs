@@ -148,11 +148,50 @@ pub struct ServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub paused: Option<bool>,
+    /// What becomes of the service's tasks when the agent of their host is not heard of any more. Not a field of ECS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disconnect: Option<DisconnectPolicy>,
     /// Name of the TaskSet that is PRIMARY (ECS `UpdateServicePrimaryTaskSet`): the service is as ready as this one. Only with
     /// `deploymentController.type: EXTERNAL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub primary_task_set: Option<String>,
+}
+
+/// What becomes of tasks when the agent of their host is not heard of any more: they run on there, are replaced elsewhere, and
+/// stop there when the host comes back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::on("DisconnectPolicy")))]
+pub struct DisconnectPolicy {
+    /// Seconds from when the agent was last heard of until its tasks are replaced. Default 300, and with `stopAfter` as soon as
+    /// they have stopped for certain. Never before the agent counts as disconnected, which is after 50 s. With
+    /// `stopAfter` at least 25 s more than that. A change counts at once, for tasks that run, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 86400))]
+    pub replace_after: Option<i32>,
+    /// Seconds from the last sign of life that the API server confirmed until the agent stops the tasks by itself, so that none runs
+    /// beside its replacement: that is started no sooner than `stopAfter`, the stop timeouts of its containers and
+    /// 25 s have passed, and 1 percent more. An API server that is away for so long stops the tasks, too. Tasks keep what they were
+    /// started with; `kubectl tally restart` hands on a change. Absent: they run on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 30, max = 86400))]
+    pub stop_after: Option<i32>,
+    /// Which task stays when a host comes back whose task was replaced meanwhile. Default `Replacement`. `Original` only without
+    /// `stopAfter`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_on_return: Option<KeepOnReturn>,
+}
+
+/// Which of two tasks stays when a host comes back: the one that ran there all the time, or the one that replaced it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum KeepOnReturn {
+    /// What replaced it: the task on the host stops as soon as its agent is back.
+    #[default]
+    Replacement,
+    /// The task on the host, if it runs still and its service wants it still: what replaced it stops a minute later. Of a DAEMON
+    /// service the task of a silent host is not given up at all.
+    Original,
 }
 
 /// What runs of a service, and what the scheduler is doing about it.

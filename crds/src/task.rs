@@ -121,6 +121,11 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub container_images: Vec<ContainerImage>,
+    /// Seconds after the last sign of life that the API server confirmed until the agent stops the task by itself
+    /// (`disconnect.stopAfter` of its service, which the operator writes here at creation). It never changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 30, max = 86400))]
+    pub stop_after: Option<i32>,
 }
 
 /// Which image a container is started with (ECS `ContainerImage`).
@@ -198,6 +203,10 @@ pub struct TaskStatus {
     /// (ECS task scale-in protection).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protected_until: Option<Time>,
+    /// The operator's: the task was replaced while its host was silent, and stays if that comes back
+    /// (`disconnect.keepOnReturn` of its service).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absence: Option<Absence>,
     /// Published ports for people, such as `10.0.0.5:32768->80`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
@@ -210,6 +219,17 @@ pub struct TaskStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub containers: Vec<ContainerStatus>,
+}
+
+/// Since when a task counts for nothing because nobody hears of its host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Absence {
+    /// When it was replaced.
+    pub since: Time,
+    /// Since when its host is heard of again; a minute later it counts again. Absent: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back_since: Option<Time>,
 }
 
 /// One container of a task as its host sees it (ECS `Container`).

@@ -1,8 +1,9 @@
 //! The host's Lease: the one sign of life that the operator goes by.
 //!
-//! A task and a client of its own, so that neither a burst of reports nor a slow engine delays it
-//!.
+//! A task and a client of its own, so that neither a burst of reports nor a slow engine delays it.
+//! What was confirmed is noted, for tasks that stop by themselves on a host that is cut off.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use tallyman_crds::names;
 use tracing::{info, warn};
 
 use crate::api::Api;
+use crate::contact::{self, Contacts};
 use crate::jitter;
 
 const RENEW: Duration = Duration::from_secs(10);
@@ -20,7 +22,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(7);
 const DURATION_SECONDS: i32 = 50;
 
 /// Renews the Lease until dropped.
-pub async fn run(api: Api, holder: String) {
+pub async fn run(api: Api, holder: String, contacts: Arc<Contacts>) {
     let lease = names::host_identity(&api.name);
     let mut failures: u32 = 0;
     loop {
@@ -29,8 +31,10 @@ pub async fn run(api: Api, holder: String) {
             "leaseDurationSeconds": DURATION_SECONDS,
             "renewTime": format!("{:.6}", Timestamp::now()),
         }});
+        let sent = contact::since_boot();
         match api.patch_lease(&lease, &body).await {
             Ok(()) => {
+                contacts.confirmed(sent);
                 if failures > 0 {
                     info!(lease, failures, "lease renewed again");
                 }

@@ -133,7 +133,7 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
 }
 
 /// JSON and its sum: a disk that changes a digit of a uid must not make another task of it.
-fn sealed(json: &[u8]) -> Vec<u8> {
+pub fn sealed(json: &[u8]) -> Vec<u8> {
     let sum = Sha256::digest(json);
     let mut file = json.to_vec();
     file.extend_from_slice(format!("\n{SUM}").as_bytes());
@@ -146,7 +146,7 @@ fn sealed(json: &[u8]) -> Vec<u8> {
 
 /// What a file says, if it is as it was written. One line without a sum is of an agent that wrote none: JSON has no line
 /// breaks of its own here, so a file with a sum never passes for one without, unless it lost the sum alone.
-fn unsealed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+pub fn unsealed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let json = match bytes.iter().position(|b| *b == b'\n') {
         None => bytes,
         Some(end) => {

@@ -11,6 +11,7 @@
 mod address;
 mod agent;
 mod api;
+mod contact;
 mod desk;
 mod files;
 mod gpus;
@@ -210,7 +211,9 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         address: address.clone(),
         tags: settings.registration.instance_tags.clone(),
     };
+    let contacts = Arc::new(contact::Contacts::load(&data_dir, boot_id.clone()));
     let shared = Arc::new(Shared {
+        contacts: Arc::clone(&contacts),
         engine: Arc::new(engine),
         api: api.clone(),
         ledger: ledger.clone(),
@@ -223,6 +226,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             pull_upfront: settings.tasks.pull_upfront,
             enforcement: Enforcement::of(&settings.tasks, saved.engine.as_ref(), true),
             plan_is_live: false,
+            silences: contacts.silences(),
             supply: None,
             registries: Arc::new(settings.images.registries()),
         }),
@@ -329,7 +333,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         .as_deref()
         .map(|file| Path::new(file).with_file_name(join::KEY));
     tokio::spawn(mailbox::supply(api.clone(), key, sender));
-    tokio::spawn(heartbeat::run(api.clone(), holder));
+    tokio::spawn(heartbeat::run(api.clone(), holder, contacts));
     tokio::spawn(async {
         loop {
             tokio::time::sleep(GIVE_BACK).await;

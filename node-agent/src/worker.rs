@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::api::Api;
+use crate::contact::Contacts;
 use crate::desk::Desk;
 use crate::files;
 use crate::host_files::AllowedFolders;
@@ -38,6 +39,8 @@ pub const SLOTS: usize = 8;
 pub const PATCHES: usize = 8;
 /// Nothing sleeps longer: a clock that jumps is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
+/// The same for a task that stops by itself on a host that is cut off.
+const LONGEST_FENCED_SLEEP: Duration = Duration::from_secs(2);
 
 /// What all workers of a host share.
 pub struct Shared<E> {
@@ -47,7 +50,9 @@ pub struct Shared<E> {
     pub api: Api,
     /// Records on disk.
     pub ledger: Ledger,
-    /// What a step must know of the host.
+    /// When the API server last confirmed that the host lives.
+    pub contacts: Arc<Contacts>,
+    /// What a step must know of the host; of the silence it is told anew at each.
     pub host: RwLock<HostContext>,
     /// Containers being brought up.
     pub slots: Arc<Semaphore>,
@@ -204,12 +209,13 @@ impl<E: Engine> Worker<E> {
     /// is left of the task.
     fn turn(&mut self) -> Option<Duration> {
         let now = Timestamp::now();
-        let host = self
+        let mut host = self
             .shared
             .host
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        host.silences = self.shared.contacts.silences();
         let holdings = &self.shared.holdings;
         let (step, freed) = holdings.step(&mut self.machine, &host, now);
         for task in freed {
@@ -241,7 +247,12 @@ impl<E: Engine> Worker<E> {
             Due::At(at) => wake_at = Some(wake_at.map_or(at, |known| known.min(at))),
             Due::Now(parcel) => self.sending = Some(self.send(parcel, version)),
         }
-        Some(wake_at.map_or(LONGEST_SLEEP, |at| until(at, now)))
+        let sleep = wake_at.map_or(LONGEST_SLEEP, |at| until(at, now));
+        // A sleep does not count the time in which the machine was suspended.
+        Some(match self.machine.task().stop_after {
+            Some(_) => sleep.min(LONGEST_FENCED_SLEEP),
+            None => sleep,
+        })
     }
 
     fn hear(&mut self, news: Told) {
@@ -280,13 +291,15 @@ impl<E: Engine> Worker<E> {
             self.machine.started(&action);
             debug!(verb = %action.verb(), container = action.container(), "asking the engine");
             let shared = Arc::clone(&self.shared);
+            let fenced = self.machine.task().stop_after.is_some();
             self.acting.push(Box::pin(async move {
                 if action.must_be_remembered() {
                     shared.ledger.written(version).await;
                 }
                 let done = perform(&*shared.engine, shared.premises(), &action);
                 let outcome = match action.verb() {
-                    Verb::Stop => shared.stops.in_turn(done).await,
+                    // Its replacement does not wait until others have stopped.
+                    Verb::Stop if !fenced => shared.stops.in_turn(done).await,
                     _ => done.await,
                 };
                 (action, outcome)

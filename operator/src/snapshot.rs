@@ -48,6 +48,8 @@ pub struct Snapshot {
     leases: Store<Lease>,
     lease_api: Client,
     observers: BTreeMap<String, LeaseObserver>,
+    /// By namespace, hosts whose Lease is old and could not be read live, with the longest silence that they count for.
+    unread: BTreeMap<String, BTreeMap<String, Duration>>,
     started: Instant,
     /// The watches; they end with the snapshot.
     _watches: JoinSet<()>,
@@ -182,6 +184,7 @@ impl Snapshot {
             ),
             lease_api: lease_client,
             observers: BTreeMap::new(),
+            unread: BTreeMap::new(),
             started: Instant::now(),
             _watches: watches.tasks,
         }
@@ -336,17 +339,19 @@ impl Snapshot {
         }
     }
 
-    /// Reads the Leases of silent hosts live. Says whether all timers began anew, and of which hosts it read the Lease.
+    /// Reads the Leases of silent hosts live. Says whether all timers began anew, and of which hosts it read the Lease. One that
+    /// cannot be read makes its host disconnected, and no task of it is given up: nobody knows that it is silent still.
     async fn look_live(&mut self, namespace: &str, settings: &Settings) -> (bool, Vec<String>) {
         let now = self.started.elapsed();
         let (grace, brake) = (settings.agent_grace, settings.brake_percent);
         let observer = self.observers.entry(namespace.to_owned()).or_default();
         let silent: Vec<String> = observer.silent(now, grace).map(str::to_owned).collect();
+        self.unread.remove(namespace);
         if silent.is_empty() {
             return (false, silent);
         }
         let api: Api<Lease> = Api::namespaced(self.lease_api.clone(), namespace);
-        let live: Vec<(String, String)> = futures::stream::iter(silent.clone())
+        let read: Vec<(String, Option<Option<Lease>>)> = futures::stream::iter(silent.clone())
             .map(|name| {
                 let api = api.clone();
                 async move {
@@ -354,26 +359,44 @@ impl Snapshot {
                     let read =
                         tokio::time::timeout(Duration::from_secs(5), api.get_opt(&lease_name))
                             .await;
-                    Some((name, version(&read.ok()?.ok()??)?))
+                    (name, read.ok().and_then(Result::ok))
                 }
             })
             .buffer_unordered(8)
-            .filter_map(futures::future::ready)
             .collect()
             .await;
+        let unread = read.iter().filter(|(_, lease)| lease.is_none());
+        let unread: BTreeMap<_, _> = unread.map(|(name, _)| (name.clone(), grace)).collect();
+        if !unread.is_empty() {
+            self.unread.insert(namespace.to_owned(), unread);
+        }
+        let live = read.into_iter().filter_map(|(name, lease)| {
+            let version = version(&lease??)?;
+            Some((name, version))
+        });
+        let live: Vec<(String, String)> = live.collect();
         let live = live.iter().map(|(k, v)| (k.as_str(), Some(v.as_str())));
+        // What was read may be younger than the question: it is seen now, and not before a host can have sent it.
+        let now = self.started.elapsed();
         (observer.observe_some(live, now, grace, brake), silent)
     }
 
     /// For how long a host's Lease was not seen to change.
     pub fn age(&self, namespace: &str, host: &str) -> Option<Duration> {
         let observer = self.observers.get(namespace)?;
-        observer.age(host, self.started.elapsed())
+        let age = observer.age(host, self.started.elapsed())?;
+        let most = self.unread.get(namespace).and_then(|hosts| hosts.get(host));
+        Some(most.map_or(age, |most| age.min(*most)))
     }
 
     fn ages(&self, namespace: &str) -> BTreeMap<String, Duration> {
         let observer = self.observers.get(namespace);
-        observer.map_or_else(BTreeMap::new, |o| o.ages(self.started.elapsed()))
+        let mut ages = observer.map_or_else(BTreeMap::new, |o| o.ages(self.started.elapsed()));
+        for (host, most) in self.unread.get(namespace).into_iter().flatten() {
+            ages.entry(host.clone())
+                .and_modify(|age| *age = (*age).min(*most));
+        }
+        ages
     }
 
     /// resourceVersion of an object in its cache, as a number.

@@ -84,6 +84,7 @@ pub(super) const TASK_FIELDS: &[&str] = &[
     "propagateTags",
     "referenceId",
     "startedBy",
+    "stopAfter",
     "tags",
     "taskDefinition",
     "clientToken",

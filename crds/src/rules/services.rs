@@ -65,6 +65,20 @@ pub(super) const RULES: &[Row] = &[
         "`maximumPercent` must be 100 or more, or more than `minimumHealthyPercent`: else no task could be replaced",
     ),
     (
+        "service-disconnect",
+        "DisconnectPolicy",
+        ".replaceAfter",
+        "!has(self.replaceAfter) || !has(self.stopAfter) || self.replaceAfter >= self.stopAfter + 25",
+        "`replaceAfter` must be at least 25 s more than `stopAfter`: a task is replaced only when it has stopped for certain",
+    ),
+    (
+        "service-keep-on-return",
+        "DisconnectPolicy",
+        ".keepOnReturn",
+        "!has(self.keepOnReturn) || self.keepOnReturn != 'Original' || !has(self.stopAfter)",
+        "`keepOnReturn: Original` must not be beside `stopAfter`: of a task that stopped by itself nothing is left to keep",
+    ),
+    (
         "service-early-success",
         "ServiceSpec",
         ".deploymentConfiguration.earlySuccessCriteria",

@@ -29,6 +29,7 @@ use crate::refused::Refused;
 use crate::settings::gpus::GpuSettings;
 use crate::settings::network::Networking;
 use crate::settings::volumes::VolumeSettings;
+use crate::silence;
 use crate::task::TaskRecord;
 use crate::volumes::{self, PlannedVolume};
 
@@ -113,6 +114,8 @@ pub struct AssignedTask {
     pub remove: bool,
     /// Protected tasks hold its service up: it cannot be protected now unless it is already.
     pub deployment_blocked: bool,
+    /// It stops by itself once the host was out of touch with the API server for so long.
+    pub stop_after: Option<Duration>,
     /// False once the newest plan has no entry for it. Nothing of it is started any more, and nothing
     /// is killed for that reason.
     pub planned: bool,
@@ -176,6 +179,10 @@ impl AssignedTask {
     /// A task that only the record knows: the plan has no entry (any more). Enough to watch its
     /// containers and to clean up after it; nothing of it is ever started.
     pub fn remembered(record: &TaskRecord, door: &Door) -> Self {
+        let stop_timeout = match record.stop_after {
+            Some(_) => silence::stop_timeout(door.stop_timeout),
+            None => door.stop_timeout,
+        };
         let mut containers: Vec<PlannedContainer> = record
             .containers
             .iter()
@@ -184,7 +191,7 @@ impl AssignedTask {
                     name.clone(),
                     false,
                     false,
-                    door.stop_timeout,
+                    stop_timeout,
                     ContainerSpec::new(known.base_name.clone(), known.image.clone()),
                 )
             })
@@ -199,6 +206,7 @@ impl AssignedTask {
             desired: Desired::Run,
             deployment_blocked: false,
             remove: false,
+            stop_after: record.stop_after,
             planned: false,
             family: record.family.clone(),
             revision: record.revision,
@@ -346,7 +354,10 @@ impl Assignment {
             namespace: &door.namespace,
             cluster: &self.cluster,
             container_instance_uid: &self.container_instance_uid,
-            stop_timeout: door.stop_timeout,
+            stop_timeout: match task.stop_after {
+                Some(_) => silence::stop_timeout(door.stop_timeout),
+                None => door.stop_timeout,
+            },
             volumes: &door.volumes,
             networking: &door.networking,
             gpus: &door.gpus,
@@ -407,6 +418,10 @@ impl Assignment {
             },
             remove: task.remove,
             deployment_blocked: task.deployment_blocked,
+            stop_after: task
+                .stop_after
+                .and_then(|s| u64::try_from(s).ok())
+                .map(Duration::from_secs),
             planned: true,
             family,
             revision,

@@ -429,6 +429,8 @@ pub(crate) fn our_labels(
         (labels::CONTAINER_ATTEMPT, "1".to_owned()),
     ];
     set.extend(ours.map(|(key, value)| (key.to_owned(), value)));
+    let stop_after = task.stop_after.map(|seconds| seconds.to_string());
+    set.extend(stop_after.map(|seconds| (labels::CONTAINER_STOP_AFTER.to_owned(), seconds)));
     set.extend(of_task(task, scope));
     set
 }

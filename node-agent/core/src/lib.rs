@@ -51,6 +51,7 @@ pub mod register;
 pub mod registries;
 pub mod report;
 pub mod settings;
+pub mod silence;
 pub mod task;
 pub mod volumes;
 
@@ -73,6 +74,7 @@ pub use ports::PortSpan;
 pub use refused::Refused;
 pub use report::{Delivery, Due, Outbox, Parcel};
 pub use settings::Settings;
+pub use silence::{Contacts, Silence, Silences};
 pub use task::{
     Action, ContainerRecord, HostContext, Sighting, Step, TaskMachine, TaskObservation, TaskRecord,
     settle, step,

@@ -226,6 +226,8 @@ pub fn body(uid: &TaskUid, report: &TaskStatus) -> Value {
         stopped_at,
         removed_at,
         protected_until,
+        // The operator's.
+        absence: _,
         ports,
         attachments,
         containers,

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tallyman_agent_core::Condemned;
+use tallyman_agent_core::{Condemned, TaskUid, silence};
 use tallyman_agent_engine::{ContainerSummary, Engine, EngineError, Hint};
 use tallyman_crds::labels;
 use tokio::time::Instant;
@@ -112,13 +112,38 @@ impl<E: Engine> Agent<E> {
         let condemned = self
             .host
             .strays(&list, &ended, &forgotten, Timestamp::now());
+        let silences = self.shared.contacts.silences();
+        let silence = silences.missed_since(self.heard);
+        self.heard = silences.over();
+        let (known, saved) = (self.known_tasks(), &self.saved_records);
+        let answers = |task: &TaskUid| known.contains(task) || saved.contains_key(task);
+        let overdue = silence::overdue(&list, answers, silence);
         self.listed = Some(list);
         self.begin_waiting();
+        for container in overdue {
+            self.stop_overdue(container);
+        }
         self.sweep_groups();
         for container in condemned {
             self.condemn(container);
         }
         self.facts.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Stops a container that must not run beside its replacement, and that no task of ours answers for.
+    fn stop_overdue(&mut self, overdue: Condemned) {
+        warn!(
+            container = overdue.name,
+            task = %overdue.task,
+            "the host is cut off, and plan and record of this container were lost; stopping it"
+        );
+        let engine = Arc::clone(&self.shared.engine);
+        let grace = silence::stop_timeout(self.settings.tasks.stop_timeout);
+        self.condemning.spawn(async move {
+            if let Err(error) = engine.stop(&overdue.name, grace).await {
+                warn!(container = overdue.name, %error, "not stopped yet; the next list tries again");
+            }
+        });
     }
 
     /// Stops and removes a container that two complete plans did not have.

@@ -84,6 +84,8 @@ pub struct Agent<E> {
     /// Tasks whose worker begins with the first complete list.
     waiting: BTreeMap<TaskUid, AssignedTask>,
     condemning: JoinSet<()>,
+    /// Up to which silence of the API server it has looked at containers that no task answers for.
+    heard: u64,
 
     /// The last complete list, in the scope of the plan at hand.
     listed: Option<Vec<ContainerSummary>>,
@@ -116,6 +118,7 @@ impl<E: Engine> Agent<E> {
     pub fn new(parts: Parts<E>) -> Self {
         let now = Instant::now();
         Self {
+            heard: parts.shared.contacts.silences().over(),
             shared: parts.shared,
             facts: parts.facts,
             host: parts.host,

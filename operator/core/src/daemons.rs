@@ -61,7 +61,10 @@ pub(crate) fn hosts(
         };
         match (m.bucket, fits.get(host)) {
             (Bucket::Stopped | Bucket::Stopping | Bucket::Misplaced, _) | (_, None) => continue,
-            (Bucket::Kept | Bucket::Unhealthy | Bucket::Superseded, Some(Fit::Unfit)) => {
+            (
+                Bucket::Kept | Bucket::Absent | Bucket::Unhealthy | Bucket::Superseded,
+                Some(Fit::Unfit),
+            ) => {
                 m.bucket = Bucket::Misplaced;
                 continue;
             }
@@ -71,7 +74,7 @@ pub(crate) fn hosts(
                 continue;
             }
             (Bucket::Leaving, Some(_)) => m.bucket = Bucket::Kept,
-            (Bucket::Kept | Bucket::Unhealthy | Bucket::Superseded, Some(_)) => {}
+            (Bucket::Kept | Bucket::Absent | Bucket::Unhealthy | Bucket::Superseded, Some(_)) => {}
         }
         if fits.get(host) == Some(&Fit::Kept) {
             with.insert(host);

@@ -341,7 +341,7 @@ fn count(s: &Scheduled<'_>, d: &DeploymentId, pick: fn(&TaskState) -> bool) -> i
         .members
         .iter()
         .filter(|m| m.task.deployment.as_ref() == Some(d));
-    clamp_len(mine.filter(|m| pick(m.task)).count())
+    clamp_len(mine.filter(|m| !m.absent && pick(m.task)).count())
 }
 
 fn running(t: &TaskState) -> bool {

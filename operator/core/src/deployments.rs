@@ -8,6 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tallyman_crds::{HealthStatus, LastStatus};
 
+use crate::disconnect;
 use crate::names::{DeploymentId, InstanceName, RevisionName, ServiceName, TaskName};
 use crate::placement::{self, Candidate, Ledger, Refusal, ScaleIn, Strategy};
 use crate::settings::Settings;
@@ -28,6 +29,9 @@ pub enum Bucket {
     Superseded,
     /// Of the primary deployment, on a host that drains, leaves or is gone.
     Leaving,
+    /// Of the primary deployment, replaced while its host is silent, and to stay if that comes back: until then it counts for
+    /// nothing (`disconnect.keepOnReturn`).
+    Absent,
     /// Of a DAEMON service, on a host that does not meet the constraints of the service.
     Misplaced,
     /// Of the primary deployment; an essential container fails its health check.
@@ -53,6 +57,8 @@ pub struct Member<'a> {
     pub sick: bool,
     /// Its host drains, leaves or is gone.
     pub away: bool,
+    /// It was replaced while its host was silent, and that is not back for long enough.
+    pub absent: bool,
     /// Until when neither scale-in nor a deployment stops it, if that is to come (ECS task scale-in protection). A host
     /// that drains takes its tasks with it, protected or not.
     pub protected_until: Option<Timestamp>,
@@ -138,15 +144,19 @@ pub fn classify<'a>(
             let away = away(world, task);
             // It is stopped in this pass, whatever its service is left with.
             let evicted = world.is_evicted(task);
+            let absent = disconnect::is_absent(task, &world.settings, now);
             Member {
                 name,
                 task,
-                bucket: bucket(task, evicted, away, sick, primary),
+                bucket: bucket(task, evicted, away, absent, sick, primary),
                 checked,
                 sick,
-                healthy: !evicted && healthy(task, checked, &world.settings, now),
+                healthy: !evicted && !absent && healthy(task, checked, &world.settings, now),
                 away,
-                protected_until: task.protected_until.filter(|until| *until > now && !away),
+                absent,
+                protected_until: task
+                    .protected_until
+                    .filter(|until| *until > now && !away && !absent),
             }
         })
         .collect()
@@ -166,6 +176,7 @@ fn bucket(
     task: &TaskState,
     evicted: bool,
     away: bool,
+    absent: bool,
     sick: bool,
     primary: &DeploymentId,
 ) -> Bucket {
@@ -180,6 +191,8 @@ fn bucket(
     }
     if away {
         Bucket::Leaving
+    } else if absent {
+        Bucket::Absent
     } else if task.last == LastStatus::Running && sick {
         Bucket::Unhealthy
     } else {
@@ -275,7 +288,8 @@ impl Bounds {
 ///
 /// n = min(D - kept, U - T) tasks are started. Of the superseded and leaving tasks those that are PENDING or UNHEALTHY
 /// are stopped at once, none that is protected and superseded, those that run and do not count as healthy once L others do, the healthy ones while L stay. T counts every task that is not STOPPED, so
-/// that the sum of old, new and stopping never exceeds U.
+/// that the sum of old, new and stopping never exceeds U; but for those that are absent, which were replaced. Of them none stays
+/// above D, and none that is superseded.
 ///
 /// Under [`Hold::Still`] superseded tasks on hosts that stay count as kept, and of them together no more are stopped than
 /// are above U; under [`Hold::Frozen`] moreover nothing is started, and so nothing unhealthy is stopped for it.
@@ -308,7 +322,7 @@ pub fn step(
         Hold::Free | Hold::Spare => false,
         Hold::Still | Hold::Frozen => true,
     };
-    let stays = |m: &&Member<'_>| still && m.bucket == Bucket::Superseded && !m.away;
+    let stays = |m: &&Member<'_>| still && m.bucket == Bucket::Superseded && !m.away && !m.absent;
     let staying = i64::try_from(members.iter().filter(stays).count()).unwrap_or(i64::MAX);
     let wanted = match hold {
         Hold::Free | Hold::Spare | Hold::Still => (bounds.desired - kept - staying).max(0),
@@ -339,6 +353,10 @@ pub fn step(
             stop.push(m.name.clone());
         }
     }
+    let absent = members.iter().filter(|m| m.bucket == Bucket::Absent);
+    let unwanted = (count(Bucket::Absent) - bounds.desired).max(0);
+    let unwanted = usize::try_from(unwanted).unwrap_or(0);
+    stop.extend(absent.rev().take(unwanted).map(|m| m.name.clone()));
     let blocked = start == 0 && total >= upper && stopping == 0;
     if hold != Hold::Frozen {
         stop.extend(unhealthy_to_stop(members, bounds, blocked));
@@ -355,7 +373,8 @@ pub fn step(
     stop.extend(scale_in(candidates, limit, budget, ledger, strategy));
 
     let waiting = members.iter().any(|m| {
-        m.bucket == Bucket::Stopping || (m.bucket != Bucket::Stopped && !m.healthy && !m.sick)
+        let idles = matches!(m.bucket, Bucket::Stopped | Bucket::Absent);
+        m.bucket == Bucket::Stopping || (!idles && !m.healthy && !m.sick)
     });
     let stuck = members.iter().any(|m| goes(&m));
     let deadlock = stuck && start == 0 && stop.is_empty() && !waiting;
@@ -379,7 +398,7 @@ pub fn step(
 
 /// Stopping it takes nothing from what is healthy or about to be.
 fn idle(m: &Member<'_>) -> bool {
-    m.task.last < LastStatus::Running || m.sick
+    m.task.last < LastStatus::Running || m.sick || m.absent
 }
 
 /// Unhealthy tasks of the primary deployment: each is stopped once a replacement is healthy; where `maximumPercent`
@@ -430,6 +449,9 @@ fn scale_in(
     }
     let hosts = kept.iter().filter_map(|m| m.task.instance.as_ref());
     let mut order = ScaleIn::of(ledger, strategy, hosts);
+    let back = |m: &&&Member<'_>| m.task.absence.is_some();
+    let first_back = kept.iter().filter(back).map(|m| m.name).min();
+    let replaces = |m: &&Member<'_>| !back(&m) && first_back.is_some_and(|first| m.name > first);
     let mut candidates: Vec<Candidate<'_>> = kept
         .iter()
         .filter(|m| m.protected_until.is_none())
@@ -439,6 +461,7 @@ fn scale_in(
             host: m.task.instance.as_ref(),
             running: m.task.last == LastStatus::Running,
             healthy: m.healthy,
+            replaces: replaces(m),
             demand: &m.task.demand,
         })
         .collect();

@@ -21,6 +21,7 @@ use tallyman_crds::{
 
 use crate::definition::{self, Definition, Demand};
 use crate::deployments;
+use crate::disconnect;
 use crate::early_success::EarlySuccess;
 use crate::guards::Guards;
 use crate::names::{
@@ -398,6 +399,8 @@ pub(crate) fn service(s: &Arc<Service>) -> ServiceState {
         early_success,
         grace: SignedDuration::from_secs(i64::from(grace)),
         paused: spec.paused == Some(true),
+        replace_after: disconnect::replace_after(spec),
+        keep_on_return: disconnect::keep_on_return(spec),
         restarted_at: annotations
             .and_then(|a| a.get(labels::RESTARTED_AT))
             .cloned(),
@@ -452,6 +455,7 @@ pub(crate) fn task(t: &Arc<Task>, world: &World) -> TaskState {
         Ok(Rules::default())
     };
     let family = revision.as_ref().and_then(|r| revisions.get(r));
+    let fenced_after = disconnect::fenced_after(&t.spec, family);
     TaskState {
         identity: identity(&t.metadata),
         object: t.clone(),
@@ -473,6 +477,8 @@ pub(crate) fn task(t: &Arc<Task>, world: &World) -> TaskState {
         protected_until: status.protected_until.map(|t| t.0),
         stop_code: status.stop_code,
         failed_health_checks: t.spec.stopped_reason.as_deref() == Some(deployments::UNHEALTHY),
+        fenced_after,
+        absence: status.absence.clone(),
         demand: demand.unwrap_or_default(),
         sources: sources.unwrap_or_default(),
     }

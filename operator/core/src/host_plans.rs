@@ -285,6 +285,7 @@ fn planned(world: &World, name: &TaskName, t: &TaskState, definition: String) ->
             .map(|image| (image.container_name.clone(), image.image_digest.clone()))
             .collect(),
         tags: tags::by_key(&t.object.spec.tags),
+        stop_after: t.object.spec.stop_after,
         remove: to_remove(world, t),
         deployment_blocked: !stopping && t.service.as_ref().is_some_and(held_up),
     }

@@ -8,6 +8,7 @@ use tallyman_crds::{
     StopCode, conditions, labels,
 };
 
+use crate::disconnect;
 use crate::host_plans;
 use crate::names::InstanceName;
 use crate::placement::Ledger;
@@ -22,7 +23,18 @@ const FORCED: &str = "Container instance deregistration forced by user";
 /// Hosts whose tasks are given up in this pass.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lost {
-    hosts: BTreeMap<InstanceName, String>,
+    hosts: BTreeMap<InstanceName, Extent>,
+}
+
+/// Which tasks of a lost host are given up.
+#[derive(Clone, Copy, Debug)]
+enum Extent {
+    /// All: the host does not exist any more.
+    All,
+    /// Those that have stopped for certain or were never to stop by themselves: somebody deregisters the host by force.
+    Forced,
+    /// Those whose time has come.
+    Due,
 }
 
 impl Lost {
@@ -31,9 +43,29 @@ impl Lost {
         self.hosts.keys()
     }
 
-    /// Stopped reason of the tasks of `instance`, if it is lost.
-    pub fn reason(&self, instance: &InstanceName) -> Option<String> {
-        self.hosts.get(instance).cloned()
+    /// Stopped reason of a task, if it is given up with its host.
+    pub fn reason(&self, world: &World, task: &TaskState) -> Option<String> {
+        let host = task.instance.as_ref()?;
+        let extent = self.hosts.get(host)?;
+        let silent = world.instances.get(host).and_then(|i| i.lease_age);
+        let since = |limit| silent.is_some_and(|silent| silent >= limit);
+        let due = silent.is_some_and(|silent| disconnect::is_due(world, task, silent));
+        let given_up = match extent {
+            Extent::All => true,
+            Extent::Forced => task.fenced_after.is_none_or(since),
+            Extent::Due => due,
+        };
+        given_up.then(|| match extent {
+            Extent::All => format!("Container instance {host} was deregistered"),
+            Extent::Forced => FORCED.to_owned(),
+            Extent::Due => disconnect::lost(world, host, task),
+        })
+    }
+
+    /// A task that is given up is to stay if its host comes back.
+    pub fn keeps(&self, world: &World, task: &TaskState) -> bool {
+        let extent = task.instance.as_ref().and_then(|host| self.hosts.get(host));
+        matches!(extent, Some(Extent::Due)) && disconnect::is_kept(world, task)
     }
 }
 
@@ -51,27 +83,21 @@ pub(crate) fn lost(world: &World, now: Timestamp, plan: &mut Plan) -> Lost {
     let suspects = world.index.suspects.iter();
     for (name, i) in suspects.filter_map(|name| world.instances.get_key_value(name)) {
         if i.identity.deleting && !reachable(world, i) {
-            lost.hosts.insert(name.clone(), FORCED.to_owned());
-        } else if i.lost(&world.settings) && !braked {
-            if holds(name) {
+            lost.hosts.insert(name.clone(), Extent::Forced);
+        } else if disconnect::first_due(world, name, i) && !braked {
+            if disconnect::holds_due(world, name, i) {
                 if given_up == 1 {
                     plan.wake(now + SignedDuration::from_secs(1));
                     continue;
                 }
                 given_up = 1;
             }
-            lost.hosts.insert(
-                name.clone(),
-                format!("Host {name} was lost: its agent is not connected"),
-            );
+            lost.hosts.insert(name.clone(), Extent::Due);
         }
     }
     // Tasks whose host does not exist any more.
     for gone in world.index.homeless.iter().filter(|host| holds(host)) {
-        lost.hosts.insert(
-            gone.clone(),
-            format!("Container instance {gone} was deregistered"),
-        );
+        lost.hosts.insert(gone.clone(), Extent::All);
     }
     lost
 }
@@ -141,7 +167,7 @@ pub(crate) fn plan_one(
         });
     }
     publish(world, ledger, name, i, &target, now, plan);
-    wake(world, i, now, plan);
+    wake(world, name, i, now, plan);
 }
 
 /// The last status, without what is the agent's own.
@@ -251,10 +277,10 @@ fn standing(
         return (Standing::Reconciling, "AgentNotRegistered", text);
     };
     if !i.connected(&world.settings) {
-        let grace = world.settings.replace_after.as_secs();
         let text = format!(
             "The agent of {name} is not connected: its Lease is not renewed. No task is placed there; its service \
-             tasks are replaced {grace} s after it was last seen."
+             tasks are replaced {} after it was last seen.",
+            disconnect::times(world, name)
         );
         return (Standing::Reconciling, "AgentDisconnected", text);
     }
@@ -319,9 +345,9 @@ fn standing(
 }
 
 /// The next moment at which silence alone changes something.
-fn wake(world: &World, i: &InstanceState, now: Timestamp, plan: &mut Plan) {
+fn wake(world: &World, name: &InstanceName, i: &InstanceState, now: Timestamp, plan: &mut Plan) {
     let Some(age) = i.lease_age else { return };
-    for limit in [world.settings.agent_grace, world.settings.replace_after] {
+    for limit in disconnect::limits(world, name) {
         if let Some(left) = limit.checked_sub(age).filter(|l| !l.is_zero())
             && let Ok(left) = SignedDuration::try_from(left)
             && let Ok(at) = now.checked_add(left)

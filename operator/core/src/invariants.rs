@@ -128,7 +128,7 @@ pub fn check(world: &World) -> Vec<Violation> {
 /// lowers a count or a percentage makes what was right too much.)
 ///
 /// - `I3` no task is started above maximumPercent, or above the desired count if that is more; of a task set, above twice its computed
-///   desired count;
+///   desired count; what was replaced and stays if its host comes back does not count;
 /// - `I6` no task is started under a name that is taken;
 /// - `I7` no healthy task is stopped below minimumHealthyPercent, or below the computed desired count of a task set, but for what is
 ///   being deleted;
@@ -299,7 +299,8 @@ impl PartOf<'_> {
         if !self.bounded {
             return found;
         }
-        let held = members.iter().filter(|m| m.task.holds()).count();
+        let held = members.iter().filter(|m| m.task.holds() && !m.absent);
+        let held = held.count();
         let allowed = bounds.upper.max(bounds.desired);
         if started > 0 && i64::try_from(held + started).unwrap_or(i64::MAX) > allowed {
             found.push(Violation {

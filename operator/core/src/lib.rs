@@ -6,6 +6,7 @@
 pub mod definition;
 pub mod deployments;
 mod digests;
+pub mod disconnect;
 pub mod early_success;
 pub mod families;
 pub mod figures;

@@ -1,13 +1,15 @@
 //! How a service stands: status, conditions, the line in the STATUS column, and events on transitions.
 
 use jiff::{Timestamp, Unit};
+use tallyman_crds::conditions::{self, Statement};
 use tallyman_crds::{
-    HealthStatus, LastStatus, ServiceLifecycle, ServiceStatus, StopCode, ZoneRebalancing,
-    conditions, labels,
+    ConditionStatus, HealthStatus, LastStatus, ServiceLifecycle, ServiceStatus, StopCode,
+    ZoneRebalancing, labels,
 };
 
 use crate::deployment_report;
 use crate::deployments::{Bucket, Member};
+use crate::disconnect;
 use crate::guards::{Begun, Watch};
 use crate::names::{DeploymentId, ServiceName};
 use crate::placement::plural;
@@ -91,7 +93,8 @@ pub(crate) fn publish(
     status.observed_generation = service.identity.generation;
     status.desired_count = clamp(service.desired);
     status.selector = Some(format!("{}={name}", labels::SERVICE));
-    let mine = || world.tasks_of(name).map(|(_, t)| t);
+    let there = |t: &&TaskState| !disconnect::is_absent(t, &world.settings, now);
+    let mine = || world.tasks_of(name).map(|(_, t)| t).filter(there);
     status.running_count = clamp_len(mine().filter(|t| t.last == LastStatus::Running).count());
     status.pending_count = clamp_len(
         mine()
@@ -152,11 +155,20 @@ pub(crate) fn publish(
         }
         _ => verdict.short.clone(),
     });
-    let list = statements(
+    let mut list = statements(
         &verdict.standing,
         verdict.reason,
         &verdict.long,
         service.unsupported.sentence(),
+    );
+    // As many run as are wanted, as far as anybody knows: Ready stays what it is.
+    list.extend(
+        disconnect::out_of_touch(world, name).map(|message| Statement {
+            type_: conditions::TASKS_OUT_OF_TOUCH,
+            status: ConditionStatus::True,
+            reason: "AgentDisconnected",
+            message,
+        }),
     );
     status.conditions = conditions::merge(
         &previous.conditions,

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use tallyman_crds::{LastStatus, StopCode, conditions, labels};
+use serde_json::json;
+use tallyman_crds::{Absence, LastStatus, StopCode, conditions, labels};
 
 use crate::deployments;
+use crate::disconnect;
 use crate::gather::demand_of;
 use crate::guards;
 use crate::host_plans;
@@ -17,7 +19,7 @@ use crate::plan::{Action, Kind, Note, Plan, Target, merge_patch};
 use crate::problem::{self, Problem};
 use crate::runs;
 use crate::services::{self, Unresolved, time};
-use crate::status::{Standing, json, statements};
+use crate::status::{self, Standing, statements};
 use crate::throttle;
 use crate::unsupported;
 use crate::world::{Controller, Revision, ServiceState, TaskState, World};
@@ -57,9 +59,17 @@ fn holding(
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    if let Some(reason) = t.instance.as_ref().and_then(|i| lost.reason(i)) {
-        end(name, t, StopCode::InfrastructureHealth, reason, now, plan);
+    if let Some(reason) = lost.reason(world, t) {
+        plan.notes.push(loss(world, name, t, &reason));
+        if lost.keeps(world, t) {
+            write_absence(name, t, disconnect::gone(now), plan);
+        } else {
+            end(name, t, StopCode::InfrastructureHealth, reason, now, plan);
+        }
         return;
+    }
+    if let Some(next) = disconnect::return_of(world, t, now) {
+        write_absence(name, t, next, plan);
     }
     if t.leaving() && !t.accepted && !on_a_host(world, name, t) {
         let (code, reason) = t.order_to_stop();
@@ -86,6 +96,26 @@ fn holding(
             Some(_) => {}
             None => admit(world, ledger, name, t, now, plan),
         },
+    }
+}
+
+/// What is told of a task that is given up. Of all those of a service on a host it is the same, so it is told once.
+fn loss(world: &World, name: &TaskName, t: &TaskState, reason: &str) -> Note {
+    let service = t.service.as_ref();
+    let known = service.and_then(|s| world.services.get_key_value(s));
+    let (target, subject) = match known {
+        Some((name, s)) => (
+            Target::new(Kind::Service, name, &s.identity),
+            format!("(service {name})"),
+        ),
+        None => (target(name, t), format!("(task {name})")),
+    };
+    let message = format!("{subject} has lost what it had on a host. {reason}.");
+    Note {
+        target,
+        warning: true,
+        reason: "TasksLost",
+        message,
     }
 }
 
@@ -213,8 +243,11 @@ fn admit(
 /// What a user's own task asks of a host.
 pub(crate) fn request(t: &TaskState, revision: &Revision) -> Result<Request, Vec<Problem>> {
     let definition = revision.definition.as_ref();
+    let mut demand = demand_of(revision, t.object.spec.overrides.as_ref());
+    let required = disconnect::required(t.object.spec.stop_after);
+    demand.attributes.extend(required);
     Ok(Request {
-        demand: demand_of(revision, t.object.spec.overrides.as_ref()),
+        demand,
         rules: t
             .rules
             .clone()?
@@ -270,6 +303,17 @@ fn end(
     );
 }
 
+/// Writes down that the task counts for nothing, or that its host is back. All else in its status is its agent's.
+fn write_absence(name: &TaskName, t: &TaskState, absence: Absence, plan: &mut Plan) {
+    let before = json!({ "absence": t.absence });
+    if let Some(patch) = merge_patch(&before, &json!({ "absence": absence })) {
+        plan.actions.push(Action::WriteTaskStatus {
+            task: target(name, t),
+            patch,
+        });
+    }
+}
+
 #[expect(
     clippy::too_many_arguments,
     reason = "one write, and each argument is a part of it"
@@ -298,7 +342,7 @@ fn write_status(
         t.identity.generation,
         &time(now),
     );
-    if let Some(patch) = merge_patch(&json(&previous), &json(&next)) {
+    if let Some(patch) = merge_patch(&status::json(&previous), &status::json(&next)) {
         plan.actions.push(Action::WriteTaskStatus {
             task: target(name, t),
             patch,

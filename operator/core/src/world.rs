@@ -12,9 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tallyman_crds::sources::{self, Receipt, Source, SourceKind, SourceObject};
 use tallyman_crds::{
-    Cluster, ContainerInstance, DesiredInstanceStatus, DesiredStatus, HealthStatus, HostPlan,
-    HostPlanSpec, HostReport, LastStatus, RunTask, RunTaskStatus, ScheduledTask,
-    ScheduledTaskStatus, Service, ServiceStatus, StopCode, Task, TaskDefinition,
+    Absence, Cluster, ContainerInstance, DesiredInstanceStatus, DesiredStatus, HealthStatus,
+    HostPlan, HostPlanSpec, HostReport, KeepOnReturn, LastStatus, RunTask, RunTaskStatus,
+    ScheduledTask, ScheduledTaskStatus, Service, ServiceStatus, StopCode, Task, TaskDefinition,
     TaskDefinitionRevision, TaskSet, TaskSetStatus, names,
 };
 
@@ -259,6 +259,10 @@ pub struct ServiceState {
     pub grace: SignedDuration,
     /// No deployment begins or moves.
     pub paused: bool,
+    /// Its tasks are replaced once their host was silent for so long; `None`: the default.
+    pub replace_after: Option<Duration>,
+    /// Which task stays when a silent host comes back.
+    pub keep_on_return: KeepOnReturn,
     /// Value of the annotation that starts a new deployment of the same revision.
     pub restarted_at: Option<String>,
     /// Deployment alarms that go off.
@@ -440,6 +444,10 @@ pub struct TaskState {
     pub stop_code: Option<StopCode>,
     /// It was stopped because its container health check failed.
     pub failed_health_checks: bool,
+    /// It stops by itself on a host that is cut off, and has stopped for certain once that was silent for so long.
+    pub fenced_after: Option<Duration>,
+    /// It was replaced while its host was silent, and stays if that comes back.
+    pub absence: Option<Absence>,
     /// What it takes from its host until it is STOPPED.
     pub demand: Demand,
     /// What it takes from Secrets and ConfigMaps, while it is wanted.
@@ -556,13 +564,5 @@ impl InstanceState {
     /// The agent renewed its Lease lately.
     pub fn connected(&self, settings: &Settings) -> bool {
         self.lease_age.is_some_and(|age| age < settings.agent_grace)
-    }
-
-    /// The agent registered, and then was not heard of for so long that its tasks are to be replaced.
-    pub fn lost(&self, settings: &Settings) -> bool {
-        self.host.is_some()
-            && self
-                .lease_age
-                .is_some_and(|age| age >= settings.replace_after)
     }
 }

@@ -26,7 +26,8 @@
 //! | S21 | a pass over what changed decides what a pass over everything decides                           | every fifth pass |
 //! | S22 | what goes wrong with processes, watches and the API server makes no task more than the same life without | the end |
 //! | S23 | agents know of each task whether protected tasks hold its service up (`DEPLOYMENT_BLOCKED`)    | the end |
-//! | S39 | what an API server that went back to an older state forgot goes on until somebody decides    | every stop |
+//! | S24 | of a service with `stopAfter`, one task and no room for a second no two run at a time            | every engine call |
+//! | S25 | what an API server that went back to an older state forgot goes on until somebody decides    | every stop |
 //!
 //! What is promised, and who holds it:
 //!
@@ -39,9 +40,10 @@
 //! | no host, port of a host or GPU is given out twice                     | S1, S2, S15, I1, I2 |
 //! | a host holds the values of its own tasks only                         | `tests/secrets.rs` |
 //! | an agent touches only containers of its own cluster and host          | S10, the engine's conformance suite |
+//! | singleton tasks never overlap                                         | S24 |
 //! | each field has one writer                                             | S11, the admission policy of `deploy/` |
 //! | a STOPPED task says why                                               | I12 |
-//! | nothing is destroyed on a view that is not verified                   | S4, S10, S14, S22, S39 |
+//! | nothing is destroyed on a view that is not verified                   | S4, S10, S14, S22, S25 |
 //! | no value of a Secret is in a log, event or status                     | `tests/secrets.rs`, end to end |
 //! | wanted leads to so it is, and stays (ESR)                             | S8, S9 |
 //! | a task that is deleted stops; what it left behind goes                | S9, S13 |
@@ -77,6 +79,8 @@ pub struct Monitor {
     pub faults: bool,
     /// Two leaders at once may place two tasks into one gap; one of them then waits on its host.
     pub two_leaders: bool,
+    /// A service of which no two tasks may run at a time.
+    pub singleton: Option<String>,
     found: Vec<String>,
     checked: u64,
     calls: u64,
@@ -198,6 +202,8 @@ impl Monitor {
             .all(Kind::Task)
             .filter(|(_, t)| t["metadata"]["ownerReferences"][0]["uid"] == owner.uid.as_str())
             .filter(|(_, t)| t["status"]["lastStatus"] != "STOPPED")
+            // What was replaced and stays if its host comes back.
+            .filter(|(_, t)| t["status"]["absence"].is_null())
             .count();
         let bounds = if owner.kind == Kind::TaskSet.as_str() {
             task_sets::of_set(server, cache, &owner.name, &service)
@@ -356,6 +362,9 @@ impl Monitor {
                 Some(StopCode::EssentialContainerExited | StopCode::TaskFailedToStart)
             )
         });
+        // Cut off, and not to run beside its replacement.
+        let fenced = machine.task().stop_after.is_some()
+            && record.stop.as_ref().and_then(|s| s.code) == Some(StopCode::InfrastructureHealth);
         let unknown = record.condemned && !wanted_by_anyone(server, &machine.task().uid);
         if record.condemned {
             self.decided(server, host, &machine.task().uid);
@@ -373,7 +382,7 @@ impl Monitor {
             tallyman_agent_core::Desired::Stop { .. }
         );
         let wanted = wanted || self.ordered.contains(machine.task().uid.as_str());
-        if !(by_itself || unknown || (wanted && entry)) {
+        if !(by_itself || fenced || unknown || (wanted && entry)) {
             self.broken(
                 "S10",
                 format!(
@@ -444,13 +453,13 @@ impl Monitor {
         }
     }
 
-    /// S39: the agent stops what no plan has.
+    /// S25: the agent stops what no plan has.
     fn decided(&mut self, server: &Server, host: &str, task: &TaskUid) {
         let instance = server.get(Kind::ContainerInstance, host);
         let decided = instance.map(|i| &i["metadata"]["annotations"][labels::STOP_FORGOTTEN]);
         if self.left.contains(task.as_str()) && decided.is_none_or(|value| value != "true") {
             self.broken(
-                "S39",
+                "S25",
                 format!("{host} stops what runs of task {task}, and nobody decided so"),
             );
         }
@@ -462,11 +471,17 @@ impl Monitor {
     }
 
     /// I1 to I5, I8, S1, S5, S6, S7, S14, S15.
-    pub(crate) fn check(&mut self, server: &Server, agents: &[Agent], settings: &Settings) {
+    pub(crate) fn check(
+        &mut self,
+        server: &Server,
+        agents: &[Agent],
+        settings: &Settings,
+        now: Timestamp,
+    ) {
         let calls: u64 = agents.iter().map(|a| a.engine.call_count()).sum();
         if self.calls != calls {
             self.calls = calls;
-            self.containers(server, agents);
+            self.containers(server, agents, now);
         }
         if self.checked == server.version() {
             return;
@@ -504,8 +519,9 @@ impl Monitor {
         }
     }
 
-    fn containers(&mut self, server: &Server, agents: &[Agent]) {
+    fn containers(&mut self, server: &Server, agents: &[Agent], now: Timestamp) {
         let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
+        let mut alone: BTreeSet<String> = BTreeSet::new();
         for agent in agents {
             let mut memory = 0;
             let mut gpus: BTreeSet<String> = BTreeSet::new();
@@ -522,6 +538,14 @@ impl Monitor {
                     ));
                 }
                 if container.phase.is_alive() {
+                    let task = label(labels::CONTAINER_TASK);
+                    let of = task.rsplit_once('-').map(|(service, _)| service);
+                    if self.singleton.is_some()
+                        && of == self.singleton.as_deref()
+                        && !agent.rests(now)
+                    {
+                        alone.insert(task);
+                    }
                     let given = agent.engine.spec(&container.name).map(|spec| spec.gpus);
                     for id in given.into_iter().flatten() {
                         if !gpus.insert(id.clone()) {
@@ -549,6 +573,9 @@ impl Monitor {
                             .push(format!("S6: {} was started twice", container.name));
                     }
                 }
+            }
+            if alone.len() > 1 {
+                self.broken("S24", format!("at a time run {alone:?}"));
             }
             self.volumes(agent);
             let host = server.get(Kind::ContainerInstance, &agent.name);

@@ -32,6 +32,17 @@ impl Life {
     }
 }
 
+/// A service of which no two tasks run at a time, whatever becomes of its host.
+pub fn serve_alone(sim: &mut Sim, stop_after: i64) {
+    sim.shared.monitor.singleton = Some("web".to_owned());
+    sim.define("web", &definition("web:1"));
+    let more = json!({
+        "deploymentConfiguration": { "minimumHealthyPercent": 0, "maximumPercent": 100 },
+        "disconnect": { "stopAfter": stop_after },
+    });
+    sim.serve_by("web", 1, &more);
+}
+
 /// All lives.
 pub const LIVES: &[Life] = &[
     Life {
@@ -123,6 +134,11 @@ pub const LIVES: &[Life] = &[
         name: "host-leaves",
         hosts: 3,
         tell: host_leaves,
+    },
+    Life {
+        name: "alone",
+        hosts: 2,
+        tell: alone,
     },
     Life {
         name: "host-leaves-by-force",
@@ -388,5 +404,23 @@ fn two_services(sim: &mut Sim) {
     sim.run(4);
     ready(sim);
     sim.delete(Kind::Service, "api");
+    end(sim);
+}
+
+fn alone(sim: &mut Sim) {
+    serve_alone(sim, 60);
+    ready(sim);
+    // Its host is cut off, and the task is started elsewhere.
+    sim.shared.monitor.faults = true;
+    let running = |s: &Sim, n: usize| {
+        let all = s.agents[n].engine.containers();
+        all.iter().any(|c| c.phase.is_alive())
+    };
+    let host = usize::from(running(sim, 1));
+    sim.agents[host].cut_off = true;
+    sim.until("it runs elsewhere", PATIENCE, |s| running(s, 1 - host));
+    sim.agents[host].cut_off = false;
+    sim.run(20);
+    ready(sim);
     end(sim);
 }

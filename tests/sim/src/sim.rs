@@ -1,6 +1,7 @@
 //! The driver: whose turn it is, how time passes, and the report when something is wrong.
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 use tallyman_agent_engine::ContainerSummary;
 use tallyman_crds::{LastStatus, labels};
 use tallyman_operator_core::leadership::{self, Hearing};
@@ -302,9 +303,12 @@ impl Sim {
     // --- the end ---
 
     fn check(&mut self) {
-        self.shared
-            .monitor
-            .check(&self.shared.server, &self.agents, &self.settings);
+        self.shared.monitor.check(
+            &self.shared.server,
+            &self.agents,
+            &self.settings,
+            self.shared.now,
+        );
         if let Some(broken) = self.shared.monitor.verdict() {
             let broken = broken.to_owned();
             self.fail(&broken);
@@ -351,8 +355,17 @@ impl Sim {
         self.shared.server.all(Kind::Task).all(|(_, t)| {
             let settled =
                 t["status"]["lastStatus"] == "RUNNING" || t["status"]["lastStatus"] == "STOPPED";
-            settled && t["metadata"]["deletionTimestamp"].is_null()
+            let comes_back = t["status"]["lastStatus"] == "RUNNING" && self.is_absent(t);
+            settled && !comes_back && t["metadata"]["deletionTimestamp"].is_null()
         })
+    }
+
+    /// It was replaced, and its host is not back for a minute.
+    fn is_absent(&self, task: &Value) -> bool {
+        let back = task["status"]["absence"]["backSince"].as_str();
+        let back = back.and_then(|text| text.parse::<Timestamp>().ok());
+        let counts = back.is_some_and(|at| self.shared.now >= at + SignedDuration::from_secs(60));
+        !task["status"]["absence"].is_null() && !counts
     }
 
     fn at_rest(&mut self) {

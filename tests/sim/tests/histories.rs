@@ -2,7 +2,9 @@
 //!
 //! `TALLYMAN_SIM_HISTORIES=1000000` tells so many, `TALLYMAN_SIM_HISTORY=17` that one.
 
+use serde_json::json;
 use tallyman_operator_core::Kind;
+use tallyman_sim::user::definition;
 use tallyman_sim::{Sim, plans};
 
 /// How many are told here; `make soak` tells a million.
@@ -23,7 +25,17 @@ fn history(seed: u64) {
     sim.shared.monitor.faults = true;
     let (minimum, maximum) = [(100, 200), (50, 200), (0, 100)][sim.shared.rng.below(3)];
     let wanted = number(sim, 4);
-    sim.deploy("web", wanted, minimum, maximum);
+    sim.define("web", &definition("web:1"));
+    let bounds = json!({ "minimumHealthyPercent": minimum, "maximumPercent": maximum });
+    let disconnect = [
+        json!({}),
+        json!({ "replaceAfter": 50 }),
+        json!({ "stopAfter": 30 }),
+        json!({ "replaceAfter": 50, "keepOnReturn": "Original" }),
+    ][usize::try_from(seed % 4).unwrap_or(0)]
+    .clone();
+    let more = json!({ "deploymentConfiguration": bounds, "disconnect": disconnect });
+    sim.serve_by("web", wanted, &more);
     let events = 3 + sim.shared.rng.below(4);
     for n in 0..events {
         let seconds = number(sim, 15);

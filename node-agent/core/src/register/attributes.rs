@@ -133,6 +133,8 @@ pub(super) fn offered(
             !settings.volumes.file_systems.is_empty(),
             capabilities::FILE_SYSTEMS,
         ),
+        // Without it nobody could tell for how long it was silent.
+        (host.boot_id.is_some(), capabilities::STOP_AFTER),
         (host.roles.is_some(), capabilities::TASK_ROLE),
         (
             host.roles.is_some_and(|roles| roles.network_host),

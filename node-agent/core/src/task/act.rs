@@ -13,6 +13,7 @@ use crate::firelens;
 use crate::gpus::{GpuClaim, GpuHolder, GpuWish};
 use crate::pause;
 use crate::planned::PlannedContainer;
+use crate::task::fence::Fence;
 use crate::task::gates::{self, Gate};
 use crate::task::needs::{Readiness, readiness};
 use crate::task::observe::Sighting;
@@ -23,6 +24,9 @@ use crate::task::{Action, HostContext, TaskObservation};
 
 /// No wait is longer than this, whatever a clock that jumped says.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+/// How soon it is asked again whether a task may begin.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What to do, and when to look at the clock again.
 #[derive(Default)]
@@ -60,13 +64,18 @@ pub(super) fn act(
     record: &mut TaskRecord,
     seen: &TaskObservation,
     host: &HostContext,
+    fence: Fence,
     now: Timestamp,
 ) -> Todo {
     let mut todo = Todo::default();
     let sweep = may_remove(task, record, host, now, &mut todo);
     let ending = record.stop.is_some();
     let ready = matches!(readiness(task, record, seen, host), Readiness::Ready);
-    let waits = matches!(seen.room, Room::Awaited { .. });
+    let unsure = fence == Fence::Unsure && !ending;
+    if unsure {
+        todo.wake(later(now, LOOK_AGAIN));
+    }
+    let waits = unsure || matches!(seen.room, Room::Awaited { .. });
     let mut pulls = false;
     for container in task.containers() {
         let Some(known) = record.containers.get(&container.name) else {

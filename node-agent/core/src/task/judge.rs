@@ -6,6 +6,7 @@ use tallyman_crds::StopCode;
 
 use crate::assignment::{AssignedTask, Desired, TaskBody};
 use crate::task::act::all_gone;
+use crate::task::fence::Fence;
 use crate::task::learn::trim;
 use crate::task::needs::{Readiness, readiness};
 use crate::task::record::{Stop, TaskRecord};
@@ -23,10 +24,11 @@ pub(super) fn judge(
     record: &mut TaskRecord,
     seen: &TaskObservation,
     host: &HostContext,
+    fence: Fence,
     now: Timestamp,
 ) {
     if record.stop.is_none() {
-        record.stop = cause(task, record, seen, host).map(|(code, reason)| Stop {
+        record.stop = cause(task, record, seen, host, fence).map(|(code, reason)| Stop {
             code,
             reason,
             at: now,
@@ -39,6 +41,7 @@ fn cause(
     record: &TaskRecord,
     seen: &TaskObservation,
     host: &HostContext,
+    fence: Fence,
 ) -> Option<(Option<StopCode>, Option<String>)> {
     // 1. The two-phase check condemned it.
     if record.condemned {
@@ -50,7 +53,15 @@ fn cause(
     if let Desired::Stop { code, reason } = &task.desired {
         return Some((*code, reason.clone()));
     }
-    // 3. It is being deleted, and there is nothing of it on the host.
+    // 3. Its host is cut off, and it must not run beside its replacement. Nobody can be asked, and nothing that is heard
+    //    later takes it back.
+    if let Fence::Shut { silence, limit } = fence {
+        return Some((
+            Some(StopCode::InfrastructureHealth),
+            Some(silence.sentence(limit)),
+        ));
+    }
+    // 4. It is being deleted, and there is nothing of it on the host.
     if task.remove && all_gone(task, seen) && !record.containers.values().any(|known| known.created)
     {
         return Some((
@@ -58,7 +69,7 @@ fn cause(
             Some("Task deleted".to_owned()),
         ));
     }
-    // 4. It cannot be carried out.
+    // 5. It cannot be carried out.
     if let TaskBody::Refused(why) = &task.body {
         return Some((Some(StopCode::TaskFailedToStart), Some(why.clone())));
     }
@@ -77,7 +88,7 @@ fn cause(
             .filter_map(|container| Some((container, record.containers.get(&container.name)?)))
     };
     let ran = record.started_at.is_some();
-    // 5. An essential container could not be brought up, 6. or ended.
+    // 6. An essential container could not be brought up, 7. or ended.
     for (container, known) in pairs() {
         if !container.essential {
             continue;
@@ -105,7 +116,7 @@ fn cause(
             });
         }
     }
-    // 7. Under `always` and `once` a failed pull ends the task even for a sidecar (ECS image pull behavior).
+    // 8. Under `always` and `once` a failed pull ends the task even for a sidecar (ECS image pull behavior).
     let strict = match host.pull_behavior {
         PullBehavior::Always | PullBehavior::Once => true,
         PullBehavior::Default | PullBehavior::PreferCached => false,
@@ -120,7 +131,7 @@ fn cause(
             Some(failure.reason.clone()),
         ));
     }
-    // 8. Its last container ended.
+    // 9. Its last container ended.
     let all_ended = !task.containers().is_empty()
         && task.defined().all(|container| {
             record

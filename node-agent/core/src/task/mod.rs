@@ -15,6 +15,7 @@
 //! said so; `lastStatus` never falls and STOPPED absorbs.
 
 mod act;
+mod fence;
 mod gates;
 mod interface;
 mod judge;
@@ -48,6 +49,7 @@ use crate::limits::Enforcement;
 use crate::needs::VariableFiles;
 use crate::ports::PortSpan;
 use crate::registries::Registries;
+use crate::silence::Silences;
 
 pub(crate) use learn::trim;
 pub use machine::TaskMachine;
@@ -77,6 +79,8 @@ pub struct HostContext {
     pub enforcement: Enforcement,
     /// A complete plan was read from the API in this process. Nothing is removed before.
     pub plan_is_live: bool,
+    /// For how long the host has been out of touch with the API server.
+    pub silences: Silences,
     /// What the operator delivered for this host's tasks; `None` before it was read.
     pub supply: Option<Arc<Supply>>,
     /// The host's own credentials for registries (`ECS_ENGINE_AUTH_DATA`).
@@ -271,9 +275,14 @@ pub fn step(
 ) -> Step {
     let mut record = record.clone();
     learn::learn(task, &mut record, seen, now);
-    judge::judge(task, &mut record, seen, host, now);
+    let fence = fence::ask(task, &mut record, seen, host);
+    judge::judge(task, &mut record, seen, host, fence, now);
     learn::conclude(task, &mut record, seen, now);
-    let plan = act::act(task, &mut record, seen, host, now);
+    let mut plan = act::act(task, &mut record, seen, host, fence, now);
+    if let Some(limit) = task.stop_after.filter(|_| record.stop.is_none()) {
+        let silent = host.silences.lasts().reaches(limit, now);
+        silent.into_iter().for_each(|at| plan.wake(at));
+    }
     let report = tell::tell(task, &mut record, seen, host, now);
     let finished = act::finished(task, &record, seen);
     Step {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,12 @@ pub struct TaskRecord {
     /// What it takes from the host.
     #[serde(default)]
     pub size: Size,
+    /// It stops by itself once the host was out of touch with the API server for so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_after: Option<Duration>,
+    /// Up to which silence of the API server it has looked; of tasks with `stopAfter`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<u64>,
     /// When the agent took it on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_at: Option<Timestamp>,
@@ -105,6 +112,8 @@ impl TaskRecord {
             revision: 0,
             generation: 0,
             size: Size::default(),
+            stop_after: None,
+            heard: None,
             accepted_at: None,
             containers: BTreeMap::new(),
             volumes: BTreeMap::new(),
@@ -138,6 +147,7 @@ impl TaskRecord {
         self.revision = task.revision;
         self.generation = task.generation;
         self.size.clone_from(&task.size);
+        self.stop_after = task.stop_after;
         for container in task.containers() {
             let known = self.containers.entry(container.name.clone()).or_default();
             known.base_name = container.engine_name(1);

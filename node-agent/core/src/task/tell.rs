@@ -72,6 +72,7 @@ pub(super) fn tell(
         stopped_at: time(record.stopped_at),
         removed_at: time(record.removed_at),
         protected_until: time(record.protected_until),
+        absence: None,
         ports: match interface {
             Some(_) if record.is_stopped() => None,
             Some(interface) => Some(interface::reached(task, interface)),

@@ -20,9 +20,9 @@ use tallyman_agent_core::settings::gpus::GpuSettings;
 use tallyman_agent_core::settings::network::Networking;
 use tallyman_agent_core::settings::volumes::VolumeSettings;
 use tallyman_agent_core::{
-    AssignedTask, Assignment, Delivery, Due, DynamicPorts, FirelensSettings, Holdings, HostContext,
-    HostFiles, Outcome, Parcel, Plan, PortRange, PortSource, PortSpan, Premises, RouterFiles,
-    RouterFolder, Step, TaskMachine, TaskRecord, TaskUid, perform,
+    AssignedTask, Assignment, Contacts, Delivery, Due, DynamicPorts, FirelensSettings, Holdings,
+    HostContext, HostFiles, Outcome, Parcel, Plan, PortRange, PortSource, PortSpan, Premises,
+    RouterFiles, RouterFolder, Silences, Step, TaskMachine, TaskRecord, TaskUid, perform,
 };
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{
@@ -74,6 +74,19 @@ pub fn pause_image() -> LocalImage {
     }
 }
 
+pub fn in_touch() -> Silences {
+    silent_for("a", 100, 0)
+}
+
+/// The API server confirmed something 100 s after the boot `boot`, and then nothing for so many seconds.
+pub fn silent_for(boot: &str, confirmed: u64, seconds: u64) -> Silences {
+    let mut contacts = Contacts::default();
+    let at = Duration::from_secs(confirmed);
+    contacts.confirmed(boot, at, at);
+    let now = at + Duration::from_secs(seconds);
+    Silences::at(Arc::new(contacts), Some(boot), Some(now))
+}
+
 pub fn host() -> HostContext {
     HostContext {
         container_instance: "host-a".to_owned(),
@@ -87,6 +100,7 @@ pub fn host() -> HostContext {
             propagate: false,
         },
         plan_is_live: true,
+        silences: in_touch(),
         supply: None,
         registries: Default::default(),
     }

@@ -18,6 +18,7 @@ use tallyman_crds::{
 
 use super::Far;
 use crate::attention::{Attention, Unit};
+use crate::disconnect;
 use crate::families;
 use crate::gather;
 use crate::names::{InstanceName, RunTaskName, ScheduledTaskName, ServiceName, TaskName};
@@ -110,6 +111,14 @@ impl Kept {
         let old = self.world.put_service(&name, new);
         let new = self.world.services.get(&name);
         let used = |s: Option<&ServiceState>| s.map(|s| families::used_by_service(&s.object));
+        // Hosts wake for the moment at which their tasks are replaced.
+        let waits = |s: Option<&ServiceState>| {
+            s.map(|s| (s.replace_after, s.keep_on_return))
+                .unwrap_or_default()
+        };
+        if waits(old.as_ref()) != waits(new) {
+            return Err(Far);
+        }
         if before.max(self.world.services.len()) > most
             || frees(used(old.as_ref()), used(new), retiring)
         {
@@ -280,8 +289,20 @@ impl Kept {
     }
 
     fn put_instance(&mut self, name: &InstanceName, new: InstanceState) {
+        let connected = |world: &World| {
+            let host = world.instances.get(name);
+            host.is_some_and(|i| i.connected(&world.settings))
+        };
+        let before = connected(&self.world);
         self.world.put_instance(name, new);
         self.attention.touch(Unit::Host(name.clone()));
+        if connected(&self.world) != before {
+            // What was replaced is back with its host, or away again.
+            let here = self.world.tasks_on(name);
+            for (task, _) in here.filter(|(_, t)| t.absence.is_some()) {
+                self.attention.touch(Unit::Task(task.clone()));
+            }
+        }
         match self.ledger.exchange_host(name, &self.world) {
             Reach::Nowhere => {}
             Reach::Room => self.attention.touch_seekers(),
@@ -438,11 +459,15 @@ impl Kept {
 
 /// With a Lease of this age the host stands as it does.
 fn stands(world: &World, i: &InstanceState, age: Option<Duration>) -> bool {
-    let settings = &world.settings;
-    let is = |age: Option<Duration>| {
-        let limits = [settings.agent_grace, settings.replace_after];
-        limits.map(|limit| age.map(|age| age >= limit))
-    };
+    let soon = world.settings.agent_grace.min(disconnect::SHORTEST);
+    let heard = |age: Option<Duration>| age.is_some_and(|age| age < soon);
+    if heard(i.lease_age) && heard(age) {
+        // Nearly always: nobody's tasks are looked at.
+        return true;
+    }
+    let host = i.object.metadata.name.as_deref().unwrap_or_default();
+    let limits = disconnect::limits(world, &InstanceName::from(host));
+    let is = |age: Option<Duration>| age.map(|age| limits.range(..=age).count());
     is(i.lease_age) == is(age)
 }
 

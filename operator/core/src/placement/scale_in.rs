@@ -22,6 +22,8 @@ pub struct Candidate<'a> {
     pub running: bool,
     /// It counts towards `minimumHealthyPercent`.
     pub healthy: bool,
+    /// It is younger than a task that came back with its host, and may be what replaced that (`disconnect.keepOnReturn`).
+    pub replaces: bool,
     /// What it holds.
     pub demand: &'a Demand,
 }
@@ -66,13 +68,14 @@ impl<'a> ScaleIn<'a> {
     }
 
     /// Takes the next to stop out of `candidates`: those that do not run first, then those that do not count as healthy; of
-    /// the rest those that the strategy likes least (`spread`: from where the most are; `binpack`: from where the most is free
+    /// the rest the youngest of those that may have replaced what came back, then those that the strategy likes least (`spread`: from where the most are; `binpack`: from where the most is free
     /// afterwards). Of those that are equal to it, the youngest, or by lot.
     pub fn pick(&mut self, candidates: &mut Vec<Candidate<'a>>) -> Option<Candidate<'a>> {
         let key = |c: &Candidate<'a>| {
             let lot = self.strategy.lot.then(|| seed(&["scale-in", c.uid]));
             let ready = (Reverse(c.running), Reverse(c.healthy));
-            (ready, self.surplus(c), lot, c.name)
+            let replaces = c.replaces.then_some(c.name);
+            (ready, replaces, self.surplus(c), lot, c.name)
         };
         let worst = candidates.iter().enumerate().max_by_key(|(_, c)| key(c));
         let picked = candidates.swap_remove(worst?.0);

@@ -7,6 +7,7 @@ use tallyman_crds::{ContainerImage, HealthStatus, LastStatus, StopCode};
 use super::list;
 use super::start::{Batch, stops_at_once};
 use crate::deployments::{self, Bounds, Bucket, Member, Step};
+use crate::disconnect;
 use crate::names::{DeploymentId, Group, RevisionName, ServiceName, TaskName};
 use crate::placement::{Ledger, Request, Unplaceable};
 use crate::plan::{Action, Kind, Plan, Target};
@@ -117,8 +118,11 @@ impl<'w> Part<'w> {
     pub fn request(&self) -> Request {
         let definition = self.revision.definition.as_ref();
         let member_of = definition.map_or(&[][..], |d| &d.member_of);
+        let mut demand = definition.map(|d| d.demand.clone()).unwrap_or_default();
+        let stop_after = disconnect::stop_after(&self.service.object.spec);
+        demand.attributes.extend(disconnect::required(stop_after));
         Request {
-            demand: definition.map(|d| d.demand.clone()).unwrap_or_default(),
+            demand,
             rules: self.service.rules.clone().with(member_of),
             group: Group::of_service(self.name),
             seed: 0,
@@ -212,9 +216,11 @@ impl<'w> Part<'w> {
                     "Container instance no longer meets the placement constraints of the service"
                         .to_owned()
                 }
-                Bucket::Superseded | Bucket::Kept | Bucket::Stopping | Bucket::Stopped => {
-                    scaling(&self.id)
-                }
+                Bucket::Superseded
+                | Bucket::Kept
+                | Bucket::Absent
+                | Bucket::Stopping
+                | Bucket::Stopped => scaling(&self.id),
             };
             plan.actions.push(Action::StopTask {
                 task: Target::new(Kind::Task, m.name, &m.task.identity),
@@ -233,7 +239,12 @@ impl<'w> Part<'w> {
     pub fn wake(&self, stepped: &Stepped<'_>, now: Timestamp, plan: &mut Plan) {
         let (world, service, members) = (self.world, self.service, &stepped.members);
         let protected = members.iter().filter_map(|m| m.protected_until).min();
-        for at in [stepped.throttled_until, protected].into_iter().flatten() {
+        let absent = members.iter().filter(|m| m.absent);
+        let back = absent.filter_map(|m| disconnect::counts_again(m.task, &world.settings));
+        for at in [stepped.throttled_until, protected, back.min()]
+            .into_iter()
+            .flatten()
+        {
             plan.wake(at);
         }
         let ill = members

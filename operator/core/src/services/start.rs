@@ -10,6 +10,7 @@ use tallyman_crds::{DesiredStatus, LastStatus, Task, TaskSpec, ZoneRebalancing, 
 use super::part::{Part, has_started};
 use super::target;
 use crate::deployments::{Bounds, Start};
+use crate::disconnect;
 use crate::names::{InstanceName, ServiceName, TaskName};
 use crate::placement::{self, Ledger, Request, Unplaceable};
 use crate::plan::{Action, Plan, Target};
@@ -274,6 +275,7 @@ impl Part<'_> {
                 started_by: Some(id.ecs()),
                 desired_status: DesiredStatus::Running,
                 container_images: self.images.clone(),
+                stop_after: disconnect::stop_after(&service.object.spec),
                 tags: self.tags(),
                 ..TaskSpec::default()
             },

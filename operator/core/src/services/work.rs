@@ -112,7 +112,7 @@ impl<'w> Work<'w> {
         ledger: &mut Ledger,
     ) -> Option<zones::Move> {
         let settled = |m: &Member<'_>| match m.bucket {
-            Bucket::Stopped => true,
+            Bucket::Stopped | Bucket::Absent => true,
             Bucket::Kept => m.healthy,
             Bucket::Stopping
             | Bucket::Superseded

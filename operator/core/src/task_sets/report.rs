@@ -6,6 +6,7 @@ use tallyman_crds::{
 };
 
 use super::{Fate, stability, target};
+use crate::disconnect;
 use crate::names::{DeploymentId, ServiceName, TaskSetName};
 use crate::placement::plural;
 use crate::plan::{Note, Plan};
@@ -13,7 +14,7 @@ use crate::service_events::{self, Said};
 use crate::service_report::{self, Verdict, clamp, clamp_len, troubles};
 use crate::services::{part, time};
 use crate::status::{Standing, statements};
-use crate::world::{ServiceState, TaskSetState, World};
+use crate::world::{ServiceState, TaskSetState, TaskState, World};
 
 /// A task set whose status was composed.
 pub(super) struct Reported<'w> {
@@ -107,7 +108,9 @@ pub(super) fn publish<'w>(
     status.status = Some(lifecycle);
     let mine = || {
         let of_set = |t: &&crate::world::TaskState| t.deployment.as_ref() == Some(&set.id);
-        world.tasks_of(&set.service).map(|(_, t)| t).filter(of_set)
+        let there = |t: &&TaskState| !disconnect::is_absent(t, &world.settings, now);
+        let all = world.tasks_of(&set.service).map(|(_, t)| t);
+        all.filter(of_set).filter(there)
     };
     status.running_count = clamp_len(mine().filter(|t| t.last == LastStatus::Running).count());
     let pending = |t: &&crate::world::TaskState| t.holds() && t.last < LastStatus::Running;

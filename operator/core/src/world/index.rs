@@ -195,7 +195,7 @@ impl Index {
         let registered = i.host.is_some();
         step(&mut self.counts.registered, registered, comes);
         step(&mut self.counts.dead, registered && !connected, comes);
-        if comes && (i.identity.deleting || !connected || i.lost(settings)) {
+        if comes && (i.identity.deleting || !connected) {
             self.suspects.insert(name.clone());
         } else {
             self.suspects.remove(name);

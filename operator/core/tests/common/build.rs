@@ -84,7 +84,7 @@ impl Bench {
             v["status"]["host"] = json!({
                 "agentVersion": "0.1.0", "engine": "docker 29.1", "engineApiVersion": "1.52", "engineReachable": true,
                 "registeredResources": { "cpu": cpu, "memory": memory, "ports": [22, 2375] },
-                "attributes": [{ "name": capabilities::ENVIRONMENT_FILES }, { "name": capabilities::HEALTH_CHECK }, { "name": capabilities::SECRETS }, { "name": capabilities::TASK_LIMITS }, { "name": capabilities::TASK_ROLE }, { "name": "ecs.os-type", "value": "linux" }]
+                "attributes": [{ "name": capabilities::ENVIRONMENT_FILES }, { "name": capabilities::HEALTH_CHECK }, { "name": capabilities::SECRETS }, { "name": capabilities::STOP_AFTER }, { "name": capabilities::TASK_LIMITS }, { "name": capabilities::TASK_ROLE }, { "name": "ecs.os-type", "value": "linux" }]
             });
         });
     }

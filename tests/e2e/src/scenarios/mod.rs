@@ -3,6 +3,7 @@
 mod chaos;
 mod daemons;
 mod deploy;
+mod disconnect;
 mod engines;
 mod explain;
 mod failures;
@@ -53,6 +54,7 @@ pub fn joining(generation: EngineGeneration) -> Vec<Joining> {
 pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
     let of_one: &[&[Scenario]] = match generation {
         EngineGeneration::Current => &[
+            disconnect::SCENARIOS,
             explain::SCENARIOS,
             gitops::SCENARIOS,
             parameters::PRIVILEGED,

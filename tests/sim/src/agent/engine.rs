@@ -1,5 +1,7 @@
 //! The engine: lists, hints, and the calls that are under way.
 
+use tallyman_agent_core::silence;
+
 use super::*;
 
 impl Agent {
@@ -87,8 +89,21 @@ impl Agent {
         let forgotten = p.host.forgotten(p.records.values());
         let forgotten = forgotten.into_keys().collect();
         let condemned = p.host.strays(&list, &ended, &forgotten, shared.now);
+        let silences = self.silences(&p.contacts, shared.now);
+        let silence = silences.missed_since(p.silences_heard);
+        p.silences_heard = silences.over();
+        let known = |uid: &TaskUid| p.records.contains_key(uid) || p.machines.contains_key(uid);
+        let overdue = silence::overdue(&list, known, silence);
         p.listed = Some(list);
         begin_waiting(p);
+        for stray in overdue {
+            shared.note(&self.name, &format!("cut off, stops {}", stray.name));
+            let name = stray.name.clone();
+            self.deed(|agent| {
+                let grace = silence::stop_timeout(agent.settings.tasks.stop_timeout);
+                let _again_later = block_on(agent.engine.stop(&name, grace));
+            })?;
+        }
         for stray in condemned {
             shared.note(&self.name, &format!("condemns {}", stray.name));
             if let Some(machine) = p.machines.get_mut(&stray.task) {

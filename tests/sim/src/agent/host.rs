@@ -25,7 +25,7 @@ impl Agent {
         let facts = HostFacts {
             agent_version: "0.1.0".to_owned(),
             address: None,
-            boot_id: None,
+            boot_id: Some(self.boot_id()),
             roles: ROLES,
             faults: Default::default(),
             gpus: self.gpus.clone(),
@@ -63,8 +63,19 @@ impl Agent {
     pub(super) fn renew(&mut self, p: &mut Process, shared: &mut Shared) {
         if p.lease_at <= shared.now {
             p.lease_at = shared.now + LEASE_PERIOD;
-            if self.reachable(shared) && shared.server.renew(&self.name).is_err() {
+            if !self.reachable(shared) {
+                return;
+            }
+            if shared.server.renew(&self.name).is_err() {
                 p.lease_at = shared.now + SignedDuration::from_secs(2);
+            } else if shared.rng.chance(5) {
+                // It is stored, and nobody hears of it.
+                p.lease_at = shared.now + SignedDuration::from_secs(2);
+            } else {
+                let now = self.since_boot(shared.now);
+                Arc::make_mut(&mut p.contacts).confirmed(&self.boot_id(), now, now);
+                self.disk.contacts = Arc::clone(&p.contacts);
+                p.news = true;
             }
         }
     }

@@ -11,6 +11,7 @@ mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::executor::block_on;
@@ -19,9 +20,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{
-    Action, AssignedTask, Assignment, Delivery, Due, Enforcement, FirelensSettings, GpuInfo, Gpus,
-    Holdings, Host, HostContext, Outcome, Parcel, Plan, Premises, Settings, TaskMachine,
-    TaskRecord, TaskUid,
+    Action, AssignedTask, Assignment, Contacts, Delivery, Due, Enforcement, FirelensSettings,
+    GpuInfo, Gpus, Holdings, Host, HostContext, Outcome, Parcel, Plan, Premises, Settings,
+    Silences, TaskMachine, TaskRecord, TaskUid,
     assignment::Door,
     metadata::{Injection, Roles},
     perform,
@@ -60,6 +61,7 @@ struct Disk {
     plan: Option<Value>,
     records: BTreeMap<TaskUid, TaskRecord>,
     engine: Option<EngineDescription>,
+    contacts: Arc<Contacts>,
 }
 
 /// A host of the cluster.
@@ -76,6 +78,13 @@ pub struct Agent {
     pub cut_off: bool,
     /// No power: no process, no containers.
     pub off: bool,
+    boots: u64,
+    /// How fast its clock goes: 1000, or up to 10 more or less.
+    pub clock_permille: u32,
+    /// Its agent does nothing until then: the process is frozen, or the machine sleeps and its containers with it.
+    pub frozen_until: Timestamp,
+    /// It is the machine that sleeps.
+    pub sleeps: bool,
     /// Engine calls, patches and disk writes so far.
     pub deeds: u64,
     /// Where it dies.
@@ -130,6 +139,9 @@ struct Process {
     hints: Option<BoxStream<'static, Hint>>,
     watch_at: Timestamp,
     lease_at: Timestamp,
+    contacts: Arc<Contacts>,
+    /// Up to which silence it has looked at containers that no task answers for.
+    silences_heard: u64,
     facts: EngineFacts,
     outbox: HostOutbox,
     in_flight: Vec<InFlight>,
@@ -160,6 +172,10 @@ impl Agent {
             engine,
             cut_off: false,
             off: false,
+            boots: 1,
+            clock_permille: 1000,
+            frozen_until: now,
+            sleeps: false,
             deeds: 0,
             crash: None,
             gap: None,
@@ -177,6 +193,7 @@ impl Agent {
             plan,
             records,
             engine: _,
+            contacts: _,
         } = &self.disk;
         json!([plan, records]).to_string()
     }
@@ -250,6 +267,10 @@ impl Agent {
         self.engine.break_watches();
         if std::mem::take(&mut self.loses_disk) {
             self.disk = Disk::default();
+            if self.cut_off {
+                // Without a plan it does not know which containers are its own: `stopAfter` does not promise this.
+                shared.monitor.singleton = None;
+            }
         }
         self.start_at = shared.now + RESTART;
     }
@@ -264,13 +285,38 @@ impl Agent {
     /// Turns the host on again.
     pub fn power_on(&mut self, shared: &mut Shared) {
         self.off = false;
+        self.boots += 1;
         self.start_at = shared.now;
+    }
+
+    /// For so many seconds its agent does nothing; where the machine sleeps, its containers run no more than that. One that sleeps or
+    /// has just woken is left alone.
+    pub fn freeze(&mut self, shared: &mut Shared, seconds: i64, sleeps: bool) {
+        if self.rests(shared.now) {
+            return;
+        }
+        let what = if sleeps {
+            "machine sleeps"
+        } else {
+            "agent is frozen"
+        };
+        shared.note(&self.name, &format!("{what} for {seconds} s"));
+        self.frozen_until = shared.now + SignedDuration::from_secs(seconds);
+        self.sleeps = sleeps;
+    }
+
+    /// Its containers do not run, whatever its engine says, or have just begun to again: it takes an agent two seconds to look.
+    pub fn rests(&self, now: Timestamp) -> bool {
+        self.sleeps && now < self.frozen_until + SignedDuration::from_secs(3)
     }
 
     /// When it wants to run again.
     pub fn due(&self, now: Timestamp) -> Timestamp {
         if self.off {
             return now + SignedDuration::from_secs(3600);
+        }
+        if self.frozen_until > now {
+            return self.frozen_until;
         }
         let engine = self
             .engine
@@ -294,7 +340,7 @@ impl Agent {
     /// One round of the loop. Says whether it did anything.
     pub fn step(&mut self, shared: &mut Shared) -> bool {
         self.engine.set_now(Moment(shared.now.as_millisecond()));
-        if self.off {
+        if self.off || self.frozen_until > shared.now {
             return false;
         }
         if self.process.is_none() {
@@ -352,6 +398,8 @@ impl Agent {
             hints: None,
             watch_at: now,
             lease_at: now,
+            contacts: self.disk.contacts.clone(),
+            silences_heard: self.disk.contacts.over(),
             facts: EngineFacts {
                 description: self.disk.engine.clone(),
                 ..EngineFacts::default()
@@ -390,6 +438,22 @@ impl Agent {
                 asynchronous: self.settings.tasks.firelens_async,
             },
         }
+    }
+
+    fn silences(&self, contacts: &Arc<Contacts>, now: Timestamp) -> Silences {
+        let now = Some(self.since_boot(now));
+        Silences::at(Arc::clone(contacts), Some(&self.boot_id()), now)
+    }
+
+    /// What the clock of the host says.
+    fn since_boot(&self, now: Timestamp) -> Duration {
+        let since = now.duration_since(Timestamp::UNIX_EPOCH);
+        let since = Duration::try_from(since).unwrap_or_default();
+        since / 1000 * self.clock_permille
+    }
+
+    fn boot_id(&self) -> String {
+        format!("boot-{}", self.boots)
     }
 
     fn reachable(&self, shared: &Shared) -> bool {

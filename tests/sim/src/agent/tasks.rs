@@ -13,6 +13,7 @@ impl Agent {
             pull_upfront: self.settings.tasks.pull_upfront,
             enforcement: Enforcement::of(&self.settings.tasks, p.facts.description.as_ref(), true),
             plan_is_live: p.host.is_live(),
+            silences: self.silences(&p.contacts, shared.now),
             supply: p.supply.clone(),
             registries: Default::default(),
         };
@@ -95,6 +96,7 @@ impl Agent {
             plan: p.plan.clone(),
             records: p.records.clone(),
             engine: p.facts.description.clone(),
+            contacts: self.disk.contacts.clone(),
         };
         self.deed(|agent| agent.disk = disk)
     }

@@ -1,0 +1,103 @@
+//! Hosts that are cut off, and tasks of which no two may run.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use tallyman_lab::{LabHost, wait_until};
+
+use crate::suite::Scenario;
+use crate::user::{PATIENCE, User, condition, hello, service};
+
+/// Scenarios of this file.
+pub const SCENARIOS: &[Scenario] = &[Scenario {
+    name: "a task with stopAfter stops on a host that is cut off before it runs elsewhere",
+    run: alone,
+}];
+
+/// Hosts on which a container of the service runs.
+fn running(user: &User<'_>, service: &str) -> Result<BTreeSet<String>> {
+    let of = |task: &str| task.rsplit_once('-').map(|(of, _)| of.to_owned());
+    let all = user.containers()?.into_iter();
+    let mine = all.filter(|c| c.state == "running" && of(&c.task).as_deref() == Some(service));
+    Ok(mine.map(|c| c.host).collect())
+}
+
+/// The link of its host breaks, and the agent there dies in between; a witness asks the engines all the time.
+fn alone(user: &User<'_>) -> Result<()> {
+    let mut sole = service("sole", 1);
+    sole["spec"]["deploymentConfiguration"] =
+        json!({ "minimumHealthyPercent": 0, "maximumPercent": 100 });
+    sole["spec"]["disconnect"] = json!({ "stopAfter": 30, "replaceAfter": 54 });
+    let refused = user.apply(&[hello("sole", "x"), sole.clone()]);
+    let words = refused.err().map(|e| format!("{e:#}")).unwrap_or_default();
+    ensure!(words.contains("at least 25 s more than"), "{words}");
+    sole["spec"]["disconnect"] = json!({ "stopAfter": 30 });
+    user.apply(&[hello("sole", "x"), sole])?;
+    let task = user.wait_steady("sole", 1)?.remove(0);
+    let name = task["spec"]["containerInstance"].as_str();
+    let host = user.lab.host_named(name.unwrap_or_default())?;
+
+    let done = AtomicBool::new(false);
+    let most = std::thread::scope(|scope| {
+        let witness = scope.spawn(|| -> Result<usize> {
+            let mut most = 0;
+            while !done.load(Ordering::Relaxed) {
+                most = most.max(running(user, "sole")?.len());
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            Ok(most)
+        });
+        let told = cut_off(user, host);
+        // Whatever came of it, the next scenario finds the link as it was.
+        let mended = host.set_link(true);
+        let back = told.and(mended).and_then(|()| come_back(user, host));
+        done.store(true, Ordering::Relaxed);
+        let most = witness.join().unwrap_or_else(|_| Ok(usize::MAX));
+        back.and(most)
+    })?;
+    ensure!(most == 1, "{most} hosts ran it at a time");
+    let old = user.get(
+        "tasks",
+        task["metadata"]["name"].as_str().unwrap_or_default(),
+    )?;
+    let reason = old["status"]["stoppedReason"].as_str().unwrap_or_default();
+    ensure!(
+        old["status"]["stopCode"] == "InfrastructureHealth"
+            && reason.contains("disconnect.stopAfter"),
+        "{}",
+        old["status"]
+    );
+    user.delete(&["sole"])
+}
+
+fn cut_off(user: &User<'_>, host: &LabHost) -> Result<()> {
+    host.set_link(false)?;
+    host.agent().kill9()?;
+    host.agent().start()?;
+    wait_until("the agent to stop it by itself", PATIENCE, || {
+        Ok(running(user, "sole")?.is_empty())
+    })?;
+    let (_, _, words) = condition(&user.get("services", "sole")?, "TasksOutOfTouch");
+    ensure!(
+        words.contains("stopped there by the agent after 30 s"),
+        "{words}"
+    );
+    wait_until("it to run elsewhere", PATIENCE, || {
+        let hosts = running(user, "sole")?;
+        Ok(!hosts.is_empty() && !hosts.contains(host.name()))
+    })
+}
+
+fn come_back(user: &User<'_>, host: &LabHost) -> Result<()> {
+    wait_until("the host to be connected again", PATIENCE, || {
+        let i = user.get("containerinstances", host.name())?;
+        Ok(i["status"]["agentConnected"] == true)
+    })?;
+    user.wait_steady("sole", 1)?;
+    let hosts = running(user, "sole")?;
+    ensure!(!hosts.contains(host.name()), "{hosts:?}");
+    Ok(())
+}
