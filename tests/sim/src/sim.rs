@@ -334,8 +334,12 @@ impl Sim {
         self.shared.monitor.two_leaders = false;
         self.run(60);
         self.until("nothing moves", 900, |sim| sim.quiet() && sim.all_ready());
-        // The last counts may be held back for a little.
+        // The last counts may be held back for a little; and what falls due at this very moment is still to be done.
         self.run(3);
+        let at = self.shared.now;
+        while self.shared.now == at {
+            self.step();
+        }
         self.at_rest();
         self.calm = false;
     }
