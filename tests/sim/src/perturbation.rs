@@ -303,7 +303,7 @@ impl Sim {
                 Perturbation::CutOff { host, seconds, .. } => {
                     let name = self.agents[host].name.clone();
                     self.shared.note("fate", &format!("{name} is cut off"));
-                    self.agents[host].cut_off = true;
+                    self.agents[host].link_down = true;
                     fate.ends = ends(seconds);
                 }
                 Perturbation::ApiAway { seconds, .. } => {
@@ -325,7 +325,7 @@ impl Sim {
                 Perturbation::EngineAway { .. } => self.agents[0].engine.mend(),
                 Perturbation::CutOff { host, .. } => {
                     self.shared.note("fate", "it is connected again");
-                    self.agents[host].cut_off = false;
+                    self.agents[host].link_down = false;
                 }
                 Perturbation::ApiAway { .. } => {
                     self.shared.note("fate", "the API server is back");

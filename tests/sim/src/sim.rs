@@ -72,6 +72,8 @@ pub struct Sim {
     name: String,
     seed: u64,
     steps: u64,
+    /// When everybody last had a turn: what falls due at this moment is not done yet.
+    looked_at: Timestamp,
     epoch: i64,
     next_leader_at: Option<Timestamp>,
     hearing: Hearing,
@@ -114,6 +116,7 @@ impl Sim {
             name: name.to_owned(),
             seed,
             steps: 0,
+            looked_at: start,
             epoch: 0,
             next_leader_at: Some(start),
             hearing: Hearing::default(),
@@ -139,6 +142,7 @@ impl Sim {
     /// Everybody's turn once, in any order; then the invariants; then time passes.
     pub fn step(&mut self) {
         self.steps += 1;
+        self.looked_at = self.shared.now;
         self.meet_fate();
         self.elect();
         let mut order: Vec<usize> = (0..self.operators.len() + self.agents.len()).collect();
@@ -334,12 +338,8 @@ impl Sim {
         self.shared.monitor.two_leaders = false;
         self.run(60);
         self.until("nothing moves", 900, |sim| sim.quiet() && sim.all_ready());
-        // The last counts may be held back for a little; and what falls due at this very moment is still to be done.
+        // The last counts may be held back for a little.
         self.run(3);
-        let at = self.shared.now;
-        while self.shared.now == at {
-            self.step();
-        }
         self.at_rest();
         self.calm = false;
     }
@@ -381,8 +381,8 @@ impl Sim {
         }
         let world = World::gather(&objects, NAMESPACE, "default", &self.settings, self.epoch);
         for plan in [
-            families::plan(&objects, NAMESPACE, self.shared.now),
-            plan(&world, self.shared.now),
+            families::plan(&objects, NAMESPACE, self.looked_at),
+            plan(&world, self.looked_at),
         ] {
             if !plan.actions.is_empty() || !plan.publications.is_empty() {
                 self.fail(&format!(

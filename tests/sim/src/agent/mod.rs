@@ -76,6 +76,8 @@ pub struct Agent {
     pub gpus: GpuInfo,
     /// No way to the API server.
     pub cut_off: bool,
+    /// The same, by a perturbation of a life that may cut it off itself.
+    pub link_down: bool,
     /// No power: no process, no containers.
     pub off: bool,
     boots: u64,
@@ -171,6 +173,7 @@ impl Agent {
             gpus: GpuInfo::default(),
             engine,
             cut_off: false,
+            link_down: false,
             off: false,
             boots: 1,
             clock_permille: 1000,
@@ -267,7 +270,7 @@ impl Agent {
         self.engine.break_watches();
         if std::mem::take(&mut self.loses_disk) {
             self.disk = Disk::default();
-            if self.cut_off {
+            if self.cut_off || self.link_down {
                 // Without a plan it does not know which containers are its own: `stopAfter` does not promise this.
                 shared.monitor.singleton = None;
             }
@@ -457,7 +460,7 @@ impl Agent {
     }
 
     fn reachable(&self, shared: &Shared) -> bool {
-        !self.cut_off && !shared.server.down
+        !self.cut_off && !self.link_down && !shared.server.down
     }
 
     /// Counts a deed; says whether it is still to be done, or that the process dies before or after it.
