@@ -49,8 +49,8 @@ pub fn joining(generation: EngineGeneration) -> Vec<Joining> {
     daemons::joining().into_iter().chain(joins).collect()
 }
 
-/// Every scenario that is for engines of `generation`: those about containers are for both, those about what the operator
-/// decides are for one of them, so that both labs end at about the same time.
+/// Every scenario that is for engines of `generation`: those about containers are for both, those about what operator and
+/// agent decide are for one of them, so that both labs end at about the same time.
 pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
     let of_one: &[&[Scenario]] = match generation {
         EngineGeneration::Current => &[
@@ -66,6 +66,7 @@ pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
         EngineGeneration::Debian2010 => &[
             chaos::SCENARIOS,
             daemons::SCENARIOS,
+            hosts::ACCOUNTS,
             jobs::SCENARIOS,
             metrics::SCENARIOS,
             placement::TOLD,
