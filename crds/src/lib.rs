@@ -69,6 +69,7 @@ pub mod task_definition;
 pub mod task_definition_revision;
 pub mod task_policy;
 pub mod task_set;
+pub mod versions;
 
 pub use cluster::*;
 pub use conditions::{Condition, ConditionStatus};

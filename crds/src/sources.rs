@@ -16,6 +16,7 @@ use crate::ecs::{
 };
 use crate::firelens::{self, External};
 use crate::task_definition::TaskDefinitionSpec;
+use crate::versions::is_older;
 use crate::{labels, roles};
 
 /// Key of the host's Secret that holds the [`Supply`].
@@ -467,12 +468,11 @@ impl Receipt {
 
     /// True when `source` was supplied as of `present`, or of a newer version.
     pub fn has(&self, source: &Source, present: Option<&str>) -> bool {
-        let number = |version: &str| version.parse::<u64>().ok();
         self.0
             .get(&source.entry())
             .is_some_and(|noted| match present {
                 None => noted.is_empty(),
-                Some(version) => noted == version || number(noted) > number(version),
+                Some(version) => noted == version || is_older(version, noted),
             })
     }
 }

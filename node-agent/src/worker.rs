@@ -37,10 +37,6 @@ use crate::stops::Stops;
 pub const SLOTS: usize = 8;
 /// Patches of task statuses at once, over all tasks. Each needs a connection of its own (HTTP/1.1).
 pub const PATCHES: usize = 8;
-/// Nothing sleeps longer: a clock that jumps is noticed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(600);
-/// The same for a task that stops by itself on a host that is cut off.
-const LONGEST_FENCED_SLEEP: Duration = Duration::from_secs(2);
 
 /// What all workers of a host share.
 pub struct Shared<E> {
@@ -247,12 +243,8 @@ impl<E: Engine> Worker<E> {
             Due::At(at) => wake_at = Some(wake_at.map_or(at, |known| known.min(at))),
             Due::Now(parcel) => self.sending = Some(self.send(parcel, version)),
         }
-        let sleep = wake_at.map_or(LONGEST_SLEEP, |at| until(at, now));
-        // A sleep does not count the time in which the machine was suspended.
-        Some(match self.machine.task().stop_after {
-            Some(_) => sleep.min(LONGEST_FENCED_SLEEP),
-            None => sleep,
-        })
+        let longest = self.machine.longest_sleep();
+        Some(wake_at.map_or(longest, |at| until(at, now).min(longest)))
     }
 
     fn hear(&mut self, news: Told) {
@@ -291,15 +283,14 @@ impl<E: Engine> Worker<E> {
             self.machine.started(&action);
             debug!(verb = %action.verb(), container = action.container(), "asking the engine");
             let shared = Arc::clone(&self.shared);
-            let fenced = self.machine.task().stop_after.is_some();
+            let in_turn = self.machine.stops_in_turn();
             self.acting.push(Box::pin(async move {
                 if action.must_be_remembered() {
                     shared.ledger.written(version).await;
                 }
                 let done = perform(&*shared.engine, shared.premises(), &action);
                 let outcome = match action.verb() {
-                    // Its replacement does not wait until others have stopped.
-                    Verb::Stop if !fenced => shared.stops.in_turn(done).await,
+                    Verb::Stop if in_turn => shared.stops.in_turn(done).await,
                     _ => done.await,
                 };
                 (action, outcome)
@@ -403,5 +394,5 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
         .as_millisecond()
         .saturating_sub(now.as_millisecond())
         .max(0);
-    Duration::from_millis(u64::try_from(millis).unwrap_or(0) + 1).min(LONGEST_SLEEP)
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0) + 1)
 }

@@ -10,6 +10,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
 use kube::{Client, Error};
+use tallyman_crds::versions;
 use tokio::time::timeout;
 
 /// Name of the Lease.
@@ -241,19 +242,9 @@ fn within(epoch: i64) -> anyhow::Result<i64> {
     Ok(epoch)
 }
 
-/// Versions are numbers that rise with every write; what is none says nothing.
 fn is_older(lease: &Lease, than: &Lease) -> bool {
-    let version = |lease: &Lease| {
-        lease
-            .metadata
-            .resource_version
-            .as_ref()?
-            .parse::<u64>()
-            .ok()
-    };
-    version(lease)
-        .zip(version(than))
-        .is_some_and(|(version, than)| version < than)
+    let versions = [lease, than].map(|lease| lease.metadata.resource_version.as_deref());
+    matches!(versions, [Some(version), Some(than)] if versions::is_older(version, than))
 }
 
 /// Why a renewal failed.

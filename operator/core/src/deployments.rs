@@ -164,8 +164,7 @@ pub fn classify<'a>(
 
 /// On a host that drains, leaves or is gone.
 fn away(world: &World, task: &TaskState) -> bool {
-    let host = task.instance.as_ref().and_then(|i| world.instances.get(i));
-    match host.map(|h| placement::barred(h, world)) {
+    match world.host_of(task).map(|h| placement::barred(h, world)) {
         None => true,
         Some(Some(Refusal::Draining | Refusal::Deregistering)) => true,
         Some(_) => false,

@@ -164,8 +164,9 @@ pub(crate) fn gone(now: Timestamp) -> Absence {
 /// What is to be written of the absence of a task, when its host was heard of or is silent again before it counted.
 pub(crate) fn return_of(world: &World, task: &TaskState, now: Timestamp) -> Option<Absence> {
     let absence = task.absence.as_ref().filter(|_| !task.leaving())?;
-    let host = task.instance.as_ref().and_then(|i| world.instances.get(i));
-    let connected = host.is_some_and(|i| i.connected(&world.settings));
+    let connected = world
+        .host_of(task)
+        .is_some_and(|i| i.connected(&world.settings));
     let back_since = match (connected, &absence.back_since) {
         (true, None) => Some(time(now)),
         (false, Some(_)) if is_absent(task, &world.settings, now) => None,
@@ -230,7 +231,7 @@ pub(crate) fn times(world: &World, host: &InstanceName) -> String {
 pub(crate) fn out_of_touch(world: &World, service: &ServiceName) -> Option<String> {
     let mut by_fate: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for (name, t) in world.tasks_of(service).filter(|(_, t)| t.holds()) {
-        let host = t.instance.as_ref().and_then(|i| world.instances.get(i));
+        let host = world.host_of(t);
         if host.is_some_and(|i| i.host.is_some() && !i.connected(&world.settings)) {
             by_fate
                 .entry(fate(world, t))

@@ -148,16 +148,19 @@ impl World {
         service.is_some_and(|s| self.index.daemons.contains(s))
     }
 
+    /// The host that a task is assigned to, if it still exists.
+    pub fn host_of(&self, task: &TaskState) -> Option<&InstanceState> {
+        self.instances.get(task.instance.as_ref()?)
+    }
+
     /// The task's host is being deregistered.
     pub fn host_leaves(&self, task: &TaskState) -> bool {
-        let host = task.instance.as_ref().and_then(|i| self.instances.get(i));
-        host.is_some_and(|i| i.identity.deleting)
+        self.host_of(task).is_some_and(|i| i.identity.deleting)
     }
 
     /// The task's host is being deregistered by force.
     pub fn is_evicted(&self, task: &TaskState) -> bool {
-        let host = task.instance.as_ref().and_then(|i| self.instances.get(i));
-        host.is_some_and(InstanceState::evicts)
+        self.host_of(task).is_some_and(InstanceState::evicts)
     }
 
     /// Tasks of a service, in order of name.

@@ -187,27 +187,15 @@ impl<'a> User<'a> {
         service: &str,
         work: impl FnOnce() -> Result<()>,
     ) -> Result<Vec<(usize, usize)>> {
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let sampler = scope.spawn(|| {
-                let mut samples = Vec::new();
-                while !done.load(Ordering::Relaxed) {
-                    let tasks = self.alive(service)?;
-                    let addresses = tasks.iter().flat_map(|t| self.addresses(t));
-                    let answers = |a: &SocketAddr| {
-                        http::get(*a, "/", Duration::from_secs(2)).is_ok_and(|r| r.status == 200)
-                    };
-                    samples.push((addresses.filter(answers).count(), tasks.len()));
-                }
-                anyhow::Ok(samples)
-            });
-            let worked = work();
-            done.store(true, Ordering::Relaxed);
-            let samples = sampler
-                .join()
-                .map_err(|_| anyhow::anyhow!("the sampler panicked"))??;
-            worked.map(|()| samples)
-        })
+        let look = || {
+            let tasks = self.alive(service)?;
+            let addresses = tasks.iter().flat_map(|t| self.addresses(t));
+            let answers = |a: &SocketAddr| {
+                http::get(*a, "/", Duration::from_secs(2)).is_ok_and(|r| r.status == 200)
+            };
+            Ok((addresses.filter(answers).count(), tasks.len()))
+        };
+        watched(look, work)
     }
 
     /// Every container of ours on every host.
@@ -403,5 +391,31 @@ pub fn service(name: &str, count: i64) -> Value {
         "kind": "Service",
         "metadata": { "name": name },
         "spec": { "taskDefinition": name, "desiredCount": count },
+    })
+}
+
+/// Does `work` while somebody looks, over and over: what was seen.
+///
+/// # Errors
+/// What `work` says, or a look failed.
+pub fn watched<S: Send>(
+    look: impl Fn() -> Result<S> + Sync,
+    work: impl FnOnce() -> Result<()>,
+) -> Result<Vec<S>> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sampler = scope.spawn(|| {
+            let mut samples = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                samples.push(look()?);
+            }
+            anyhow::Ok(samples)
+        });
+        let worked = work();
+        done.store(true, Ordering::Relaxed);
+        let samples = sampler
+            .join()
+            .map_err(|_| anyhow::anyhow!("the sampler panicked"))??;
+        worked.map(|()| samples)
     })
 }

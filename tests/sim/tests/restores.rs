@@ -286,7 +286,8 @@ fn history(seed: u64) {
         match backup.take() {
             None => backup = Some(sim.backup()),
             Some(old) if n > 4 => {
-                // An agent that is away knows of it by its plan alone: that is another story.
+                // An agent that is away knows of it by its plan alone, and may leave the status of a task untold
+                // (docs/reliability.md, "Not covered").
                 let away = |sim: &Sim| sim.agents.iter().any(|a| !a.is_up());
                 if away(sim) {
                     sim.run(3);

@@ -41,6 +41,11 @@ fn engine() -> EngineFacts {
     }
 }
 
+/// What a host tells first, with nothing else to say of itself.
+fn first_report(settings: &Settings, engine: &EngineFacts) -> Result<HostReport, CannotRegister> {
+    report(settings, &HostFacts::default(), engine, Fence::default())
+}
+
 #[test]
 fn resources_are_units_and_mebibytes_less_what_is_reserved() {
     let settings = Settings {
@@ -81,13 +86,7 @@ fn more_reserved_than_there_is_cannot_register() {
         },
         ..Settings::default()
     };
-    let error = report(
-        &settings,
-        &HostFacts::default(),
-        &engine(),
-        Fence::default(),
-    )
-    .unwrap_err();
+    let error = first_report(&settings, &engine()).unwrap_err();
     assert!(
         error.to_string().contains("ECS_RESERVED_MEMORY is 4000"),
         "{error}"
@@ -112,13 +111,7 @@ fn attributes_are_ecs_spelled_and_capabilities_cannot_be_claimed() {
         },
         ..Settings::default()
     };
-    let report = report(
-        &settings,
-        &HostFacts::default(),
-        &engine(),
-        Fence::default(),
-    )
-    .unwrap();
+    let report = first_report(&settings, &engine()).unwrap();
     let value = |name: &str| {
         report
             .attributes
@@ -300,13 +293,7 @@ fn an_engine_that_fails_is_an_impairment_when_it_bars_the_host() {
             failing,
             ..engine()
         };
-        let report = report(
-            &Settings::default(),
-            &HostFacts::default(),
-            &engine,
-            Fence::default(),
-        )
-        .unwrap();
+        let report = first_report(&Settings::default(), &engine).unwrap();
         assert_eq!(report.impairment, bars.then_some(Impairment::EngineFails));
         assert!(
             report
@@ -322,13 +309,7 @@ fn an_engine_that_is_away_keeps_what_is_known_of_the_host() {
         trouble: Some("The engine is away.".to_owned()),
         ..engine()
     };
-    let report = report(
-        &Settings::default(),
-        &HostFacts::default(),
-        &engine,
-        Fence::default(),
-    )
-    .unwrap();
+    let report = first_report(&Settings::default(), &engine).unwrap();
     assert!(!report.engine_reachable);
     assert_eq!(report.registered_resources.cpu, 2048);
     assert_eq!(report.message.as_deref(), Some("The engine is away."));

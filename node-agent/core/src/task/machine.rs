@@ -2,6 +2,7 @@
 //! simulator hold for each task.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tallyman_agent_engine::{ContainerState, ContainerSummary, Hint};
@@ -138,6 +139,21 @@ impl TaskMachine {
     /// Protects it from scale-in and deployments until then, or not any more.
     pub fn protect(&mut self, until: Option<Timestamp>) {
         Arc::make_mut(&mut self.record).protected_until = until;
+    }
+
+    /// Nothing sleeps longer: a clock that jumps is noticed. A task that stops by itself on a host that is cut off looks often,
+    /// because a sleep does not count the time in which the machine was suspended.
+    pub fn longest_sleep(&self) -> Duration {
+        Duration::from_secs(match self.task.stop_after {
+            Some(_) => 2,
+            None => 600,
+        })
+    }
+
+    /// Its containers stop a few at a time with those of others. Where a replacement reckons with when they have stopped they
+    /// wait for nobody.
+    pub fn stops_in_turn(&self) -> bool {
+        self.task.stop_after.is_none()
     }
 
     /// Whether the API server knows until when it is protected.

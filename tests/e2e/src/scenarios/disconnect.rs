@@ -1,15 +1,13 @@
 //! Hosts that are cut off, and tasks of which no two may run.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
 use tallyman_lab::{LabHost, wait_until};
 
 use crate::suite::Scenario;
-use crate::user::{PATIENCE, User, condition, hello, service};
+use crate::user::{PATIENCE, User, condition, hello, service, watched};
 
 /// Scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[Scenario {
@@ -40,25 +38,17 @@ fn alone(user: &User<'_>) -> Result<()> {
     let name = task["spec"]["containerInstance"].as_str();
     let host = user.lab.host_named(name.unwrap_or_default())?;
 
-    let done = AtomicBool::new(false);
-    let most = std::thread::scope(|scope| {
-        let witness = scope.spawn(|| -> Result<usize> {
-            let mut most = 0;
-            while !done.load(Ordering::Relaxed) {
-                most = most.max(running(user, "sole")?.len());
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            Ok(most)
-        });
-        let told = cut_off(user, host);
-        // Whatever came of it, the next scenario finds the link as it was.
-        let mended = host.set_link(true);
-        let back = told.and(mended).and_then(|()| come_back(user, host));
-        done.store(true, Ordering::Relaxed);
-        let most = witness.join().unwrap_or_else(|_| Ok(usize::MAX));
-        back.and(most)
-    })?;
-    ensure!(most == 1, "{most} hosts ran it at a time");
+    let seen = watched(
+        || Ok(running(user, "sole")?.len()),
+        || {
+            let told = cut_off(user, host);
+            // Whatever came of it, the next scenario finds the link as it was.
+            told.and(host.set_link(true))
+                .and_then(|()| come_back(user, host))
+        },
+    )?;
+    let most = seen.into_iter().max();
+    ensure!(most == Some(1), "{most:?} hosts ran it at a time");
     let old = user.get(
         "tasks",
         task["metadata"]["name"].as_str().unwrap_or_default(),

@@ -237,9 +237,9 @@ fn no_host_offers(user: &User<'_>) -> Result<()> {
     user.delete(&["tuned", "filed"])
 }
 
-/// What the cluster allows of privilege, by its policy.
-fn allow_privileged(user: &User<'_>, allowed: bool) -> Result<()> {
-    let patch = json!({ "spec": { "taskPolicy": { "privileged": allowed } } }).to_string();
+/// What the cluster lets tasks ask of its hosts; null: what it does by default.
+fn set_policy(user: &User<'_>, policy: &Value) -> Result<()> {
+    let patch = json!({ "spec": { "taskPolicy": policy } }).to_string();
     let cluster = [
         "patch",
         "clusters.tallyman.dev",
@@ -271,12 +271,13 @@ fn privileged(user: &User<'_>) -> Result<()> {
     user.apply(&[t, task("mighty-0", offers.name())])?;
     let policy = "`spec.taskPolicy.privileged` of the Cluster does not allow it";
     ends("mighty-0", "STOPPED", policy)?;
-    allow_privileged(user, true)?;
+    set_policy(user, &json!({ "privileged": true }))?;
     let there = task("mighty-1", offers.name());
-    user.apply(&[there, task("mighty-2", refuses.name())])?;
-    let shown = ends("mighty-1", "RUNNING", "")
+    let shown = user
+        .apply(&[there, task("mighty-2", refuses.name())])
+        .and_then(|_| ends("mighty-1", "RUNNING", ""))
         .and_then(|()| ends("mighty-2", "STOPPED", "capability.privileged-container"));
-    allow_privileged(user, false)?;
+    set_policy(user, &Value::Null)?;
     shown?;
     let id = offers.docker_ok(["ps", "-q", "--filter", "label=tallyman.dev/task=mighty-1"])?;
     let inside = offers.docker_ok(["exec", id.trim(), "cat", "/proc/1/status"])?;
