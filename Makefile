@@ -34,14 +34,15 @@ SOAK_HISTORIES ?= 1000000
 
 soak: soak-properties ## For hours: those, every planned perturbation with SOAK_SEEDS seeds, SOAK_HISTORIES random histories
 	TALLYMAN_SIM_SHARE=1 TALLYMAN_SIM_SEEDS=$(SOAK_SEEDS) TALLYMAN_SIM_HISTORIES=$(SOAK_HISTORIES) \
-	  $(CARGO) test -p tallyman-sim --release --test perturbations --test histories --test restores -- --nocapture
+	  $(CARGO) test -p tallyman-sim --release --test it -- --nocapture perturbations:: histories:: restores::
 
 soak-properties: ## Properties of the scheduler: 100,000 states of up to 300 tasks, 2,000 histories; takes a while
-	PROPTEST_CASES=100000 $(CARGO) test --profile soak -p tallyman-operator-core --test states --test choice -- --skip among_many_hosts
-	PROPTEST_CASES=2000 $(CARGO) test --profile soak -p tallyman-operator-core --test fixpoint
+	PROPTEST_CASES=100000 $(CARGO) test --profile soak -p tallyman-operator-core --test it -- states:: choice:: --skip among_many_hosts
+	PROPTEST_CASES=2000 $(CARGO) test --profile soak -p tallyman-operator-core --test it -- fixpoint::
 
+# With `--tests`, so that the programs are built of what `cargo test` built already.
 real: tools ## What needs root, the control plane and both engines
-	$(CARGO) build --workspace
+	$(CARGO) build --workspace --bins --tests
 	$(LAB) with --control-plane -- $(CARGO) test --workspace --test apiserver
 	$(LAB) with --engines -- $(CARGO) test --workspace --test conformance --test pulls
 	$(CARGO) test --workspace --test real

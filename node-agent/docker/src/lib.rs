@@ -5,7 +5,7 @@
 //!
 //! Where: behind [`tallyman_agent_engine::Engine`]; the agent's shell makes one [`DockerEngine`] and
 //! hands it on. Checked by the port's conformance suite against every supported engine generation
-//! (`tests/conformance.rs`, feature `real`).
+//! (`tests/conformance.rs`).
 //!
 //! Never: nothing here decides what should run, retries a verb, or keeps state that a restart would
 //! miss; what it remembers (pulls under way, a registry that was away) only saves work. No other

@@ -38,13 +38,13 @@
 //! | `lastStatus` never goes back, and STOPPED absorbs                     | S5, S7, and a rule of the CRD |
 //! | what we do never breaks minimumHealthyPercent and maximumPercent      | S3, S4 |
 //! | no host, port of a host or GPU is given out twice                     | S1, S2, S15, I1, I2 |
-//! | a host holds the values of its own tasks only                         | `tests/secrets.rs` |
+//! | a host holds the values of its own tasks only                         | `tests/it/secrets.rs` |
 //! | an agent touches only containers of its own cluster and host          | S10, the engine's conformance suite |
 //! | singleton tasks never overlap                                         | S24 |
 //! | each field has one writer                                             | S11, the admission policy of `deploy/` |
 //! | a STOPPED task says why                                               | I12 |
 //! | nothing is destroyed on a view that is not verified                   | S4, S10, S14, S22, S25 |
-//! | no value of a Secret is in a log, event or status                     | `tests/secrets.rs`, end to end |
+//! | no value of a Secret is in a log, event or status                     | `tests/it/secrets.rs`, end to end |
 //! | wanted leads to so it is, and stays (ESR)                             | S8, S9 |
 //! | a task that is deleted stops; what it left behind goes                | S9, S13 |
 //! | a Lease that expires leads to a replacement, or to a stated brake     | S9 |

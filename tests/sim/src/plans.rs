@@ -119,7 +119,7 @@ impl Plan {
         let mut sim = Sim::new(self.life.name, self.seed, self.life.hosts);
         let name = format!("{}/{}/{}", self.life.name, self.seed, self.number);
         sim.again = Some(format!(
-            "TALLYMAN_SIM_PLAN={name} cargo test -p tallyman-sim --test perturbations  ({:?})",
+            "TALLYMAN_SIM_PLAN={name} cargo test -p tallyman-sim --test it perturbations  ({:?})",
             self.what
         ));
         sim.perturb(self.what);

@@ -1,0 +1,6 @@
+//! The command line against golden output. One program, so that it is linked once.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod convert;
+mod golden;
+mod support;

@@ -1,0 +1,679 @@
+//! Hosts: their plans, who is lost, what is kept, and whose Lease was seen.
+
+use std::time::Duration;
+
+use crate::common::Bench;
+use crate::common::build::{definition, service};
+use serde_json::json;
+use tallyman_crds::{
+    ConditionStatus, DesiredStatus, InstanceStatus, LastStatus, StopCode, Task, labels,
+};
+use tallyman_operator_core::liveness::LeaseObserver;
+use tallyman_operator_core::{Action, Kind};
+
+fn holding(t: &Task) -> bool {
+    t.status
+        .as_ref()
+        .is_none_or(|s| s.last_status != LastStatus::Stopped)
+}
+
+fn on(host: &str) -> impl Fn(&Task) -> bool {
+    move |t| holding(t) && t.spec.container_instance.as_deref() == Some(host)
+}
+
+// --- plans ---
+
+#[test]
+fn a_host_gets_a_mailbox_and_a_fence_before_its_agent_came() {
+    let mut bench = Bench::with_hosts(1);
+    bench.settle();
+    let plan = bench.host_plan("host-a");
+    assert_eq!(
+        (plan.generation, plan.leader_epoch, plan.tasks.len()),
+        (1, 1, 0)
+    );
+    assert_eq!(
+        Some(&plan.container_instance_uid),
+        bench.instance("host-a").metadata.uid.as_ref()
+    );
+    assert_eq!(
+        bench
+            .instance("host-a")
+            .metadata
+            .finalizers
+            .as_deref()
+            .unwrap(),
+        ["tallyman.dev/in-use"]
+    );
+}
+
+#[test]
+fn a_plan_lists_each_definition_once_and_each_task_in_order() {
+    let mut bench = Bench::with_service(1, 3, 100, 200);
+    bench.settle();
+    let plan = bench.host_plan("host-a").clone();
+    assert_eq!(plan.definitions.keys().collect::<Vec<_>>(), ["web-1"]);
+    assert_eq!(
+        plan.tasks
+            .iter()
+            .map(|t| t.name.as_str())
+            .collect::<Vec<_>>(),
+        ["web-000001", "web-000002", "web-000003"]
+    );
+    let bytes = serde_json::to_string(&plan.tasks[0]).unwrap().len();
+    assert!(bytes < 200, "an entry has {bytes} bytes");
+}
+
+#[test]
+fn a_plan_is_written_once_a_pass_and_only_when_it_changed() {
+    let mut bench = Bench::with_service(1, 3, 100, 200);
+    let generation = bench.host_plan("host-a").generation;
+    bench.scale("web", 6);
+    bench.pass();
+    let writes = bench
+        .pass()
+        .actions
+        .iter()
+        .filter(|a| matches!(a, Action::WriteHostPlan { .. }))
+        .count();
+    assert_eq!(writes, 1, "three tasks, one write");
+    assert_eq!(bench.host_plan("host-a").generation, generation + 1);
+    bench.epoch = 2;
+    assert!(
+        bench.plan().actions.is_empty(),
+        "a new leader alone changes nothing"
+    );
+}
+
+#[test]
+fn a_deposed_leader_has_no_say() {
+    let mut bench = Bench::with_service(1, 1, 100, 200);
+    bench.epoch = 5;
+    bench.scale("web", 2);
+    bench.settle();
+    bench.epoch = 4;
+    bench.scale("web", 3);
+    bench.pass();
+    let plan = bench.plan();
+    assert!(
+        !plan
+            .actions
+            .iter()
+            .any(|a| matches!(a, Action::WriteHostPlan { .. }))
+    );
+}
+
+#[test]
+fn a_stopped_task_leaves_the_plan_and_a_deleted_one_stays_until_it_was_removed() {
+    let mut bench = Bench::with_service(1, 1, 0, 100);
+    bench.fail("web-000001", StopCode::EssentialContainerExited);
+    bench.settle();
+    let names = |b: &Bench| {
+        b.host_plan("host-a")
+            .tasks
+            .iter()
+            .map(|t| t.name.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&bench), ["web-000002"]);
+    bench.delete(Kind::Task, "web-000001");
+    bench.settle();
+    assert_eq!(names(&bench), ["web-000001", "web-000002"]);
+    let entry = bench.host_plan("host-a").tasks[0].clone();
+    assert_eq!(
+        (entry.desired_status, entry.remove),
+        (DesiredStatus::Stopped, true)
+    );
+    assert_eq!(
+        entry.stop_code,
+        Some(StopCode::EssentialContainerExited),
+        "why it ended stays"
+    );
+    bench.stop_all();
+    bench.settle();
+    assert_eq!(names(&bench), ["web-000002"]);
+    assert_eq!(bench.names(Kind::Task), ["web-000002"]);
+}
+
+#[test]
+fn tasks_that_stop_one_by_one_do_not_cost_a_plan_each() {
+    let mut bench = Bench::with_service(1, 8, 100, 200);
+    let before = bench.host_plan("host-a").generation;
+    bench.scale("web", 0);
+    bench.settle();
+    let ordered = bench.host_plan("host-a").generation;
+    assert_eq!(ordered, before + 1, "one write orders all stops");
+    for task in bench.names(Kind::Task) {
+        bench.report(
+            &task,
+            LastStatus::Stopped,
+            &json!({ "stopCode": "ServiceSchedulerInitiated" }),
+        );
+        bench.settle();
+    }
+    assert!(bench.host_plan("host-a").tasks.is_empty());
+    let writes = bench.host_plan("host-a").generation - ordered;
+    assert!(
+        writes <= 4,
+        "8 tasks that stop one by one cost {writes} plans"
+    );
+}
+
+#[test]
+fn a_lost_mailbox_goes_on_above_what_the_agent_holds() {
+    let mut bench = Bench::with_service(1, 2, 100, 200);
+    let held = bench.host_plan("host-a").generation + 7;
+    bench.edit(Kind::ContainerInstance, "host-a", &|v| {
+        v["status"]["host"]["appliedPlanGeneration"] = json!(held)
+    });
+    bench.settle();
+    assert!(
+        bench.host_plan("host-a").generation > held,
+        "a plan out of a backup is older than what the agent holds"
+    );
+    let held = bench.host_plan("host-a").generation;
+    bench.edit(Kind::ContainerInstance, "host-a", &|v| {
+        v["status"]["host"]["appliedPlanGeneration"] = json!(held)
+    });
+    bench.delete(Kind::HostPlan, "host-a");
+    bench.settle();
+    assert!(bench.host_plan("host-a").generation > held);
+    assert_eq!(bench.host_plan("host-a").tasks.len(), 2);
+}
+
+#[test]
+fn a_plan_out_of_a_backup_is_written_again_above_what_the_agent_holds() {
+    let mut bench = Bench::with_service(1, 2, 100, 200);
+    let held = |bench: &mut Bench, epoch: i64, generation: i64| {
+        bench.edit(Kind::ContainerInstance, "host-a", &|v| {
+            v["status"]["host"]["appliedPlanEpoch"] = json!(epoch);
+            v["status"]["host"]["appliedPlanGeneration"] = json!(generation);
+        });
+    };
+    let of = |bench: &Bench| {
+        let plan = bench.host_plan("host-a");
+        (plan.leader_epoch, plan.generation)
+    };
+    let before = of(&bench);
+    // While its own number is too low a leader writes nothing for it.
+    held(&mut bench, 7, 20);
+    assert!(bench.plan().actions.is_empty());
+    bench.epoch = 8;
+    bench.settle();
+    assert_eq!(of(&bench), (8, 21));
+    assert_eq!(bench.host_plan("host-a").tasks.len(), 2);
+    // A lower generation of a later leader is taken.
+    held(&mut bench, 5, 40);
+    assert!(bench.plan().actions.is_empty());
+    // Numbers that no leader gave: of the host itself, and nobody else's.
+    held(&mut bench, i64::MAX, i64::MAX);
+    assert!(bench.plan().actions.is_empty());
+    held(&mut bench, 8, i64::MAX);
+    bench.settle();
+    assert_eq!(of(&bench), (8, i64::MAX));
+    assert!(before < of(&bench));
+}
+
+#[test]
+fn an_annotation_of_the_host_lets_it_stop_what_was_forgotten() {
+    let mut bench = Bench::with_hosts(1);
+    bench.settle();
+    assert!(!bench.host_plan("host-a").stop_forgotten);
+    for (value, expected) in [("true", true), ("no", false)] {
+        bench.edit(Kind::ContainerInstance, "host-a", &|v| {
+            v["metadata"]["annotations"] = json!({ "tallyman.dev/stopForgottenTasks": value });
+        });
+        bench.settle();
+        assert_eq!(bench.host_plan("host-a").stop_forgotten, expected);
+    }
+}
+
+#[test]
+fn a_mailbox_of_an_earlier_host_of_the_name_is_not_written_on() {
+    let mut bench = Bench::with_hosts(1);
+    bench.settle();
+    bench.edit(Kind::HostPlan, "host-a", &|v| {
+        v["spec"]["containerInstanceUid"] = json!("another")
+    });
+    bench.settle();
+    assert_eq!(
+        Some(&bench.host_plan("host-a").container_instance_uid),
+        bench.instance("host-a").metadata.uid.as_ref()
+    );
+    assert_eq!(bench.host_plan("host-a").generation, 1);
+}
+
+#[test]
+fn retention_is_an_hour_and_a_deleted_services_tasks_go_at_once() {
+    let mut bench = Bench::with_service(1, 1, 0, 100);
+    bench.fail("web-000001", StopCode::EssentialContainerExited);
+    bench.converge(1);
+    let plan = bench.plan();
+    assert!(
+        plan.wake_at
+            .is_some_and(|at| at.duration_since(bench.now).as_secs() <= 3600)
+    );
+    bench.pass_time(3500);
+    bench.converge(1);
+    assert_eq!(bench.names(Kind::Task), ["web-000001", "web-000002"]);
+    bench.pass_time(200);
+    bench.converge(1);
+    assert_eq!(bench.names(Kind::Task), ["web-000002"]);
+}
+
+// --- throttle ---
+
+fn fail_all(bench: &mut Bench) -> usize {
+    let pending = bench.tasks(|t| holding(t) && t.spec.desired_status == DesiredStatus::Running);
+    for name in &pending {
+        bench.fail(name, StopCode::TaskFailedToStart);
+    }
+    pending.len()
+}
+
+/// Steps 6.2, 6.3 and 6.4 of `docs/ecs-rules.md`.
+#[test]
+fn launches_slow_down_from_the_third_failure_in_a_row_and_a_new_revision_resets() {
+    let mut bench = Bench::with_hosts(1);
+    bench.apply_definition("web", definition("missing"));
+    bench.apply_service("web", service("web", 1, 100, 200));
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        bench.settle();
+        let mut waited = 0;
+        while bench.tasks(holding).is_empty() {
+            bench.pass_time(5);
+            waited += 5;
+            bench.settle();
+        }
+        waits.push(waited);
+        assert_eq!(fail_all(&mut bench), 1);
+    }
+    assert_eq!(waits, [0, 0, 0, 10, 20, 40, 80, 160, 320, 640, 1280, 1620]);
+    bench.settle();
+    let status = bench.service_status("web");
+    assert_eq!(status.conditions[0].reason, "TasksFailToStart");
+    assert_eq!(status.consecutive_start_failures, 12);
+    assert!(status.launch_not_before.is_some());
+    bench.roll("there");
+    bench.settle();
+    assert_eq!(bench.tasks(holding).len(), 1, "at once");
+    bench.converge(60);
+    assert_eq!(bench.reason("web"), "SteadyState");
+}
+
+/// Step 6.1 of `docs/ecs-rules.md`.
+#[test]
+fn a_task_that_ran_and_ended_is_replaced_at_once() {
+    let mut bench = Bench::with_service(1, 1, 100, 200);
+    for n in 1..8 {
+        bench.fail(&format!("web-{n:06}"), StopCode::EssentialContainerExited);
+        bench.settle();
+        bench.run_all();
+        bench.settle();
+        assert_eq!(bench.tasks(holding).len(), 1);
+    }
+}
+
+/// Step 6.1 of `docs/ecs-rules.md`.
+#[test]
+fn tasks_that_the_scheduler_stopped_before_they_ran_are_no_failures() {
+    let mut bench = Bench::with_hosts(1);
+    bench.apply_definition("web", definition("a"));
+    bench.apply_service("web", service("web", 5, 100, 200));
+    bench.settle();
+    bench.scale("web", 0);
+    bench.converge(1);
+    bench.scale("web", 5);
+    bench.settle();
+    assert_eq!(bench.tasks(holding).len(), 5);
+}
+
+// --- lost hosts ---
+
+/// Step 10.8 of `docs/ecs-rules.md`.
+#[test]
+fn a_silent_host_takes_nothing_after_50_seconds_and_is_given_up_after_300() {
+    let mut bench = Bench::with_service(3, 3, 100, 200);
+    bench.silent("host-a", 49);
+    bench.settle();
+    assert!(
+        bench
+            .instance("host-a")
+            .status
+            .as_ref()
+            .unwrap()
+            .agent_connected
+    );
+    bench.silent("host-a", 50);
+    bench.settle();
+    let status = bench.instance("host-a").status.clone().unwrap();
+    assert!(!status.agent_connected);
+    assert_eq!(status.conditions[0].reason, "AgentDisconnected");
+    bench.scale("web", 6);
+    bench.settle();
+    assert_eq!(bench.tasks(on("host-a")).len(), 1);
+    bench.silent("host-a", 299);
+    bench.settle();
+    assert_eq!(bench.tasks(on("host-a")).len(), 1);
+    bench.silent("host-a", 300);
+    bench.settle();
+    assert_eq!(bench.tasks(on("host-a")).len(), 0);
+    assert_eq!(bench.tasks(holding).len(), 6, "replaced elsewhere");
+    let lost = bench.task("web-000001").status.clone().unwrap();
+    assert_eq!(lost.stop_code, Some(StopCode::InfrastructureHealth));
+    assert_eq!(
+        lost.stopped_reason.as_deref(),
+        Some("Host host-a was lost: its agent is not connected")
+    );
+}
+
+// --- hosts in trouble ---
+
+/// The agent of a host reports its impairment.
+fn impair(bench: &mut Bench, host: &str, impairment: Option<&str>, message: &str) {
+    bench.edit(Kind::ContainerInstance, host, &|v| {
+        v["status"]["host"]["impairment"] = json!(impairment);
+        v["status"]["host"]["message"] = json!(message);
+    });
+}
+
+#[test]
+fn a_host_whose_disk_is_full_or_whose_engine_fails_keeps_its_tasks_and_takes_none() {
+    for (impairment, reason, told, counted) in [
+        (
+            "DISK_FULL",
+            "DiskFull",
+            "No task is placed on host-a until there is room again. The disk is full.",
+            "has a full disk (`host-a`)",
+        ),
+        (
+            "ENGINE_FAILS",
+            "EngineFails",
+            "No task is placed on host-a for a while, then it is tried again. The disk is full.",
+            "has an engine that fails (`host-a`)",
+        ),
+    ] {
+        let mut bench = Bench::with_service(2, 2, 100, 200);
+        impair(&mut bench, "host-a", Some(impairment), "The disk is full.");
+        bench.settle();
+        let ready = bench.instance("host-a").status.clone().unwrap().conditions[0].clone();
+        assert_eq!(
+            (ready.status, ready.reason.as_str(), ready.message.as_str()),
+            (ConditionStatus::False, reason, told)
+        );
+        assert_eq!(bench.tasks(on("host-a")), ["web-000001"]);
+        bench.scale("web", 4);
+        bench.settle();
+        assert_eq!(bench.tasks(on("host-a")), ["web-000001"], "none more");
+        assert_eq!(bench.tasks(on("host-b")).len(), 3, "nor moved");
+        // With nowhere to go, the service counts such hosts.
+        impair(&mut bench, "host-b", Some(impairment), "The disk is full.");
+        bench.scale("web", 5);
+        bench.settle();
+        let said = bench.service_status("web").conditions[0].message.clone();
+        let counted = counted.replacen("has a", "have a", 1);
+        assert!(said.contains(&format!("Of 2 hosts, 2 {counted}")), "{said}");
+        // It is over when the agent says nothing of it any more.
+        for host in ["host-a", "host-b"] {
+            impair(&mut bench, host, None, "");
+        }
+        bench.settle();
+        let status = bench.instance("host-a").status.clone().unwrap();
+        assert_eq!(status.conditions[0].reason, "AgentConnected");
+        assert_eq!(bench.tasks(holding).len(), 5);
+    }
+}
+
+#[test]
+fn a_task_for_a_host_whose_disk_is_full_is_refused_as_ecs_refuses_it() {
+    let mut bench = Bench::with_service(1, 1, 100, 200);
+    impair(&mut bench, "host-a", Some("DISK_FULL"), "The disk is full.");
+    bench.apply_task(
+        "mine",
+        json!({ "taskDefinition": "web", "containerInstance": "host-a" }),
+    );
+    bench.settle();
+    let status = bench.task("mine").status.clone().unwrap();
+    assert_eq!(status.last_status, LastStatus::Stopped);
+    let reason = status.stopped_reason.unwrap_or_default();
+    assert!(
+        reason.contains("AGENT") && reason.contains("full disk"),
+        "{reason}"
+    );
+}
+
+// --- hosts that come back ---
+
+/// Step 10.8 of `docs/ecs-rules.md`.
+#[test]
+fn when_a_lost_host_comes_back_its_old_containers_go() {
+    let mut bench = Bench::with_service(2, 2, 100, 200);
+    bench.silent("host-a", 300);
+    bench.settle();
+    let entry = bench.host_plan("host-a").tasks[0].clone();
+    assert_eq!(
+        (entry.desired_status, entry.remove),
+        (DesiredStatus::Stopped, true)
+    );
+    assert_eq!(entry.stop_code, Some(StopCode::InfrastructureHealth));
+    bench.silent("host-a", 0);
+    bench.settle();
+    bench.stop_all();
+    bench.settle();
+    assert!(bench.host_plan("host-a").tasks.is_empty());
+}
+
+#[test]
+fn a_task_that_is_deleted_while_its_host_is_away_stays_until_its_containers_are_gone() {
+    for host_comes_back in [true, false] {
+        let mut bench = Bench::with_service(2, 2, 100, 200);
+        bench.silent("host-a", 300);
+        bench.settle();
+        bench.delete(Kind::Task, "web-000001");
+        bench.settle();
+        let there = |b: &Bench| b.names(Kind::Task).contains(&"web-000001".to_owned());
+        assert!(there(&bench), "its containers may run there");
+        if host_comes_back {
+            bench.silent("host-a", 0);
+            bench.settle();
+            bench.stop_all();
+        } else {
+            bench.delete(Kind::ContainerInstance, "host-a");
+        }
+        bench.settle();
+        assert!(!there(&bench));
+    }
+}
+
+/// Step 10.8 of `docs/ecs-rules.md`.
+#[test]
+fn no_host_is_given_up_while_most_look_dead() {
+    let mut bench = Bench::with_service(3, 3, 100, 200);
+    for host in ["host-a", "host-b"] {
+        bench.silent(host, 1000);
+    }
+    bench.settle();
+    assert_eq!(bench.tasks(holding).len(), 3);
+    assert_eq!(
+        bench.tasks(on("host-a")).len(),
+        1,
+        "2 of 3 look dead: it may be us"
+    );
+    bench.silent("host-b", 0);
+    bench.settle();
+    assert_eq!(bench.tasks(on("host-a")).len(), 0);
+}
+
+/// Step 10.8 of `docs/ecs-rules.md`.
+#[test]
+fn hosts_are_given_up_one_per_pass() {
+    let mut bench = Bench::with_service(5, 10, 100, 200);
+    for host in ["host-a", "host-b"] {
+        bench.silent(host, 1000);
+    }
+    let plan = bench.pass();
+    assert_eq!(
+        (
+            bench.tasks(on("host-a")).len(),
+            bench.tasks(on("host-b")).len()
+        ),
+        (0, 2)
+    );
+    assert!(
+        plan.wake_at
+            .is_some_and(|at| at.duration_since(bench.now).as_secs() <= 1)
+    );
+    bench.pass();
+    assert_eq!(bench.tasks(on("host-b")).len(), 0);
+}
+
+/// Steps 1.2 and 10.7 of `docs/ecs-rules.md`.
+#[test]
+fn a_host_that_is_deleted_leaves_when_its_tasks_have_moved() {
+    let mut bench = Bench::with_service(2, 2, 100, 200);
+    bench.apply_task(
+        "mine",
+        json!({ "taskDefinition": "web:1", "containerInstance": "host-a" }),
+    );
+    bench.converge(1);
+    bench.delete(Kind::ContainerInstance, "host-a");
+    bench.settle();
+    assert_eq!(
+        bench.instance("host-a").status.as_ref().unwrap().status,
+        InstanceStatus::Deregistering
+    );
+    bench.converge(60);
+    assert_eq!(bench.names(Kind::ContainerInstance), ["host-b"]);
+    assert_eq!(bench.tasks(holding).len(), 2);
+    assert_eq!(bench.reason("web"), "SteadyState");
+}
+
+/// Step 10.7 of `docs/ecs-rules.md`.
+#[test]
+fn a_host_that_is_deleted_leaves_when_what_ran_there_is_removed() {
+    let mut bench = Bench::with_service(1, 1, 0, 100);
+    bench.fail("web-000001", StopCode::EssentialContainerExited);
+    bench.settle();
+    bench.edit(Kind::ContainerInstance, "host-a", &|v| {
+        v["metadata"]["annotations"] = json!({ labels::FORCE_DEREGISTRATION: "true" });
+    });
+    bench.delete(Kind::ContainerInstance, "host-a");
+    bench.settle();
+    // Both have ended, the agent has told so of both, and has removed the containers of neither.
+    bench.fail("web-000002", StopCode::UserInitiated);
+    bench.settle();
+    let removals = bench.host_plan("host-a").tasks.iter();
+    assert_eq!(removals.filter(|t| t.remove).count(), 2);
+    let said = bench.instance("host-a").status.as_ref().unwrap().conditions[0].clone();
+    assert_eq!(
+        said.message,
+        "host-a leaves when its agent has removed the containers of 2 stopped tasks."
+    );
+    bench.stop_all();
+    bench.settle();
+    assert!(bench.names(Kind::ContainerInstance).is_empty());
+}
+
+#[test]
+fn a_host_that_falls_silent_while_it_leaves_is_not_waited_for() {
+    let mut bench = Bench::with_service(1, 1, 0, 100);
+    bench.delete(Kind::ContainerInstance, "host-a");
+    bench.delete(Kind::Service, "web");
+    bench.settle();
+    bench.fail("web-000001", StopCode::UserInitiated);
+    bench.settle();
+    assert_eq!(bench.names(Kind::ContainerInstance), ["host-a"]);
+    bench.silent("host-a", 60);
+    bench.converge(60);
+    assert!(bench.names(Kind::ContainerInstance).is_empty());
+}
+
+/// Step 10.7 of `docs/ecs-rules.md`.
+#[test]
+fn a_silent_host_that_is_deleted_is_given_up_at_once() {
+    let mut bench = Bench::with_service(2, 2, 100, 200);
+    bench.silent("host-a", 60);
+    bench.delete(Kind::ContainerInstance, "host-a");
+    bench.converge(60);
+    assert_eq!(bench.names(Kind::ContainerInstance), ["host-b"]);
+    let lost = bench.task("web-000001").status.clone().unwrap();
+    assert_eq!(
+        lost.stopped_reason.as_deref(),
+        Some("Container instance deregistration forced by user")
+    );
+}
+
+#[test]
+fn remaining_resources_are_what_the_tasks_leave() {
+    let bench = Bench::with_service(1, 2, 100, 200);
+    let status = bench.instance("host-a").status.clone().unwrap();
+    let left = status.remaining_resources.unwrap();
+    assert_eq!(
+        (left.cpu, left.memory, left.ports),
+        (4096 - 512, 8192 - 1024, vec![22, 2375])
+    );
+    assert_eq!(status.cpu_free.as_deref(), Some("3584/4096"));
+    assert_eq!(
+        (status.running_tasks_count, status.pending_tasks_count),
+        (2, 0)
+    );
+    assert_eq!(status.conditions[0].status, ConditionStatus::True);
+}
+
+#[test]
+fn the_default_cluster_is_made_on_first_use_and_kept_while_used() {
+    let mut bench = Bench::with_service(1, 1, 100, 200);
+    assert_eq!(bench.names(Kind::Cluster), ["default"]);
+    bench.delete(Kind::Cluster, "default");
+    bench.settle();
+    assert_eq!(bench.names(Kind::Cluster), ["default"]);
+    bench.delete(Kind::Service, "web");
+    bench.delete(Kind::ContainerInstance, "host-a");
+    bench.converge(1);
+    assert_eq!(bench.names(Kind::Cluster), Vec::<String>::new());
+}
+
+// --- leases ---
+
+const GRACE: Duration = Duration::from_secs(50);
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn a_lease_seen_for_the_first_time_counts_as_just_renewed() {
+    let mut observer = LeaseObserver::default();
+    observer.observe([("a", "1")], at(1000), GRACE, 55);
+    assert_eq!(observer.ages(at(1000))["a"], at(0));
+    observer.observe([("a", "1")], at(1040), GRACE, 55);
+    assert_eq!(observer.ages(at(1045))["a"], at(45));
+    observer.observe([("a", "2")], at(1060), GRACE, 55);
+    assert_eq!(observer.ages(at(1060))["a"], at(0));
+    observer.observe([], at(1070), GRACE, 55);
+    assert!(observer.ages(at(1070)).is_empty());
+}
+
+#[test]
+fn all_timers_start_anew_when_it_was_us_who_could_not_see() {
+    let mut observer = LeaseObserver::default();
+    for seconds in (0..=290).step_by(10) {
+        observer.observe([("a", "1"), ("b", "1"), ("c", "1")], at(seconds), GRACE, 55);
+    }
+    assert_eq!(observer.ages(at(290))["c"], at(290));
+    // Two of three are back; the third gets its whole time again.
+    observer.observe([("a", "2"), ("b", "2"), ("c", "1")], at(301), GRACE, 55);
+    assert_eq!(observer.ages(at(301))["c"], at(0));
+    observer.observe([("a", "3"), ("b", "3"), ("c", "1")], at(350), GRACE, 55);
+    assert_eq!(observer.ages(at(351))["c"], at(50));
+}
+
+#[test]
+fn what_nobody_looked_at_was_not_silent() {
+    // The API was away for a quarter of an hour, or the operator hung; then two of three hosts are back first.
+    let mut observer = LeaseObserver::default();
+    observer.observe([("a", "1"), ("b", "1"), ("c", "1")], at(0), GRACE, 55);
+    observer.observe([("a", "2"), ("b", "2"), ("c", "1")], at(900), GRACE, 55);
+    assert_eq!(observer.ages(at(900))["c"], at(0));
+}
