@@ -13,6 +13,7 @@ use kube::{Api, Client, Config, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tallyman_crds::{RunTask, Service, Task};
+use tallyman_operator_core::liveness::Silence;
 use tallyman_operator_core::{Objects, Settings, World};
 
 use crate::args::Connection;
@@ -178,7 +179,7 @@ impl Session {
             task_sets,
             ..Objects::default()
         };
-        objects.lease_age = heard_of(&objects);
+        objects.silence = heard_of(&objects);
         Ok(objects)
     }
 
@@ -223,15 +224,15 @@ impl Session {
 
 /// For how long hosts were not heard of, as far as their status tells: the operator times them on a clock of its own and
 /// says only whether an agent counts as connected.
-pub fn heard_of(objects: &Objects) -> BTreeMap<String, Duration> {
+pub fn heard_of(objects: &Objects) -> BTreeMap<String, Silence> {
     let grace = Settings::default().agent_grace;
     let instances = objects.instances.iter();
-    let ages = instances.map(|i| {
+    let all = instances.map(|i| {
         let connected = i.status.as_ref().is_some_and(|s| s.agent_connected);
-        let age = if connected { Duration::ZERO } else { grace };
-        (name(&i.metadata).to_owned(), age)
+        let lasts = if connected { Duration::ZERO } else { grace };
+        (name(&i.metadata).to_owned(), Silence::since_heard(lasts))
     });
-    ages.collect()
+    all.collect()
 }
 
 /// The world of a cluster as the scheduler sees it.

@@ -190,8 +190,8 @@ impl Passes {
         if known.pace.part_will_do(self.began.elapsed())
             && let Some(changes) = snapshot.changes(namespace, &changed, settings).await
         {
-            let age = |host: &str| snapshot.age(namespace, host);
-            if let Some(plans) = known.memory.pass(changes, age, Timestamp::now()) {
+            let silence = |host: &str| snapshot.silence(namespace, host);
+            if let Some(plans) = known.memory.pass(changes, silence, Timestamp::now()) {
                 return plans;
             }
         }

@@ -21,7 +21,7 @@ use tallyman_crds::{
     Cluster, ContainerInstance, HostPlan, RunTask, ScheduledTask, Service, Task, TaskDefinition,
     TaskDefinitionRevision, TaskSet, labels, names,
 };
-use tallyman_operator_core::liveness::LeaseObserver;
+use tallyman_operator_core::liveness::{LeaseObserver, Silence};
 use tallyman_operator_core::{Change, Kind, Objects, Settings, leadership};
 use tokio::task::JoinSet;
 
@@ -276,7 +276,7 @@ impl Snapshot {
             run_tasks: of(&self.run_tasks, namespace),
             scheduled_tasks: of(&self.scheduled_tasks, namespace),
             task_sets: of(&self.task_sets, namespace),
-            lease_age: self.ages(namespace),
+            silence: self.silences(namespace),
             ..Objects::default()
         };
         objects.keep(secrets.chain(maps));
@@ -381,22 +381,25 @@ impl Snapshot {
         (observer.observe_some(live, now, grace, brake), silent)
     }
 
-    /// For how long a host's Lease was not seen to change.
-    pub fn age(&self, namespace: &str, host: &str) -> Option<Duration> {
+    /// How silent a host is.
+    pub fn silence(&self, namespace: &str, host: &str) -> Option<Silence> {
         let observer = self.observers.get(namespace)?;
-        let age = observer.age(host, self.started.elapsed())?;
-        let most = self.unread.get(namespace).and_then(|hosts| hosts.get(host));
-        Some(most.map_or(age, |most| age.min(*most)))
+        let mut silence = observer.silence(host, self.started.elapsed())?;
+        if let Some(most) = self.unread.get(namespace).and_then(|hosts| hosts.get(host)) {
+            silence.lasts = silence.lasts.min(*most);
+        }
+        Some(silence)
     }
 
-    fn ages(&self, namespace: &str) -> BTreeMap<String, Duration> {
+    fn silences(&self, namespace: &str) -> BTreeMap<String, Silence> {
         let observer = self.observers.get(namespace);
-        let mut ages = observer.map_or_else(BTreeMap::new, |o| o.ages(self.started.elapsed()));
+        let mut all = observer.map_or_else(BTreeMap::new, |o| o.silences(self.started.elapsed()));
         for (host, most) in self.unread.get(namespace).into_iter().flatten() {
-            ages.entry(host.clone())
-                .and_modify(|age| *age = (*age).min(*most));
+            if let Some(silence) = all.get_mut(host) {
+                silence.lasts = silence.lasts.min(*most);
+            }
         }
-        ages
+        all
     }
 
     /// resourceVersion of an object in its cache, as a number.

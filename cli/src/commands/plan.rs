@@ -32,7 +32,7 @@ pub(super) async fn plan(session: &Session, args: &Plan) -> Result<u8> {
     for object in &looked_at {
         put(&mut then, object)?;
     }
-    then.lease_age = heard_of(&then);
+    then.silence = heard_of(&then);
     let (namespace, at) = (&session.namespace, Timestamp::now());
     let anyway = foresight::settle(now.clone(), namespace, at);
     let then = foresight::settle(then, namespace, at);

@@ -56,7 +56,7 @@ fn planned(kind: &str, name: &str, verb: Verb, how: impl FnOnce(&mut Objects)) -
     assert_eq!(alive(&rest), alive(&before));
     let mut then = before.clone();
     how(&mut then);
-    then.lease_age = heard_of(&then);
+    then.silence = heard_of(&then);
     let anyway = foresight::settle(before.clone(), "default", now());
     let then = foresight::settle(then, "default", now());
     let change = Change {

@@ -133,14 +133,14 @@ pub(crate) fn limits(world: &World, host: &InstanceName) -> BTreeSet<Duration> {
 /// The time of a task of a silent host has come, or would have if it had one.
 pub(crate) fn first_due(world: &World, host: &InstanceName, i: &InstanceState) -> bool {
     let default = world.settings.replace_after;
-    let waits = i.lease_age.is_some_and(|age| age >= default);
+    let waits = i.silent_for().is_some_and(|age| age >= default);
     i.host.is_some() && (waits || holds_due(world, host, i))
 }
 
 /// The host holds tasks whose time has come.
 pub(crate) fn holds_due(world: &World, host: &InstanceName, i: &InstanceState) -> bool {
     let mut here = world.tasks_on(host).filter(|(_, t)| t.holds());
-    i.lease_age
+    i.silent_for()
         .is_some_and(|age| here.any(|(_, t)| is_due(world, t, age)))
 }
 

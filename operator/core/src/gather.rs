@@ -6,7 +6,6 @@ mod task_sets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as k8s_meta;
@@ -24,6 +23,7 @@ use crate::deployments;
 use crate::disconnect;
 use crate::early_success::EarlySuccess;
 use crate::guards::Guards;
+use crate::liveness::Silence;
 use crate::names::{
     DeploymentId, Family, Group, InstanceName, RevisionName, RunTaskName, ScheduledTaskName,
     ServiceName, TaskName, TaskSetName,
@@ -131,9 +131,9 @@ impl World {
         for i in instances {
             let name = object_name(&i.metadata);
             let secret = objects.host_secrets.get(&names::host_identity(&name));
-            let lease_age = objects.lease_age.get(&name).copied();
+            let silence = objects.silence.get(&name).copied();
             let name = InstanceName::from(name);
-            let mut state = instance(i, lease_age, secret.map(|meta| secret_state(meta)));
+            let mut state = instance(i, silence, secret.map(|meta| secret_state(meta)));
             state.beyond_quota = beyond.contains(&name);
             world.put_instance(&name, state);
         }
@@ -542,7 +542,7 @@ pub fn short_task_definition(given: &str) -> &str {
 /// A host, with what is known of it beside its object.
 pub(crate) fn instance(
     i: &Arc<ContainerInstance>,
-    lease_age: Option<Duration>,
+    silence: Option<Silence>,
     secret: Option<SecretState>,
 ) -> InstanceState {
     let host = i.status.as_ref().and_then(|s| s.host.clone());
@@ -553,7 +553,7 @@ pub(crate) fn instance(
         object: i.clone(),
         wanted: i.spec.status,
         forced: forced.is_some_and(|value| value == "true"),
-        lease_age,
+        silence,
         beyond_quota: false,
         secret,
         registered_at: i

@@ -47,7 +47,7 @@ impl Lost {
     pub fn reason(&self, world: &World, task: &TaskState) -> Option<String> {
         let host = task.instance.as_ref()?;
         let extent = self.hosts.get(host)?;
-        let silent = world.instances.get(host).and_then(|i| i.lease_age);
+        let silent = world.instances.get(host).and_then(|i| i.silent_for());
         let since = |limit| silent.is_some_and(|silent| silent >= limit);
         let due = silent.is_some_and(|silent| disconnect::is_due(world, task, silent));
         let given_up = match extent {
@@ -346,7 +346,7 @@ fn standing(
 
 /// The next moment at which silence alone changes something.
 fn wake(world: &World, name: &InstanceName, i: &InstanceState, now: Timestamp, plan: &mut Plan) {
-    let Some(age) = i.lease_age else { return };
+    let Some(age) = i.silent_for() else { return };
     for limit in disconnect::limits(world, name) {
         if let Some(left) = limit.checked_sub(age).filter(|l| !l.is_zero())
             && let Ok(left) = SignedDuration::try_from(left)

@@ -3,10 +3,37 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// How silent a host is, as far as we have seen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// For how long its Lease was not seen to change.
+    pub lasts: Duration,
+    /// Its Lease was seen to change, or to appear, since we look. Until then nobody knows that the host is there: one that
+    /// was known as disconnected stays so.
+    pub heard: bool,
+}
+
+impl Silence {
+    /// Of a host that was heard before.
+    pub fn since_heard(lasts: Duration) -> Silence {
+        Silence { lasts, heard: true }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Seen {
     version: String,
     at: Duration,
+    heard: bool,
+}
+
+impl Seen {
+    fn silence(&self, now: Duration) -> Silence {
+        Silence {
+            lasts: now.saturating_sub(self.at),
+            heard: self.heard,
+        }
+    }
 }
 
 /// Memory of the Leases of all hosts.
@@ -22,7 +49,7 @@ pub struct LeaseObserver {
 impl LeaseObserver {
     /// Takes note of the Leases as they are at `now`, a reading of a monotonic clock: key of the host, and anything
     /// that changes with each renewal. A Lease seen for the first time counts as just renewed, so that a starting
-    /// operator gives every host its full grace.
+    /// operator gives every host its full grace; at the first look of all, nobody is heard by it.
     ///
     /// When at least `brake_percent` of the hosts were older than `grace` and then fewer are, every timer starts anew:
     /// it was us who could not see. So they do when nobody looked for twice `grace`: a process that hung, or could
@@ -59,12 +86,12 @@ impl LeaseObserver {
         let unwatched = self
             .looked
             .is_some_and(|at| now.saturating_sub(at) >= grace * 2);
-        self.looked = Some(now);
+        let first = self.looked.replace(now).is_none();
         if unwatched {
-            self.begin_anew(now);
+            self.begin_anew(now, grace);
         }
         for (key, version) in leases {
-            self.see(key, version, now);
+            self.see(key, version, now, !first);
         }
         let old = self.silent(now, grace).count();
         let share = old * 100 / self.seen.len().max(1);
@@ -72,13 +99,13 @@ impl LeaseObserver {
             self.seen.len() > 1 && share >= usize::try_from(brake_percent).unwrap_or(100);
         let mended = self.disrupted && !disrupted;
         if mended {
-            self.begin_anew(now);
+            self.begin_anew(now, grace);
         }
         self.disrupted = disrupted;
         unwatched || mended
     }
 
-    fn see(&mut self, key: &str, version: Option<&str>, now: Duration) {
+    fn see(&mut self, key: &str, version: Option<&str>, now: Duration, heard: bool) {
         let known = self.seen.get(key);
         if version.is_some() && known.map(|seen| seen.version.as_str()) == version {
             return;
@@ -87,14 +114,16 @@ impl LeaseObserver {
             self.order.remove(&(seen.at, key.to_owned()));
         }
         if let Some(version) = version {
-            let version = version.to_owned();
-            self.seen.insert(key.to_owned(), Seen { version, at: now });
+            let (version, at) = (version.to_owned(), now);
+            self.seen
+                .insert(key.to_owned(), Seen { version, at, heard });
             self.order.insert((now, key.to_owned()));
         }
     }
 
-    fn begin_anew(&mut self, now: Duration) {
+    fn begin_anew(&mut self, now: Duration, grace: Duration) {
         for seen in self.seen.values_mut() {
+            seen.heard &= seen.silence(now).lasts < grace;
             seen.at = now;
         }
         self.order = self.seen.keys().map(|key| (now, key.clone())).collect();
@@ -108,17 +137,15 @@ impl LeaseObserver {
             .map(|(_, key)| key.as_str())
     }
 
-    /// For how long a host's Lease was not seen to change.
-    pub fn age(&self, key: &str, now: Duration) -> Option<Duration> {
-        let seen = self.seen.get(key)?;
-        Some(now.saturating_sub(seen.at))
+    /// How silent a host is, if it has a Lease.
+    pub fn silence(&self, key: &str, now: Duration) -> Option<Silence> {
+        self.seen.get(key).map(|seen| seen.silence(now))
     }
 
-    /// For how long each host's Lease was not seen to change.
-    pub fn ages(&self, now: Duration) -> BTreeMap<String, Duration> {
-        self.seen
-            .iter()
-            .map(|(k, s)| (k.clone(), now.saturating_sub(s.at)))
+    /// How silent each host is.
+    pub fn silences(&self, now: Duration) -> BTreeMap<String, Silence> {
+        let all = self.seen.iter();
+        all.map(|(key, seen)| (key.clone(), seen.silence(now)))
             .collect()
     }
 }

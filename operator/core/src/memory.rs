@@ -11,7 +11,6 @@ mod kept;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -20,6 +19,7 @@ use tallyman_crds::{Cluster, ContainerInstance, HostPlan, RunTask, ScheduledTask
 
 use crate::families;
 use crate::gather::{self, cluster_name, cluster_names};
+use crate::liveness::Silence;
 use crate::names::RunTaskName;
 use crate::plan::Plan;
 use crate::settings::Settings;
@@ -107,12 +107,12 @@ impl Memory {
         plans
     }
 
-    /// A pass over what changed. `age` is for how long the Lease of a host was not seen to change, as in
-    /// [`Objects::lease_age`]. Plans are as of [`Memory::pass_over`]. `None`: what changed reaches too far, or nothing is known yet; [`Memory::pass_over`] is due.
+    /// A pass over what changed. `silence` is how silent a host is, as in
+    /// [`Objects::silence`]. Plans are as of [`Memory::pass_over`]. `None`: what changed reaches too far, or nothing is known yet; [`Memory::pass_over`] is due.
     pub fn pass(
         &mut self,
         changes: Vec<Change>,
-        age: impl Fn(&str) -> Option<Duration>,
+        silence: impl Fn(&str) -> Option<Silence>,
         now: Timestamp,
     ) -> Option<Vec<Plan>> {
         // Once something reached too far, what is known here is not the whole truth before it was built anew.
@@ -120,11 +120,11 @@ impl Memory {
             return None;
         }
         for change in changes {
-            self.take(change, &age).ok()?;
+            self.take(change, &silence).ok()?;
         }
         self.settled = true;
         let passes = self.clusters.values_mut().map(|kept| {
-            kept.look_at_hosts(&age, now);
+            kept.look_at_hosts(&silence, now);
             kept.pass(now)
         });
         Some(std::iter::once(Plan::default()).chain(passes).collect())
@@ -135,7 +135,7 @@ impl Memory {
         self.clusters.values().map(Kept::world)
     }
 
-    /// What is remembered otherwise than objects and ages say, if anything: for tests.
+    /// What is remembered otherwise than objects and silences say, if anything: for tests.
     pub fn differs_from(&self, objects: &Objects) -> Option<String> {
         let names = cluster_names(objects);
         let unknown = names.iter().find(|name| !self.clusters.contains_key(*name));
@@ -149,7 +149,11 @@ impl Memory {
         })
     }
 
-    fn take(&mut self, change: Change, age: &impl Fn(&str) -> Option<Duration>) -> Result<(), Far> {
+    fn take(
+        &mut self,
+        change: Change,
+        silence: &impl Fn(&str) -> Option<Silence>,
+    ) -> Result<(), Far> {
         let clusters = &mut self.clusters;
         let retiring = &self.retiring;
         match change {
@@ -202,7 +206,7 @@ impl Memory {
             }
             Change::Lease(host) => {
                 for kept in clusters.values_mut() {
-                    kept.lease(&host, age(&host));
+                    kept.lease(&host, silence(&host));
                 }
             }
         }

@@ -21,6 +21,7 @@ use tallyman_crds::{
 use crate::definition::{Definition, Demand};
 use crate::early_success::EarlySuccess;
 use crate::guards::Guards;
+use crate::liveness::Silence;
 use crate::names::{
     DeploymentId, Family, Group, InstanceName, RevisionName, RunTaskName, ScheduledTaskName,
     ServiceName, TaskName, TaskSetName,
@@ -62,9 +63,8 @@ pub struct Objects {
     pub sources: Arc<BTreeMap<SourceObject, String>>,
     /// Metadata of the Secrets that the operator made, by name.
     pub host_secrets: BTreeMap<String, Arc<ObjectMeta>>,
-    /// For how long each host's Lease has not been seen to change, on the operator's own clock.
-    /// A host whose Lease was never seen to change is absent.
-    pub lease_age: BTreeMap<String, Duration>,
+    /// How silent each host is, on the operator's own clock. A host without a Lease is absent.
+    pub silence: BTreeMap<String, Silence>,
 }
 
 impl Objects {
@@ -509,8 +509,8 @@ pub struct InstanceState {
     pub host: Option<HostReport>,
     /// Its cluster has as many older hosts as it may have.
     pub beyond_quota: bool,
-    /// For how long its Lease was not seen to change; `None`: never seen.
-    pub lease_age: Option<Duration>,
+    /// How silent it is; `None`: it has no Lease.
+    pub silence: Option<Silence>,
     /// When its agent first registered.
     pub registered_at: Option<Timestamp>,
     /// Its attributes: reported and custom.
@@ -564,8 +564,21 @@ impl InstanceState {
         given.trim().parse().ok().filter(|n| *n >= 0)
     }
 
-    /// The agent renewed its Lease lately.
+    /// The agent renewed its Lease lately. A host that was known as disconnected has to be heard for that: an operator that
+    /// has just begun to look gives it time, not tasks.
     pub fn connected(&self, settings: &Settings) -> bool {
-        self.lease_age.is_some_and(|age| age < settings.agent_grace)
+        self.connected_if(self.silence, settings)
+    }
+
+    /// The same, if it were that silent.
+    pub(crate) fn connected_if(&self, silence: Option<Silence>, settings: &Settings) -> bool {
+        let status = self.object.status.as_ref();
+        let lost = status.is_some_and(|s| s.registered_at.is_some() && !s.agent_connected);
+        silence.is_some_and(|s| s.lasts < settings.agent_grace && (s.heard || !lost))
+    }
+
+    /// For how long it is silent.
+    pub fn silent_for(&self) -> Option<Duration> {
+        self.silence.map(|silence| silence.lasts)
     }
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tallyman_crds::{
     ContainerInstance, HostPlan, Service, Task, TaskDefinitionRevision, labels, names,
 };
+use tallyman_operator_core::liveness::Silence;
 use tallyman_operator_core::names::RevisionName;
 use tallyman_operator_core::{
     Action, Change, Kind, Memory, Objects, Plan, Settings, World, deployments,
@@ -257,9 +258,9 @@ impl Bench {
         let mut time = Duration::ZERO;
         for _ in 0..PASSES {
             let changes = self.changes();
-            let age = |_: &str| Some(Duration::ZERO);
+            let silence = |_: &str| Some(Silence::since_heard(Duration::ZERO));
             let begin = Instant::now();
-            let plans = self.memory.pass(changes, age, self.now);
+            let plans = self.memory.pass(changes, silence, self.now);
             time += begin.elapsed();
             let plans = plans.context("the event reaches far")?;
             if !self.carry_out(plans)? {
@@ -322,10 +323,10 @@ impl Bench {
             tasks: self.tasks.values().cloned().collect(),
             instances: self.instances.values().cloned().collect(),
             plans: self.plans.values().cloned().collect(),
-            lease_age: self
+            silence: self
                 .instances
                 .keys()
-                .map(|host| (host.clone(), Duration::ZERO))
+                .map(|host| (host.clone(), Silence::since_heard(Duration::ZERO)))
                 .collect(),
             ..Objects::default()
         }

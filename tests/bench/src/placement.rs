@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use tallyman_crds::ContainerInstance;
 use tallyman_operator_core::definition::Demand;
+use tallyman_operator_core::liveness::Silence;
 use tallyman_operator_core::names::Group;
 use tallyman_operator_core::placement::{
     Constraints, Ledger, Preference, Query, Request, Resource, Rules, Strategy,
@@ -204,7 +205,9 @@ fn objects(hosts: usize) -> Result<Objects> {
             } },
         }))?;
         objects.instances.push(Arc::new(host));
-        objects.lease_age.insert(name, Duration::ZERO);
+        objects
+            .silence
+            .insert(name, Silence::since_heard(Duration::ZERO));
     }
     Ok(objects)
 }

@@ -28,6 +28,7 @@
 //! | S23 | agents know of each task whether protected tasks hold its service up (`DEPLOYMENT_BLOCKED`)    | the end |
 //! | S24 | of a service with `stopAfter`, one task and no room for a second no two run at a time            | every engine call |
 //! | S25 | what an API server that went back to an older state forgot goes on until somebody decides    | every stop |
+//! | S26 | no task is placed on a host that the operator calls disconnected, before the host is heard again | every create |
 //!
 //! What is promised, and who holds it:
 //!
@@ -94,6 +95,8 @@ pub struct Monitor {
     ordered: BTreeSet<String>,
     /// Tasks, by uid, that ran then and were to go on.
     left: BTreeSet<String>,
+    /// Hosts that are called disconnected, with their Lease as it was then.
+    disconnected: BTreeMap<String, Option<u64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -113,6 +116,7 @@ impl Monitor {
     /// The API server goes back to an older state, and with it what was seen there; hosts do not.
     pub(crate) fn restored(&mut self, agents: &[Agent]) {
         self.last.clear();
+        self.disconnected.clear();
         self.checked = u64::MAX;
         self.ordered
             .extend(agents.iter().flat_map(Agent::ordered_to_stop));
@@ -185,8 +189,9 @@ impl Monitor {
         }
     }
 
-    /// S3, S16 and S17, after a create.
+    /// S3, S16, S17 and S26, after a create.
     pub(crate) fn task_created(&mut self, server: &Server, cache: &Cache, task: &Task) {
+        self.on_a_host_that_is_heard(server, cache, task);
         let Some(owner) = task.metadata.owner_references.iter().flatten().next() else {
             return;
         };
@@ -227,6 +232,36 @@ impl Monitor {
             );
         }
         self.distinct(server, &service, task);
+    }
+
+    /// S26. Whoever has not seen it called so, or sees it renew its Lease, may take it for connected.
+    fn on_a_host_that_is_heard(&mut self, server: &Server, cache: &Cache, task: &Task) {
+        let Some(host) = task.spec.container_instance.as_deref() else {
+            return;
+        };
+        let Some(Object::Instance(seen)) = cache.get(Kind::ContainerInstance, host) else {
+            return;
+        };
+        let status = seen.status.as_ref();
+        let called = status.is_some_and(|s| s.registered_at.is_some() && !s.agent_connected);
+        let lease = server.leases().get(host).copied();
+        if called && self.disconnected.get(host) == Some(&lease) {
+            let name = task.metadata.name.as_deref().unwrap_or_default();
+            let message = format!("{name} was placed on {host}, of which nobody has heard");
+            self.broken("S26", message);
+        }
+    }
+
+    fn hosts(&mut self, server: &Server) {
+        for (host, instance) in server.all(Kind::ContainerInstance) {
+            let status = &instance["status"];
+            if status["registeredAt"].is_null() || status["agentConnected"] == true {
+                self.disconnected.remove(host);
+            } else if !self.disconnected.contains_key(host) {
+                let lease = server.leases().get(host).copied();
+                self.disconnected.insert(host.to_owned(), lease);
+            }
+        }
     }
 
     /// S17. Two leaders may both find a host free.
@@ -495,6 +530,7 @@ impl Monitor {
             }
         }
         self.statuses(server);
+        self.hosts(server);
     }
 
     fn statuses(&mut self, server: &Server) {

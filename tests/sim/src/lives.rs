@@ -30,6 +30,11 @@ impl Life {
     pub fn goes_by_the_clock(&self) -> bool {
         self.name == "schedule"
     }
+
+    /// Its task is stopped by an agent that does not know for how long it was silent.
+    pub fn is_fenced(&self) -> bool {
+        self.name == "alone"
+    }
 }
 
 /// A service of which no two tasks run at a time, whatever becomes of its host.

@@ -227,10 +227,10 @@ impl Operator {
         let changes = self.cache.news();
         let will_do = self.pace.part_will_do(clock);
         let part = changes.filter(|_| will_do).and_then(|mut changes| {
-            let ages = &objects.lease_age;
-            changes.extend(ages.keys().map(|host| Change::Lease(host.clone())));
-            let age = |host: &str| ages.get(host).copied();
-            self.memory.pass(changes, age, shared.now)
+            let silences = &objects.silence;
+            changes.extend(silences.keys().map(|host| Change::Lease(host.clone())));
+            let silence = |host: &str| silences.get(host).copied();
+            self.memory.pass(changes, silence, shared.now)
         });
         let plans = match part {
             Some(part) => {
@@ -286,7 +286,7 @@ impl Operator {
                 self.settings.brake_percent,
             );
         }
-        objects.lease_age = self.observer.ages(clock);
+        objects.silence = self.observer.silences(clock);
         objects
     }
 

@@ -125,8 +125,11 @@ impl Plan {
         sim.perturb(self.what);
         (self.life.tell)(&mut sim);
         let made = tasks_made(&sim);
-        let due =
-            self.life.goes_by_the_clock() && matches!(self.what, Perturbation::ApiAway { .. });
+        let due = match self.what {
+            Perturbation::ApiAway { .. } => self.life.goes_by_the_clock(),
+            Perturbation::AgentDies { disk, .. } => disk && self.life.is_fenced(),
+            _ => false,
+        };
         if !self.what.harms() && !due && made > self.tasks {
             let tasks = self.tasks;
             sim.fail(&format!(

@@ -5,6 +5,7 @@ use serde_json::Value;
 use tallyman_agent_engine::ContainerSummary;
 use tallyman_crds::{LastStatus, labels};
 use tallyman_operator_core::leadership::{self, Hearing};
+use tallyman_operator_core::liveness::Silence;
 use tallyman_operator_core::{Kind, Settings, World, families, plan};
 
 use crate::agent::Agent;
@@ -375,9 +376,8 @@ impl Sim {
     fn at_rest(&mut self) {
         let mut objects = self.shared.server.gather();
         for host in self.shared.server.leases().keys() {
-            objects
-                .lease_age
-                .insert(host.clone(), std::time::Duration::ZERO);
+            let heard = Silence::since_heard(std::time::Duration::ZERO);
+            objects.silence.insert(host.clone(), heard);
         }
         let world = World::gather(&objects, NAMESPACE, "default", &self.settings, self.epoch);
         for plan in [

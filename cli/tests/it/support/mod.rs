@@ -136,7 +136,7 @@ pub fn cluster() -> Objects {
         ..Objects::default()
     };
     of_its_deployment(Objects {
-        lease_age: heard_of(&objects),
+        silence: heard_of(&objects),
         ..objects
     })
 }

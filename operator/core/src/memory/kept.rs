@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -21,6 +20,7 @@ use crate::attention::{Attention, Unit};
 use crate::disconnect;
 use crate::families;
 use crate::gather;
+use crate::liveness::Silence;
 use crate::names::{InstanceName, RunTaskName, ScheduledTaskName, ServiceName, TaskName};
 use crate::pass;
 use crate::placement::{Ledger, Reach};
@@ -267,7 +267,7 @@ impl Kept {
             // Hosts are numbered in order of name.
             (None, Some(_)) | (Some(_), None) => return Err(Far),
         };
-        let mut new = gather::instance(new, old.lease_age, old.secret.clone());
+        let mut new = gather::instance(new, old.silence, old.secret.clone());
         new.beyond_quota = old.beyond_quota;
         // With one that leaves, another is no longer beyond the quota.
         let most = self.world.settings.quotas.instances_per_cluster;
@@ -365,33 +365,34 @@ impl Kept {
     // --- hosts and time ---
 
     /// The Lease of a host was looked at: that is of interest when it is older than was known, and when its agent was silent.
-    pub fn lease(&mut self, host: &str, age: Option<Duration>) {
+    pub fn lease(&mut self, host: &str, silence: Option<Silence>) {
         let host = InstanceName::from(host);
         let Some(i) = self.world.instances.get(&host) else {
             return;
         };
-        if age > i.lease_age || !stands(&self.world, i, age) {
+        let lasts = silence.map(|silence| silence.lasts);
+        if lasts > i.silent_for() || !stands(&self.world, i, silence) {
             self.attention.touch(Unit::Host(host));
         }
     }
 
     /// Takes down for how long the Leases of hosts that are awake were not seen to change. Those of others were not silent
     /// for long enough to matter: each woke for the moment when it would.
-    pub fn look_at_hosts(&mut self, age: &impl Fn(&str) -> Option<Duration>, now: Timestamp) {
+    pub fn look_at_hosts(&mut self, silence: &impl Fn(&str) -> Option<Silence>, now: Timestamp) {
         for name in self.attention.awake_hosts(now) {
-            let age = age(name.as_str());
+            let silence = silence(name.as_str());
             let Some(i) = self.world.instances.get(&name) else {
                 continue;
             };
-            let stands = stands(&self.world, i, age);
+            let stands = stands(&self.world, i, silence);
             if !stands {
                 let new = InstanceState {
-                    lease_age: age,
+                    silence,
                     ..i.clone()
                 };
                 self.put_instance(&name, new);
             } else if let Some(i) = self.world.instances.get_mut(&name) {
-                i.lease_age = age;
+                i.silence = silence;
             }
         }
     }
@@ -424,10 +425,10 @@ impl Kept {
         // How old a Lease is matters only as far as it decides something.
         for (name, i) in &self.world.instances {
             if let Some(new) = world.instances.get(name)
-                && stands(&self.world, i, new.lease_age)
+                && stands(&self.world, i, new.silence)
                 && let Some(new) = world.instances.get_mut(name)
             {
-                new.lease_age = i.lease_age;
+                new.silence = i.silence;
             }
         }
         let ledger = Ledger::of(&world);
@@ -458,17 +459,20 @@ impl Kept {
 }
 
 /// With a Lease of this age the host stands as it does.
-fn stands(world: &World, i: &InstanceState, age: Option<Duration>) -> bool {
+fn stands(world: &World, i: &InstanceState, silence: Option<Silence>) -> bool {
+    if i.connected(&world.settings) != i.connected_if(silence, &world.settings) {
+        return false;
+    }
     let soon = world.settings.agent_grace.min(disconnect::SHORTEST);
-    let heard = |age: Option<Duration>| age.is_some_and(|age| age < soon);
-    if heard(i.lease_age) && heard(age) {
+    let short = |silence: Option<Silence>| silence.is_some_and(|s| s.lasts < soon);
+    if short(i.silence) && short(silence) {
         // Nearly always: nobody's tasks are looked at.
         return true;
     }
     let host = i.object.metadata.name.as_deref().unwrap_or_default();
     let limits = disconnect::limits(world, &InstanceName::from(host));
-    let is = |age: Option<Duration>| age.map(|age| limits.range(..=age).count());
-    is(i.lease_age) == is(age)
+    let is = |silence: Option<Silence>| silence.map(|s| limits.range(..=s.lasts).count());
+    is(i.silence) == is(silence)
 }
 
 /// Something of `retiring` was in use, and is no longer.

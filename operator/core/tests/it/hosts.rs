@@ -8,7 +8,7 @@ use serde_json::json;
 use tallyman_crds::{
     ConditionStatus, DesiredStatus, InstanceStatus, LastStatus, StopCode, Task, labels,
 };
-use tallyman_operator_core::liveness::LeaseObserver;
+use tallyman_operator_core::liveness::{LeaseObserver, Silence};
 use tallyman_operator_core::{Action, Kind};
 
 fn holding(t: &Task) -> bool {
@@ -443,6 +443,36 @@ fn a_task_for_a_host_whose_disk_is_full_is_refused_as_ecs_refuses_it() {
     );
 }
 
+#[test]
+fn a_leader_that_has_not_heard_a_lost_host_places_nothing_there() {
+    let mut bench = Bench::with_service(2, 2, 100, 200);
+    bench.silent("host-a", 60);
+    bench.settle();
+    // A new leader has just begun to look: every Lease counts as renewed, and nobody saw one change.
+    for host in ["host-a", "host-b"] {
+        let unheard = Silence {
+            lasts: at(0),
+            heard: false,
+        };
+        bench.objects.silence.insert(host.to_owned(), unheard);
+    }
+    bench.scale("web", 6);
+    bench.settle();
+    let connected = |bench: &Bench, host: &str| {
+        let status = bench.instance(host).status.clone();
+        status.unwrap().agent_connected
+    };
+    assert!(!connected(&bench, "host-a") && connected(&bench, "host-b"));
+    assert_eq!(bench.tasks(on("host-a")).len(), 1, "the one that it had");
+    assert_eq!(bench.tasks(on("host-b")).len(), 5);
+    // Once it is heard, it takes tasks as any other.
+    bench.silent("host-a", 0);
+    bench.scale("web", 8);
+    bench.settle();
+    assert!(connected(&bench, "host-a"));
+    assert_eq!(bench.tasks(on("host-a")).len(), 3);
+}
+
 // --- hosts that come back ---
 
 /// Step 10.8 of `docs/ecs-rules.md`.
@@ -646,13 +676,13 @@ fn at(seconds: u64) -> Duration {
 fn a_lease_seen_for_the_first_time_counts_as_just_renewed() {
     let mut observer = LeaseObserver::default();
     observer.observe([("a", "1")], at(1000), GRACE, 55);
-    assert_eq!(observer.ages(at(1000))["a"], at(0));
+    assert_eq!(observer.silences(at(1000))["a"].lasts, at(0));
     observer.observe([("a", "1")], at(1040), GRACE, 55);
-    assert_eq!(observer.ages(at(1045))["a"], at(45));
+    assert_eq!(observer.silences(at(1045))["a"].lasts, at(45));
     observer.observe([("a", "2")], at(1060), GRACE, 55);
-    assert_eq!(observer.ages(at(1060))["a"], at(0));
+    assert_eq!(observer.silences(at(1060))["a"].lasts, at(0));
     observer.observe([], at(1070), GRACE, 55);
-    assert!(observer.ages(at(1070)).is_empty());
+    assert!(observer.silences(at(1070)).is_empty());
 }
 
 #[test]
@@ -661,12 +691,12 @@ fn all_timers_start_anew_when_it_was_us_who_could_not_see() {
     for seconds in (0..=290).step_by(10) {
         observer.observe([("a", "1"), ("b", "1"), ("c", "1")], at(seconds), GRACE, 55);
     }
-    assert_eq!(observer.ages(at(290))["c"], at(290));
+    assert_eq!(observer.silences(at(290))["c"].lasts, at(290));
     // Two of three are back; the third gets its whole time again.
     observer.observe([("a", "2"), ("b", "2"), ("c", "1")], at(301), GRACE, 55);
-    assert_eq!(observer.ages(at(301))["c"], at(0));
+    assert_eq!(observer.silences(at(301))["c"].lasts, at(0));
     observer.observe([("a", "3"), ("b", "3"), ("c", "1")], at(350), GRACE, 55);
-    assert_eq!(observer.ages(at(351))["c"], at(50));
+    assert_eq!(observer.silences(at(351))["c"].lasts, at(50));
 }
 
 #[test]
@@ -675,5 +705,23 @@ fn what_nobody_looked_at_was_not_silent() {
     let mut observer = LeaseObserver::default();
     observer.observe([("a", "1"), ("b", "1"), ("c", "1")], at(0), GRACE, 55);
     observer.observe([("a", "2"), ("b", "2"), ("c", "1")], at(900), GRACE, 55);
-    assert_eq!(observer.ages(at(900))["c"], at(0));
+    assert_eq!(observer.silences(at(900))["c"].lasts, at(0));
+}
+
+#[test]
+fn a_host_is_heard_once_its_lease_changes_or_appears_while_somebody_looks() {
+    let heard = |observer: &LeaseObserver, host: &str| observer.silences(at(0))[host].heard;
+    let mut observer = LeaseObserver::default();
+    observer.observe([("a", "1"), ("b", "1")], at(0), GRACE, 55);
+    assert!(!heard(&observer, "a") && !heard(&observer, "b"));
+    observer.observe([("a", "2"), ("b", "1"), ("c", "1")], at(10), GRACE, 55);
+    assert!(heard(&observer, "a") && !heard(&observer, "b") && heard(&observer, "c"));
+    // All timers start anew; who was silent for as long as a host may be has to be heard again.
+    for seconds in (20..=80).step_by(10) {
+        let old = [("a", "2"), ("b", "1"), ("c", "1")];
+        observer.observe(old, at(seconds), GRACE, 55);
+    }
+    observer.observe([("a", "3"), ("b", "2"), ("c", "1")], at(90), GRACE, 55);
+    assert_eq!(observer.silences(at(90))["c"].lasts, at(0));
+    assert!(heard(&observer, "a") && heard(&observer, "b") && !heard(&observer, "c"));
 }

@@ -18,6 +18,7 @@ use tallyman_crds::{
     TaskStatus, labels, names,
 };
 use tallyman_operator_core::deployments::deployment_id;
+use tallyman_operator_core::liveness::Silence;
 use tallyman_operator_core::names::InstanceName;
 use tallyman_operator_core::{Action, Plan, World, invariants, plan};
 
@@ -180,8 +181,10 @@ fn world(
     let objects = &mut bench.objects;
     for (n, host) in hosts.iter().enumerate() {
         let object = instance(n, *host);
-        let silence = Duration::from_secs(if host.silent { 60 } else { 0 });
-        objects.lease_age.insert(format!("host-{n:02}"), silence);
+        let lasts = Duration::from_secs(if host.silent { 60 } else { 0 });
+        objects
+            .silence
+            .insert(format!("host-{n:02}"), Silence::since_heard(lasts));
         objects.instances.push(Arc::new(object));
     }
     let family = if asked.checked { "seen" } else { "web" };

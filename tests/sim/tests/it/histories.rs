@@ -8,7 +8,7 @@ use tallyman_sim::user::definition;
 use tallyman_sim::{Sim, plans};
 
 /// How many are told here; `make soak` tells a million.
-const HISTORIES: u64 = 2_000;
+const HISTORIES: u64 = 20_000;
 
 fn given(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

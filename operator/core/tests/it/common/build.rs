@@ -1,7 +1,5 @@
 //! Objects as users and agents write them.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tallyman_crds::capabilities;
 use tallyman_crds::{ContainerInstance, Service, Task, TaskDefinition};
@@ -73,9 +71,7 @@ impl Bench {
             ContainerInstance::new(name, serde_json::from_value(json!({})).unwrap()),
         );
         self.register(name, cpu, memory);
-        self.objects
-            .lease_age
-            .insert(name.to_owned(), Duration::ZERO);
+        self.silent(name, 0);
     }
 
     /// The agent of a host reports it.

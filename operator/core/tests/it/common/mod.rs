@@ -27,6 +27,7 @@ use tallyman_crds::{
     ContainerInstance, DesiredStatus, HealthStatus, HostPlan, HostPlanSpec, LastStatus,
     ServiceStatus, StopCode, Task, TaskDefinition, TaskDefinitionStatus,
 };
+use tallyman_operator_core::liveness::Silence;
 use tallyman_operator_core::{
     Action, Kind, Objects, Plan, Publication, Settings, Target, World, families, invariants,
 };
@@ -555,9 +556,10 @@ impl Bench {
 
     /// The operator did not see `host`'s Lease change for this long.
     pub fn silent(&mut self, host: &str, seconds: u64) {
-        self.objects
-            .lease_age
-            .insert(host.to_owned(), Duration::from_secs(seconds));
+        self.objects.silence.insert(
+            host.to_owned(),
+            Silence::since_heard(Duration::from_secs(seconds)),
+        );
     }
 }
 

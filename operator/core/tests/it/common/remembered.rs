@@ -52,8 +52,8 @@ impl Remembered {
         let mut fresh = Memory::new(NAMESPACE, &bench.settings, bench.epoch);
         let whole = fresh.pass_over(objects, bench.now);
         let text = brief(&changes);
-        let age = |host: &str| objects.lease_age.get(host).copied();
-        let Some(part) = self.memory.pass(changes, age, bench.now) else {
+        let silence = |host: &str| objects.silence.get(host).copied();
+        let Some(part) = self.memory.pass(changes, silence, bench.now) else {
             self.whole += 1;
             return self.memory.pass_over(objects, bench.now);
         };
@@ -214,10 +214,10 @@ pub fn changes(old: &Objects, new: &Objects) -> Vec<Change> {
             ));
         }
     }
-    let hosts: BTreeSet<&String> = old.lease_age.keys().chain(new.lease_age.keys()).collect();
+    let hosts: BTreeSet<&String> = old.silence.keys().chain(new.silence.keys()).collect();
     let other = hosts
         .into_iter()
-        .filter(|host| old.lease_age.get(*host) != new.lease_age.get(*host));
+        .filter(|host| old.silence.get(*host) != new.silence.get(*host));
     found.extend(other.map(|host| Change::Lease(host.clone())));
     found
 }
