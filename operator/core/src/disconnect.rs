@@ -123,7 +123,9 @@ pub(crate) fn is_due(world: &World, task: &TaskState, silent: Duration) -> bool 
 /// Every silence of a host from which on something is different.
 pub(crate) fn limits(world: &World, host: &InstanceName) -> BTreeSet<Duration> {
     let settings = &world.settings;
-    let here = world.tasks_on(host).filter(|(_, t)| t.holds());
+    let asked = world.index.counts.own_say > 0;
+    let here = asked.then(|| world.tasks_on(host)).into_iter().flatten();
+    let here = here.filter(|(_, t)| t.holds());
     here.flat_map(|(_, t)| [replaced_after(world, t), t.fenced_after])
         .flatten()
         .chain([settings.agent_grace, settings.replace_after])
@@ -230,7 +232,12 @@ pub(crate) fn times(world: &World, host: &InstanceName) -> String {
 /// What is to be said of the tasks of a service that are on hosts that are silent, if any are: which, and what becomes of them.
 pub(crate) fn out_of_touch(world: &World, service: &ServiceName) -> Option<String> {
     let mut by_fate: BTreeMap<String, Vec<_>> = BTreeMap::new();
-    for (name, t) in world.tasks_of(service).filter(|(_, t)| t.holds()) {
+    let suspect = |t: &TaskState| {
+        let host = t.instance.as_ref();
+        host.is_some_and(|host| world.index.suspects.contains(host))
+    };
+    let tasks = world.tasks_of(service);
+    for (name, t) in tasks.filter(|(_, t)| suspect(t) && t.holds()) {
         let host = world.host_of(t);
         if host.is_some_and(|i| i.host.is_some() && !i.connected(&world.settings)) {
             by_fate

@@ -24,10 +24,10 @@ use tallyman_operator_core::{
 const HOSTS: [usize; 3] = [100, 1_000, 5_000];
 /// Tasks of a service, and services for each host.
 const TASKS: usize = 10;
-/// Events of each kind, in each cluster; with the one before the clock runs, each of another service than the others.
-const ROUNDS: usize = 99;
-/// Passes over everything, in each cluster.
-const FULL: usize = 5;
+/// Turns of each cluster with each kind of event. In a turn one event comes before the clock runs; no two are of the same service.
+const TURNS: usize = 9;
+/// Events of a turn that are timed.
+const EVENTS_OF_A_TURN: usize = 10;
 /// How much more an event may cost in the largest cluster than in the smallest.
 const GOAL: f64 = 1.2;
 /// Passes after which nothing may be left to say.
@@ -58,52 +58,55 @@ pub fn run(text: &mut String) -> Result<()> {
         text,
         "\n### One more event, in process\n\nThe cluster is at rest: {TASKS} RUNNING tasks a host, in services of {TASKS}, three zones. Then something happens, \
          and the passes that follow are\ntimed, those over the operator's own writes included, until nothing is left to say. Microseconds, medians of \
-         {ROUNDS} events.\nIn each round the same happens in all three clusters, by turns from the smallest and from the largest, and 5,000 / 100 is the median of \
-         the\nrounds' own ratios: what else the machine does meets all of them. The last row is a pass over everything, which comes every 30 s whatever happens; milliseconds.\n\n| event | 100 hosts | 1,000 hosts | \
+         {TURNS} turns.\nIn a turn {EVENTS_OF_A_TURN} events, each of another service, happen to one cluster, as its operator has but the one; then comes the next cluster, from the smallest to the \
+         largest and back. 5,000 / 100 is\nthe median of the turns' own ratios: what else the machine does meets all of them. The last row is a pass over everything, which comes every 30 s whatever happens; milliseconds.\n\n| event | 100 hosts | 1,000 hosts | \
          5,000 hosts | 5,000 / 100 | goal |\n|---|---|---|---|---|---|\n"
     );
     let [small, middle, large] = HOSTS.map(Bench::at_rest);
     let mut clusters = [small?, middle?, large?];
     for (event, name) in EVENTS {
-        let rounds = rounds(&mut clusters, ROUNDS, |cluster, round| {
-            Ok(cluster.happens(event, round)?.as_secs_f64() * 1e6)
+        let turns = turns(&mut clusters, EVENTS_OF_A_TURN, |cluster, count| {
+            Ok(cluster.happens(event, count)?.as_secs_f64() * 1e6)
         })?;
-        row(text, name, &rounds, Some(GOAL));
+        row(text, name, &turns, Some(GOAL));
     }
-    let rounds = rounds(&mut clusters, FULL, |cluster, _| {
+    let turns = turns(&mut clusters, 1, |cluster, _| {
         Ok(cluster.look_at_everything()?.as_secs_f64() * 1e3)
     })?;
-    row(text, "a pass over everything (ms)", &rounds, None);
+    row(text, "a pass over everything (ms)", &turns, None);
     Ok(())
 }
 
-/// What `measure` says of each cluster, round by round. Every other round begins with the largest cluster, so that none
-/// always comes after the one that fills the caches.
-fn rounds(
+/// Medians of what `measure` says of each cluster, turn by turn. Every other turn begins with the largest cluster, so that
+/// none always comes after the one that fills the caches. `measure` gets a number that is new for each cluster.
+fn turns(
     clusters: &mut [Bench; 3],
-    count: usize,
+    timed: usize,
     mut measure: impl FnMut(&mut Bench, usize) -> Result<f64>,
 ) -> Result<Vec<[f64; 3]>> {
-    let mut rounds = Vec::new();
-    // One before the clock runs: the first task of a question asks every host once after a pass over everything.
-    for round in 0..=count {
+    let mut turns = Vec::new();
+    for turn in 0..TURNS {
         let mut order = [0, 1, 2];
-        if round % 2 == 1 {
+        if turn % 2 == 1 {
             order.reverse();
         }
         let mut times = [f64::NAN; 3];
         for n in order {
-            times[n] = measure(&mut clusters[n], round)?;
+            let first = turn * (timed + 1);
+            // One before the clock runs: the caches are another cluster's, and the first task of a question asks every host
+            // once after a pass over everything.
+            measure(&mut clusters[n], first)?;
+            let all = (1..=timed).map(|more| measure(&mut clusters[n], first + more));
+            times[n] = median(all.collect::<Result<_>>()?);
         }
-        rounds.push(times);
+        turns.push(times);
     }
-    rounds.remove(0);
-    Ok(rounds)
+    Ok(turns)
 }
 
-fn row(text: &mut String, name: &str, rounds: &[[f64; 3]], goal: Option<f64>) {
-    let [small, middle, large] = [0, 1, 2].map(|n| median(rounds.iter().map(|r| r[n]).collect()));
-    let ratio = median(rounds.iter().map(|r| r[2] / r[0]).collect());
+fn row(text: &mut String, name: &str, turns: &[[f64; 3]], goal: Option<f64>) {
+    let [small, middle, large] = [0, 1, 2].map(|n| median(turns.iter().map(|t| t[n]).collect()));
+    let ratio = median(turns.iter().map(|t| t[2] / t[0]).collect());
     println!("{name}: {small:.1} {middle:.1} {large:.1}, {ratio:.2}");
     let goal = goal.map(|goal| goal.to_string()).unwrap_or_default();
     let _ = writeln!(
@@ -181,8 +184,8 @@ impl Bench {
     }
 
     /// Lets something happen, and says how long the core thought about it.
-    fn happens(&mut self, event: Event, round: usize) -> Result<Duration> {
-        let n = (round * 7 + 3) % self.hosts;
+    fn happens(&mut self, event: Event, count: usize) -> Result<Duration> {
+        let n = (count * 7 + 3) % self.hosts;
         let name = service_name(n);
         match event {
             Event::Runs => {
@@ -211,7 +214,7 @@ impl Bench {
                 Ok(time)
             }
             Event::Reports => {
-                let said = format!("report {round}");
+                let said = format!("report {count}");
                 self.edit(Kind::ContainerInstance, &host_name(n), |v| {
                     v["status"]["host"]["message"] = json!(said);
                 })?;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use tallyman_crds::LastStatus;
 use tallyman_crds::sources::SourceObject;
+use tallyman_crds::{KeepOnReturn, LastStatus};
 
 use super::{InstanceState, PlanState, RunState, ScheduleState, ServiceState, TaskState, World};
 use crate::names::{InstanceName, RunTaskName, ScheduledTaskName, ServiceName, TaskName};
@@ -75,6 +75,9 @@ pub(crate) struct Counts {
     pub registered: usize,
     /// Those of them whose agent is not connected.
     pub dead: usize,
+    /// Services and tasks that have their own say in what a host's silence means: as long as there are none, nobody's are
+    /// looked at.
+    pub own_say: usize,
 }
 
 fn step(count: &mut usize, applies: bool, comes: bool) {
@@ -165,6 +168,7 @@ impl Index {
             comes,
         );
         step(&mut counts.holding, t.holds(), comes);
+        step(&mut counts.own_say, t.fenced_after.is_some(), comes);
     }
 
     fn service(&mut self, name: &ServiceName, s: &ServiceState, comes: bool) {
@@ -173,6 +177,8 @@ impl Index {
             !s.identity.deleting,
             comes,
         );
+        let own_say = s.replace_after.is_some() || s.keep_on_return == KeepOnReturn::Original;
+        step(&mut self.counts.own_say, own_say, comes);
         let enter = |set: &mut BTreeSet<ServiceName>, belongs: bool| {
             if belongs && comes {
                 set.insert(name.clone());
