@@ -2,8 +2,8 @@
 
 /// Letters, digits, hyphens, underscores: families, container names, services as ECS spells them.
 pub const NAME: &str = "^[A-Za-z0-9_-]+$";
-/// A cluster by name, or by the ARN that ends in its name.
-pub const REFERENCE: &str = "^(arn:[^ ]+:cluster/)?[A-Za-z0-9._-]{1,255}$";
+/// A cluster by name, or by the ARN that ends in its name. The name is a label value on tasks.
+pub const REFERENCE: &str = "^(arn:[^ ]+:cluster/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
 /// A service by name, or by the ARN that ends in its name.
 pub const SERVICE: &str = "^(arn:[^ ]+:service/([A-Za-z0-9._-]{1,255}/)?)?[A-Za-z0-9._-]{1,255}$";
 /// `family` or `family:revision`, or an ARN that ends in one of them.
@@ -23,3 +23,5 @@ pub const REASON: &str = "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$";
 pub const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 /// Fingerprint of a key.
 pub const FINGERPRINT: &str = "^sha256:[0-9a-f]{64}$";
+/// A time of RFC 3339 before the year 9000, with at most nanoseconds.
+pub const TIME: &str = r"^[0-8][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$";

@@ -29,8 +29,8 @@ pub struct TaskDefinitionRevisionSpec {
     /// Family.
     #[schemars(length(min = 1, max = 255))]
     pub family: String,
-    /// Number of the revision, from 1.
-    #[schemars(range(min = 1))]
+    /// Number of the revision, from 1; there is always a next one.
+    #[schemars(range(min = 1, max = 999_999_999))]
     pub revision: i64,
     /// The task definition as it was registered.
     #[schemars(

@@ -4,6 +4,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
+use crate::patterns;
+
 /// Formats that the API server knows for integers and strings of ours; it warns about any other.
 const KNOWN_FORMATS: [&str; 3] = ["int32", "int64", "date-time"];
 
@@ -54,6 +56,7 @@ fn rewrite(schema: &mut Value) {
     without_null(node);
     plain_enum(node);
     plain_numbers(node);
+    plain_times(node);
     tidy_text(node);
     tidy_default(node);
     children(node, &mut rewrite);
@@ -169,6 +172,15 @@ fn plain_numbers(node: &mut Map<String, Value>) {
             )]
             node.insert(word.into(), (bound as i64).into());
         }
+    }
+}
+
+/// Times that every reader reads. By the format alone the API server takes more, such as `2026-01-01t00:00:00?5z`, an offset of 99
+/// hours, and the last day of the year 9999, which is beyond jiff's last time; one object with such a time, once it is stored,
+/// stops the watch of its kind.
+fn plain_times(node: &mut Map<String, Value>) {
+    if node.get("format").and_then(Value::as_str) == Some("date-time") {
+        node.insert("pattern".into(), patterns::TIME.into());
     }
 }
 
