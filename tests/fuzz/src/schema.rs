@@ -5,6 +5,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use regex::Regex;
 use serde_json::{Map, Value, json};
+use tallyman_crds::patterns;
 
 use crate::dice::Dice;
 
@@ -48,7 +49,7 @@ const FREE: &[&str] = &[
     "CMD-SHELL",
 ];
 
-/// As the API server lets `format: date-time` be written; which of them a pattern takes beside it is tried out.
+/// As times may be written; which of them the pattern takes is tried out.
 const TIMES: &[&str] = &[
     "9999-12-31T23:59:59Z",
     "2026-01-01t00:00:00z",
@@ -57,6 +58,9 @@ const TIMES: &[&str] = &[
     "2026-01-01T00:00:00.0123456789Z",
     "0000-01-01T00:00:00+23:59",
     "8999-12-31T23:59:59-23:59",
+    "2026-02-29T00:00:00Z",
+    "2900-02-29T00:00:00Z",
+    "2028-02-29T00:00:00Z",
     "2026-01-01T00:00:00Z",
     "2027-02-03T04:05:06.789Z",
     "2190-12-31T23:59:59+05:30",
@@ -135,15 +139,19 @@ fn integer(schema: &Value, dice: &mut Dice<'_>) -> Value {
         .into_iter()
         .filter(|n| (least..=most).contains(n))
         .collect();
+    // The API server keeps it as it is written, where a bound allows 0.
+    if (least..=most).contains(&0) && dice.chance(10) {
+        return json!(-0.0);
+    }
     dice.one(&taken).copied().unwrap_or(least).into()
 }
 
 fn text(schema: &Value, dice: &mut Dice<'_>) -> Value {
     let pattern = schema["pattern"].as_str();
-    let offered = match (schema["format"].as_str(), pattern) {
-        (Some("date-time"), _) => TIMES,
-        (_, Some(_)) => TEXTS,
-        _ => FREE,
+    let offered = match pattern {
+        Some(patterns::TIME) => TIMES,
+        Some(_) => TEXTS,
+        None => FREE,
     };
     let least = length(schema, "minLength").unwrap_or(0);
     let most = length(schema, "maxLength").unwrap_or(usize::MAX);
