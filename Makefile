@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh Debian machine: `make up` and `make test`. Each installs what it needs, says so,
 # and can be run twice. `make help` lists the rest.
 
-.PHONY: help up down test lint unit soak soak-properties real chaos bench crds tools clean
+.PHONY: help up down test lint unit soak soak-properties fuzz real chaos bench crds tools clean
 
 CARGO ?= cargo
 LAB := target/debug/lab
@@ -39,6 +39,15 @@ soak: soak-properties ## For hours: those, every planned perturbation with SOAK_
 soak-properties: ## Properties of the scheduler: 100,000 states of up to 300 tasks, 2,000 histories; takes a while
 	PROPTEST_CASES=100000 $(CARGO) test --profile soak -p tallyman-operator-core --test it -- states:: choice:: --skip among_many_hosts
 	PROPTEST_CASES=2000 $(CARGO) test --profile soak -p tallyman-operator-core --test it -- fixpoint::
+
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS = $(shell sed -n 's/^name = "\(.*\)"/\1/p' fuzz/Cargo.toml | tail -n +2)
+
+fuzz: ## Every fuzz target for FUZZ_SECONDS with libFuzzer; needs a nightly compiler and cargo-fuzz. `make unit` has a smoke run without
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: cargo install cargo-fuzz"; exit 1; }
+	@for target in $(FUZZ_TARGETS); do echo "== $$target"; mkdir -p fuzz/corpus/$$target; \
+	  cargo +nightly fuzz run $$target fuzz/corpus/$$target tests/fuzz/corpus/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -rss_limit_mb=4096 || exit 1; done
 
 # With `--tests`, so that the programs are built of what `cargo test` built already.
 real: tools ## What needs root, the control plane and both engines

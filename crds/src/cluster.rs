@@ -41,7 +41,10 @@ pub struct ClusterSpec {
 pub struct ClusterStatus {
     /// Generation of the spec that this status speaks of; -1 until a controller has seen the
     /// object.
-    #[serde(default = "crate::conditions::unobserved")]
+    #[serde(
+        default = "crate::conditions::unobserved",
+        deserialize_with = "crate::numbers::whole"
+    )]
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
     /// `Ready`, and what else is true of the cluster.
@@ -49,19 +52,19 @@ pub struct ClusterStatus {
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Container instances of the cluster that have registered.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub registered_container_instances_count: i32,
     /// Tasks that are RUNNING.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub running_tasks_count: i32,
     /// Tasks that are placed and not yet RUNNING.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub pending_tasks_count: i32,
     /// Services that are ACTIVE.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub active_services_count: i32,
 }

@@ -102,7 +102,10 @@ pub enum InstanceStatus {
 pub struct ContainerInstanceStatus {
     /// Generation of the spec that this status speaks of; -1 until a controller has seen the
     /// object.
-    #[serde(default = "crate::conditions::unobserved")]
+    #[serde(
+        default = "crate::conditions::unobserved",
+        deserialize_with = "crate::numbers::whole"
+    )]
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
     /// `Ready`, and what else is true of the host.
@@ -122,11 +125,11 @@ pub struct ContainerInstanceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remaining_resources: Option<Resources>,
     /// Tasks of the host that are RUNNING.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub running_tasks_count: i32,
     /// Tasks of the host that are not yet RUNNING.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub pending_tasks_count: i32,
     /// `free/registered` CPU units, for people.
@@ -176,11 +179,11 @@ pub struct HostReport {
     #[schemars(length(max = 255))]
     pub engine_id: Option<String>,
     /// HostPlan generation that the agent works from.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub applied_plan_generation: i64,
     /// Number of the leader that wrote that plan.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub applied_plan_epoch: i64,
     /// Why tasks that came now would not start there; `message` says more. Absent while they would.
@@ -208,16 +211,26 @@ pub enum Impairment {
 pub struct Resources {
     /// CPU units, 1024 per core.
     #[schemars(range(min = i32::MIN))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub cpu: i64,
     /// Memory in MiB.
     #[schemars(range(min = i32::MIN))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub memory: i64,
     /// TCP host ports that are taken.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::all_whole",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     #[schemars(length(max = 65535), inner(range(min = 0, max = 65535)))]
     pub ports: Vec<i32>,
     /// UDP host ports that are taken.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::all_whole",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     #[schemars(length(max = 65535), inner(range(min = 0, max = 65535)))]
     pub ports_udp: Vec<i32>,
     /// Ids of GPUs: those of the host in `registeredResources`, those that no task holds in `remainingResources`.

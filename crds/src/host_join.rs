@@ -46,7 +46,11 @@ pub struct HostJoinSpec {
     #[schemars(length(max = 71), regex(pattern = patterns::FINGERPRINT))]
     pub accepted_key: Option<String>,
     /// For how long after its creation a host can join, in seconds. From 60 to 86400 (a day), default 3600.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 60, max = 86400), extend("default" = 3600))]
     pub expires_after_seconds: Option<i32>,
 }
@@ -69,7 +73,10 @@ pub enum Acceptance {
 #[schemars(extend("x-kubernetes-validations" = rules::on("HostJoinStatus")))]
 pub struct HostJoinStatus {
     /// Generation of the spec that this status speaks of; -1 until the operator has seen the object.
-    #[serde(default = "crate::conditions::unobserved")]
+    #[serde(
+        default = "crate::conditions::unobserved",
+        deserialize_with = "crate::numbers::whole"
+    )]
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
     /// `Ready` once the host has joined; `Stalled` with the reason when it cannot.

@@ -92,7 +92,7 @@ pub struct PlannedTask {
     #[serde(default)]
     pub desired_status: DesiredStatus,
     /// `metadata.generation` of the Task, for the conditions that the agent writes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub generation: i64,
     /// ECS group, such as `service:web`.
@@ -119,7 +119,11 @@ pub struct PlannedTask {
     #[schemars(extend("maxProperties" = 64, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 256})))]
     pub tags: BTreeMap<String, String>,
     /// Seconds after the last renewal of its Lease that the API server confirmed until the agent stops the task by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 30, max = 86400))]
     pub stop_after: Option<i32>,
     /// The Task is being deleted: once it is STOPPED, remove its containers and report `removedAt`.

@@ -52,6 +52,7 @@ pub mod host_plan;
 pub mod labels;
 pub mod lifecycle;
 pub mod names;
+pub mod numbers;
 pub mod order;
 pub mod patterns;
 pub mod quantity;

@@ -3,6 +3,18 @@
 /// Name of the cluster that is used when none is given.
 pub const DEFAULT_CLUSTER: &str = "default";
 
+/// Whether an object may be called so: parts of small letters, digits and hyphens, apart by dots (RFC 1123 subdomain).
+pub fn is_object_name(text: &str) -> bool {
+    let part = |part: &str| {
+        let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        !part.is_empty()
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+            && part.bytes().all(inside)
+    };
+    text.len() <= 253 && text.split('.').all(part)
+}
+
 /// Object name of a task definition revision.
 pub fn revision(task_definition: &str, revision: i64) -> String {
     format!("{task_definition}-{revision}")
@@ -18,10 +30,14 @@ pub fn service_task(service: &str, number: i64) -> String {
     format!("{service}-{number:06}")
 }
 
-/// The number in a task name of `service`, if it is one.
+/// Digits of the highest task number: what the longest name of a service leaves of a label value.
+const MOST_DIGITS: usize = 10;
+
+/// The number in a task name of `service`, if it is one. A user may make a Task of any name; with more digits than a number of ours
+/// can have it is none, so that there is always a next one.
 pub fn service_task_number(service: &str, task: &str) -> Option<i64> {
     let digits = task.strip_prefix(service)?.strip_prefix('-')?;
-    (digits.len() >= 6 && digits.bytes().all(|b| b.is_ascii_digit()))
+    ((6..=MOST_DIGITS).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()))
         .then(|| digits.parse().ok())?
 }
 
@@ -32,10 +48,16 @@ pub fn run_task(run: &str, number: u32) -> String {
     format!("{run}-{number}")
 }
 
+/// The highest number of a task of a run: the copies of that try, and those of the next, have one, too.
+const MOST_OF_RUN: u32 = 999_999_999;
+
 /// The number in a task name of `run`, if it is one.
 pub fn run_task_number(run: &str, task: &str) -> Option<u32> {
     let digits = task.strip_prefix(run)?.strip_prefix('-')?;
-    let number = digits.parse().ok().filter(|n| *n > 0)?;
+    let number = digits
+        .parse()
+        .ok()
+        .filter(|n| (1..=MOST_OF_RUN).contains(n))?;
     (run_task(run, number) == task).then_some(number)
 }
 
@@ -106,6 +128,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_name_of_an_object_is_told() {
+        for name in ["default", "a", "0.b-c"] {
+            assert!(is_object_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "Prod",
+            "a_b",
+            "-a",
+            "a-",
+            "a..b",
+            "a.",
+            "é",
+            &"a".repeat(254),
+        ] {
+            assert!(!is_object_name(name), "{name}");
+        }
+    }
+
+    #[test]
     fn a_joins_identity_is_no_hosts_identity() {
         assert_eq!(join_identity("a"), "tallyman-join-a");
         assert_eq!(join_of_identity("tallyman-join-a"), Some("a"));
@@ -127,6 +169,7 @@ mod tests {
             ("web", "web--00042"),
             ("web", "api-000042"),
             ("web", "web-"),
+            ("web", "web-9223372036854775807"),
             ("web", "web-99999999999999999999"),
             ("web", "web-x-000042"),
         ] {
@@ -139,7 +182,15 @@ mod tests {
         assert_eq!(run_task("job", 5), "job-5");
         assert_eq!(scheduled_run("nightly", 29_454_721), "nightly-29454721");
         for task in [
-            "job-0", "job-05", "job-x", "job-", "job5", "jobs-5", "job-+5", "job-5-1",
+            "job-0",
+            "job-05",
+            "job-x",
+            "job-",
+            "job5",
+            "jobs-5",
+            "job-+5",
+            "job-5-1",
+            "job-4294967295",
         ] {
             assert_eq!(run_task_number("job", task), None, "{task}");
         }
@@ -147,12 +198,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_run_tasks_number_is_read_back(run in "[a-z]([-a-z0-9]{0,50}[a-z0-9])?", number in 1u32..) {
+        fn a_run_tasks_number_is_read_back(run in "[a-z]([-a-z0-9]{0,50}[a-z0-9])?", number in 1..=super::MOST_OF_RUN) {
             prop_assert_eq!(run_task_number(&run, &run_task(&run, number)), Some(number));
         }
 
         #[test]
-        fn a_tasks_number_is_read_back(service in "[a-z]([-a-z0-9]{0,50}[a-z0-9])?", number in 0i64..) {
+        fn a_tasks_number_is_read_back(service in "[a-z]([-a-z0-9]{0,50}[a-z0-9])?", number in 0i64..10_000_000_000) {
             prop_assert_eq!(service_task_number(&service, &service_task(&service, number)), Some(number));
         }
 

@@ -2,8 +2,8 @@
 
 /// Letters, digits, hyphens, underscores: families, container names, services as ECS spells them.
 pub const NAME: &str = "^[A-Za-z0-9_-]+$";
-/// A cluster by name, or by the ARN that ends in its name.
-pub const REFERENCE: &str = "^(arn:[^ ]+:cluster/)?[A-Za-z0-9._-]{1,255}$";
+/// A cluster by name, or by the ARN that ends in its name. The name is a label value on tasks.
+pub const REFERENCE: &str = "^(arn:[^ ]+:cluster/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
 /// A service by name, or by the ARN that ends in its name.
 pub const SERVICE: &str = "^(arn:[^ ]+:service/([A-Za-z0-9._-]{1,255}/)?)?[A-Za-z0-9._-]{1,255}$";
 /// `family` or `family:revision`, or an ARN that ends in one of them.
@@ -23,3 +23,5 @@ pub const REASON: &str = "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$";
 pub const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 /// Fingerprint of a key.
 pub const FINGERPRINT: &str = "^sha256:[0-9a-f]{64}$";
+/// A time of RFC 3339 from 1970 to 2999, with at most nanoseconds, on a day that there is.
+pub const TIME: &str = r"^(((19[7-9][0-9]|2[0-9]{3})-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8])))|((19(7[26]|8[048]|9[26])|2[0-9](0[48]|[2468][048]|[13579][26])|2[048]00)-02-29))T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$";

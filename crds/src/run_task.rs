@@ -39,7 +39,11 @@ pub struct RunTaskSpec {
     #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::REFERENCE), extend("default" = "default"))]
     pub cluster: Option<String>,
     /// How many copies, 1 to 10. Default 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 10), extend("default" = 1))]
     pub count: Option<i32>,
     /// True: tasks get tags for cluster and service.
@@ -113,16 +117,28 @@ pub struct RunTaskSpec {
     /// host, or ended with an exit code other than 0 of an essential container. 0 to 100, default 0. The delay before
     /// each further try of a copy is 10 s, 20 s, 40 s, ... and at most 6 minutes. Other copies go on, unlike the pods of a
     /// Kubernetes Job.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 100), extend("default" = 0))]
     pub backoff_limit: Option<i32>,
     /// Seconds after `status.startTime` at which whatever is left of the run is stopped, and the run fails. Retries and
     /// waiting count. No limit when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1))]
     pub active_deadline_seconds: Option<i32>,
     /// Seconds after the run's end at which the RunTask is deleted, with its tasks. Never when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0))]
     pub ttl_seconds_after_finished: Option<i32>,
 }
@@ -133,7 +149,10 @@ pub struct RunTaskSpec {
 pub struct RunTaskStatus {
     /// Generation of the spec that this status speaks of; -1 until a controller has seen the
     /// object.
-    #[serde(default = "crate::conditions::unobserved")]
+    #[serde(
+        default = "crate::conditions::unobserved",
+        deserialize_with = "crate::numbers::whole"
+    )]
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
     /// `Ready` is True once every copy has started, and False again while one is to be tried again or has failed for good.
@@ -150,15 +169,15 @@ pub struct RunTaskStatus {
     #[schemars(length(max = 2048))]
     pub task_definition: Option<String>,
     /// Tasks that have not STOPPED.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub active: i32,
     /// Copies that ended well: exit code 0 of every essential container.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub succeeded: i32,
     /// Tasks that failed, those that were tried again and those that found no host too.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub failed: i32,
     /// When the run was taken on; `activeDeadlineSeconds` counts from it.
@@ -210,7 +229,11 @@ pub struct RunTaskCopy {
     #[schemars(length(max = 253))]
     pub container_instance: Option<String>,
     /// Exit code of its essential containers: the first that is not 0, or 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = i32::MIN))]
     pub exit_code: Option<i32>,
     /// Why it stopped.

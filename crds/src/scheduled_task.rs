@@ -49,15 +49,27 @@ pub struct ScheduledTaskSpec {
     #[schemars(extend("default" = false))]
     pub suspend: Option<bool>,
     /// How late a run may start, in seconds. What is later is missed. No limit when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1))]
     pub starting_deadline_seconds: Option<i32>,
     /// How many runs that ended well are kept; older ones are deleted. Default 3.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 1000), extend("default" = 3))]
     pub successful_runs_history_limit: Option<i32>,
     /// How many runs that failed are kept; older ones are deleted. Default 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 1000), extend("default" = 1))]
     pub failed_runs_history_limit: Option<i32>,
     /// What to run: the fields of a RunTask.
@@ -84,7 +96,10 @@ pub enum ConcurrencyPolicy {
 pub struct ScheduledTaskStatus {
     /// Generation of the spec that this status speaks of; -1 until a controller has seen the
     /// object.
-    #[serde(default = "crate::conditions::unobserved")]
+    #[serde(
+        default = "crate::conditions::unobserved",
+        deserialize_with = "crate::numbers::whole"
+    )]
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
     /// `Ready` once the schedule is understood.
@@ -117,7 +132,7 @@ pub struct ScheduledTaskStatus {
     pub last_result: Option<String>,
     /// Due times that no run was started for although one should have: the operator was away, or it was too late. Of one
     /// absence at most 1000 are counted.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub missed_runs: i64,
     /// Runs that have not ended, by name; the latest 100.

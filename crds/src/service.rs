@@ -59,7 +59,11 @@ pub struct ServiceSpec {
     pub service_registries: Vec<ServiceRegistry>,
     /// How many tasks to run. Changed by `kubectl scale` too. Absent: what runs now, or 1 for a new
     /// service. Not with scheduling strategy DAEMON.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 100000))]
     pub desired_count: Option<i32>,
     /// Idempotency token of ECS; the object's name does that here.
@@ -97,7 +101,11 @@ pub struct ServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<NetworkConfiguration>,
     /// Seconds after a task's start in which its health checks do not count. Default 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = i32::MAX))]
     pub health_check_grace_period_seconds: Option<i32>,
     /// REPLICA runs `desiredCount` tasks; DAEMON one on each host that meets the constraints.
@@ -167,14 +175,22 @@ pub struct DisconnectPolicy {
     /// Seconds from when the agent was last heard of until its tasks are replaced. Default 300, and with `stopAfter` as soon as
     /// they have stopped for certain. Never before the agent counts as disconnected, which is after 50 s. With
     /// `stopAfter` at least 25 s more than that. A change counts at once, for tasks that run, too.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 86400))]
     pub replace_after: Option<i32>,
     /// Seconds from the last sign of life that the API server confirmed until the agent stops the tasks by itself, so that none runs
     /// beside its replacement: that is started no sooner than `stopAfter`, the stop timeouts of its containers and
     /// 25 s have passed, and 1 percent more. An API server that is away for so long stops the tasks, too. Tasks keep what they were
     /// started with; `kubectl tally restart` hands on a change. Absent: they run on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 30, max = 86400))]
     pub stop_after: Option<i32>,
     /// Which task stays when a host comes back whose task was replaced meanwhile. Default `Replacement`. `Original` only without
@@ -200,7 +216,10 @@ pub enum KeepOnReturn {
 pub struct ServiceStatus {
     /// Generation of the spec that this status speaks of; -1 until a controller has seen the
     /// object.
-    #[serde(default = "crate::conditions::unobserved")]
+    #[serde(
+        default = "crate::conditions::unobserved",
+        deserialize_with = "crate::numbers::whole"
+    )]
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
     /// `Ready` once the desired revision is fully deployed, running and healthy, and no older
@@ -212,15 +231,15 @@ pub struct ServiceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ServiceLifecycle>,
     /// Copies wanted now.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub desired_count: i32,
     /// Copies that are RUNNING.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub running_count: i32,
     /// Copies that are placed and not yet RUNNING.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub pending_count: i32,
     /// `family:revision` that the primary deployment, or the primary task set, runs.
@@ -258,11 +277,11 @@ pub struct ServiceStatus {
     #[schemars(length(max = 100))]
     pub events: Vec<ServiceEvent>,
     /// Highest task number ever handed out; task names are `<service>-<number>`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub last_task_number: i64,
     /// Tasks in a row that stopped before they ever ran; the launch throttle's memory.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub consecutive_start_failures: i32,
     /// No task is launched before this time, because of the throttle.
@@ -300,15 +319,19 @@ pub struct DeploymentStatus {
     pub task_definition: String,
     /// Copies wanted of it.
     #[schemars(range(min = 0))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub desired_count: i32,
     /// Copies that are placed and not yet RUNNING.
     #[schemars(range(min = 0))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub pending_count: i32,
     /// Copies that are RUNNING.
     #[schemars(range(min = 0))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub running_count: i32,
     /// Tasks in a row that failed to start.
     #[schemars(range(min = 0))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub failed_tasks: i32,
     /// How far it is.
     pub rollout_state: RolloutState,
@@ -319,7 +342,7 @@ pub struct DeploymentStatus {
     /// When it began.
     pub created_at: Time,
     /// Tasks with a higher number are of its current try; a deployment that is gone back to is tried anew.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub after_task_number: i64,
     /// When a task of it first ran.
@@ -413,9 +436,11 @@ pub struct CircuitBreakerStatus {
     pub status: MonitorStatus,
     /// Failures counted.
     #[schemars(range(min = 0))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub failure_count: i32,
     /// At so many it trips.
     #[schemars(range(min = 1))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub threshold: i32,
     /// Failures since then are counted: since the deployment began, or its last task became healthy.
     pub counted_from: Time,

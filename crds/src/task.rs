@@ -123,7 +123,11 @@ pub struct TaskSpec {
     pub container_images: Vec<ContainerImage>,
     /// Seconds after the last sign of life that the API server confirmed until the agent stops the task by itself
     /// (`disconnect.stopAfter` of its service, which the operator writes here at creation). It never changes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 30, max = 86400))]
     pub stop_after: Option<i32>,
 }
@@ -150,7 +154,10 @@ pub struct ContainerImage {
 #[schemars(extend("x-kubernetes-validations" = rules::on("TaskStatus")))]
 pub struct TaskStatus {
     /// Generation of the spec that this status speaks of; -1 until somebody has seen the object.
-    #[serde(default = "crate::conditions::unobserved")]
+    #[serde(
+        default = "crate::conditions::unobserved",
+        deserialize_with = "crate::numbers::whole"
+    )]
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
     /// `Ready` while the task runs and is healthy.
@@ -255,7 +262,11 @@ pub struct ContainerStatus {
     #[serde(default)]
     pub last_status: LastStatus,
     /// Exit code, once it exited.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = i32::MIN))]
     pub exit_code: Option<i32>,
     /// `Name: message`, such as `CannotPullContainerError: ...`.
@@ -325,11 +336,19 @@ pub struct NetworkBinding {
     #[schemars(length(max = 64))]
     pub bind_ip: String,
     /// Port in the container; absent for a range.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 65535))]
     pub container_port: Option<i32>,
     /// Port on the host; absent for a range.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 65535))]
     pub host_port: Option<i32>,
     /// Protocol.

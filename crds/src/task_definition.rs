@@ -105,7 +105,10 @@ pub struct TaskDefinitionSpec {
 pub struct TaskDefinitionStatus {
     /// Generation of the spec that this status speaks of; -1 until a controller has seen the
     /// object.
-    #[serde(default = "crate::conditions::unobserved")]
+    #[serde(
+        default = "crate::conditions::unobserved",
+        deserialize_with = "crate::numbers::whole"
+    )]
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
     /// `Ready` once the latest content is a revision; `UnsupportedFields` names what is not
@@ -123,7 +126,7 @@ pub struct TaskDefinitionStatus {
     pub latest: Option<String>,
     /// Highest revision number ever minted for this object; never falls, so numbers are never
     /// reused.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub latest_revision: i64,
 }

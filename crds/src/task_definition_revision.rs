@@ -29,8 +29,9 @@ pub struct TaskDefinitionRevisionSpec {
     /// Family.
     #[schemars(length(min = 1, max = 255))]
     pub family: String,
-    /// Number of the revision, from 1.
-    #[schemars(range(min = 1))]
+    /// Number of the revision, from 1; there is always a next one.
+    #[schemars(range(min = 1, max = 999_999_999))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub revision: i64,
     /// The task definition as it was registered.
     #[schemars(
@@ -46,7 +47,10 @@ pub struct TaskDefinitionRevisionSpec {
 pub struct TaskDefinitionRevisionStatus {
     /// Generation of the spec that this status speaks of; -1 until a controller has seen the
     /// object.
-    #[serde(default = "crate::conditions::unobserved")]
+    #[serde(
+        default = "crate::conditions::unobserved",
+        deserialize_with = "crate::numbers::whole"
+    )]
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
     /// `Ready`, and what else is true of the revision.

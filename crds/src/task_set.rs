@@ -85,7 +85,10 @@ pub struct TaskSetSpec {
 pub struct TaskSetStatus {
     /// Generation of the spec that this status speaks of; -1 until a controller has seen the
     /// object.
-    #[serde(default = "crate::conditions::unobserved")]
+    #[serde(
+        default = "crate::conditions::unobserved",
+        deserialize_with = "crate::numbers::whole"
+    )]
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
     /// `Ready` while its `stabilityStatus` is STEADY_STATE.
@@ -104,15 +107,15 @@ pub struct TaskSetStatus {
     #[schemars(length(max = 300))]
     pub task_definition: Option<String>,
     /// Copies wanted: the service's `desiredCount` times the scale, rounded up.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub computed_desired_count: i32,
     /// Copies that are placed and not yet RUNNING.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub pending_count: i32,
     /// Copies that are RUNNING.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::numbers::whole")]
     #[schemars(range(min = 0))]
     pub running_count: i32,
     /// Whether all that is wanted runs and is healthy.
@@ -201,12 +204,15 @@ pub struct TaskSetSummary {
     pub task_definition: Option<String>,
     /// Copies wanted.
     #[schemars(range(min = 0))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub computed_desired_count: i32,
     /// Copies that are placed and not yet RUNNING.
     #[schemars(range(min = 0))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub pending_count: i32,
     /// Copies that are RUNNING.
     #[schemars(range(min = 0))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub running_count: i32,
     /// Whether all that is wanted runs and is healthy.
     pub stability_status: StabilityStatus,

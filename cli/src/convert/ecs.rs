@@ -41,8 +41,15 @@ const OF_SERVICE: [&str; 16] = [
     "resourceManagementType",
 ];
 
+/// What can be converted.
+const FORMS: &str = "it must be the output of `aws ecs describe-task-definition` or `describe-services`, the input of \
+                     `register-task-definition` or `create-service`, or a Compose file (with `services`)";
+
 /// Makes manifests of whatever it is.
 pub(super) fn convert(mut value: Value) -> Result<Vec<Manifest>, String> {
+    if !value.is_object() {
+        return Err(FORMS.to_owned());
+    }
     let tags = value["tags"].take();
     if value["taskDefinition"].is_object() {
         let mut given = value["taskDefinition"].take();
@@ -72,11 +79,7 @@ pub(super) fn convert(mut value: Value) -> Result<Vec<Manifest>, String> {
     if value["serviceName"].is_string() {
         return Ok(vec![service(value)?]);
     }
-    Err(
-        "it must be the output of `aws ecs describe-task-definition` or `describe-services`, the input of \
-         `register-task-definition` or `create-service`, or a Compose file (with `services`)"
-            .to_owned(),
-    )
+    Err(FORMS.to_owned())
 }
 
 fn fields(value: Value) -> Result<Map<String, Value>, String> {

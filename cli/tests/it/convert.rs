@@ -48,6 +48,10 @@ fn what_is_nothing_of_it_is_refused_with_what_would_be_right() {
             "{}",
             "it must be the output of `aws ecs describe-task-definition`",
         ),
+        (
+            "only words",
+            "it must be the output of `aws ecs describe-task-definition`",
+        ),
         ("services: {}", "`services` is empty"),
         ("a: [", "it is neither JSON nor YAML"),
         (r#"{"services": []}"#, "it describes no service"),

@@ -30,11 +30,19 @@ pub struct ContainerRestartPolicy {
     /// True: the container is started again when it exits.
     pub enabled: bool,
     /// Exit codes after which the container is not restarted, up to 50.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::all_whole",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     #[schemars(length(max = 50), inner(range(min = -2147483648, max = 2147483647)))]
     pub ignored_exit_codes: Vec<i32>,
     /// Seconds the container must have run before a restart is tried, 60 to 1800. Default 300.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 60, max = 1800), extend("default" = 300))]
     pub restart_attempt_period: Option<i32>,
 }
@@ -164,19 +172,35 @@ pub struct HealthCheck {
     #[schemars(length(min = 1, max = 100), inner(length(max = 65536)))]
     pub command: Vec<String>,
     /// Seconds between two runs, 5 to 300. Default 30.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 5, max = 300), extend("default" = 30))]
     pub interval: Option<i32>,
     /// Seconds a run may take before it counts as failed, 2 to 60. Default 5.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 2, max = 60), extend("default" = 5))]
     pub timeout: Option<i32>,
     /// Failures in a row that make the container unhealthy, 1 to 10. Default 3.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 10), extend("default" = 3))]
     pub retries: Option<i32>,
     /// Seconds after the start in which failures do not count, 0 to 300. Off when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 300))]
     pub start_period: Option<i32>,
 }
@@ -213,17 +237,29 @@ pub struct ContainerDefinition {
     pub repository_credentials: Option<RepositoryCredentials>,
     /// CPU units, 1024 per core: the relative share under contention and what placement counts.
     /// Default 0, which gives the smallest share.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 262144))]
     pub cpu: Option<i32>,
     /// Hard memory limit in MiB; the container is killed when it takes more. Required, here or as
     /// `memoryReservation`, unless the task has `memory`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 4, max = i32::MAX))]
     pub memory: Option<i32>,
     /// Memory in MiB that placement sets aside; the container may use more while the host has some.
     /// Must be less than `memory` where both are given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 4, max = i32::MAX))]
     pub memory_reservation: Option<i32>,
     /// Containers of the same task reached by name, as `container` or `container:alias`. Network
@@ -281,12 +317,20 @@ pub struct ContainerDefinition {
     pub depends_on: Vec<ContainerDependency>,
     /// Seconds that the dependencies on this container may take to be met before the task gives up.
     /// No limit when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = i32::MAX))]
     pub start_timeout: Option<i32>,
     /// Seconds between SIGTERM and SIGKILL when the container is stopped. When absent the agent's
     /// own setting holds, 30 seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = i32::MAX))]
     pub stop_timeout: Option<i32>,
     /// Whether a tag is pinned to the digest that the first task of a deployment found. Default

@@ -29,6 +29,7 @@ pub struct ThresholdConfiguration {
     pub r#type: ThresholdType,
     /// The threshold: tasks or percent.
     #[schemars(range(min = 0, max = 100000))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub value: i32,
 }
 
@@ -166,7 +167,11 @@ pub enum DeploymentLifecycleHookAction {
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentLifecycleHookTimeoutConfiguration {
     /// Minutes before the action is taken.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 20160))]
     pub timeout_in_minutes: Option<i32>,
     /// What follows then.
@@ -210,7 +215,11 @@ pub struct LinearConfiguration {
     #[schemars(range(min = 3.0, max = 100.0))]
     pub step_percent: Option<f64>,
     /// Minutes between steps, 0 to 1440. Default 6.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 1440))]
     pub step_bake_time_in_minutes: Option<i32>,
 }
@@ -224,7 +233,11 @@ pub struct CanaryConfiguration {
     #[schemars(range(min = 0.1, max = 100.0))]
     pub canary_percent: Option<f64>,
     /// Minutes before the rest follows, 0 to 1440. Default 10.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 1440))]
     pub canary_bake_time_in_minutes: Option<i32>,
 }
@@ -250,7 +263,11 @@ pub struct DeploymentEarlySuccessCriteria {
     pub enable: bool,
     /// Part of the desired count, in percent, rounded up, that must be healthy: `minimumHealthyPercent` to 100. Required
     /// with `enable: true`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 100))]
     pub healthy_percent: Option<i32>,
     /// Whether the deployment waits for the old revision's tasks to go. Required with `enable: true`.
@@ -268,12 +285,20 @@ pub struct DeploymentConfiguration {
     pub deployment_circuit_breaker: Option<DeploymentCircuitBreaker>,
     /// Most tasks at once during a rollout, in percent of the desired count, rounded down. Default
     /// 200; for DAEMON 100.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 1000))]
     pub maximum_percent: Option<i32>,
     /// Fewest healthy tasks during a rollout, in percent of the desired count, rounded up. Default
     /// 100; for DAEMON 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 200))]
     pub minimum_healthy_percent: Option<i32>,
     /// Alarms that end the deployment.
@@ -284,7 +309,11 @@ pub struct DeploymentConfiguration {
     pub strategy: Option<DeploymentStrategy>,
     /// Minutes for which a deployment is watched once its last old task has gone, or so many are healthy as
     /// `earlySuccessCriteria` asks for, before it counts as completed: 0 to 1440. Default 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 1440))]
     pub bake_time_in_minutes: Option<i32>,
     /// What is asked at stages of the deployment.
@@ -302,7 +331,11 @@ pub struct DeploymentConfiguration {
     pub early_success_criteria: Option<DeploymentEarlySuccessCriteria>,
     /// Minutes after which a deployment that has not completed is given up, 1 to 20160. Never when absent. Not a field of
     /// ECS.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 20160))]
     pub timeout_in_minutes: Option<i32>,
 }

@@ -74,7 +74,11 @@ pub struct GatewayConnectorHealthCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check_protocol: Option<GatewayConnectorHealthCheckProtocol>,
     /// Port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 65535))]
     pub health_check_port: Option<i32>,
     /// Path.
@@ -82,19 +86,35 @@ pub struct GatewayConnectorHealthCheck {
     #[schemars(length(max = 1024))]
     pub health_check_path: Option<String>,
     /// Seconds an answer may take.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 3600))]
     pub health_check_timeout_seconds: Option<i32>,
     /// Seconds between two checks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 3600))]
     pub health_check_interval_seconds: Option<i32>,
     /// Good answers in a row that make a task healthy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 100))]
     pub healthy_threshold_count: Option<i32>,
     /// Bad answers in a row that make a task unhealthy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 100))]
     pub unhealthy_threshold_count: Option<i32>,
     /// Which answers are good.
@@ -130,7 +150,11 @@ pub struct GatewayConnectorFilters {
 #[serde(rename_all = "camelCase")]
 pub struct GatewayConnectorDeregistrationDelay {
     /// Seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 3600))]
     pub timeout_seconds: Option<i32>,
 }

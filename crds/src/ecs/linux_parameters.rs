@@ -59,6 +59,7 @@ pub struct Tmpfs {
     pub container_path: String,
     /// Largest size in MiB.
     #[schemars(range(min = 0, max = i32::MAX))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub size: i32,
     /// Mount options, such as `noexec`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -81,7 +82,11 @@ pub struct LinuxParameters {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_process_enabled: Option<bool>,
     /// Size of `/dev/shm` in MiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = i32::MAX))]
     pub shared_memory_size: Option<i32>,
     /// File systems in memory.
@@ -89,12 +94,20 @@ pub struct LinuxParameters {
     #[schemars(length(max = 50))]
     pub tmpfs: Vec<Tmpfs>,
     /// Swap in MiB that the container may use; 0 means none. The host's own rule when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = i32::MAX))]
     pub max_swap: Option<i32>,
     /// How eagerly memory is swapped, 0 (only when it must be) to 100. 60 when absent; without
     /// effect unless `maxSwap` is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 100))]
     pub swappiness: Option<i32>,
 }
@@ -159,8 +172,10 @@ pub struct Ulimit {
     pub name: UlimitName,
     /// Limit in force; -1 means none.
     #[schemars(range(min = -1, max = i32::MAX))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub soft_limit: i32,
     /// Up to where a process may raise the soft limit; -1 means none.
     #[schemars(range(min = -1, max = i32::MAX))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub hard_limit: i32,
 }

@@ -29,15 +29,27 @@ pub struct ContainerOverride {
     #[schemars(length(max = 10))]
     pub environment_files: Vec<EnvironmentFile>,
     /// Replaces the CPU units.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 262144))]
     pub cpu: Option<i32>,
     /// Replaces the hard memory limit, in MiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 4, max = i32::MAX))]
     pub memory: Option<i32>,
     /// Replaces the memory set aside, in MiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 4, max = i32::MAX))]
     pub memory_reservation: Option<i32>,
     /// Replaces the devices.

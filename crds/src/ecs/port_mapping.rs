@@ -41,12 +41,20 @@ pub enum ApplicationProtocol {
 #[schemars(extend("x-kubernetes-validations" = rules::on("PortMapping")))]
 pub struct PortMapping {
     /// Port inside the container, 1 to 65535. Either this or `containerPortRange`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 65535))]
     pub container_port: Option<i32>,
     /// Port on the host. Absent or 0 with network mode `bridge`: the agent takes a free one. With
     /// `host` and `awsvpc`: absent, 0 or equal to `containerPort`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 65535))]
     pub host_port: Option<i32>,
     /// `tcp` or `udp`. Default `tcp`.

@@ -27,9 +27,14 @@ pub enum ResourceType {
 pub struct NvidiaMpsAllocation {
     /// GPU memory in MiB.
     #[schemars(range(min = 0, max = i32::MAX))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub memory: i32,
     /// Largest part of the GPU's compute in percent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 100))]
     pub max_compute_percent: Option<i32>,
 }
@@ -77,5 +82,6 @@ pub struct InferenceAccelerator {
 pub struct EphemeralStorage {
     /// Size in GiB, 20 to 200.
     #[schemars(range(min = 20, max = 200))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub size_in_gi_b: i32,
 }

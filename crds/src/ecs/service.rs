@@ -55,7 +55,11 @@ pub struct LoadBalancer {
     #[schemars(length(max = 255))]
     pub container_name: Option<String>,
     /// Port of that container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 65535))]
     pub container_port: Option<i32>,
     /// Settings for deployments that shift traffic.
@@ -72,7 +76,11 @@ pub struct ServiceRegistry {
     #[schemars(length(max = 2048))]
     pub registry_arn: Option<String>,
     /// Port for SRV records.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 65535))]
     pub port: Option<i32>,
     /// Container whose port is entered.
@@ -80,7 +88,11 @@ pub struct ServiceRegistry {
     #[schemars(length(max = 255))]
     pub container_name: Option<String>,
     /// Port of that container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 65535))]
     pub container_port: Option<i32>,
 }
@@ -113,11 +125,19 @@ pub struct CapacityProviderStrategyItem {
     #[schemars(length(min = 1, max = 255))]
     pub capacity_provider: String,
     /// Share among the providers, 0 to 1000. Default 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 1000))]
     pub weight: Option<i32>,
     /// Tasks that go to this provider first. Default 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 100000))]
     pub base: Option<i32>,
 }
@@ -160,6 +180,7 @@ pub struct MetricConfiguration {
     pub metric_names: Vec<String>,
     /// Seconds between two samples.
     #[schemars(range(min = 1, max = 3600))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub resolution_seconds: i32,
 }
 

@@ -40,6 +40,7 @@ pub struct ServiceConnectTestTrafficRules {
 pub struct ServiceConnectClientAlias {
     /// Port that clients connect to.
     #[schemars(range(min = 1, max = 65535))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
     pub port: i32,
     /// Name that clients use; made from discovery name and namespace when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,11 +56,19 @@ pub struct ServiceConnectClientAlias {
 #[serde(rename_all = "camelCase")]
 pub struct TimeoutConfiguration {
     /// Seconds without traffic after which a connection is closed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 2592000))]
     pub idle_timeout_seconds: Option<i32>,
     /// Seconds an answer may take; for HTTP, HTTP/2 and gRPC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 2592000))]
     pub per_request_timeout_seconds: Option<i32>,
 }
@@ -106,7 +115,11 @@ pub struct ServiceConnectService {
     #[schemars(length(max = 10))]
     pub client_aliases: Vec<ServiceConnectClientAlias>,
     /// Port that the proxy listens on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 65535))]
     pub ingress_port_override: Option<i32>,
     /// Timeouts of the proxy.

@@ -140,7 +140,11 @@ pub struct EFSVolumeConfiguration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transit_encryption: Option<EFSTransitEncryption>,
     /// Local port of the encrypted connection; chosen when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 65535))]
     pub transit_encryption_port: Option<i32>,
     /// Access point and role.
@@ -160,7 +164,11 @@ pub struct S3FilesVolumeConfiguration {
     #[schemars(length(max = 4096))]
     pub root_directory: Option<String>,
     /// Local port of the encrypted connection; chosen when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 0, max = 65535))]
     pub transit_encryption_port: Option<i32>,
     /// ARN of an access point.

@@ -66,7 +66,11 @@ pub struct ServiceManagedEBSVolumeConfiguration {
     #[schemars(length(max = 64))]
     pub volume_type: Option<String>,
     /// Size in GiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 65536))]
     pub size_in_gi_b: Option<i32>,
     /// Snapshot that the volume starts from.
@@ -74,15 +78,27 @@ pub struct ServiceManagedEBSVolumeConfiguration {
     #[schemars(length(max = 255))]
     pub snapshot_id: Option<String>,
     /// MiB a second at which the snapshot is fetched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 10000))]
     pub volume_initialization_rate: Option<i32>,
     /// Operations a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 1000000))]
     pub iops: Option<i32>,
     /// MiB a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 100000))]
     pub throughput: Option<i32>,
     /// Tags of the volume.
@@ -137,7 +153,11 @@ pub struct TaskManagedEBSVolumeConfiguration {
     #[schemars(length(max = 64))]
     pub volume_type: Option<String>,
     /// Size in GiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 65536))]
     pub size_in_gi_b: Option<i32>,
     /// Snapshot that the volume starts from.
@@ -145,15 +165,27 @@ pub struct TaskManagedEBSVolumeConfiguration {
     #[schemars(length(max = 255))]
     pub snapshot_id: Option<String>,
     /// MiB a second at which the snapshot is fetched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 10000))]
     pub volume_initialization_rate: Option<i32>,
     /// Operations a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 1000000))]
     pub iops: Option<i32>,
     /// MiB a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::numbers::whole_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(range(min = 1, max = 100000))]
     pub throughput: Option<i32>,
     /// Tags of the volume.

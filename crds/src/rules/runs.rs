@@ -21,7 +21,7 @@ pub(super) const RULES: &[Row] = &[
         "scheduled-task-dates",
         "ScheduledTaskSpec",
         ".endDate",
-        "!has(self.startDate) || !has(self.endDate) || self.startDate < self.endDate",
+        "!has(self.startDate) || !has(self.endDate) || timestamp(self.startDate) < timestamp(self.endDate)",
         "`endDate` must be later than `startDate`",
     ),
     (

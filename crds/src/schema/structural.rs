@@ -4,6 +4,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
+use crate::patterns;
+
 /// Formats that the API server knows for integers and strings of ours; it warns about any other.
 const KNOWN_FORMATS: [&str; 3] = ["int32", "int64", "date-time"];
 
@@ -54,6 +56,7 @@ fn rewrite(schema: &mut Value) {
     without_null(node);
     plain_enum(node);
     plain_numbers(node);
+    plain_times(node);
     tidy_text(node);
     tidy_default(node);
     children(node, &mut rewrite);
@@ -169,6 +172,17 @@ fn plain_numbers(node: &mut Map<String, Value>) {
             )]
             node.insert(word.into(), (bound as i64).into());
         }
+    }
+}
+
+/// Times that every reader reads. With a format the API server takes more: a list (`startDate: []`), `2026-01-01t00:00:00?5z`, an
+/// offset of 99 hours, the last day of the year 9999, which is beyond jiff's last time. One object with such a time, once it is
+/// stored, stops the watch of its kind; so a pattern says what a time is, and no format.
+fn plain_times(node: &mut Map<String, Value>) {
+    if node.get("format").and_then(Value::as_str) == Some("date-time") {
+        node.remove("format");
+        node.insert("pattern".into(), patterns::TIME.into());
+        node.insert("maxLength".into(), 35.into());
     }
 }
 

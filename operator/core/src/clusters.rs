@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use tallyman_crds::{Cluster, ClusterSpec, ClusterStatus, conditions, labels};
+use tallyman_crds::{Cluster, ClusterSpec, ClusterStatus, conditions, labels, names};
 
 use crate::plan::{Action, Kind, Plan, Target};
 use crate::services::time;
@@ -12,7 +12,8 @@ use crate::world::World;
 /// Makes the cluster if something names it, publishes its counts, lets it go when nothing does.
 pub(crate) fn plan_one(world: &World, now: Timestamp, plan: &mut Plan) {
     let Some(object) = &world.cluster_object else {
-        if world.in_use() {
+        // ECS takes names that no object can have, such as `Prod`; such a cluster works without an object.
+        if world.in_use() && names::is_object_name(&world.cluster) {
             plan.actions.push(Action::CreateCluster(Box::new(Cluster {
                 metadata: ObjectMeta {
                     name: Some(world.cluster.clone()),

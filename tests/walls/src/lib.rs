@@ -149,6 +149,20 @@ pub const WALLS: &[Wall] = &[
         never_named: &["kube"],
         never_reached: PURE,
     },
+    Wall {
+        package: "tallyman-fuzz",
+        ours: &[
+            "tallyman-crds",
+            "tallyman-join",
+            "tallyman-operator-core",
+            "tallyman-agent-core",
+            "tallyman-agent-engine",
+            "tallyman-cli",
+            "tallyman-sim",
+        ],
+        never_named: &["kube", "tokio"],
+        never_reached: &["bollard", "tallyman-operator", "tallyman-agent"],
+    },
 ];
 
 /// The pure crates: each has a `clippy.toml` that takes clocks, chance and unordered maps away.

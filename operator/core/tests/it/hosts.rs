@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::common::Bench;
 use crate::common::build::{definition, service};
+use crate::common::{Bench, NAMESPACE};
 use serde_json::json;
 use tallyman_crds::{
     ConditionStatus, DesiredStatus, InstanceStatus, LastStatus, StopCode, Task, labels,
 };
 use tallyman_operator_core::liveness::{LeaseObserver, Silence};
-use tallyman_operator_core::{Action, Kind};
+use tallyman_operator_core::{Action, Kind, World};
 
 fn holding(t: &Task) -> bool {
     t.status
@@ -662,6 +662,24 @@ fn the_default_cluster_is_made_on_first_use_and_kept_while_used() {
     bench.delete(Kind::ContainerInstance, "host-a");
     bench.converge(1);
     assert_eq!(bench.names(Kind::Cluster), Vec::<String>::new());
+}
+
+#[test]
+fn a_cluster_that_no_object_can_be_called_by_works_without_one() {
+    let mut bench = Bench::with_hosts(1);
+    for (service_name, cluster) in [("a", "Prod"), ("b", "prod")] {
+        let mut spec = service("web", 1, 100, 200);
+        spec["cluster"] = cluster.into();
+        bench.apply_service(service_name, spec);
+        let world = World::gather(&bench.objects, NAMESPACE, cluster, &bench.settings, 1);
+        let plan = tallyman_operator_core::plan(&world, bench.now);
+        let makes = |a: &Action| matches!(a, Action::CreateCluster(_));
+        assert_eq!(
+            plan.actions.iter().any(makes),
+            cluster == "prod",
+            "{cluster}"
+        );
+    }
 }
 
 // --- leases ---

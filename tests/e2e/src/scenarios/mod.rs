@@ -1,5 +1,6 @@
 //! The promises, by what they are about.
 
+mod bad_input;
 mod chaos;
 mod daemons;
 mod deploy;
@@ -54,6 +55,7 @@ pub fn joining(generation: EngineGeneration) -> Vec<Joining> {
 pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
     let of_one: &[&[Scenario]] = match generation {
         EngineGeneration::Current => &[
+            bad_input::SCENARIOS,
             disconnect::SCENARIOS,
             explain::SCENARIOS,
             gitops::SCENARIOS,
