@@ -158,7 +158,7 @@ fn allow(user: &User<'_>) -> Result<Vec<String>> {
     let roles = ["tallyman-edit", "tallyman-admin"];
     let is_role = |part: &&str| {
         let names = |role: &&str| part.contains(&format!("\n  name: {role}\n"));
-        part.contains("\nkind: ClusterRole\n") && roles.iter().any(|role| names(role))
+        part.contains("\nkind: ClusterRole\n") && roles.iter().any(names)
     };
     let parts: Vec<&str> = text.split("\n---\n").filter(is_role).collect();
     ensure!(
