@@ -101,6 +101,9 @@ fn in_words(question: &Question) -> String {
     if demand.gpus > 0 {
         parts.push(format!("{} GPUs", demand.gpus));
     }
+    if demand.gpu_memory > 0 {
+        parts.push(format!("{} MiB of one GPU", demand.gpu_memory));
+    }
     parts.extend(demand.attributes.iter().map(|(name, value)| match value {
         None => format!("attribute `{name}`"),
         Some(value) => format!("attribute `{name}={value}`"),

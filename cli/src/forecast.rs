@@ -318,8 +318,7 @@ fn rooms(now: &Objects, then: &Objects, namespace: &str) -> Vec<Room> {
         let ledgers = worlds.each_ref().map(Ledger::of);
         let hosts: Vec<InstanceName> = worlds[1].instances.keys().cloned().collect();
         for host in hosts {
-            let left =
-                [0, 1].map(|i: usize| ledgers[i].remaining(&host, &worlds[i]).unwrap_or_default());
+            let left = [0, 1].map(|i: usize| ledgers[i].remaining(&host).unwrap_or_default());
             let tasks =
                 [0, 1].map(|i: usize| worlds[i].tasks_on(&host).filter(|(_, t)| t.holds()).count());
             let room = Room {

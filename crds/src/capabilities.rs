@@ -42,6 +42,9 @@ pub const EXTERNAL: &str = "ecs.capability.external";
 /// Volumes of EFS; the host knows at least one file system.
 pub const FILE_SYSTEMS: &str = "ecs.capability.efs";
 
+/// Parts of GPUs, by NVIDIA's MPS.
+pub const GPU_SHARING: &str = "ecs.capability.gpu-sharing-mps";
+
 /// Faults in the networks of tasks.
 pub const FAULT_INJECTION: &str = "ecs.capability.fault-injection";
 /// Among them late and lost packets, for which the kernel must have netem. Not in ECS' list, where hosts without it have none.

@@ -237,4 +237,22 @@ pub struct Resources {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 255)))]
     pub gpu: Vec<String>,
+    /// Memory of GPUs for tasks that share them (`sharingStrategy`): all of each in `registeredResources`, what is left of each
+    /// in `remainingResources`. A GPU that a task has whole has none left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub gpu_memory: Vec<GpuMemory>,
+}
+
+/// Memory of one GPU (ECS `GpuDevice`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuMemory {
+    /// Id of the GPU.
+    #[schemars(length(min = 1, max = 255))]
+    pub gpu_id: String,
+    /// MiB.
+    #[schemars(range(min = 0, max = i32::MAX))]
+    #[serde(deserialize_with = "crate::numbers::whole")]
+    pub memory: i64,
 }

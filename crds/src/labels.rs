@@ -67,7 +67,8 @@ pub const CONTAINER_ATTEMPT: &str = "tallyman.dev/attempt";
 /// Seconds out of touch with the API server after which the agent stops the container, whoever knows its task; of tasks with
 /// `stopAfter`.
 pub const CONTAINER_STOP_AFTER: &str = "tallyman.dev/stop-after";
-/// On a container: ids of the GPUs that it was given, apart by commas.
+/// On a container: ids of the GPUs that it was given, apart by commas; `id=MiB` of one that it shares, with the memory of
+/// which its whole task has a part.
 pub const CONTAINER_GPUS: &str = "tallyman.dev/gpu-ids";
 
 /// On an image: it is the agent's own, for pause containers; image clean-up leaves it alone.

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use tallyman_agent_core::GpuInfo;
+use tallyman_agent_core::gpu_info::{MpsDaemon, control};
 use tallyman_agent_core::settings::gpus::GpuSettings;
 use tracing::{info, warn};
 
@@ -16,21 +17,29 @@ pub fn find(settings: &GpuSettings) -> GpuInfo {
         return GpuInfo::default();
     }
     let found = look(settings, Path::new(DRIVER));
-    match &found.trouble {
-        Some(trouble) => warn!(trouble, "no GPUs"),
-        None => info!(
+    if let Some(trouble) = &found.trouble {
+        warn!(trouble, "GPUs");
+    }
+    if !found.ids.is_empty() {
+        info!(
             driver = found.driver_version.as_deref(),
             ids = found.ids.join(","),
+            mps = found.mps.as_deref(),
             "GPUs"
-        ),
+        );
     }
     found
 }
 
 fn look(settings: &GpuSettings, driver: &Path) -> GpuInfo {
     let path = &settings.info_file;
+    let directory = &settings.mps_pipe_directory;
+    let daemon = MpsDaemon {
+        directory,
+        listens: Path::new(&control(directory)).exists(),
+    };
     match std::fs::read_to_string(path) {
-        Ok(text) => GpuInfo::of_file(path, &text),
+        Ok(text) => GpuInfo::of_file(path, &text, daemon),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let version = std::fs::read_to_string(driver.join("version")).ok();
             GpuInfo::of_driver(version.as_deref(), &information(driver))
@@ -72,6 +81,7 @@ mod tests {
         let settings = GpuSettings {
             enabled: true,
             info_file: folder.join("gpus.json").display().to_string(),
+            mps_pipe_directory: folder.join("mps").display().to_string(),
             ..GpuSettings::default()
         };
         let found = look(&settings, &driver);
@@ -79,6 +89,14 @@ mod tests {
         assert_eq!(found.driver_version.as_deref(), Some("535.104.05"));
         std::fs::write(&settings.info_file, r#"{"GPUIDs":["MIG-1"]}"#).unwrap();
         assert_eq!(look(&settings, &driver).ids, ["MIG-1"]);
+        let shared =
+            r#"{"GPUIDs":["GPU-1"],"GPUMemoryMiB":{"GPU-1":1024},"MpsServiceEnabled":true}"#;
+        std::fs::write(&settings.info_file, shared).unwrap();
+        assert_eq!(look(&settings, &driver).mps, None);
+        std::fs::create_dir(&settings.mps_pipe_directory).unwrap();
+        std::fs::write(control(&settings.mps_pipe_directory), "").unwrap();
+        let found = look(&settings, &driver);
+        assert_eq!(found.mps, Some(settings.mps_pipe_directory.clone()));
         assert_eq!(find(&GpuSettings::default()), GpuInfo::default());
         std::fs::remove_dir_all(&folder).unwrap();
         let trouble = look(&settings, &driver).trouble.unwrap_or_default();

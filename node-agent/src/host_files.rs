@@ -23,6 +23,10 @@ impl HostFiles for AllowedFolders {
         led.display().to_string()
     }
 
+    fn is_there(&self, path: &str) -> bool {
+        Path::new(path).exists()
+    }
+
     fn read(&self, path: &str) -> Result<String, EngineError> {
         // A folder that is not there allows nothing.
         let folders: Vec<PathBuf> = self.0.iter().flat_map(std::fs::canonicalize).collect();

@@ -50,6 +50,7 @@ fn host(report: &HostReport) -> Value {
             "ports": registered_resources.ports,
             "portsUdp": registered_resources.ports_udp,
             "gpu": registered_resources.gpu,
+            "gpuMemory": registered_resources.gpu_memory,
         },
         "attributes": attributes,
         "address": address,
@@ -84,6 +85,10 @@ mod tests {
                 ports: vec![22],
                 ports_udp: vec![53],
                 gpu: vec!["GPU-1".to_owned()],
+                gpu_memory: vec![tallyman_crds::GpuMemory {
+                    gpu_id: "GPU-1".to_owned(),
+                    memory: 4096,
+                }],
             },
             ..HostReport::default()
         };

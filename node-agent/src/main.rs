@@ -231,7 +231,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             registries: Arc::new(settings.images.registries()),
         }),
         ports: ports::HostPorts::new(&settings),
-        holdings: Holdings::new(gpus.ids.clone()),
+        holdings: Holdings::new(&gpus),
         failing: Failing::default(),
         routers: Routers {
             path: data_dir.join(ROUTERS),

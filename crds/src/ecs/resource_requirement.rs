@@ -10,7 +10,7 @@ use crate::rules;
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 pub enum ResourceType {
-    /// Whole GPUs.
+    /// GPUs, whole or a part of one.
     #[serde(rename = "GPU")]
     Gpu,
     /// An accelerator named in the task definition.
@@ -21,15 +21,15 @@ pub enum ResourceType {
     NeuronDevice,
 }
 
-/// A part of a GPU shared through NVIDIA MPS.
+/// A part of one GPU, shared through NVIDIA MPS. The containers of a task have theirs of the same GPU.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NvidiaMpsAllocation {
-    /// GPU memory in MiB.
-    #[schemars(range(min = 0, max = i32::MAX))]
+    /// GPU memory in MiB, of one GPU. It is reserved, and MPS lets the container have no more.
+    #[schemars(range(min = 1, max = i32::MAX))]
     #[serde(deserialize_with = "crate::numbers::whole")]
     pub memory: i32,
-    /// Largest part of the GPU's compute in percent.
+    /// Largest part of the GPU's compute in percent: a limit, which reserves nothing. Default: what MPS of the host has, 100.
     #[serde(
         default,
         deserialize_with = "crate::numbers::whole_or_none",
@@ -42,6 +42,7 @@ pub struct NvidiaMpsAllocation {
 /// How a device is shared.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::on("SharingStrategy")))]
 pub struct SharingStrategy {
     /// Sharing through NVIDIA MPS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,13 +54,13 @@ pub struct SharingStrategy {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::on("ResourceRequirement")))]
 pub struct ResourceRequirement {
-    /// How many GPUs, a whole number from 1, or the name of the accelerator.
+    /// How many GPUs, a whole number from 1, or the name of the accelerator. Absent with `sharingStrategy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
     pub value: Option<String>,
     /// Kind of device.
     pub r#type: ResourceType,
-    /// How the device is shared; not shared when absent.
+    /// How a GPU is shared; not shared when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharing_strategy: Option<SharingStrategy>,
 }

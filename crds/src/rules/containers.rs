@@ -86,8 +86,30 @@ pub(super) const RULES: &[Row] = &[
         "gpu-count",
         "ResourceRequirement",
         ".value",
-        "self.type != 'GPU' || (has(self.value) && self.value.matches('^[1-9][0-9]{0,3}$'))",
+        "self.type != 'GPU' || has(self.sharingStrategy)
+         || (has(self.value) && self.value.matches('^[1-9][0-9]{0,3}$'))",
         "`value` must be a whole number of GPUs from 1 to 9999 with `type: GPU`",
+    ),
+    (
+        "gpu-shared-or-whole",
+        "ResourceRequirement",
+        ".value",
+        "!has(self.sharingStrategy) || !has(self.value)",
+        "`value` must be absent with `sharingStrategy`: a container has whole GPUs, or a part of one",
+    ),
+    (
+        "gpu-sharing-type",
+        "ResourceRequirement",
+        ".sharingStrategy",
+        "!has(self.sharingStrategy) || self.type == 'GPU'",
+        "`sharingStrategy` must be absent unless `type` is GPU",
+    ),
+    (
+        "gpu-sharing-strategy",
+        "SharingStrategy",
+        ".nvidiaMps",
+        "has(self.nvidiaMps)",
+        "`nvidiaMps` must be given: it is the one way in which a GPU is shared",
     ),
     (
         "resource-type-once",

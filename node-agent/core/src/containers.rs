@@ -14,14 +14,12 @@ use tallyman_crds::arn::Arns;
 use tallyman_crds::ecs::{
     ContainerDefinition, ContainerOverride, ContainerRestartPolicy, KeyValuePair,
 };
-use tallyman_crds::gpus;
 use tallyman_crds::labels;
 use tallyman_crds::order;
 use tallyman_crds::roles;
 use tallyman_crds::{PlannedDefinition, PlannedTask, TaskPolicy};
 
 use crate::firelens::{FirelensSettings, Lens};
-use crate::gpus::{NO_GPU, VISIBLE_DEVICES};
 use crate::host_paths::HostPaths;
 use crate::ids::TaskUid;
 use crate::metadata::Injection;
@@ -35,6 +33,7 @@ use crate::refused::Refused;
 use crate::settings::gpus::GpuSettings;
 use crate::settings::network::Networking;
 use crate::settings::volumes::VolumeSettings;
+use crate::shares::Asked;
 use crate::volumes;
 
 /// Smallest and largest CPU shares that an engine takes; ECS clamps `cpu` to them.
@@ -176,7 +175,7 @@ fn plan_one(
         firelens_configuration: _,
         // The operator's: it says in the plan which digest is meant.
         version_consistency: _,
-        resource_requirements,
+        resource_requirements: _, // read by `Asked::by`
         // Nothing honours these yet.
         credential_specs: _,
     } = container;
@@ -190,8 +189,9 @@ fn plan_one(
         memory_reservation: other_reservation,
         // Read by `Needs::of`.
         environment_files: _,
-        resource_requirements: other_requirements,
+        resource_requirements: _, // read by `Asked::by`
     } = changes.unwrap_or(&nothing);
+    let gpus = Asked::by(container, changes.unwrap_or(&nothing), planned, task)?;
 
     if image.trim().is_empty() {
         return Err(Refused::NoImage(name.clone()));
@@ -219,17 +219,7 @@ fn plan_one(
     let has_role = roles::named(&planned.definition, task.overrides.as_ref()).is_some();
     scope.injection.add(&uid, name, has_role, &mut environment);
     lens.variables(container, &network, &mut environment);
-    let gpus = gpus::count(resource_requirements, other_requirements).map_err(|refusal| {
-        Refused::Parameter {
-            container: name.clone(),
-            field: "resourceRequirements",
-            why: refusal.into_clause(),
-        }
-    })?;
     let mut labels = our_labels(unreserved(docker_labels), name, planned, task, scope);
-    if gpus == 0 && scope.gpus.enabled {
-        hide_gpus(container, &mut environment, &mut labels);
-    }
     let mut mounts = volumes::mounts(name, mount_points, planned, task, scope)?;
     let host_paths = HostPaths::of(&mounts, mount_points, planned, scope.policy);
     if let Some((folder, path)) = scope.injection.file_folder(&uid, name) {
@@ -240,6 +230,13 @@ fn plan_one(
         });
     }
     mounts.extend(lens.mounts(container));
+    gpus.tell(
+        container,
+        scope.gpus,
+        &mut environment,
+        &mut labels,
+        &mut mounts,
+    );
     let spec = ContainerSpec {
         name: names::container(&planned.family, planned.revision, name, &uid, 1),
         image: image.trim().to_owned(),
@@ -257,7 +254,7 @@ fn plan_one(
         // Put in by `TaskLimits::apply`, once the host has said what it can do.
         cpu_quota: None,
         group: None,
-        runtime: scope.gpus.runtime.clone().filter(|_| gpus > 0),
+        runtime: scope.gpus.runtime.clone().filter(|_| gpus.share.is_some()),
         // Chosen when it is created.
         gpus: Vec::new(),
         ports: mappings.fixed,
@@ -292,7 +289,7 @@ fn plan_one(
     }
     planned.cpu_units = i64::from(other_cpu.or(*cpu).unwrap_or(0));
     planned.memory_mib = i64::from(other_memory.or(*memory).unwrap_or(0));
-    planned.gpus = gpus;
+    planned.gpus = gpus.share;
     planned.host_paths = host_paths;
     planned.exposed = mappings.exposed;
     planned.dynamic = mappings.dynamic;
@@ -376,20 +373,6 @@ fn variables(
         }
     }
     Ok(variables)
-}
-
-/// Images of the vendor ask for all GPUs, and get them where the vendor's runtime is the engine's default. Who writes the
-/// variable into the definition means it. And no image says in a label of its own that it holds some.
-fn hide_gpus(
-    container: &ContainerDefinition,
-    environment: &mut Vec<(String, String)>,
-    labels: &mut BTreeMap<String, String>,
-) {
-    let by_secret = container.secrets.iter().any(|s| s.name == VISIBLE_DEVICES);
-    if !by_secret && !environment.iter().any(|(name, _)| name == VISIBLE_DEVICES) {
-        environment.push((VISIBLE_DEVICES.to_owned(), NO_GPU.to_owned()));
-    }
-    labels.insert(labels::CONTAINER_GPUS.to_owned(), String::new());
 }
 
 /// What the user wants as labels, less what is reserved.

@@ -1,6 +1,8 @@
 //! Which GPUs the host has: what the file of ECS' setup says (`nvidia-gpu-info.json`), or what the kernel driver shows
 //! below `/proc`. Neither needs a library of the vendor.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 /// The host's GPUs for tasks. The default is a host without.
@@ -10,8 +12,26 @@ pub struct GpuInfo {
     pub driver_version: Option<String>,
     /// Ids as the driver has them, such as `GPU-8a1f...`; each once.
     pub ids: Vec<String>,
-    /// Why there are none though there should be some, in a sentence.
+    /// MiB of each, by id, as far as they are known.
+    pub memory: BTreeMap<String, i64>,
+    /// Directory of MPS' control daemon, by which tasks share them; `None`: they are given whole only.
+    pub mps: Option<String>,
+    /// Why there are none, or why they are not shared, though it should be so: sentences.
     pub trouble: Option<String>,
+}
+
+/// Where MPS' control daemon is reached, and whether it is.
+#[derive(Clone, Copy, Debug)]
+pub struct MpsDaemon<'a> {
+    /// Directory of its pipes.
+    pub directory: &'a str,
+    /// Its [`control`] is there.
+    pub listens: bool,
+}
+
+/// The socket at which MPS' control daemon listens while it runs, in the directory of its pipes.
+pub fn control(directory: &str) -> String {
+    format!("{directory}/control")
 }
 
 /// What ECS' setup writes; it has more that is not needed here.
@@ -21,6 +41,41 @@ struct File {
     driver_version: Option<String>,
     #[serde(rename = "GPUIDs", default)]
     ids: Option<Vec<String>>,
+    #[serde(rename = "GPUMemoryMiB", default)]
+    memory: Option<BTreeMap<String, i64>>,
+    /// The program is there; a file that somebody wrote need not say so.
+    #[serde(rename = "MpsControlBinaryPresent", default)]
+    mps_present: Option<bool>,
+    #[serde(rename = "MpsServiceEnabled", default)]
+    mps_enabled: Option<bool>,
+    #[serde(rename = "HasVGPU", default)]
+    virtual_gpu: Option<bool>,
+}
+
+impl File {
+    /// Why `ids` are not shared (ECS agent, conditions of `ecs.capability.gpu-sharing-mps`).
+    fn unshared(&self, ids: &[String], daemon: MpsDaemon<'_>) -> Option<String> {
+        let unknown = |id: &&String| self.memory_of(id).is_none();
+        if self.virtual_gpu == Some(true) {
+            Some("`HasVGPU` is true, and MPS does not share parts of a virtual GPU".to_owned())
+        } else if self.mps_present == Some(false) {
+            Some("`MpsControlBinaryPresent` is false".to_owned())
+        } else if let Some(id) = ids.iter().find(unknown) {
+            Some(format!("`GPUMemoryMiB` has no memory of {id}"))
+        } else if !daemon.listens {
+            Some(format!(
+                "MPS' control daemon does not listen at `{}`; start it before the agent",
+                control(daemon.directory)
+            ))
+        } else {
+            None
+        }
+    }
+
+    fn memory_of(&self, id: &str) -> Option<i64> {
+        let memory = self.memory.as_ref()?.get(id).copied();
+        memory.filter(|mib| (1..=i64::from(i32::MAX)).contains(mib))
+    }
 }
 
 /// What the driver shows in place of an id before it has talked to the GPU.
@@ -28,7 +83,7 @@ const UNKNOWN: char = '?';
 
 impl GpuInfo {
     /// Reads the text of the file at `path`.
-    pub fn of_file(path: &str, text: &str) -> Self {
+    pub fn of_file(path: &str, text: &str, daemon: MpsDaemon<'_>) -> Self {
         let file: File = match serde_json::from_str(text) {
             Ok(file) => file,
             Err(error) => {
@@ -37,14 +92,26 @@ impl GpuInfo {
                 ));
             }
         };
-        let ids = distinct(file.ids.unwrap_or_default());
+        let ids = distinct(file.ids.clone().unwrap_or_default());
         if ids.is_empty() {
             return Self::none(format!("`{path}` names no GPU in `GPUIDs`"));
         }
+        let wanted = file.mps_enabled == Some(true);
+        let unshared = file.unshared(&ids, daemon);
+        let memory = ids
+            .iter()
+            .filter_map(|id| Some((id.clone(), file.memory_of(id)?)));
         Self {
+            memory: memory.collect(),
+            mps: (wanted && unshared.is_none()).then(|| daemon.directory.to_owned()),
+            trouble: unshared.filter(|_| wanted).map(|why| {
+                format!(
+                    "`{path}` has `MpsServiceEnabled`, but GPUs are not shared: {why}. Tasks with `sharingStrategy` are not placed \
+                     here."
+                )
+            }),
             driver_version: file.driver_version.filter(|version| !version.is_empty()),
             ids,
-            trouble: None,
         }
     }
 
@@ -63,7 +130,7 @@ impl GpuInfo {
         Self {
             driver_version: version.and_then(driver_version),
             ids,
-            trouble: None,
+            ..Self::default()
         }
     }
 
@@ -78,11 +145,11 @@ impl GpuInfo {
     }
 }
 
-/// Ids that can be told apart: they are written in one line, with commas between.
+/// Ids that can be told apart: they are written in one line, with commas between, and with `=` before a part.
 fn distinct(ids: Vec<String>) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     for id in ids {
-        let fine = !id.is_empty() && !id.contains(|c: char| c == ',' || c.is_whitespace());
+        let fine = !id.is_empty() && !id.contains(|c: char| ",=".contains(c) || c.is_whitespace());
         if fine && !kept.contains(&id) {
             kept.push(id);
         }
@@ -114,11 +181,82 @@ mod tests {
     use super::*;
 
     const PATH: &str = "/gpus.json";
+    const DAEMON: MpsDaemon<'_> = MpsDaemon {
+        directory: "/run/mps-ecs",
+        listens: true,
+    };
+
+    fn of_file(text: &str) -> GpuInfo {
+        GpuInfo::of_file(PATH, text, DAEMON)
+    }
+
+    /// What ECS' setup writes on a host with MPS.
+    const SHARED: &str = r#"{"DriverVersion":"580.95.05","GPUIDs":["GPU-a"],"GPUMemoryMiB":{"GPU-a":22563},
+        "MpsControlBinaryPresent":true,"MpsServiceEnabled":true,"HasVGPU":false}"#;
+
+    #[test]
+    fn gpus_are_shared_when_the_file_says_so_and_the_daemon_listens() {
+        let info = of_file(SHARED);
+        assert_eq!(info.mps.as_deref(), Some("/run/mps-ecs"));
+        assert_eq!(info.memory["GPU-a"], 22563);
+        assert_eq!(info.trouble, None);
+        let written =
+            r#"{"GPUIDs":["GPU-a"],"GPUMemoryMiB":{"GPU-a":8192},"MpsServiceEnabled":true}"#;
+        assert!(of_file(written).mps.is_some());
+        let plain =
+            of_file(&SHARED.replace("\"MpsServiceEnabled\":true", "\"MpsServiceEnabled\":false"));
+        assert_eq!((plain.mps, plain.trouble), (None, None));
+        assert_eq!(plain.memory["GPU-a"], 22563);
+    }
+
+    #[test]
+    fn what_keeps_gpus_from_being_shared_is_told() {
+        let silent = MpsDaemon {
+            listens: false,
+            ..DAEMON
+        };
+        for (from, to, daemon, words) in [
+            (
+                "22563",
+                "0",
+                DAEMON,
+                "`GPUMemoryMiB` has no memory of GPU-a",
+            ),
+            (
+                "[\"GPU-a\"]",
+                "[\"GPU-a\",\"GPU-b\"]",
+                DAEMON,
+                "no memory of GPU-b",
+            ),
+            (
+                "Present\":true",
+                "Present\":false",
+                DAEMON,
+                "`MpsControlBinaryPresent` is false",
+            ),
+            (
+                "HasVGPU\":false",
+                "HasVGPU\":true",
+                DAEMON,
+                "`HasVGPU` is true",
+            ),
+            ("", "", silent, "does not listen at `/run/mps-ecs/control`"),
+        ] {
+            let info = GpuInfo::of_file(PATH, &SHARED.replace(from, to), daemon);
+            assert_eq!(info.mps, None, "{words}");
+            assert!(!info.ids.is_empty(), "whole ones are given: {words}");
+            let trouble = info.trouble.unwrap_or_default();
+            assert!(
+                trouble.contains(words) && trouble.contains(PATH),
+                "{trouble}"
+            );
+        }
+    }
 
     #[test]
     fn the_file_of_ecs_is_read_with_all_that_newer_ones_have_in_it() {
         let text = r#"{"DriverVersion":"535.104.05","GPUIDs":["GPU-b","GPU-a","GPU-b"],"MpsServiceEnabled":false}"#;
-        let info = GpuInfo::of_file(PATH, text);
+        let info = of_file(text);
         assert_eq!(info.driver_version.as_deref(), Some("535.104.05"));
         assert_eq!(info.ids, ["GPU-b", "GPU-a"]);
         assert_eq!(info.trouble, None);
@@ -132,7 +270,7 @@ mod tests {
             (r#"{"GPUIDs":null}"#, "names no GPU"),
             (r#"{"GPUIDs":["","a,b"]}"#, "names no GPU"),
         ] {
-            let info = GpuInfo::of_file(PATH, text);
+            let info = of_file(text);
             let trouble = info.trouble.unwrap_or_default();
             assert!(
                 trouble.contains(words) && trouble.contains(PATH),

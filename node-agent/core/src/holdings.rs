@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 
 use crate::account::Account;
+use crate::gpu_info::GpuInfo;
 use crate::gpus::Gpus;
 use crate::ids::TaskUid;
 use crate::task::{HostContext, Step, TaskMachine};
@@ -19,7 +20,7 @@ pub struct Holdings {
 
 impl Holdings {
     /// Of a host with these GPUs, none of them given.
-    pub fn new(gpus: Vec<String>) -> Self {
+    pub fn new(gpus: &GpuInfo) -> Self {
         Self {
             account: Account::default(),
             gpus: Gpus::new(gpus),

@@ -16,6 +16,9 @@ pub trait HostFiles: Send + Sync {
     /// Where an absolute path leads once every symbolic link is followed; what is not there leads no further.
     fn leads_to(&self, path: &str) -> String;
 
+    /// Something is at an absolute path.
+    fn is_there(&self, path: &str) -> bool;
+
     /// The text of a file. It asks [`check`] before it reads.
     ///
     /// # Errors

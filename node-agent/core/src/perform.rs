@@ -7,7 +7,7 @@ use tallyman_crds::labels;
 
 use crate::dynamic_ports::PortSource;
 use crate::firelens::{RouterFiles, RouterFolder};
-use crate::gpus::{GpuClaim, GpuWish, Gpus};
+use crate::gpus::{GpuClaim, GpuHolder, GpuWish, Gpus};
 use crate::host_files::HostFiles;
 use crate::host_paths::HostPaths;
 use crate::needs::VariableFiles;
@@ -154,9 +154,27 @@ async fn start<E: Engine>(
     }
     if let Some(claim) = claim {
         premises.gpus.claim(claim)?;
+        let socket = premises.gpus.must_listen(claim.share);
+        if let Some(socket) = socket.filter(|socket| !premises.files.is_there(socket)) {
+            return Err(no_mps(name, &claim.holder, &socket));
+        }
     }
     provide(engine, group).await?;
     engine.start(name).await
+}
+
+fn no_mps(name: &str, holder: &GpuHolder, socket: &str) -> EngineError {
+    let why = match socket {
+        "" => "the host does not share GPUs".to_owned(),
+        socket => format!("MPS' control daemon does not listen at `{socket}`"),
+    };
+    EngineError::CannotStart {
+        name: name.to_owned(),
+        message: format!(
+            "container `{}` has a part of a GPU, and {why}; without MPS it would have all of it",
+            holder.container
+        ),
+    }
 }
 
 /// Carries an action out once. Retries are [`crate::task::step`]'s.

@@ -8,6 +8,7 @@ use tallyman_crds::order::Edge;
 use tallyman_crds::sources::Supply;
 
 use crate::firelens::RouterFiles;
+use crate::gpus::GpuShare;
 use crate::host_paths::HostPaths;
 use crate::ids::TaskUid;
 use crate::needs::{Needs, Unmet};
@@ -39,7 +40,7 @@ pub struct PlannedContainer {
     /// Ports that are published on ports of the host that are chosen when it is created.
     pub dynamic: Vec<PortSpan>,
     /// GPUs of the host that it gets; which ones is chosen when it is created.
-    pub gpus: u32,
+    pub gpus: Option<GpuShare>,
     /// What must be on the engine before it is made; of a pause container only.
     pub groundwork: Option<Box<Groundwork>>,
     /// It is the log router of its task, with this configuration.
@@ -91,7 +92,7 @@ impl PlannedContainer {
             needs: Needs::default(),
             exposed: Vec::new(),
             dynamic: Vec::new(),
-            gpus: 0,
+            gpus: None,
             groundwork: None,
             router: None,
             routed: None,

@@ -8,7 +8,7 @@ mod outbox;
 mod tests;
 
 use tallyman_agent_engine::EngineDescription;
-use tallyman_crds::{HostReport, Impairment, Resources, labels};
+use tallyman_crds::{GpuMemory, HostReport, Impairment, Resources, labels};
 
 use crate::disk::EngineDisk;
 use crate::failing::Complaint;
@@ -185,11 +185,19 @@ fn resources(
         });
     }
     let ports = |ports: &[u16]| ports.iter().map(|port| i32::from(*port)).collect();
+    let known = host.gpus.ids.iter();
+    let gpu_memory = known.filter_map(|id| {
+        Some(GpuMemory {
+            gpu_id: id.clone(),
+            memory: *host.gpus.memory.get(id)?,
+        })
+    });
     Ok(Resources {
         cpu: description.cpus.saturating_mul(UNITS_PER_CPU),
         memory,
         ports: ports(&settings.registration.reserved_ports),
         ports_udp: ports(&settings.registration.reserved_ports_udp),
         gpu: host.gpus.ids.clone(),
+        gpu_memory: gpu_memory.collect(),
     })
 }

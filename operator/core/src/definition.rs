@@ -29,6 +29,8 @@ pub struct Demand {
     pub memory: i64,
     /// Whole GPUs.
     pub gpus: i64,
+    /// MiB of one GPU that it shares with others; 0 is none.
+    pub gpu_memory: i64,
     /// Addresses of its own: 1 with `networkMode: awsvpc` (ECS: an elastic network interface).
     pub addresses: i64,
     /// Fixed TCP host ports.
@@ -130,6 +132,10 @@ impl Definition {
                 ));
             }
         }
+        if let Some(wrong) = gpus::Sum::of_definitions(containers).wrong() {
+            let field = "spec.containerDefinitions[].resourceRequirements";
+            problems.push(Problem::new(field, wrong));
+        }
         if problems.is_empty() {
             Ok(Definition {
                 demand: demand(spec),
@@ -207,7 +213,7 @@ fn check_container(
         _ => {}
     }
     // What hosts outside AWS do not have is told as unsupported.
-    if let Err(gpus::Refusal::Invalid(wrong)) = gpus::count(&c.resource_requirements, &[]) {
+    if let Err(gpus::Refusal::Invalid(wrong)) = gpus::wanted(&c.resource_requirements, &[]) {
         problems.push(Problem::new(at("resourceRequirements"), wrong));
     }
     check_sources(c, problems);
@@ -274,14 +280,14 @@ pub(crate) fn demand(spec: &TaskDefinitionSpec) -> Demand {
         ports,
         ports_udp,
     } = Size::of(spec);
-    let containers = spec.container_definitions.iter();
-    let gpus = containers.filter_map(|c| gpus::count(&c.resource_requirements, &[]).ok());
+    let gpus = gpus::Sum::of_definitions(&spec.container_definitions);
     Demand {
         cpu,
         memory,
         ports,
         ports_udp,
-        gpus: gpus.map(i64::from).sum(),
+        gpus: gpus.whole,
+        gpu_memory: gpus.memory,
         addresses: i64::from(spec.network_mode == Some(NetworkMode::Awsvpc)),
         attributes: requirements::of(spec),
     }

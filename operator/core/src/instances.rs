@@ -209,7 +209,7 @@ fn publish(
         running += i32::from(t.last == LastStatus::Running);
         pending += i32::from(t.last < LastStatus::Running);
     }
-    let remaining = i.host.as_ref().and_then(|_| ledger.remaining(name, world));
+    let remaining = i.host.as_ref().and_then(|_| ledger.remaining(name));
     let free = |pick: fn(&tallyman_crds::Resources) -> i64| {
         let registered = &i.host.as_ref()?.registered_resources;
         Some(format!(

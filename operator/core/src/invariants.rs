@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tallyman_crds::{ConcurrencyPolicy, labels, names};
 
 use crate::deployments::{self, Bounds, Member};
+use crate::gpus;
 use crate::names::{DeploymentId, InstanceName, ServiceName};
 use crate::placement::{Facts, Query};
 use crate::plan::{Action, Plan};
@@ -32,7 +33,7 @@ impl fmt::Display for Violation {
 
 /// Checks what must hold of a world at any moment:
 ///
-/// - `I1` no host holds more CPU, memory or GPUs than it registered;
+/// - `I1` no host holds more CPU, memory or GPUs than it registered, with those that tasks share;
 /// - `I2` no fixed host port is held twice on a host;
 /// - `I4` a task is in the plan of its own host only;
 /// - `I5` every task of a service or a run has a host;
@@ -40,7 +41,7 @@ impl fmt::Display for Violation {
 /// - `I10` no copy of a run has two tasks that are not STOPPED.
 pub fn check(world: &World) -> Vec<Violation> {
     let mut found = Vec::new();
-    let mut held: BTreeMap<&InstanceName, [i64; 3]> = BTreeMap::new();
+    let mut held: BTreeMap<&InstanceName, [i64; 4]> = BTreeMap::new();
     let mut ports: BTreeSet<(&InstanceName, bool, u16)> = BTreeSet::new();
     for (name, t) in world.tasks.iter().filter(|(_, t)| t.holds()) {
         let Some(host) = &t.instance else {
@@ -52,10 +53,11 @@ pub fn check(world: &World) -> Vec<Violation> {
             }
             continue;
         };
-        let [cpu, memory, gpus] = held.entry(host).or_default();
+        let [cpu, memory, gpus, parts] = held.entry(host).or_default();
         *cpu += t.demand.cpu;
         *memory += t.demand.memory;
         *gpus += t.demand.gpus;
+        *parts += t.demand.gpu_memory;
         let tcp = t.demand.ports.iter().map(|p| (false, *p));
         let udp = t.demand.ports_udp.iter().map(|p| (true, *p));
         for (is_udp, port) in tcp.chain(udp) {
@@ -93,8 +95,9 @@ pub fn check(world: &World) -> Vec<Violation> {
     }
     for (name, i) in &world.instances {
         let Some(host) = &i.host else { continue };
-        let held = held.get(name).copied().unwrap_or_default();
+        let [cpu, memory, gpus, parts] = held.get(name).copied().unwrap_or_default();
         let registered = &host.registered_resources;
+        let held = [cpu, memory, gpus::fewest(registered, gpus, parts)];
         let gpus = i64::try_from(registered.gpu.len()).unwrap_or(i64::MAX);
         let registered = [registered.cpu, registered.memory, gpus];
         if held.iter().zip(&registered).any(|(held, has)| held > has) {

@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use tallyman_crds::TaskDefinitionSpec;
 use tallyman_crds::capabilities::{
     ENVIRONMENT_FILES, FAULT_INJECTION, FIRELENS_BUFFER_LIMIT, FIRELENS_CONFIG_FILE,
-    FIRELENS_CONFIG_S3, FIRELENS_FLUENTBIT, FIRELENS_FLUENTD, HEALTH_CHECK, HOST_ENVIRONMENT_FILES,
-    LOG_SECRETS, PORT_RANGES, PRIVATE_REGISTRY, SECRETS, SHARED_NAMESPACES, TASK_ADDRESS,
-    TASK_LIMITS, TASK_ROLE, TASK_ROLE_NETWORK_HOST, docker_plugin, file_system,
+    FIRELENS_CONFIG_S3, FIRELENS_FLUENTBIT, FIRELENS_FLUENTD, GPU_SHARING, HEALTH_CHECK,
+    HOST_ENVIRONMENT_FILES, LOG_SECRETS, PORT_RANGES, PRIVATE_REGISTRY, SECRETS, SHARED_NAMESPACES,
+    TASK_ADDRESS, TASK_LIMITS, TASK_ROLE, TASK_ROLE_NETWORK_HOST, docker_plugin, file_system,
 };
 use tallyman_crds::ecs::{
     CPUArchitecture, ContainerDefinition, EnvironmentFileType, FirelensConfigurationType,
-    NetworkMode, OSFamily,
+    NetworkMode, OSFamily, ResourceRequirement,
 };
 use tallyman_crds::firelens::{self, BUFFER_LIMIT, External};
 
@@ -142,6 +142,10 @@ fn of_container(c: &ContainerDefinition) -> Vec<String> {
         .any(|m| m.container_port_range.is_some())
     {
         names.push(PORT_RANGES.to_owned());
+    }
+    let shares = |r: &ResourceRequirement| r.sharing_strategy.is_some();
+    if c.resource_requirements.iter().any(shares) {
+        names.push(GPU_SHARING.to_owned());
     }
     if checked(c) {
         names.push(HEALTH_CHECK.to_owned());

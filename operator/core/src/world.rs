@@ -469,6 +469,14 @@ impl TaskState {
         owners.any(|o| o.uid == owner.uid)
     }
 
+    /// GPUs that its containers have, as far as its agent said; none of a task that asks for none.
+    pub(crate) fn gpu_ids(&self) -> BTreeSet<&str> {
+        let status = self.object.status.iter();
+        let containers = status.flat_map(|status| &status.containers);
+        let ids = containers.flat_map(|container| &container.gpu_ids);
+        ids.map(String::as_str).collect()
+    }
+
     /// Not STOPPED: it holds its resources.
     pub fn holds(&self) -> bool {
         self.last != LastStatus::Stopped

@@ -181,10 +181,11 @@ fn plain_host(generation: EngineGeneration) -> HostOptions {
 }
 
 /// A host that allows a folder for files of variables. Its engine has credentials of AWS. It has two GPUs as far as its files say, and what stands for the
-/// vendor's hook: Docker takes it for its GPU driver and runs it before a container's first process.
+/// vendor's hook: Docker takes it for its GPU driver and runs it before a container's first process. What stands for MPS is there, too.
 fn first_host(generation: EngineGeneration) -> Result<HostOptions> {
     let toolkit = paths::source_root()?.join("tests/e2e/toolkit");
     let info = toolkit.join("nvidia-gpu-info.json").display().to_string();
+    let pipes = toolkit.join("mps").display().to_string();
     let mut options = HostOptions::new(generation);
     options.tools = Some(toolkit);
     let credentials = [
@@ -197,6 +198,7 @@ fn first_host(generation: EngineGeneration) -> Result<HostOptions> {
     options.agent_env = [
         ("ECS_ENABLE_GPU_SUPPORT".to_owned(), "true".to_owned()),
         ("ECS_NVIDIA_GPU_INFO_FILE".to_owned(), info),
+        ("ECS_NVIDIA_MPS_PIPE_DIRECTORY".to_owned(), pipes),
         (
             "ECS_ENVIRONMENT_FILE_FOLDERS".to_owned(),
             json!([folder(generation).join("allowed")]).to_string(),

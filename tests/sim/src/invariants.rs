@@ -17,7 +17,7 @@
 //! | S12 | a container starts when what it waits for holds, and stops after those that wait for it        | every start and stop |
 //! | S13 | a container has the volumes of its task; what a task owned goes after its last container     | every step, the end |
 //! | S14 | neither scale-in nor a deployment stops a task that is protected                              | every stop |
-//! | S15 | no GPU is in two containers that run                                                          | every step |
+//! | S15 | no GPU is in two containers that run, nor are parts of one in tasks that share more than it has | every step |
 //! | S16 | no task is created for a deployment that was given up                                         | every create |
 //! | S17 | of a service with `distinctInstance` no host has two tasks that are to run                     | every create |
 //! | S18 | for one due time of a schedule tasks are started under one RunTask only                        | every create |
@@ -68,6 +68,7 @@ use tallyman_operator_core::{Kind, Settings, World, invariants};
 
 use crate::agent::Agent;
 use crate::api::{Cache, Object, Server};
+use crate::gpus::Gpus;
 use crate::operator::NAMESPACE;
 
 /// ECS's time after which a task without health check counts.
@@ -560,7 +561,7 @@ impl Monitor {
         let mut alone: BTreeSet<String> = BTreeSet::new();
         for agent in agents {
             let mut memory = 0;
-            let mut gpus: BTreeSet<String> = BTreeSet::new();
+            let mut gpus = Gpus::default();
             for container in agent.engine.containers() {
                 let label = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
                 let (task, name) = (
@@ -582,13 +583,14 @@ impl Monitor {
                     {
                         alone.insert(task);
                     }
-                    let given = agent.engine.spec(&container.name).map(|spec| spec.gpus);
-                    for id in given.into_iter().flatten() {
-                        if !gpus.insert(id.clone()) {
-                            self.found.push(format!(
-                                "S15: {} has {id}, as another one has",
-                                container.name
-                            ));
+                    let given = agent.engine.spec(&container.name);
+                    for id in given.iter().flat_map(|spec| &spec.gpus) {
+                        let uid = label(labels::CONTAINER_TASK_UID);
+                        let part = label(labels::CONTAINER_GPUS);
+                        let part = part.split_once('=').map(|(_, mib)| mib);
+                        if let Some(wrong) = gpus.give(id, &uid, part) {
+                            let name = &container.name;
+                            self.found.push(format!("S15: {name} has {id}, {wrong}"));
                         }
                     }
                     let limit = agent

@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod api;
 pub mod deaths;
+mod gpus;
 pub mod invariants;
 pub mod lives;
 pub mod operator;

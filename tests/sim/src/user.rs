@@ -67,11 +67,26 @@ pub fn with_sidecar(image: &str) -> Value {
     spec
 }
 
+/// MiB of a GPU.
+pub const GPU_MEMORY: i64 = 1000;
+
 /// The same as [`definition`], with GPUs.
 pub fn on_gpus(image: &str, count: u32) -> Value {
     let mut spec = definition(image);
     spec["containerDefinitions"][0]["resourceRequirements"] =
         json!([{ "type": "GPU", "value": count.to_string() }]);
+    spec
+}
+
+/// Two containers that share one GPU, with so many MiB of it each.
+pub fn on_a_part(image: &str, mib: u32) -> Value {
+    let mut spec = with_sidecar(image);
+    if let Some(list) = spec["containerDefinitions"].as_array_mut() {
+        for container in list {
+            container["resourceRequirements"] =
+                json!([{ "type": "GPU", "sharingStrategy": { "nvidiaMps": { "memory": mib } } }]);
+        }
+    }
     spec
 }
 
@@ -117,12 +132,15 @@ pub fn ordered(image: &str) -> Value {
 }
 
 impl Sim {
-    /// Gives every host so many GPUs, and its engine their driver. Before the first step.
+    /// Gives every host so many GPUs of [`GPU_MEMORY`] that tasks may share, and its engine their driver. Before the first step.
     pub fn with_gpus(&mut self, count: usize) {
         for agent in &mut self.agents {
             agent.gpus.ids = (1..=count)
                 .map(|n| format!("GPU-{}-{n}", agent.name))
                 .collect();
+            let memory = agent.gpus.ids.iter();
+            agent.gpus.memory = memory.map(|id| (id.clone(), GPU_MEMORY)).collect();
+            agent.gpus.mps = Some("/run/mps-ecs".to_owned());
             agent.engine.set_gpu_driver(true);
         }
     }

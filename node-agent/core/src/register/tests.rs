@@ -230,7 +230,8 @@ fn gpus_are_registered_by_id_and_their_driver_is_a_capability() {
         gpus: GpuInfo {
             driver_version: Some("535.104.05".to_owned()),
             ids: vec!["GPU-1".to_owned()],
-            trouble: None,
+            memory: [("GPU-1".to_owned(), 4096)].into(),
+            ..GpuInfo::default()
         },
         ..HostFacts::default()
     };
@@ -243,6 +244,16 @@ fn gpus_are_registered_by_id_and_their_driver_is_a_capability() {
     assert_eq!(report(&host).registered_resources.gpu, ["GPU-1"]);
     assert!(has(&host) && !has(&HostFacts::default()));
     assert_eq!(report(&host).message, None);
+    let memory = &report(&host).registered_resources.gpu_memory[0];
+    assert_eq!((memory.gpu_id.as_str(), memory.memory), ("GPU-1", 4096));
+    let shares = |host: &HostFacts| {
+        let mut attributes = report(host).attributes.into_iter();
+        attributes.any(|a| a.name == capabilities::GPU_SHARING)
+    };
+    assert!(!shares(&host));
+    let mut shared = host.clone();
+    shared.gpus.mps = Some("/run/mps-ecs".to_owned());
+    assert!(shares(&shared));
     let none = HostFacts {
         gpus: GpuInfo::none("why".to_owned()),
         ..HostFacts::default()

@@ -20,6 +20,21 @@ settings! {
              "JSON file that names the GPUs for tasks, also some of the host's or parts (MIG) alone (default \
               /var/lib/ecs/gpu/nvidia-gpu-info.json, as ECS' setup writes it; without it all that the driver names)"],
             text;
+        mps_pipe_directory: String = "/run/mps-ecs".to_owned(),
+            ["ECS_NVIDIA_MPS_PIPE_DIRECTORY", "NvidiaMPSPipeDirectory",
+             "directory of the pipes of NVIDIA's MPS control daemon, by which tasks share GPUs (default /run/mps-ecs, as on an \
+              ECS host)"],
+            directory;
+    }
+}
+
+/// An absolute path, without a slash at its end.
+fn directory(text: &str) -> Result<String, Wrong> {
+    let path = text.trim_end_matches('/');
+    if path.starts_with('/') && !path.contains(':') {
+        Ok(path.to_owned())
+    } else {
+        Err(Wrong::wanted("the absolute path of a directory"))
     }
 }
 

@@ -275,6 +275,7 @@ mod tests {
             ("ECS_ENABLE_GPU_SUPPORT", "true"),
             ("ECS_NVIDIA_RUNTIME", "nvidia"),
             ("ECS_NVIDIA_GPU_INFO_FILE", "/etc/gpus.json"),
+            ("ECS_NVIDIA_MPS_PIPE_DIRECTORY", "/run/mps/"),
             ("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", "true"),
             (
                 "ECS_EFS_FILE_SYSTEMS",
@@ -304,6 +305,7 @@ mod tests {
         assert!(settings.gpus.enabled);
         assert_eq!(settings.gpus.runtime.as_deref(), Some("nvidia"));
         assert_eq!(settings.gpus.info_file, "/etc/gpus.json");
+        assert_eq!(settings.gpus.mps_pipe_directory, "/run/mps");
         assert!(settings.volumes.match_full_config);
         let exports = &settings.volumes.file_systems;
         let export = |id: &str| (exports[id].server.as_str(), exports[id].path.as_str());
@@ -343,6 +345,7 @@ mod tests {
             ("ECS_DYNAMIC_HOST_PORT_RANGE", "40000"),
             ("ECS_AWSVPC_NETWORK", "none"),
             ("ECS_ENABLE_GPU_SUPPORT", "some"),
+            ("ECS_NVIDIA_MPS_PIPE_DIRECTORY", "mps"),
             ("ECS_NVIDIA_RUNTIME", "nvidia runtime"),
         ])
         .unwrap();

@@ -210,7 +210,7 @@ fn action(
         task: task.uid.clone(),
         container: container.name.clone(),
     };
-    let gpus = Some(container.gpus).filter(|count| *count > 0);
+    let gpus = container.gpus;
     Some(match turn {
         Turn::Rest => return None,
         Turn::Look => Action::Inspect {
@@ -253,9 +253,9 @@ fn action(
                 ports: container.dynamic.clone(),
                 files: files.map(Box::new),
                 variables: variables.map(Box::new),
-                gpus: gpus.map(|count| GpuWish {
+                gpus: gpus.map(|share| GpuWish {
                     holder: holder(),
-                    count,
+                    share,
                 }),
                 group: task.limits.group(host.enforcement).map(Box::new),
             }
@@ -264,8 +264,9 @@ fn action(
             container: container_name,
             name,
             group: task.limits.group(host.enforcement).map(Box::new),
-            gpus: gpus.map(|_| GpuClaim {
+            gpus: gpus.map(|share| GpuClaim {
                 holder: holder(),
+                share,
                 ids: known.gpu_ids.clone(),
             }),
             paths: container.host_paths.clone(),

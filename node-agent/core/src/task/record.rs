@@ -153,7 +153,7 @@ impl TaskRecord {
             known.base_name = container.engine_name(1);
             container.given_image().clone_into(&mut known.image);
             known.chooses_ports = !container.dynamic.is_empty();
-            known.chooses_gpus = container.gpus > 0;
+            known.chooses_gpus = container.gpus.is_some();
         }
         for volume in &task.volumes {
             let known = self.volumes.entry(volume.name.clone()).or_default();

@@ -8,17 +8,23 @@ use serde_json::{Value, json};
 use tallyman_agent_core::assignment::Door;
 use tallyman_agent_core::settings::gpus::GpuSettings;
 use tallyman_agent_core::{
-    Assignment, GpuHolder, GpuWish, Gpus, Holdings, Plan, TaskBody, TaskMachine, TaskUid,
+    Assignment, GpuHolder, GpuInfo, GpuShare, GpuWish, Gpus, Holdings, Plan, TaskBody, TaskMachine,
+    TaskUid,
 };
 use tallyman_agent_engine::fake::Crash;
-use tallyman_agent_engine::{ContainerSpec, Verb};
+use tallyman_agent_engine::{ContainerSpec, MountSource, Verb};
 use tallyman_crds::ecs::TaskOverride;
 use tallyman_crds::{HostPlanSpec, LastStatus, StopCode, labels};
 
 const IDS: [&str; 3] = ["GPU-0", "GPU-1", "GPU-2"];
 
 fn holdings() -> Arc<Holdings> {
-    Arc::new(Holdings::new(IDS.map(str::to_owned).into()))
+    Arc::new(Holdings::new(&GpuInfo {
+        ids: IDS.map(str::to_owned).into(),
+        memory: IDS.map(|id| (id.to_owned(), 8192)).into(),
+        mps: Some("/run/mps-ecs".to_owned()),
+        ..GpuInfo::default()
+    }))
 }
 
 fn gpu_door(runtime: Option<&str>) -> Door {
@@ -68,7 +74,8 @@ fn take(gpus: &Gpus, task: &str, count: u32) {
         container: "other".to_owned(),
     };
     let mut spec = ContainerSpec::new("other", "other:1");
-    gpus.choose(&GpuWish { holder, count }, &mut spec).unwrap();
+    let share = GpuShare::Whole(count);
+    gpus.choose(&GpuWish { holder, share }, &mut spec).unwrap();
 }
 
 #[test]
@@ -290,6 +297,115 @@ fn gives(gpus: &Gpus) -> bool {
         container: "other".to_owned(),
     };
     let mut spec = ContainerSpec::new("other", "other:1");
-    gpus.choose(&GpuWish { holder, count: 1 }, &mut spec)
-        .is_ok()
+    let share = GpuShare::Whole(1);
+    gpus.choose(&GpuWish { holder, share }, &mut spec).is_ok()
+}
+
+/// Two containers of a task, with 2 and 1 GiB of one GPU.
+fn shared() -> Value {
+    let part = |memory: u32, more: Value| {
+        let mut mps = json!({ "memory": memory });
+        if !more.is_null() {
+            mps["maxComputePercent"] = more;
+        }
+        json!([{ "type": "GPU", "sharingStrategy": { "nvidiaMps": mps } }])
+    };
+    let own = json!([{ "name": "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", "value": "0=80G" }]);
+    json!([
+        { "name": "app", "memory": 64, "resourceRequirements": part(2048, json!(25)), "environment": own },
+        { "name": "log", "memory": 64, "resourceRequirements": part(1024, Value::Null) },
+    ])
+}
+
+fn mps(spec: &ContainerSpec) -> Vec<String> {
+    let ours = spec
+        .environment
+        .iter()
+        .filter(|(name, _)| name.starts_with("CUDA_MPS_"));
+    ours.map(|(name, value)| format!("{name}={value}"))
+        .collect()
+}
+
+#[test]
+fn a_part_of_a_gpu_is_told_to_mps_and_shared_by_the_task() {
+    let mut rig = of(written(&shared(), &json!([])), &gpu_door(None));
+    take(&rig.holdings.gpus, "earlier", 1);
+    rig.settle_down();
+    assert_eq!(rig.status().last_status, LastStatus::Running);
+    let pipe = "CUDA_MPS_PIPE_DIRECTORY=/run/mps-ecs";
+    let limit = |mib| format!("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT=0={mib}M");
+    let (app, log) = (spec(&rig, "app"), spec(&rig, "log"));
+    let threads = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=25";
+    assert_eq!(mps(&app), [pipe, &limit(2048), threads]);
+    assert_eq!(mps(&log), [pipe, &limit(1024)]);
+    for one in [&app, &log] {
+        assert_eq!(one.gpus, ["GPU-1"]);
+        assert_eq!(visible(one), ["GPU-1"]);
+        assert_eq!(one.labels[labels::CONTAINER_GPUS], "GPU-1=3072");
+        let pipes = one.mounts.iter().filter(|mount| {
+            mount.path == "/run/mps-ecs"
+                && !mount.read_only
+                && mount.source == MountSource::HostPath("/run/mps-ecs".to_owned())
+        });
+        assert_eq!(pipes.count(), 1, "{:?}", one.mounts);
+    }
+    for container in &rig.status().containers {
+        assert_eq!(container.gpu_ids, ["GPU-1"]);
+    }
+}
+
+#[test]
+fn a_part_waits_for_room_and_comes_when_there_is_some() {
+    let mut rig = of(written(&shared(), &json!([])), &gpu_door(None));
+    take(&rig.holdings.gpus, "stopping", 3);
+    rig.run(Duration::from_secs(600));
+    assert_eq!(rig.status().last_status, LastStatus::Pending);
+    let message = &rig.status().conditions[0].message;
+    assert!(
+        message.contains("its task has 3072 MiB, and the host has 0 of 8192 free"),
+        "{message}"
+    );
+    rig.holdings.gpus.ended(&TaskUid::new("stopping"));
+    rig.run(Duration::from_secs(20));
+    assert_eq!(rig.status().last_status, LastStatus::Running);
+}
+
+/// Without its control daemon MPS limits nothing, and CUDA goes on without.
+#[test]
+fn no_part_starts_while_mps_does_not_listen() {
+    for (directory, words) in [
+        (
+            Some("/run/other"),
+            "does not listen at `/run/other/control`",
+        ),
+        (None, "asks for a part of a GPU"),
+    ] {
+        let mut rig = of(written(&shared(), &json!([])), &gpu_door(None));
+        rig.holdings = Arc::new(Holdings::new(&GpuInfo {
+            ids: IDS.map(str::to_owned).into(),
+            memory: IDS.map(|id| (id.to_owned(), 8192)).into(),
+            mps: directory.map(str::to_owned),
+            ..GpuInfo::default()
+        }));
+        rig.run(Duration::from_secs(60));
+        assert_eq!(rig.status().stop_code, Some(StopCode::TaskFailedToStart));
+        let reason = rig.status().stopped_reason.clone().unwrap_or_default();
+        assert!(reason.contains(words), "{reason}");
+        assert_eq!(rig.starts(), 0);
+    }
+}
+
+#[test]
+fn whole_gpus_and_parts_are_not_of_one_task() {
+    let mut both = shared();
+    both[1]["resourceRequirements"] = json!([{ "type": "GPU", "value": "1" }]);
+    let plan = Plan::from(written(&both, &json!([])));
+    let tasks = Assignment::parse(plan, &gpu_door(None)).tasks;
+    let TaskBody::Refused(why) = &tasks.values().next().unwrap().body else {
+        panic!("it was taken");
+    };
+    assert!(
+        why.contains("or parts of one (`sharingStrategy`) in all of them"),
+        "{why}"
+    );
 }

@@ -84,9 +84,17 @@ pub(super) fn lacks_room(room: &Room, demand: &Demand) -> Option<Refusal> {
     if let Some(port) = clash.or_else(|| room.udp.clash(&demand.ports_udp)) {
         return Some(Refusal::Port(port));
     }
-    let free = room.gpus.max(0);
-    if demand.gpus > free {
-        return Some(Refusal::Gpu { free });
+    if demand.gpus > 0 {
+        let free = room.gpus.most_whole();
+        if demand.gpus > free {
+            return Some(Refusal::Gpu { free });
+        }
+    }
+    if demand.gpu_memory > 0 {
+        let free = room.gpus.most_memory();
+        if demand.gpu_memory > free {
+            return Some(Refusal::GpuMemory { free });
+        }
     }
     let all = room.addresses?;
     (demand.addresses > 0 && room.addressed + demand.addresses > all)

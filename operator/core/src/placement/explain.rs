@@ -39,6 +39,7 @@ fn parts(demand: &Demand) -> Vec<Demand> {
         cpu,
         memory,
         gpus,
+        gpu_memory,
         addresses,
         ports,
         ports_udp,
@@ -71,6 +72,10 @@ fn parts(demand: &Demand) -> Vec<Demand> {
         gpus: *gpus,
         ..nothing()
     };
+    let gpu_memory = Demand {
+        gpu_memory: *gpu_memory,
+        ..nothing()
+    };
     let all = attributes.iter().map(one).chain(sizes);
     let all = all
         .chain(ports.iter().map(tcp))
@@ -79,7 +84,7 @@ fn parts(demand: &Demand) -> Vec<Demand> {
         addresses: *addresses,
         ..nothing()
     };
-    all.chain([gpus, addresses]).collect()
+    all.chain([gpus, gpu_memory, addresses]).collect()
 }
 
 impl Refusal {
@@ -105,6 +110,9 @@ impl Refusal {
             Refusal::Memory { free } => of("memory", demand.memory, *free, " MiB"),
             Refusal::Port(port) => format!("already uses port {port}"),
             Refusal::Gpu { free } => of("GPUs", demand.gpus, *free, ""),
+            Refusal::GpuMemory { free } => {
+                of("memory of one GPU", demand.gpu_memory, *free, " MiB")
+            }
             Refusal::Address { all } => format!("has no address left for a task: it has {all}"),
             Refusal::DistinctInstance => {
                 format!(

@@ -13,7 +13,6 @@ use super::request::Request;
 use super::room::Room;
 use super::unplaceable::{Refusals, Unplaceable};
 use crate::definition::Demand;
-use crate::gpus;
 use crate::names::{Group, InstanceName};
 use crate::runs::NO_HOSTS;
 use crate::world::{TaskState, World};
@@ -32,10 +31,12 @@ pub struct Ledger {
 }
 
 /// What a task holds on a host.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Held<'a> {
     host: usize,
     demand: &'a Demand,
+    /// GPUs that it has as far as its agent said.
+    told: BTreeSet<&'a str>,
     group: &'a Group,
     to_run: bool,
 }
@@ -53,6 +54,7 @@ impl Placed {
         Held {
             host: self.host,
             demand: &self.demand,
+            told: BTreeSet::new(),
             group: &self.group,
             to_run: true,
         }
@@ -122,7 +124,7 @@ impl Hosts {
 
     fn enter(&mut self, entry: Held<'_>) {
         let group = self.group(entry.group);
-        self.rooms[entry.host].take(entry.demand, entry.group, entry.to_run);
+        self.rooms[entry.host].take(entry.demand, &entry.told, entry.group, entry.to_run);
         if entry.to_run {
             *self.tallies[group].entry(entry.host).or_default() += 1;
         }
@@ -135,7 +137,7 @@ impl Hosts {
 
     fn leave(&mut self, entry: Held<'_>) {
         let group = self.group(entry.group);
-        self.rooms[entry.host].give_back(entry.demand, entry.group, entry.to_run);
+        self.rooms[entry.host].give_back(entry.demand, &entry.told, entry.group, entry.to_run);
         if entry.to_run
             && let Some(count) = self.tallies[group].get_mut(&entry.host)
         {
@@ -187,6 +189,7 @@ impl Ledger {
         Some(Held {
             host: self.hosts.number(host)?,
             demand: &t.demand,
+            told: t.gpu_ids(),
             group: &t.group,
             to_run: !t.leaving(),
         })
@@ -211,7 +214,7 @@ impl Ledger {
         };
         let mut room = Room::of(state, world);
         for (_, t) in world.tasks_on(name).filter(|(_, t)| t.holds()) {
-            room.take(&t.demand, &t.group, !t.leaving());
+            room.take(&t.demand, &t.gpu_ids(), &t.group, !t.leaving());
         }
         let old = std::mem::replace(&mut self.hosts.rooms[host], room);
         let new = &self.hosts.rooms[host];
@@ -292,14 +295,16 @@ impl Ledger {
     }
 
     /// What is left on `instance`, as ECS `remainingResources`.
-    pub fn remaining(&self, instance: &InstanceName, world: &World) -> Option<Resources> {
+    pub fn remaining(&self, instance: &InstanceName) -> Option<Resources> {
         let room = &self.hosts.rooms[self.hosts.number(instance)?];
+        let (gpu, gpu_memory) = room.gpus.remaining();
         Some(Resources {
             cpu: room.cpu,
             memory: room.memory,
             ports: room.tcp.list(),
             ports_udp: room.udp.list(),
-            gpu: gpus::free(world, instance, room.gpus),
+            gpu,
+            gpu_memory,
         })
     }
 

@@ -40,6 +40,11 @@ pub enum Refusal {
         /// Whole GPUs left.
         free: i64,
     },
+    /// No GPU has enough memory left for the task's part.
+    GpuMemory {
+        /// MiB that the GPU with the most of it has left.
+        free: i64,
+    },
     /// All addresses that it has for tasks are taken.
     Address {
         /// How many it has.
@@ -65,7 +70,8 @@ impl Refusal {
             Refusal::Cpu { .. } => "RESOURCE:CPU",
             Refusal::Memory { .. } => "RESOURCE:MEMORY",
             Refusal::Port(_) => "RESOURCE:PORTS",
-            Refusal::Gpu { .. } => "RESOURCE:GPU",
+            // ECS' documents have no reason of its own for it.
+            Refusal::Gpu { .. } | Refusal::GpuMemory { .. } => "RESOURCE:GPU",
             Refusal::Address { .. } => "RESOURCE:ENI",
             Refusal::DistinctInstance => "DistinctInstance placement constraint unsatisfied",
             Refusal::MemberOf(_) => "MemberOf placement constraint unsatisfied",
@@ -87,7 +93,9 @@ impl Refusal {
             Refusal::Cpu { .. } => "has insufficient CPU units available.".to_owned(),
             Refusal::Memory { .. } => "has insufficient memory available.".to_owned(),
             Refusal::Port(_) => "is already using a port required by your task.".to_owned(),
-            Refusal::Gpu { .. } => "encountered error \"RESOURCE:GPU\".".to_owned(),
+            Refusal::Gpu { .. } | Refusal::GpuMemory { .. } => {
+                "encountered error \"RESOURCE:GPU\".".to_owned()
+            }
             Refusal::Address { .. } => "encountered error \"RESOURCE:ENI\".".to_owned(),
             // The full stop stands inside the quotes as well, as ECS has it.
             Refusal::DistinctInstance | Refusal::MemberOf(_) => {
@@ -112,16 +120,20 @@ impl Refusal {
             Refusal::Memory { .. } => 10,
             Refusal::Port(_) => 11,
             Refusal::Gpu { .. } => 12,
-            Refusal::Address { .. } => 13,
-            Refusal::DistinctInstance => 14,
-            Refusal::MemberOf(_) => 15,
+            Refusal::GpuMemory { .. } => 13,
+            Refusal::Address { .. } => 14,
+            Refusal::DistinctInstance => 15,
+            Refusal::MemberOf(_) => 16,
         }
     }
 
     /// How much is left of what there is too little of.
     pub(super) fn free(&self) -> i64 {
         match self {
-            Refusal::Cpu { free } | Refusal::Memory { free } | Refusal::Gpu { free } => *free,
+            Refusal::Cpu { free }
+            | Refusal::Memory { free }
+            | Refusal::Gpu { free }
+            | Refusal::GpuMemory { free } => *free,
             Refusal::NotRegistered
             | Refusal::BeyondQuota
             | Refusal::Deregistering

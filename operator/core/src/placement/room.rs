@@ -9,6 +9,7 @@ use super::check::barred;
 use super::query::Facts;
 use super::refusal::Refusal;
 use crate::definition::Demand;
+use crate::gpus::Gpus;
 use crate::names::{Group, InstanceName};
 use crate::world::{InstanceState, World};
 
@@ -19,8 +20,8 @@ pub(super) struct Room {
     pub cpu: i64,
     /// MiB left.
     pub memory: i64,
-    /// Whole GPUs left; below 0 when the host lost some.
-    pub gpus: i64,
+    /// Its GPUs, and what tasks hold of them.
+    pub gpus: Gpus,
     /// Addresses that it has for tasks with one of their own; `None`: it sets no limit.
     pub addresses: Option<i64>,
     /// How many tasks have one.
@@ -93,7 +94,7 @@ impl Room {
         Room {
             cpu: registered.cpu,
             memory: registered.memory,
-            gpus: i64::try_from(registered.gpu.len()).unwrap_or(i64::MAX),
+            gpus: Gpus::of(&registered),
             addresses: instance.task_addresses(),
             addressed: 0,
             tcp: Ports::of(&registered.ports),
@@ -109,11 +110,11 @@ impl Room {
         }
     }
 
-    /// Enters a task.
-    pub fn take(&mut self, demand: &Demand, group: &Group, to_run: bool) {
+    /// Enters a task. `told`: the GPUs that it has as far as its agent said.
+    pub fn take(&mut self, demand: &Demand, told: &BTreeSet<&str>, group: &Group, to_run: bool) {
         self.cpu -= demand.cpu;
         self.memory -= demand.memory;
-        self.gpus -= demand.gpus;
+        self.gpus.take(demand, told);
         self.addressed += demand.addresses;
         self.tcp.take(&demand.ports);
         self.udp.take(&demand.ports_udp);
@@ -130,10 +131,16 @@ impl Room {
     }
 
     /// Takes a task out again, as it was entered.
-    pub fn give_back(&mut self, demand: &Demand, group: &Group, to_run: bool) {
+    pub fn give_back(
+        &mut self,
+        demand: &Demand,
+        told: &BTreeSet<&str>,
+        group: &Group,
+        to_run: bool,
+    ) {
         self.cpu += demand.cpu;
         self.memory += demand.memory;
-        self.gpus += demand.gpus;
+        self.gpus.give_back(demand, told);
         self.addressed -= demand.addresses;
         self.tcp.give_back(&demand.ports);
         self.udp.give_back(&demand.ports_udp);

@@ -125,6 +125,7 @@ impl Unplaceable {
                 Refusal::Memory { .. } => write!(text, "lack{s} memory"),
                 Refusal::Port(_) => write!(text, "already use{s} a port of the task"),
                 Refusal::Gpu { .. } => write!(text, "lack{s} GPUs"),
+                Refusal::GpuMemory { .. } => write!(text, "lack{s} memory of one GPU"),
                 Refusal::Address { .. } => write!(
                     text,
                     "ha{} no address left for a task",
@@ -172,6 +173,13 @@ impl Unplaceable {
                     text,
                     " (a task needs {}, the most free is {free} on `{name}`)",
                     self.demand.gpus
+                )
+            }
+            Refusal::GpuMemory { free } => {
+                write!(
+                    text,
+                    " (a task needs {} MiB, the most free is {free} on `{name}`)",
+                    self.demand.gpu_memory
                 )
             }
             Refusal::Address { all } => {

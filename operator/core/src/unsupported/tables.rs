@@ -17,8 +17,6 @@ const EBS: &str = "EBS is a service of AWS; `dockerVolumeConfiguration` of the t
 const PORT_OF_A_MESH: &str =
     "for Service Connect and VPC Lattice, services of AWS; containers are reached at their ports";
 const DEVICES_OF_AWS: &str = "InferenceAccelerator and NeuronDevice are hardware of AWS";
-const PART_OF_A_GPU: &str =
-    "a part of a GPU needs NVIDIA's MPS daemon on every host; GPUs are given whole";
 const SHIFTS_TRAFFIC: &str = "BLUE_GREEN, LINEAR and CANARY shift traffic at a load balancer, and there is none; TaskSets run two versions side by side";
 const LOAD_BALANCERS: &str =
     "there is no load balancer; a Task's status says at which ports it is reached";
@@ -150,7 +148,7 @@ pub(super) const DEFINITION: &[(&str, Support)] = &[
     ),
     (
         "containerDefinitions[].resourceRequirements[].sharingStrategy",
-        Refused(PART_OF_A_GPU),
+        Full,
     ),
     ("containerDefinitions[].resourceRequirements[].value", Full),
     ("containerDefinitions[].ulimits", Full),
@@ -288,7 +286,7 @@ pub(super) const TASK: &[(&str, Support)] = &[
     ),
     (
         "overrides.containerOverrides[].resourceRequirements[].sharingStrategy",
-        Refused(PART_OF_A_GPU),
+        Full,
     ),
     (
         "overrides.containerOverrides[].resourceRequirements[].value",

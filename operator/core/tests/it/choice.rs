@@ -4,7 +4,7 @@
 use crate::common;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::common::scan::Scan;
+use crate::common::scan::{GPU_MEMORY, Scan};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
@@ -44,10 +44,14 @@ fn object(n: usize, (zone, rack, cpu, memory, gpus, state): &Host) -> Value {
         attributes.push(json!({ "name": TASK_ADDRESSES, "value": "2" }));
     }
     let gpus: Vec<String> = (0..*gpus).map(|g| format!("GPU-{g}")).collect();
+    let of_gpus: Vec<Value> = gpus
+        .iter()
+        .map(|id| json!({ "gpuId": id, "memory": GPU_MEMORY }))
+        .collect();
     let report = json!({
         "agentVersion": if n.is_multiple_of(3) { "1.0.0" } else { "1.2.0" },
         "engine": "docker", "engineApiVersion": "1.41", "engineReachable": *state != 1,
-        "registeredResources": { "cpu": cpu, "memory": memory, "ports": [22], "gpu": gpus },
+        "registeredResources": { "cpu": cpu, "memory": memory, "ports": [22], "gpu": gpus, "gpuMemory": of_gpus },
         "attributes": attributes,
     });
     json!({
@@ -78,7 +82,11 @@ fn demand() -> impl Strategy<Value = Demand> {
     (
         select(vec![0, 64, 128, 256, 512]),
         select(vec![0, 64, 256, 1024]),
-        prop_oneof![8 => Just(0), 1 => 1..3_i64],
+        prop_oneof![
+            8 => Just((0, 0)),
+            1 => (1..3_i64).prop_map(|whole| (whole, 0)),
+            1 => select(vec![20, 35, 50, 101]).prop_map(|part| (0, part)),
+        ],
         prop_oneof![6 => Just(None), 1 => Just(Some(22_u16)), 2 => Just(Some(80_u16))],
         prop_oneof![
             8 => Just(None),
@@ -87,18 +95,21 @@ fn demand() -> impl Strategy<Value = Demand> {
         ],
         prop_oneof![3 => Just(0), 1 => Just(1_i64)],
     )
-        .prop_map(|(cpu, memory, gpus, port, attribute, addresses)| Demand {
-            cpu,
-            memory,
-            gpus,
-            addresses,
-            ports: port.into_iter().collect(),
-            ports_udp: BTreeSet::new(),
-            attributes: attribute
-                .map(|(n, v): (&str, Option<&str>)| (n.to_owned(), v.map(str::to_owned)))
-                .into_iter()
-                .collect(),
-        })
+        .prop_map(
+            |(cpu, memory, (gpus, gpu_memory), port, attribute, addresses)| Demand {
+                cpu,
+                memory,
+                gpus,
+                gpu_memory,
+                addresses,
+                ports: port.into_iter().collect(),
+                ports_udp: BTreeSet::new(),
+                attributes: attribute
+                    .map(|(n, v): (&str, Option<&str>)| (n.to_owned(), v.map(str::to_owned)))
+                    .into_iter()
+                    .collect(),
+            },
+        )
 }
 
 fn step() -> impl Strategy<Value = Preference> {
@@ -203,7 +214,7 @@ fn compare(
         }
     }
     for name in world.instances.keys() {
-        let left = ledger.remaining(name, &world).unwrap();
+        let left = ledger.remaining(name).unwrap();
         prop_assert_eq!(
             [left.cpu, left.memory],
             [scan.free(name)[0], scan.free(name)[1]]
@@ -265,7 +276,8 @@ proptest! {
             let has = &world.instances[host].host.as_ref().unwrap().registered_resources;
             let sum = |pick: fn(&Demand) -> i64| requests.iter().map(|r| pick(&r.demand)).sum::<i64>();
             prop_assert!(sum(|d| d.cpu) <= has.cpu && sum(|d| d.memory) <= has.memory);
-            prop_assert!(sum(|d| d.gpus) <= i64::try_from(has.gpu.len()).unwrap());
+            let shared = i64::try_from(has.gpu.len()).unwrap() - sum(|d| d.gpus);
+            prop_assert!(shared >= 0 && sum(|d| d.gpu_memory) <= shared * GPU_MEMORY);
             let mut ports = BTreeSet::from([22]);
             for port in requests.iter().flat_map(|r| &r.demand.ports) {
                 prop_assert!(ports.insert(*port), "port {port} twice on {host}");

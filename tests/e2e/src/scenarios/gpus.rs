@@ -1,7 +1,7 @@
 //! GPUs of a host: counted, given by id, and each to one container. The first host of the lab has two, as far as its
 //! files say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -17,12 +17,17 @@ pub const SCENARIOS: &[Scenario] = &[
         run: own_gpus,
     },
     Scenario {
+        name: "tasks share GPUs by parts of their memory, and one too many says what is free",
+        run: parts,
+    },
+    Scenario {
         name: "a container without GPUs sees none of its host",
         run: sees_none,
     },
 ];
 
 const DRIVER: &str = "ecs.capability.nvidia-driver-version.535.104.05";
+const SHARING: &str = "ecs.capability.gpu-sharing-mps";
 const VARIABLE: &str = "NVIDIA_VISIBLE_DEVICES";
 
 fn training(name: &str, gpus: u32) -> Value {
@@ -155,6 +160,59 @@ fn own_gpus(user: &User<'_>) -> Result<()> {
     let both = request(host, &both[0])?;
     ensure!(both == all, "of {all:?} were given {both:?}");
     user.delete(&["pair"])
+}
+
+fn parts(user: &User<'_>) -> Result<()> {
+    let host = user.lab.host(0);
+    let report = &user.get("containerinstances", host.name())?["status"]["host"];
+    let attributes = report["attributes"].as_array().cloned().unwrap_or_default();
+    ensure!(
+        attributes.iter().any(|a| a["name"] == SHARING),
+        "no {SHARING}: {attributes:?}"
+    );
+    let mut definition = training("share", 1);
+    definition["spec"]["containerDefinitions"][0]["resourceRequirements"] = json!([{
+        "type": "GPU", "sharingStrategy": { "nvidiaMps": { "memory": 3000, "maxComputePercent": 25 } },
+    }]);
+    // Of 8192 MiB each has two.
+    user.apply(&[definition, service("share", 4)])?;
+    let mut on: BTreeMap<String, usize> = BTreeMap::new();
+    for task in user.wait_steady("share", 4)? {
+        let ids = request(host, &task)?;
+        ensure!(ids.len() == 1, "it has {ids:?}");
+        for id in ids {
+            *on.entry(id).or_default() += 1;
+        }
+        let container = &task["status"]["containers"][0];
+        let id = container["runtimeId"].as_str().context("no runtimeId")?;
+        let look = "echo $CUDA_MPS_PINNED_DEVICE_MEM_LIMIT $CUDA_MPS_ACTIVE_THREAD_PERCENTAGE; \
+                    ls $CUDA_MPS_PIPE_DIRECTORY";
+        let seen = host.docker_ok(["exec", id, "sh", "-c", look])?;
+        let seen: Vec<&str> = seen.split_whitespace().collect();
+        ensure!(seen == ["0=3000M", "25", "control"], "it sees {seen:?}");
+    }
+    ensure!(on.len() == 2 && on.values().all(|n| *n == 2), "{on:?}");
+
+    user.apply(&[service("share", 5)])?;
+    wait_until("the service to say what is free", PATIENCE, || {
+        let (_, reason, message) = condition(&user.get("services", "share")?, "Ready");
+        ensure!(reason == "TasksNotPlaceable", "{reason}: {message}");
+        for part in [
+            "1 lacks memory of one GPU (a task needs 3000 MiB, the most free is 2192 on",
+            "2 lack an attribute (`ecs.capability.gpu-sharing-mps`",
+            "encountered error \"RESOURCE:GPU\"",
+        ] {
+            ensure!(message.contains(part), "it lacks '{part}': {message}");
+        }
+        let left = &user.get("containerinstances", host.name())?["status"]["remainingResources"];
+        let memory = left["gpuMemory"].as_array().cloned().unwrap_or_default();
+        ensure!(
+            left["gpu"].is_null() && memory.iter().all(|gpu| gpu["memory"] == 2192),
+            "remaining: {left}"
+        );
+        Ok(true)
+    })?;
+    user.delete(&["share"])
 }
 
 fn sees_none(user: &User<'_>) -> Result<()> {

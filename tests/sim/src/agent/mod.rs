@@ -382,7 +382,7 @@ impl Agent {
         }
         let door = self.door();
         self.process = Some(Process {
-            holdings: Holdings::new(self.gpus.ids.clone()),
+            holdings: Holdings::new(&self.gpus),
             host: Host::new(door),
             cache,
             machines: BTreeMap::new(),

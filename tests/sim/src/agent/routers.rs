@@ -24,6 +24,10 @@ impl HostFiles for Routers {
         path.to_owned()
     }
 
+    fn is_there(&self, _: &str) -> bool {
+        true
+    }
+
     fn read(&self, path: &str) -> Result<String, EngineError> {
         Err(EngineError::CannotRead {
             path: path.to_owned(),

@@ -245,6 +245,11 @@ impl HostFiles for Disk {
         below.map_or(path.to_owned(), |rest| format!("/run/docker.sock{rest}"))
     }
 
+    /// MPS listens.
+    fn is_there(&self, path: &str) -> bool {
+        path == "/run/mps-ecs/control"
+    }
+
     fn read(&self, path: &str) -> Result<String, EngineError> {
         match path {
             "/etc/app/web.env" => Ok("FIRST=host\nONLY=host\n".to_owned()),

@@ -10,6 +10,9 @@ use tallyman_operator_core::placement::{
 use tallyman_operator_core::world::{InstanceState, TASK_ADDRESSES};
 use tallyman_operator_core::{Settings, World};
 
+/// MiB of every GPU.
+pub const GPU_MEMORY: i64 = 100;
+
 /// All hosts, and all that was placed.
 pub struct Scan {
     hosts: Vec<(InstanceName, InstanceState, Option<Refusal>)>,
@@ -54,6 +57,27 @@ impl Scan {
         free
     }
 
+    /// All that was placed on a host finds GPUs, and a task with these beside it: whole ones first, then as many parts as large as
+    /// the largest on each of the others. (No agent told anything here; all GPUs have the same memory.)
+    fn gpus_fit(&self, host: &InstanceName, whole: i64, part: i64) -> bool {
+        let (_, state, _) = self.hosts.iter().find(|(n, _, _)| n == host).unwrap();
+        let here = || {
+            self.placed
+                .iter()
+                .filter(|(at, _)| at == host)
+                .map(|(_, r)| &r.demand)
+        };
+        let all = i64::try_from(state.host.as_ref().unwrap().registered_resources.gpu.len());
+        let left = all.unwrap() - whole - here().map(|d| d.gpus).sum::<i64>();
+        let mut parts: Vec<i64> = here().map(|d| d.gpu_memory).chain([part]).collect();
+        parts.retain(|mib| *mib > 0);
+        let Some(largest) = parts.iter().max() else {
+            return left >= 0;
+        };
+        let needed = i64::try_from(parts.len()).unwrap();
+        left >= 0 && left * (GPU_MEMORY / largest) >= needed
+    }
+
     /// The first check that a host fails, in the order of ECS.
     fn refuse(&self, host: usize, request: &Request) -> Option<Refusal> {
         let (name, state, barred) = &self.hosts[host];
@@ -84,8 +108,20 @@ impl Scan {
                 return Some(Refusal::Port(*port));
             }
         }
-        if demand.gpus > gpus {
-            return Some(Refusal::Gpu { free: gpus });
+        if demand.gpus > 0 {
+            let free = (0..=gpus).rev().find(|n| self.gpus_fit(name, *n, 0));
+            let free = free.unwrap_or(0);
+            if demand.gpus > free {
+                return Some(Refusal::Gpu { free });
+            }
+        }
+        if demand.gpu_memory > 0 {
+            let sizes = (0..=GPU_MEMORY).rev();
+            let free = sizes.into_iter().find(|mib| self.gpus_fit(name, 0, *mib));
+            let free = free.unwrap_or(0);
+            if demand.gpu_memory > free {
+                return Some(Refusal::GpuMemory { free });
+            }
         }
         let addressed = self.on(name, |r| r.demand.addresses > 0);
         let addresses = state.attributes.get(TASK_ADDRESSES).cloned().flatten();
