@@ -83,6 +83,9 @@ pub struct Monitor {
     pub two_leaders: bool,
     /// A service of which no two tasks may run at a time.
     pub singleton: Option<String>,
+    /// What `stopAfter` does not promise anything for happens (S37 of `docs/scheduling.md`): an engine that carries out no stop, an
+    /// agent that loses its folder.
+    pub unfenced: bool,
     found: Vec<String>,
     checked: u64,
     calls: u64,
@@ -577,7 +580,8 @@ impl Monitor {
                 if container.phase.is_alive() {
                     let task = label(labels::CONTAINER_TASK);
                     let of = task.rsplit_once('-').map(|(service, _)| service);
-                    if self.singleton.is_some()
+                    if !self.unfenced
+                        && self.singleton.is_some()
                         && of == self.singleton.as_deref()
                         && !agent.rests(now)
                     {

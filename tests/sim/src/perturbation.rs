@@ -233,6 +233,10 @@ impl Sim {
             | Perturbation::Reboots { .. } => {}
         }
         self.shared.monitor.faults |= what.harms();
+        self.shared.monitor.unfenced = matches!(
+            what,
+            Perturbation::EngineAway { .. } | Perturbation::AgentDies { disk: true, .. }
+        );
         self.fate = Some(Fate {
             what,
             born: self.shared.now,

@@ -241,6 +241,10 @@ impl HostFiles for Shop {
         path.to_owned()
     }
 
+    fn is_there(&self, path: &str) -> bool {
+        path.len().is_multiple_of(2)
+    }
+
     fn read(&self, _: &str) -> Result<String, EngineError> {
         Ok("A=b\n#\n=\n\u{0}=\n".to_owned())
     }
