@@ -74,6 +74,9 @@ use crate::operator::NAMESPACE;
 /// ECS's time after which a task without health check counts.
 const HEALTHY_AFTER: SignedDuration = SignedDuration::from_secs(40);
 
+/// Seconds of silence after which a host counts as disconnected.
+const GRACE: i64 = 50;
+
 /// Watches a history.
 #[derive(Debug, Default)]
 pub struct Monitor {
@@ -99,8 +102,8 @@ pub struct Monitor {
     ordered: BTreeSet<String>,
     /// Tasks, by uid, that ran then and were to go on.
     left: BTreeSet<String>,
-    /// Hosts that are called disconnected, with their Lease as it was then.
-    disconnected: BTreeMap<String, Option<u64>>,
+    /// The Lease of each host, and since when it is as it is.
+    leases: BTreeMap<String, (u64, Timestamp)>,
 }
 
 #[derive(Clone, Debug)]
@@ -120,7 +123,6 @@ impl Monitor {
     /// The API server goes back to an older state, and with it what was seen there; hosts do not.
     pub(crate) fn restored(&mut self, agents: &[Agent]) {
         self.last.clear();
-        self.disconnected.clear();
         self.checked = u64::MAX;
         self.ordered
             .extend(agents.iter().flat_map(Agent::ordered_to_stop));
@@ -194,8 +196,15 @@ impl Monitor {
     }
 
     /// S3, S16, S17 and S26, after a create.
-    pub(crate) fn task_created(&mut self, server: &Server, cache: &Cache, task: &Task) {
-        self.on_a_host_that_is_heard(server, cache, task);
+    pub(crate) fn task_created(
+        &mut self,
+        server: &Server,
+        cache: &Cache,
+        task: &Task,
+        now: Timestamp,
+    ) {
+        self.hear(server, now);
+        self.on_a_host_that_is_heard(cache, task, now);
         let Some(owner) = task.metadata.owner_references.iter().flatten().next() else {
             return;
         };
@@ -238,8 +247,8 @@ impl Monitor {
         self.distinct(server, &service, task);
     }
 
-    /// S26. Whoever has not seen it called so, or sees it renew its Lease, may take it for connected.
-    fn on_a_host_that_is_heard(&mut self, server: &Server, cache: &Cache, task: &Task) {
+    /// S26. Whoever has not seen it called so, or saw it renew its Lease lately, may take it for connected.
+    fn on_a_host_that_is_heard(&mut self, cache: &Cache, task: &Task, now: Timestamp) {
         let Some(host) = task.spec.container_instance.as_deref() else {
             return;
         };
@@ -248,22 +257,22 @@ impl Monitor {
         };
         let status = seen.status.as_ref();
         let called = status.is_some_and(|s| s.registered_at.is_some() && !s.agent_connected);
-        let lease = server.leases().get(host).copied();
-        if called && self.disconnected.get(host) == Some(&lease) {
+        let silent = self.leases.get(host).map(|(_, since)| now - *since);
+        if called && silent.is_some_and(|silent| silent.get_seconds() >= GRACE) {
             let name = task.metadata.name.as_deref().unwrap_or_default();
             let message = format!("{name} was placed on {host}, of which nobody has heard");
             self.broken("S26", message);
         }
     }
 
-    fn hosts(&mut self, server: &Server) {
-        for (host, instance) in server.all(Kind::ContainerInstance) {
-            let status = &instance["status"];
-            if status["registeredAt"].is_null() || status["agentConnected"] == true {
-                self.disconnected.remove(host);
-            } else if !self.disconnected.contains_key(host) {
-                let lease = server.leases().get(host).copied();
-                self.disconnected.insert(host.to_owned(), lease);
+    fn hear(&mut self, server: &Server, now: Timestamp) {
+        for (host, lease) in server.leases() {
+            if self
+                .leases
+                .get(host)
+                .is_none_or(|(known, _)| known != lease)
+            {
+                self.leases.insert(host.clone(), (*lease, now));
             }
         }
     }
@@ -517,6 +526,7 @@ impl Monitor {
         settings: &Settings,
         now: Timestamp,
     ) {
+        self.hear(server, now);
         let calls: u64 = agents.iter().map(|a| a.engine.call_count()).sum();
         if self.calls != calls {
             self.calls = calls;
@@ -534,7 +544,6 @@ impl Monitor {
             }
         }
         self.statuses(server);
-        self.hosts(server);
     }
 
     fn statuses(&mut self, server: &Server) {

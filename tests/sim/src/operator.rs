@@ -400,7 +400,9 @@ impl Operator {
             Action::CreateTask(o) => {
                 let made = create(shared, Kind::Task, json!(o));
                 if made.2.is_ok() {
-                    shared.monitor.task_created(&shared.server, &self.cache, &o);
+                    shared
+                        .monitor
+                        .task_created(&shared.server, &self.cache, &o, shared.now);
                 }
                 made
             }

@@ -350,7 +350,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(parsed.settings, Settings::default());
-        assert_eq!(parsed.warnings.len(), 11, "{parsed:?}");
+        assert_eq!(parsed.warnings.len(), 12, "{parsed:?}");
         let wanted = "ECS_CONTAINER_STOP_TIMEOUT is `soon`, which is not a duration like `30s` or `1h30m`; \
                       the default is used.";
         assert!(parsed.warnings.iter().any(|w| w == wanted), "{parsed:?}");
