@@ -51,29 +51,24 @@ impl Asked {
             &changes.resource_requirements,
         )
         .map_err(|refusal| refused(refusal.into_clause()))?;
-        let share = match wanted {
-            Wanted::Nothing => None,
-            Wanted::Whole(count) => Some(GpuShare::Whole(count)),
-            Wanted::Part { memory, .. } => Some(GpuShare::Part(i64::from(memory))),
-        };
-        let Some(share) = share else {
-            let share = None;
-            return Ok(Self { wanted, share });
-        };
+        if wanted == Wanted::Nothing {
+            return Ok(Self {
+                wanted,
+                share: None,
+            });
+        }
         let whole = size::overridden(&planned.definition, task.overrides.as_ref());
         let sum = Sum::of_definitions(&whole.container_definitions);
         if let Some(wrong) = sum.wrong() {
             return Err(refused(wrong.to_owned()));
         }
-        let share = match share {
-            GpuShare::Whole(count) => GpuShare::Whole(count),
+        let share = match wanted {
+            Wanted::Nothing => None,
+            Wanted::Whole(count) => Some(GpuShare::Whole(count)),
             // It comes to where the others of its task are.
-            GpuShare::Part(_) => GpuShare::Part(sum.memory),
+            Wanted::Part { .. } => Some(GpuShare::Part(sum.memory)),
         };
-        Ok(Self {
-            wanted,
-            share: Some(share),
-        })
+        Ok(Self { wanted, share })
     }
 
     /// Tells the container what does not depend on which GPUs it gets.

@@ -74,9 +74,6 @@ use crate::operator::NAMESPACE;
 /// ECS's time after which a task without health check counts.
 const HEALTHY_AFTER: SignedDuration = SignedDuration::from_secs(40);
 
-/// Seconds of silence after which a host counts as disconnected.
-const GRACE: i64 = 50;
-
 /// Watches a history.
 #[derive(Debug, Default)]
 pub struct Monitor {
@@ -201,10 +198,11 @@ impl Monitor {
         server: &Server,
         cache: &Cache,
         task: &Task,
+        settings: &Settings,
         now: Timestamp,
     ) {
         self.hear(server, now);
-        self.on_a_host_that_is_heard(cache, task, now);
+        self.on_a_host_that_is_heard(cache, task, settings, now);
         let Some(owner) = task.metadata.owner_references.iter().flatten().next() else {
             return;
         };
@@ -248,7 +246,13 @@ impl Monitor {
     }
 
     /// S26. Whoever has not seen it called so, or saw it renew its Lease lately, may take it for connected.
-    fn on_a_host_that_is_heard(&mut self, cache: &Cache, task: &Task, now: Timestamp) {
+    fn on_a_host_that_is_heard(
+        &mut self,
+        cache: &Cache,
+        task: &Task,
+        settings: &Settings,
+        now: Timestamp,
+    ) {
         let Some(host) = task.spec.container_instance.as_deref() else {
             return;
         };
@@ -257,8 +261,11 @@ impl Monitor {
         };
         let status = seen.status.as_ref();
         let called = status.is_some_and(|s| s.registered_at.is_some() && !s.agent_connected);
-        let silent = self.leases.get(host).map(|(_, since)| now - *since);
-        if called && silent.is_some_and(|silent| silent.get_seconds() >= GRACE) {
+        let silent = self
+            .leases
+            .get(host)
+            .map(|(_, since)| now.duration_since(*since).unsigned_abs());
+        if called && silent.is_some_and(|silent| silent >= settings.agent_grace) {
             let name = task.metadata.name.as_deref().unwrap_or_default();
             let message = format!("{name} was placed on {host}, of which nobody has heard");
             self.broken("S26", message);

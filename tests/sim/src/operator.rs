@@ -400,9 +400,13 @@ impl Operator {
             Action::CreateTask(o) => {
                 let made = create(shared, Kind::Task, json!(o));
                 if made.2.is_ok() {
-                    shared
-                        .monitor
-                        .task_created(&shared.server, &self.cache, &o, shared.now);
+                    shared.monitor.task_created(
+                        &shared.server,
+                        &self.cache,
+                        &o,
+                        &self.settings,
+                        shared.now,
+                    );
                 }
                 made
             }
