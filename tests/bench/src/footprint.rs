@@ -7,13 +7,11 @@ use anyhow::{Context as _, Result};
 use tallyman_lab::Lab;
 
 use crate::document::Part;
+use crate::processors::{TICKS, ticks};
 use crate::{measure, table};
 
 /// How long the agent is watched while nothing changes. It lists its containers every ten seconds.
 const REST: Duration = Duration::from_secs(30);
-/// Clock ticks a second in `/proc`, fixed by the kernel's interface (USER_HZ).
-const TICKS: f64 = 100.0;
-
 /// Calls that do not reach the engine are of files of the kernel.
 const OUTSIDE: [&str; 4] = ["prepare", "provide_group", "remove_group", "list_groups"];
 
@@ -80,22 +78,11 @@ fn at_rest(lab: &Lab) -> Result<Rest> {
     let before = ticks(pid)?;
     // What is measured is the passing of time itself.
     std::thread::sleep(REST);
-    let used = (ticks(pid)? - before) / TICKS;
+    let used = table::per(ticks(pid)? - before, 1) / table::per(TICKS, 1);
     Ok(Rest {
         memory: resident(pid)?,
         cpu: 100.0 * used / begun.elapsed().as_secs_f64(),
     })
-}
-
-/// User and system time so far.
-fn ticks(pid: u32) -> Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in brackets, may hold anything; utime and stime are the 12th and 13th field behind it.
-    let (_, rest) = text.rsplit_once(')').context("an unknown /proc/pid/stat")?;
-    let fields = rest.split_whitespace().skip(11).take(2);
-    fields
-        .map(|field| field.parse::<f64>().context("an unknown /proc/pid/stat"))
-        .sum()
 }
 
 fn resident(pid: u32) -> Result<f64> {

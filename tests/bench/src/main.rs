@@ -10,6 +10,7 @@ mod footprint;
 mod measure;
 mod orders;
 mod placement;
+mod processors;
 mod raw;
 mod table;
 

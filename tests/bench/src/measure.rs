@@ -41,6 +41,10 @@ pub struct Round {
     pub writes_down: BTreeMap<String, u64>,
     /// Engine requests while scaling up, by verb.
     pub calls: BTreeMap<String, u64>,
+    /// Milliseconds of processor time while scaling up, by program.
+    pub spent_up: BTreeMap<String, u64>,
+    /// Milliseconds of processor time while scaling down.
+    pub spent_down: BTreeMap<String, u64>,
 }
 
 impl fmt::Display for Round {
@@ -64,9 +68,13 @@ pub fn round(lab: &Lab, orders: &Orders, n: usize) -> Result<Round> {
     let raw = crate::raw::up_and_down(lab, n).context("the raw engine")?;
     begin(lab)?;
     let calls = crate::measure::calls(lab)?;
+    let spent = || crate::processors::spent(lab);
+    let before = spent()?;
     let (up, _, writes_up) = scale(lab, orders, n)?;
+    let between = spent()?;
     let calls = difference(&crate::measure::calls(lab)?, &calls);
     let (ended, down, writes_down) = scale(lab, orders, 0)?;
+    let after = spent()?;
     end(lab)?;
     Ok(Round {
         raw,
@@ -74,6 +82,8 @@ pub fn round(lab: &Lab, orders: &Orders, n: usize) -> Result<Round> {
         writes_up,
         writes_down,
         calls,
+        spent_up: difference(&between, &before),
+        spent_down: difference(&after, &between),
     })
 }
 
@@ -203,7 +213,7 @@ pub fn calls(lab: &Lab) -> Result<BTreeMap<String, u64>> {
     Ok(calls)
 }
 
-/// How often each verb was called in between.
+/// What was counted in between, by the same names.
 pub fn difference(
     after: &BTreeMap<String, u64>,
     before: &BTreeMap<String, u64>,

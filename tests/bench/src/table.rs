@@ -66,6 +66,24 @@ pub fn document(tasks: usize, engines: &[Engine]) -> String {
         "Engine calls per started task",
         |r| &r.calls,
     );
+    text.push_str(
+        "\nBelow: what Tallyman and its API server take of the processors that they share with the engine, and the engine alone \
+         had in\nthe raw runs.\n",
+    );
+    counts(
+        &mut text,
+        tasks,
+        engines,
+        "Processor time per task in ms, scaling up",
+        |r| &r.spent_up,
+    );
+    counts(
+        &mut text,
+        tasks,
+        engines,
+        "Processor time per task in ms, scaling down",
+        |r| &r.spent_down,
+    );
     text
 }
 
