@@ -19,7 +19,7 @@ down: ## Take away all that `make up` made
 test: tools lint unit real ## Every test: lint, unit, property, simulation, schema, engines, end to end
 
 # Tests of real parts. Their targets have `test = false`, so `cargo test` alone leaves them, and no feature makes a second build.
-REAL_TESTS := apiserver conformance pulls real chart gitops node e2e
+REAL_TESTS := apiserver conformance pulls real chart gitops monitoring node e2e
 
 lint: ## Formatting, warnings, documentation
 	$(CARGO) fmt --all --check
@@ -55,7 +55,7 @@ real: tools ## What needs root, the control plane and both engines
 	$(LAB) with --control-plane -- $(CARGO) test --workspace --test apiserver
 	$(LAB) with --engines -- $(CARGO) test --workspace --test conformance --test pulls
 	$(CARGO) test --workspace --test real
-	$(CARGO) test --workspace --test chart --test gitops
+	$(CARGO) test --workspace --test chart --test gitops --test monitoring
 	$(CARGO) test --workspace --test node -- --nocapture
 	$(CARGO) test --workspace --test e2e
 
