@@ -19,15 +19,18 @@ down: ## Take away all that `make up` made
 test: tools lint unit real ## Every test: lint, unit, property, simulation, schema, engines, end to end
 
 # Tests of real parts. Their targets have `test = false`, so `cargo test` alone leaves them, and no feature makes a second build.
-REAL_TESTS := apiserver conformance pulls real chart gitops node e2e
+REAL_TESTS := apiserver conformance pulls real chart gitops monitoring node e2e
+
+# What is behind a feature is tested, too: with it everywhere, nothing is built twice.
+FEATURES := --features tallyman-operator/otlp
 
 lint: ## Formatting, warnings, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --workspace $(addprefix --test ,$(REAL_TESTS)) -- -D warnings
+	$(CARGO) clippy --workspace $(FEATURES) --bin tallyman-operator $(addprefix --test ,$(REAL_TESTS)) -- -D warnings
 
 unit: ## What needs neither Docker nor an API server; tells every failure, not the first alone
-	$(CARGO) test --workspace --no-fail-fast
+	$(CARGO) test --workspace $(FEATURES) --no-fail-fast
 
 SOAK_SEEDS ?= 10
 SOAK_HISTORIES ?= 1000000
@@ -51,11 +54,11 @@ fuzz: ## Every fuzz target for FUZZ_SECONDS with libFuzzer; needs a nightly comp
 
 # With `--tests`, so that the programs are built of what `cargo test` built already.
 real: tools ## What needs root, the control plane and both engines
-	$(CARGO) build --workspace --bins --tests
+	$(CARGO) build --workspace $(FEATURES) --bins --tests
 	$(LAB) with --control-plane -- $(CARGO) test --workspace --test apiserver
 	$(LAB) with --engines -- $(CARGO) test --workspace --test conformance --test pulls
 	$(CARGO) test --workspace --test real
-	$(CARGO) test --workspace --test chart --test gitops
+	$(CARGO) test --workspace --test chart --test gitops --test monitoring
 	$(CARGO) test --workspace --test node -- --nocapture
 	$(CARGO) test --workspace --test e2e
 

@@ -7,7 +7,7 @@
 #   dev/tools.sh control-plane   etcd, kube-apiserver, kube-controller-manager, kubectl  -> .tools/bin
 #   dev/tools.sh engines         current Docker, containerd and runc                     -> .tools/engines/current/bin
 #                                and for tests an image registry, a program that reads   -> .tools/engines/bin
-#                                task metadata, a log router, and what Flux and Argo do
+#                                task metadata, a log router, what Flux, Argo and Prometheus do
 #   dev/tools.sh node            Helm, kubelet, kube-scheduler, network plugins          -> .tools/bin
 #                                and ctr beside the engine whose containerd the node has
 #   dev/tools.sh all             all of the above (the default)
@@ -167,7 +167,7 @@ registry() {
 test_program() {
   local name="$1" what="$2" bin="$tools/engines/bin" sum
   mkdir -p "$bin" "$stamps"
-  sum="$(digest "$here/$name/go.mod" "$here/$name/go.sum" "$here/$name/main.go")"
+  sum="$(digest "$here/$name/go.mod" "$here/$name/go.sum" "$here/$name"/*.go)"
   current "$stamps/$name" "$sum" "$bin/$name" && return 0
   need_go "$what"
   go_build "$name" 0 "$bin/$name" . -ldflags "-s -w"
@@ -182,6 +182,8 @@ engines() {
   test_program log-router "The log router"
   # What Flux' kustomize-controller does, and the Lua interpreter of Argo CD.
   test_program gitops "The GitOps program"
+  # What Prometheus does with alert rules, and Grafana with a dashboard.
+  test_program monitoring "The monitoring program"
   mkdir -p "$engines_bin" "$stamps"
   local sum; sum="$(digest "$here/engines/go.mod" "$here/engines/go.sum")"
   local parts=(dockerd docker-proxy containerd containerd-shim-runc-v2 runc)

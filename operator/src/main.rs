@@ -8,9 +8,11 @@ mod http;
 mod identity;
 mod joins;
 mod leader;
+mod logging;
 mod metrics;
 mod pass;
 mod snapshot;
+mod traces;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +33,7 @@ use crate::http::Health;
 use crate::leader::{Candidate, Lead, RenewError};
 use crate::pass::Passes;
 use crate::snapshot::Snapshot;
+use crate::traces::Outlet;
 
 /// How often a leader looks, at most, whether hosts hold plans of a later one: it costs a look at every host.
 const HEAR_EVERY: Duration = Duration::from_secs(2);
@@ -38,7 +41,7 @@ const HEAR_EVERY: Duration = Duration::from_secs(2);
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    init_log(&args.log_format);
+    logging::start(&args.log_format);
     let config = config(&args).await?;
     let client =
         Client::try_from(config.clone()).context("cannot make a client for the API server")?;
@@ -48,11 +51,12 @@ async fn main() -> anyhow::Result<()> {
     let lease_client =
         Client::try_from(impatient).context("cannot make a client for the API server")?;
 
+    let outlet = Outlet::from_env()?;
     let health = Arc::new(Health::new());
     let server = tokio::spawn(http::serve(args.http_address, health.clone()));
     let mut server = std::pin::pin!(server);
     tokio::select! {
-        result = operate(&args, client, lease_client, health) => result,
+        result = operate(&args, client, lease_client, health, outlet) => result,
         ended = &mut server => ended.context("the HTTP server panicked")?,
     }
 }
@@ -62,6 +66,7 @@ async fn operate(
     client: Client,
     lease_client: Client,
     health: Arc<Health>,
+    outlet: Outlet,
 ) -> anyhow::Result<()> {
     let dirty = Arc::new(Dirty::default());
     let begin = || {
@@ -127,6 +132,7 @@ async fn operate(
             lead.epoch,
             health.clone(),
             Recorder::new(identity.clone()),
+            outlet.clone(),
         );
         let (stop, stopping) = tokio::sync::watch::channel(false);
         let mut work = tokio::spawn(work(
@@ -321,18 +327,5 @@ async fn terminated() {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
-    }
-}
-
-fn init_log(format: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    if format == "json" {
-        builder.json().init()
-    } else {
-        builder.init()
     }
 }

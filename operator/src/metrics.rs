@@ -480,7 +480,7 @@ mod tests {
     /// Every metric that a rule or a panel names is told by one of the programs, or recorded by a rule.
     #[test]
     fn rules_and_dashboard_name_what_there_is() {
-        let folder = root().join("deploy/monitoring");
+        let folder = root().join("charts/tallyman/files");
         let rules = std::fs::read_to_string(folder.join("rules.yaml")).unwrap();
         let dashboard = std::fs::read_to_string(folder.join("dashboard.json")).unwrap();
         let recorded = rules

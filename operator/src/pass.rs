@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use kube::Client;
 use tallyman_operator_core::figures::{self, Starts};
 use tallyman_operator_core::pacing::{self, Pace, Turn};
+use tallyman_operator_core::traces::Traces;
 use tallyman_operator_core::{Memory, Plan, Settings};
 
 use crate::apply::Applier;
@@ -15,12 +16,16 @@ use crate::dirty::{Key, News, Watched};
 use crate::events::Recorder;
 use crate::http::Health;
 use crate::snapshot::Snapshot;
+use crate::traces::Outlet;
 
 /// Events that come together are handled together.
 pub const COALESCE: Duration = Duration::from_millis(20);
 
 /// How often /metrics shows how clusters and services stand. The loop of the leader runs at least as often.
 const SHOWN_EVERY: Duration = Duration::from_secs(10);
+
+/// How often rollouts are looked at for their traces, at most, while somebody takes them.
+const TRACED_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs passes.
 pub struct Passes {
@@ -33,6 +38,9 @@ pub struct Passes {
     namespaces: BTreeMap<String, Namespace>,
     starts: Starts,
     shown: Option<Instant>,
+    outlet: Outlet,
+    traces: Traces,
+    traced: Option<Instant>,
 }
 
 /// What is known of a namespace.
@@ -51,6 +59,7 @@ impl Passes {
         epoch: i64,
         health: Arc<Health>,
         recorder: Recorder,
+        outlet: Outlet,
     ) -> Passes {
         Passes {
             client,
@@ -62,6 +71,9 @@ impl Passes {
             namespaces: BTreeMap::new(),
             starts: Starts::default(),
             shown: None,
+            outlet,
+            traces: Traces::default(),
+            traced: None,
         }
     }
 
@@ -116,6 +128,7 @@ impl Passes {
         }
         self.namespaces = namespaces;
         self.show();
+        self.trace();
     }
 
     /// Shows how things stand, now and then: it costs a look at every task.
@@ -134,6 +147,18 @@ impl Passes {
         let clusters: Vec<_> = worlds.iter().map(|world| figures::of(world)).collect();
         let starts = self.starts.since(&worlds, Timestamp::now());
         self.health.metrics.show(&clusters, &starts);
+    }
+
+    /// Tells what of rollouts is over, if somebody wants to know: it costs a look at every service, and at the tasks of those that roll.
+    fn trace(&mut self) {
+        if !self.outlet.is_open() || self.traced.is_some_and(|at| at.elapsed() < TRACED_EVERY) {
+            return;
+        }
+        self.traced = Some(Instant::now());
+        let known = self.namespaces.values();
+        let worlds: Vec<_> = known.flat_map(|known| known.memory.worlds()).collect();
+        self.outlet
+            .tell(self.traces.since(&worlds, Timestamp::now()));
     }
 
     async fn pass(&mut self, namespace: &str, known: &mut Namespace, snapshot: &mut Snapshot) {

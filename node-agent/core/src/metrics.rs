@@ -1,7 +1,7 @@
 //! What the agent tells Prometheus: what each running container uses, as ECS' agent measures it (ECS metrics publication), and
 //! what was asked of the engine. Names are explained in `docs/metrics.md`, and a test holds that against what is here.
 //!
-//! ECS divides by cluster and service; here that is done by recording rules (`deploy/monitoring`), which have what all hosts
+//! ECS divides by cluster and service; here that is done by recording rules (`charts/tallyman/files`), which have what all hosts
 //! tell and what the operator tells of reservations. So no measurement goes through the API server.
 
 use std::fmt::Write as _;

@@ -3,7 +3,7 @@
 //!
 //! Here are the values; the shell gives them names for Prometheus. Nothing is decided by them. How much tasks *use* only their
 //! hosts know: agents tell that themselves, so that no measurement goes through the API server, and recording rules
-//! (`deploy/monitoring`) divide it by what is here.
+//! (`charts/tallyman/files`) divide it by what is here.
 
 use std::collections::{BTreeMap, BTreeSet};
 

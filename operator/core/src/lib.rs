@@ -32,6 +32,7 @@ pub mod service_events;
 pub mod settings;
 pub mod tags;
 pub mod throttle;
+pub mod traces;
 pub mod unsupported;
 pub mod world;
 

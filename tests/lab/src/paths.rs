@@ -62,6 +62,18 @@ pub fn node_tool(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// A program that tests need beside the engines, as `dev/tools.sh` built it.
+///
+/// # Errors
+/// When it is missing.
+pub fn test_tool(name: &str) -> Result<PathBuf> {
+    let path = source_root()?.join(".tools/engines/bin").join(name);
+    if !path.is_file() {
+        bail!("{name} is missing: run `dev/tools.sh engines`");
+    }
+    Ok(path)
+}
+
 /// A program of Tallyman, as cargo built it beside the running one (a test runs one folder deeper).
 ///
 /// # Errors

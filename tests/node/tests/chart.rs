@@ -85,6 +85,33 @@ fn golden(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// Files of the chart that are rendered as they are, and how far they are indented.
+const FILES: [(&str, &str); 2] = [("rules.yaml", "  "), ("dashboard.json", "    ")];
+
+fn file(name: &str) -> Result<String> {
+    let path = paths::source_root()?
+        .join("charts/tallyman/files")
+        .join(name);
+    std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+/// The chart's output with the names of such files in their place.
+fn without_files(rendered: &str) -> Result<String> {
+    let mut text = rendered.to_owned();
+    for (name, indent) in FILES {
+        let indented: String = file(name)?
+            .lines()
+            .map(|line| format!("{}\n", format!("{indent}{line}").trim_end()))
+            .collect();
+        ensure!(
+            text.matches(&indented).count() == 1,
+            "files/{name} is not rendered once and as it is"
+        );
+        text = text.replace(&indented, &format!("{indent}# files/{name}\n"));
+    }
+    Ok(text)
+}
+
 #[test]
 fn charts_are_clean_to_helm() -> Result<()> {
     let helm = helm()?;
@@ -131,6 +158,7 @@ fn the_plain_manifests_are_what_the_chart_renders() -> Result<()> {
 #[test]
 fn every_setting_reaches_the_manifests() -> Result<()> {
     let rendered = template(&["--set", "crds.enabled=false", "--values", &everything()])?;
+    let rendered = without_files(&rendered)?;
     golden(&here("goldens/everything.yaml"), &plain(&rendered))?;
     // A setting that the golden values leave out is a setting that nobody tries.
     let root = paths::source_root()?;
@@ -204,6 +232,34 @@ fn definitions_are_there_kept_or_left_out_as_asked() -> Result<()> {
                 "{name} is not what crdgen makes"
             );
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn rules_and_dashboard_arrive_as_they_are() -> Result<()> {
+    let rendered = objects(&template(&["--values", &everything()])?)?;
+    let rules: Value = serde_saphyr::from_str(&file("rules.yaml")?)?;
+    let shipped = of_kind(&rendered, "PrometheusRule");
+    ensure!(shipped.len() == 1 && shipped[0]["spec"] == rules);
+    ensure!(shipped[0]["metadata"]["labels"]["release"] == "prometheus");
+    let dashboards = of_kind(&rendered, "ConfigMap").into_iter();
+    let mut dashboards = dashboards.filter(|c| !c["data"]["tallyman.json"].is_null());
+    let shipped = dashboards
+        .next()
+        .context("no ConfigMap has the dashboard")?;
+    ensure!(shipped["data"]["tallyman.json"] == file("dashboard.json")?);
+    ensure!(shipped["metadata"]["labels"]["grafana_dashboard"] == "tallyman");
+    // What is told has labels of its own, which a target's would displace.
+    let monitors = of_kind(&rendered, "ServiceMonitor");
+    ensure!(monitors.len() == 1 && monitors[0]["spec"]["endpoints"][0]["honorLabels"] == true);
+    let hosts = of_kind(&rendered, "ScrapeConfig");
+    ensure!(hosts.len() == 1 && hosts[0]["spec"]["honorLabels"] == true);
+    for kind in ["PrometheusRule", "ServiceMonitor", "ScrapeConfig"] {
+        ensure!(
+            of_kind(&objects(&template(&[])?)?, kind).is_empty(),
+            "{kind} needs definitions that may not be there"
+        );
     }
     Ok(())
 }
@@ -296,6 +352,8 @@ fn what_is_misspelt_is_named() -> Result<()> {
         ("image.digest=sha256:1", "digest"),
         ("replica=3", "replica"),
         ("crds.keep=maybe", "keep"),
+        ("metrics.agents.targets={10.0.0.5}", "targets"),
+        ("metrics.agents.enabled=true", "metrics.agents.targets"),
     ] {
         let output = helm.run(&["template", RELEASE, &chart, "--set", value])?;
         ensure!(!output.success, "{value} is accepted");

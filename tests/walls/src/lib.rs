@@ -66,6 +66,12 @@ pub const WALLS: &[Wall] = &[
         never_reached: PURE,
     },
     Wall {
+        package: "tallyman-operator-otlp",
+        ours: &["tallyman-operator-core"],
+        never_named: &["kube", "k8s-openapi", "tracing"],
+        never_reached: &["kube-client", "kube-runtime", "bollard", "reqwest"],
+    },
+    Wall {
         package: "tallyman-agent-core",
         ours: &["tallyman-crds", "tallyman-agent-engine"],
         never_named: &["kube", "futures", "tracing"],
@@ -102,7 +108,12 @@ pub const WALLS: &[Wall] = &[
     },
     Wall {
         package: "tallyman-operator",
-        ours: &["tallyman-crds", "tallyman-join", "tallyman-operator-core"],
+        ours: &[
+            "tallyman-crds",
+            "tallyman-join",
+            "tallyman-operator-core",
+            "tallyman-operator-otlp",
+        ],
         never_named: &["bollard"],
         never_reached: &[
             "bollard",
