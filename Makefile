@@ -19,7 +19,7 @@ down: ## Take away all that `make up` made
 test: tools lint unit real ## Every test: lint, unit, property, simulation, schema, engines, end to end
 
 # Tests of real parts. Their targets have `test = false`, so `cargo test` alone leaves them, and no feature makes a second build.
-REAL_TESTS := apiserver conformance pulls real chart gitops monitoring node e2e
+REAL_TESTS := apiserver conformance pulls cleanup real chart gitops monitoring node e2e
 
 # What is behind a feature is tested, too: with it everywhere, nothing is built twice.
 FEATURES := --features tallyman-operator/otlp
@@ -56,7 +56,7 @@ fuzz: ## Every fuzz target for FUZZ_SECONDS with libFuzzer; needs a nightly comp
 real: tools ## What needs root, the control plane and both engines
 	$(CARGO) build --workspace $(FEATURES) --bins --tests
 	$(LAB) with --control-plane -- $(CARGO) test --workspace --test apiserver
-	$(LAB) with --engines -- $(CARGO) test --workspace --test conformance --test pulls
+	$(LAB) with --engines -- $(CARGO) test --workspace --test conformance --test pulls --test cleanup
 	$(CARGO) test --workspace --test real
 	$(CARGO) test --workspace --test chart --test gitops --test monitoring
 	$(CARGO) test --workspace --test node -- --nocapture

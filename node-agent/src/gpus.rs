@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use tallyman_agent_core::GpuInfo;
-use tallyman_agent_core::gpu_info::{MpsDaemon, control};
 use tallyman_agent_core::settings::gpus::GpuSettings;
 use tracing::{info, warn};
 
@@ -16,30 +15,32 @@ pub fn find(settings: &GpuSettings) -> GpuInfo {
     if !settings.enabled {
         return GpuInfo::default();
     }
-    let found = look(settings, Path::new(DRIVER));
-    if let Some(trouble) = &found.trouble {
+    let mut found = look(settings, Path::new(DRIVER));
+    look_again(&mut found);
+    if let Some(trouble) = found.complaint() {
         warn!(trouble, "GPUs");
     }
     if !found.ids.is_empty() {
         info!(
             driver = found.driver_version.as_deref(),
             ids = found.ids.join(","),
-            mps = found.mps.as_deref(),
+            shared = found.are_shared(),
             "GPUs"
         );
     }
     found
 }
 
+/// Looks whether MPS' control daemon runs; says whether it came or went.
+pub fn look_again(gpus: &mut GpuInfo) -> bool {
+    let socket = gpus.socket();
+    socket.is_some_and(|socket| gpus.looked(Path::new(&socket).exists()))
+}
+
 fn look(settings: &GpuSettings, driver: &Path) -> GpuInfo {
     let path = &settings.info_file;
-    let directory = &settings.mps_pipe_directory;
-    let daemon = MpsDaemon {
-        directory,
-        listens: Path::new(&control(directory)).exists(),
-    };
     match std::fs::read_to_string(path) {
-        Ok(text) => GpuInfo::of_file(path, &text, daemon),
+        Ok(text) => GpuInfo::of_file(path, &text, &settings.mps_pipe_directory),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let version = std::fs::read_to_string(driver.join("version")).ok();
             GpuInfo::of_driver(version.as_deref(), &information(driver))
@@ -92,11 +93,22 @@ mod tests {
         let shared =
             r#"{"GPUIDs":["GPU-1"],"GPUMemoryMiB":{"GPU-1":1024},"MpsServiceEnabled":true}"#;
         std::fs::write(&settings.info_file, shared).unwrap();
-        assert_eq!(look(&settings, &driver).mps, None);
+        let mut found = find(&settings);
+        assert!(!found.are_shared() && !look_again(&mut found));
+        // The daemon makes its directory, listens, ends and begins again.
+        let socket = found.socket().unwrap();
+        assert_eq!(socket, format!("{}/control", settings.mps_pipe_directory));
         std::fs::create_dir(&settings.mps_pipe_directory).unwrap();
-        std::fs::write(control(&settings.mps_pipe_directory), "").unwrap();
-        let found = look(&settings, &driver);
-        assert_eq!(found.mps, Some(settings.mps_pipe_directory.clone()));
+        assert!(!look_again(&mut found));
+        for _ in 0..2 {
+            std::fs::write(&socket, "").unwrap();
+            assert!(look_again(&mut found) && found.are_shared());
+            assert!(!look_again(&mut found));
+            std::fs::remove_file(&socket).unwrap();
+            assert!(look_again(&mut found) && !found.are_shared());
+        }
+        std::fs::write(&socket, "").unwrap();
+        assert!(find(&settings).are_shared());
         assert_eq!(find(&GpuSettings::default()), GpuInfo::default());
         std::fs::remove_dir_all(&folder).unwrap();
         let trouble = look(&settings, &driver).trouble.unwrap_or_default();

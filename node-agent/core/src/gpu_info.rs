@@ -14,18 +14,18 @@ pub struct GpuInfo {
     pub ids: Vec<String>,
     /// MiB of each, by id, as far as they are known.
     pub memory: BTreeMap<String, i64>,
-    /// Directory of MPS' control daemon, by which tasks share them; `None`: they are given whole only.
-    pub mps: Option<String>,
+    /// By which tasks share them; `None`: they are given whole only, whatever runs on the host.
+    pub mps: Option<Mps>,
     /// Why there are none, or why they are not shared, though it should be so: sentences.
     pub trouble: Option<String>,
 }
 
-/// Where MPS' control daemon is reached, and whether it is.
-#[derive(Clone, Copy, Debug)]
-pub struct MpsDaemon<'a> {
-    /// Directory of its pipes.
-    pub directory: &'a str,
-    /// Its [`control`] is there.
+/// NVIDIA's MPS on a host that is set up for it. Its control daemon comes and goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mps {
+    /// Directory of the daemon's pipes.
+    pub directory: String,
+    /// The daemon ran when it was looked for last: its [`control`] was there.
     pub listens: bool,
 }
 
@@ -54,7 +54,7 @@ struct File {
 
 impl File {
     /// Why `ids` are not shared (ECS agent, conditions of `ecs.capability.gpu-sharing-mps`).
-    fn unshared(&self, ids: &[String], daemon: MpsDaemon<'_>) -> Option<String> {
+    fn unshared(&self, ids: &[String]) -> Option<String> {
         let unknown = |id: &&String| self.memory_of(id).is_none();
         if self.virtual_gpu == Some(true) {
             Some("`HasVGPU` is true, and MPS does not share parts of a virtual GPU".to_owned())
@@ -62,11 +62,6 @@ impl File {
             Some("`MpsControlBinaryPresent` is false".to_owned())
         } else if let Some(id) = ids.iter().find(unknown) {
             Some(format!("`GPUMemoryMiB` has no memory of {id}"))
-        } else if !daemon.listens {
-            Some(format!(
-                "MPS' control daemon does not listen at `{}`; start it before the agent",
-                control(daemon.directory)
-            ))
         } else {
             None
         }
@@ -82,8 +77,9 @@ impl File {
 const UNKNOWN: char = '?';
 
 impl GpuInfo {
-    /// Reads the text of the file at `path`.
-    pub fn of_file(path: &str, text: &str, daemon: MpsDaemon<'_>) -> Self {
+    /// Reads the text of the file at `path`. MPS' control daemon would have its pipes in `directory`; that it runs is
+    /// [looked](Self::looked) for.
+    pub fn of_file(path: &str, text: &str, directory: &str) -> Self {
         let file: File = match serde_json::from_str(text) {
             Ok(file) => file,
             Err(error) => {
@@ -97,13 +93,16 @@ impl GpuInfo {
             return Self::none(format!("`{path}` names no GPU in `GPUIDs`"));
         }
         let wanted = file.mps_enabled == Some(true);
-        let unshared = file.unshared(&ids, daemon);
+        let unshared = file.unshared(&ids);
         let memory = ids
             .iter()
             .filter_map(|id| Some((id.clone(), file.memory_of(id)?)));
         Self {
             memory: memory.collect(),
-            mps: (wanted && unshared.is_none()).then(|| daemon.directory.to_owned()),
+            mps: (wanted && unshared.is_none()).then(|| Mps {
+                directory: directory.to_owned(),
+                listens: false,
+            }),
             trouble: unshared.filter(|_| wanted).map(|why| {
                 format!(
                     "`{path}` has `MpsServiceEnabled`, but GPUs are not shared: {why}. Tasks with `sharingStrategy` are not placed \
@@ -132,6 +131,39 @@ impl GpuInfo {
             ids,
             ..Self::default()
         }
+    }
+
+    /// Where MPS' control daemon listens while it runs, if it is to be looked for.
+    pub fn socket(&self) -> Option<String> {
+        Some(control(&self.mps.as_ref()?.directory))
+    }
+
+    /// Whether the daemon listens was looked at, again. Says whether this is news.
+    pub fn looked(&mut self, listens: bool) -> bool {
+        let Some(mps) = &mut self.mps else {
+            return false;
+        };
+        let news = mps.listens != listens;
+        mps.listens = listens;
+        news
+    }
+
+    /// Whether tasks may come that share them.
+    pub fn are_shared(&self) -> bool {
+        self.mps.as_ref().is_some_and(|mps| mps.listens)
+    }
+
+    /// What is wrong with them at the moment, for people.
+    pub fn complaint(&self) -> Option<String> {
+        let away = || {
+            let mps = self.mps.as_ref().filter(|mps| !mps.listens)?;
+            Some(format!(
+                "GPUs are not shared while MPS' control daemon does not listen at `{}`; start it. Until then no task with \
+                 `sharingStrategy` is placed here.",
+                control(&mps.directory)
+            ))
+        };
+        self.trouble.clone().or_else(away)
     }
 
     /// A host where some should be, and why there are none: a clause.
@@ -181,13 +213,9 @@ mod tests {
     use super::*;
 
     const PATH: &str = "/gpus.json";
-    const DAEMON: MpsDaemon<'_> = MpsDaemon {
-        directory: "/run/mps-ecs",
-        listens: true,
-    };
 
     fn of_file(text: &str) -> GpuInfo {
-        GpuInfo::of_file(PATH, text, DAEMON)
+        GpuInfo::of_file(PATH, text, "/run/mps-ecs")
     }
 
     /// What ECS' setup writes on a host with MPS.
@@ -195,57 +223,52 @@ mod tests {
         "MpsControlBinaryPresent":true,"MpsServiceEnabled":true,"HasVGPU":false}"#;
 
     #[test]
-    fn gpus_are_shared_when_the_file_says_so_and_the_daemon_listens() {
-        let info = of_file(SHARED);
-        assert_eq!(info.mps.as_deref(), Some("/run/mps-ecs"));
+    fn gpus_are_shared_when_the_file_says_so_and_while_the_daemon_listens() {
+        let mut info = of_file(SHARED);
         assert_eq!(info.memory["GPU-a"], 22563);
-        assert_eq!(info.trouble, None);
+        assert_eq!(info.socket().as_deref(), Some("/run/mps-ecs/control"));
+        // Each look, whether it was news, and whether they are shared then.
+        for (listens, news) in [
+            (false, false),
+            (true, true),
+            (true, false),
+            (false, true),
+            (true, true),
+        ] {
+            assert_eq!(info.looked(listens), news);
+            assert_eq!(info.are_shared(), listens);
+            let said = info.complaint();
+            assert_eq!(said.is_none(), listens, "{said:?}");
+            let said = said.unwrap_or_default();
+            let words = "does not listen at `/run/mps-ecs/control`; start it.";
+            assert!(listens || said.contains(words), "{said}");
+        }
         let written =
             r#"{"GPUIDs":["GPU-a"],"GPUMemoryMiB":{"GPU-a":8192},"MpsServiceEnabled":true}"#;
         assert!(of_file(written).mps.is_some());
-        let plain =
+        let mut plain =
             of_file(&SHARED.replace("\"MpsServiceEnabled\":true", "\"MpsServiceEnabled\":false"));
-        assert_eq!((plain.mps, plain.trouble), (None, None));
+        assert_eq!((plain.socket(), plain.complaint()), (None, None));
+        assert!(!plain.looked(true) && !plain.are_shared());
         assert_eq!(plain.memory["GPU-a"], 22563);
     }
 
     #[test]
     fn what_keeps_gpus_from_being_shared_is_told() {
-        let silent = MpsDaemon {
-            listens: false,
-            ..DAEMON
-        };
-        for (from, to, daemon, words) in [
-            (
-                "22563",
-                "0",
-                DAEMON,
-                "`GPUMemoryMiB` has no memory of GPU-a",
-            ),
-            (
-                "[\"GPU-a\"]",
-                "[\"GPU-a\",\"GPU-b\"]",
-                DAEMON,
-                "no memory of GPU-b",
-            ),
+        for (from, to, words) in [
+            ("22563", "0", "`GPUMemoryMiB` has no memory of GPU-a"),
+            ("[\"GPU-a\"]", "[\"GPU-a\",\"GPU-b\"]", "no memory of GPU-b"),
             (
                 "Present\":true",
                 "Present\":false",
-                DAEMON,
                 "`MpsControlBinaryPresent` is false",
             ),
-            (
-                "HasVGPU\":false",
-                "HasVGPU\":true",
-                DAEMON,
-                "`HasVGPU` is true",
-            ),
-            ("", "", silent, "does not listen at `/run/mps-ecs/control`"),
+            ("HasVGPU\":false", "HasVGPU\":true", "`HasVGPU` is true"),
         ] {
-            let info = GpuInfo::of_file(PATH, &SHARED.replace(from, to), daemon);
-            assert_eq!(info.mps, None, "{words}");
+            let mut info = of_file(&SHARED.replace(from, to));
+            assert!(!info.looked(true) && !info.are_shared(), "{words}");
             assert!(!info.ids.is_empty(), "whole ones are given: {words}");
-            let trouble = info.trouble.unwrap_or_default();
+            let trouble = info.complaint().unwrap_or_default();
             assert!(
                 trouble.contains(words) && trouble.contains(PATH),
                 "{trouble}"

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tallyman_agent_engine::{ContainerSpec, ContainerSummary, EngineError};
 use tallyman_crds::labels;
 
-use crate::gpu_info::{GpuInfo, control};
+use crate::gpu_info::GpuInfo;
 use crate::ids::TaskUid;
 
 /// What the vendor's tools read: ids of GPUs, apart by commas, or [`NO_GPU`].
@@ -64,7 +64,7 @@ pub struct GpuClaim {
 /// The GPUs of a host. Shared by its tasks.
 #[derive(Debug, Default)]
 pub struct Gpus {
-    /// As the host has them, in the order in which they are given.
+    /// As the host has them, in the order in which they are given. Whether MPS' daemon listens is asked at each start.
     host: GpuInfo,
     ledger: Mutex<Ledger>,
 }
@@ -228,7 +228,7 @@ impl Gpus {
     pub fn must_listen(&self, share: GpuShare) -> Option<String> {
         match share {
             GpuShare::Whole(_) => None,
-            GpuShare::Part(_) => Some(self.host.mps.as_deref().map(control).unwrap_or_default()),
+            GpuShare::Part(_) => Some(self.host.socket().unwrap_or_default()),
         }
     }
 

@@ -4,6 +4,8 @@
 //! `ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP` stopped containers and images of others go, too. An image that any container
 //! has, running or not, whosever it is, is never touched.
 
+mod cycle;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use tallyman_crds::labels;
 use crate::backoff::later;
 use crate::pause;
 use crate::settings::images::Images;
+
+pub use cycle::{Removal, clean};
 
 /// An image that a task was given lately is not touched: its container may be about to be created.
 const IN_HAND: Duration = Duration::from_secs(10 * 60);

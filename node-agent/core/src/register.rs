@@ -140,7 +140,7 @@ fn message(host: &HostFacts, engine: &EngineFacts) -> Option<String> {
         engine.failing.as_ref().map(|told| told.words.clone()),
         host.ledger_trouble.clone(),
         forgotten(&host.forgotten),
-        host.gpus.trouble.clone(),
+        host.gpus.complaint(),
     ];
     let all: Vec<String> = all.into_iter().flatten().collect();
     (!all.is_empty()).then(|| all.join(" "))

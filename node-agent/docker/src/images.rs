@@ -3,7 +3,7 @@
 use bollard::models::ImageSummary;
 use bollard::query_parameters::{ListImagesOptions, RemoveImageOptions};
 
-use tallyman_agent_engine::{EngineError, ImageState, Moment, Verb};
+use tallyman_agent_engine::{EngineError, ImageState, Moment, Reference, Verb};
 
 use crate::faults::{Answer, answer, plain};
 use crate::{DockerEngine, Failure};
@@ -57,17 +57,19 @@ impl DockerEngine {
     }
 }
 
-/// Docker has `<none>` where there is nothing.
+/// Docker has `<none>` where there is nothing. A digest in a repository that has a tag of the image, too, goes with the tag;
+/// in another one it holds the image, and Docker with containerd's store tells it among the tags.
 fn state(image: ImageSummary) -> ImageState {
-    let real = |names: Vec<String>| -> Vec<String> {
-        names
-            .into_iter()
-            .filter(|name| !name.contains("<none>"))
-            .collect()
-    };
-    let mut names = real(image.repo_tags);
-    if names.is_empty() {
-        names = real(image.repo_digests);
+    let told = image.repo_tags.into_iter().chain(image.repo_digests);
+    let real = told.filter(|name| !name.contains("<none>"));
+    let (digests, mut names): (Vec<String>, Vec<String>) =
+        real.partition(|name| name.contains('@'));
+    for digest in digests {
+        let repository = Reference::split(&digest).repository;
+        let holds = |name: &String| Reference::split(name).repository == repository;
+        if !names.iter().any(holds) {
+            names.push(digest);
+        }
     }
     names.sort();
     ImageState {
@@ -76,5 +78,33 @@ fn state(image: ImageSummary) -> ImageState {
         created_at: Some(Moment(image.created.saturating_mul(1000)))
             .filter(|moment| moment.millis() > 0),
         bytes: image.size,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_a_name_where_the_repository_has_no_tag() {
+        let names = |tags: &[&str], digests: &[&str]| {
+            let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+            let summary = ImageSummary {
+                repo_tags: owned(tags),
+                repo_digests: owned(digests),
+                ..ImageSummary::default()
+            };
+            state(summary).names
+        };
+        assert_eq!(names(&["a:2", "a:1"], &["a@sha256:1"]), ["a:1", "a:2"]);
+        let both = ["a:1", "h:5/b@sha256:1"];
+        assert_eq!(names(&["a:1"], &["a@sha256:1", "h:5/b@sha256:1"]), both);
+        // As containerd's store tells it.
+        let told = ["a@sha256:1", "h:5/b@sha256:1", "a:1"];
+        assert_eq!(names(&told, &["a@sha256:1"]), both);
+        assert_eq!(names(&["<none>:<none>"], &["a@sha256:1"]), ["a@sha256:1"]);
+        let nothing: [&str; 0] = [];
+        assert_eq!(names(&["<none>:<none>"], &["<none>@<none>"]), nothing);
+        assert_eq!(names(&[], &[]), nothing);
     }
 }

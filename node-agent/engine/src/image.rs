@@ -26,7 +26,7 @@ pub enum PullBehavior {
 pub struct ImageState {
     /// The engine's id of the image (`sha256:...`).
     pub id: String,
-    /// All references to it, sorted: tags, and digests where there is no tag. Empty for one that lost its tag.
+    /// All references to it, sorted: tags, and digests in repositories where it has no tag. May be empty for one that lost its tag.
     pub names: Vec<String>,
     /// When it was built.
     pub created_at: Option<Moment>,

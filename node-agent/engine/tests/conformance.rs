@@ -185,6 +185,13 @@ impl Bench for FakeBench {
         Ok(name)
     }
 
+    async fn name_image(&self, image: &str, name: &str) -> Verdict {
+        match self.engine.name_image(image, name) {
+            true => Ok(()),
+            false => Err(format!("there is no {image}")),
+        }
+    }
+
     fn missing_image(&self) -> String {
         "localhost/nobody:1".to_owned()
     }
@@ -305,6 +312,8 @@ impl Bench for FakeBench {
             privileged: spec.parameters.privileged,
             ipc: spec.parameters.ipc.clone(),
             swap: spec.parameters.swap.map(|swap| swap.bytes),
+            // Its host has the second version of control groups.
+            swappiness: None,
             log: spec.parameters.log.as_ref().map(told),
             engine_restarts: false,
             engine_removes: false,

@@ -81,6 +81,7 @@ impl<E: Engine> Agent<E> {
         let now = Instant::now();
         self.overdue_at = None;
         self.look_at_disk();
+        self.look_at_gpus();
         let list = match list {
             Ok(list) => list,
             Err(error) => {

@@ -6,12 +6,23 @@ use jiff::Timestamp;
 use tallyman_agent_engine::Engine;
 use tallyman_crds::HostReport;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::agent::Agent;
-use crate::instance;
+use crate::{gpus, instance};
 
 impl<E: Engine> Agent<E> {
+    /// Whether GPUs are shared may change while the agent runs. Looked at with every list of containers.
+    pub(super) fn look_at_gpus(&mut self) {
+        let found = &mut self.host_facts.gpus;
+        if gpus::look_again(found) {
+            match found.complaint() {
+                Some(complaint) => warn!(complaint, "GPUs"),
+                None => info!("MPS' control daemon listens; GPUs are shared"),
+            }
+        }
+    }
+
     /// Sends the host's report if it is due; says when to come back otherwise.
     pub(super) fn report(&mut self, report: HostReport) -> Option<Instant> {
         if self.reporting.is_some() {

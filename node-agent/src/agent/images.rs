@@ -1,10 +1,10 @@
-//! The cycle of image cleanup: what goes is decided in the core, and done here, one call after the other.
+//! Image cleanup, now and then: the core has the cycle.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tallyman_agent_core::Settings;
-use tallyman_agent_core::images::{self, dispensable, foreign, references, spent};
+use tallyman_agent_core::images::{self, Removal};
 use tallyman_agent_engine::{Engine, EngineError};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
@@ -29,38 +29,27 @@ pub async fn run<E: Engine>(engine: Arc<E>, ledger: Ledger, settings: Settings) 
     }
 }
 
-/// One cycle.
-///
-/// # Errors
-/// The engine does not list what it has.
-pub async fn cycle<E: Engine>(
+/// One cycle by the book on disk, told in the log.
+async fn cycle<E: Engine>(
     engine: &E,
     ledger: &Ledger,
     settings: &Settings,
     now: Timestamp,
 ) -> Result<(), EngineError> {
-    let images = &settings.images;
-    let mut states = Vec::new();
-    for name in foreign(images, &engine.list_all().await?) {
-        states.extend(engine.inspect(&name).await?);
-    }
-    for name in spent(images, settings.tasks.cleanup_wait, &states, now) {
-        match engine.remove(&name).await {
-            Ok(()) => info!(container = name, "a container of nobody's task is removed"),
-            Err(error) => warn!(container = name, %error, "not removed; tried again later"),
-        }
-    }
-    // Images before containers: a container that comes in between is seen.
-    let listed = engine.list_images().await?;
-    let containers = engine.list_all().await?;
-    let book = ledger.keep_images(&listed);
-    for image in dispensable(images, &book, &listed, &containers, now) {
-        for reference in references(image) {
-            match engine.remove_image(&reference).await {
-                Ok(()) => info!(image = reference, "an image that nothing uses is removed"),
-                Err(error) => {
-                    warn!(image = reference, %error, "not removed; tried again later");
-                }
+    let keep = |listed: &[_]| ledger.keep_images(listed);
+    for removal in images::clean(engine, settings, keep, now).await? {
+        match removal {
+            Removal::Container(container, Ok(())) => {
+                info!(container, "a container of nobody's task is removed");
+            }
+            Removal::Image(image, Ok(())) => {
+                info!(image, "an image that nothing uses is removed");
+            }
+            Removal::Container(container, Err(error)) => {
+                warn!(container, %error, "not removed; tried again later");
+            }
+            Removal::Image(image, Err(error)) => {
+                warn!(image, %error, "not removed; tried again later");
             }
         }
     }
@@ -128,5 +117,25 @@ mod tests {
             book.note(&left[0].image_id, true, now);
             book
         });
+    }
+
+    /// By itself, one interval after the agent began.
+    #[tokio::test(start_paused = true)]
+    async fn cycles_come_by_themselves() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = ImageBook::default();
+        let ledger = Ledger::open(folder.path().to_owned(), BTreeMap::new(), book);
+        let engine = Arc::new(FakeEngine::new("host"));
+        let long_ago = Timestamp::now() - Duration::from_secs(2 * 60 * 60);
+        let prepared = engine.prepare("idle:1", PullBehavior::Always, None).await;
+        ledger.note_image(&prepared.unwrap().image_id, true, long_ago);
+        let settings = Settings::default();
+        let interval = settings.images.cleanup_interval;
+        tokio::spawn(run(Arc::clone(&engine), ledger, settings));
+        let left = || async { engine.list_images().await.unwrap().len() };
+        tokio::time::sleep(interval - Duration::from_secs(1)).await;
+        assert_eq!(left().await, 1);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(left().await, 0);
     }
 }

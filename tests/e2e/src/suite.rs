@@ -55,6 +55,12 @@ pub fn folder(generation: EngineGeneration) -> PathBuf {
     std::env::temp_dir().join(format!("tallyman-e2e-{id}-{generation:?}"))
 }
 
+/// The directory of the pipes of MPS on the first host. Its `control` stands for the daemon's socket.
+pub fn pipes(generation: EngineGeneration) -> PathBuf {
+    let id = std::process::id();
+    std::env::temp_dir().join(format!("tallyman-e2e-{id}-{generation:?}-mps"))
+}
+
 /// How scenarios went.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -142,6 +148,7 @@ pub fn run(
         lab.keep().ok();
     }
     lab.down().context("the lab did not go down")?;
+    std::fs::remove_dir_all(pipes(generation)).context("the pipes of MPS")?;
     Ok(tally)
 }
 
@@ -185,7 +192,9 @@ fn plain_host(generation: EngineGeneration) -> HostOptions {
 fn first_host(generation: EngineGeneration) -> Result<HostOptions> {
     let toolkit = paths::source_root()?.join("tests/e2e/toolkit");
     let info = toolkit.join("nvidia-gpu-info.json").display().to_string();
-    let pipes = toolkit.join("mps").display().to_string();
+    let pipes = pipes(generation);
+    std::fs::create_dir_all(&pipes)?;
+    std::fs::write(pipes.join("control"), "")?;
     let mut options = HostOptions::new(generation);
     options.tools = Some(toolkit);
     let credentials = [
@@ -198,7 +207,10 @@ fn first_host(generation: EngineGeneration) -> Result<HostOptions> {
     options.agent_env = [
         ("ECS_ENABLE_GPU_SUPPORT".to_owned(), "true".to_owned()),
         ("ECS_NVIDIA_GPU_INFO_FILE".to_owned(), info),
-        ("ECS_NVIDIA_MPS_PIPE_DIRECTORY".to_owned(), pipes),
+        (
+            "ECS_NVIDIA_MPS_PIPE_DIRECTORY".to_owned(),
+            pipes.display().to_string(),
+        ),
         (
             "ECS_ENVIRONMENT_FILE_FOLDERS".to_owned(),
             json!([folder(generation).join("allowed")]).to_string(),

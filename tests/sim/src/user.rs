@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
+use tallyman_agent_core::gpu_info::Mps;
 use tallyman_agent_engine::{Health, fake::Program};
 use tallyman_crds::{LastStatus, TaskStatus, labels};
 use tallyman_operator_core::Kind;
@@ -140,7 +141,10 @@ impl Sim {
                 .collect();
             let memory = agent.gpus.ids.iter();
             agent.gpus.memory = memory.map(|id| (id.clone(), GPU_MEMORY)).collect();
-            agent.gpus.mps = Some("/run/mps-ecs".to_owned());
+            agent.gpus.mps = Some(Mps {
+                directory: "/run/mps-ecs".to_owned(),
+                listens: true,
+            });
             agent.engine.set_gpu_driver(true);
         }
     }

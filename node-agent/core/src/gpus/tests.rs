@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use tallyman_agent_engine::{PhaseKind, Retry};
 
 use super::*;
+use crate::gpu_info::Mps;
 
 fn holder(task: &str, container: &str) -> GpuHolder {
     GpuHolder {
@@ -16,7 +17,10 @@ fn host(count: usize) -> Gpus {
     Gpus::new(&GpuInfo {
         memory: ids.clone().map(|id| (id, 100)).collect(),
         ids: ids.collect(),
-        mps: Some("/run/mps-ecs".to_owned()),
+        mps: Some(Mps {
+            directory: "/run/mps-ecs".to_owned(),
+            listens: true,
+        }),
         ..GpuInfo::default()
     })
 }

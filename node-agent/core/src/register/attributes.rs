@@ -135,7 +135,7 @@ pub(super) fn offered(
         ),
         // Without it nobody could tell for how long it was silent.
         (host.boot_id.is_some(), capabilities::STOP_AFTER),
-        (host.gpus.mps.is_some(), capabilities::GPU_SHARING),
+        (host.gpus.are_shared(), capabilities::GPU_SHARING),
         (host.roles.is_some(), capabilities::TASK_ROLE),
         (
             host.roles.is_some_and(|roles| roles.network_host),

@@ -6,6 +6,7 @@ use tallyman_crds::capabilities;
 use super::attributes::{FIRELENS, offered};
 use super::*;
 use crate::disk::{DiskSpace, Room};
+use crate::gpu_info::Mps;
 use crate::settings::registration::Registration;
 use crate::volumes::NfsExport;
 
@@ -252,8 +253,20 @@ fn gpus_are_registered_by_id_and_their_driver_is_a_capability() {
     };
     assert!(!shares(&host));
     let mut shared = host.clone();
-    shared.gpus.mps = Some("/run/mps-ecs".to_owned());
+    shared.gpus.mps = Some(Mps {
+        directory: "/run/mps-ecs".to_owned(),
+        listens: true,
+    });
     assert!(shares(&shared));
+    assert_eq!(report(&shared).message, None);
+    // The daemon goes: its memory stays registered, since tasks that run hold parts of it.
+    assert!(shared.gpus.looked(false) && !shares(&shared));
+    let said = report(&shared).message.unwrap_or_default();
+    assert!(
+        said.contains("not shared while MPS' control daemon"),
+        "{said}"
+    );
+    assert_eq!(report(&shared).registered_resources.gpu_memory.len(), 1);
     let none = HostFacts {
         gpus: GpuInfo::none("why".to_owned()),
         ..HostFacts::default()

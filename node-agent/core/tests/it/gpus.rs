@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::rig::{Rig, door, written};
 use serde_json::{Value, json};
 use tallyman_agent_core::assignment::Door;
+use tallyman_agent_core::gpu_info::Mps;
 use tallyman_agent_core::settings::gpus::GpuSettings;
 use tallyman_agent_core::{
     Assignment, GpuHolder, GpuInfo, GpuShare, GpuWish, Gpus, Holdings, Plan, TaskBody, TaskMachine,
@@ -18,11 +19,18 @@ use tallyman_crds::{HostPlanSpec, LastStatus, StopCode, labels};
 
 const IDS: [&str; 3] = ["GPU-0", "GPU-1", "GPU-2"];
 
+fn mps_in(directory: &str) -> Mps {
+    Mps {
+        directory: directory.to_owned(),
+        listens: true,
+    }
+}
+
 fn holdings() -> Arc<Holdings> {
     Arc::new(Holdings::new(&GpuInfo {
         ids: IDS.map(str::to_owned).into(),
         memory: IDS.map(|id| (id.to_owned(), 8192)).into(),
-        mps: Some("/run/mps-ecs".to_owned()),
+        mps: Some(mps_in("/run/mps-ecs")),
         ..GpuInfo::default()
     }))
 }
@@ -384,7 +392,7 @@ fn no_part_starts_while_mps_does_not_listen() {
         rig.holdings = Arc::new(Holdings::new(&GpuInfo {
             ids: IDS.map(str::to_owned).into(),
             memory: IDS.map(|id| (id.to_owned(), 8192)).into(),
-            mps: directory.map(str::to_owned),
+            mps: directory.map(mps_in),
             ..GpuInfo::default()
         }));
         rig.run(Duration::from_secs(60));

@@ -71,7 +71,7 @@ impl DockerBench {
             None => Docker::connect_with_http(endpoint, 120, bollard::API_DEFAULT_VERSION),
         };
         let docker = docker.unwrap_or_else(|error| panic!("no engine at {endpoint}: {error}"));
-        import(&docker, REPOSITORY, "1", busybox()).await;
+        import(&docker, REPOSITORY, "1", busybox("")).await;
         let first = 21_000 + u16::try_from(index).unwrap() * 500;
         Self {
             engine,
@@ -111,8 +111,8 @@ pub async fn import(docker: &Docker, repository: &str, tag: &str, archive: Vec<u
     let _: Vec<_> = imported.try_collect().await.unwrap();
 }
 
-/// Busybox and a page, as a tar archive.
-fn busybox() -> Vec<u8> {
+/// Busybox and a page, as a tar archive. Another mark makes another image.
+pub fn busybox(mark: &str) -> Vec<u8> {
     let root = Scratch::new();
     root.install(
         "/usr/bin/busybox",
@@ -124,6 +124,7 @@ fn busybox() -> Vec<u8> {
     }
     std::fs::create_dir(root.0.join("tmp")).unwrap();
     root.write("www/ok", "ok\n");
+    root.write("mark", mark);
     root.write("etc/passwd", "root:x:0:0::/:/bin/sh\n");
     root.archive()
 }
@@ -194,13 +195,20 @@ impl Bench for DockerBench {
 
     async fn spare_image(&self) -> Result<String, String> {
         let tag = self.free_port().to_string();
-        let options = TagImageOptions {
-            repo: Some(REPOSITORY.to_owned()),
-            tag: Some(tag.clone()),
-        };
-        let tagged = self.docker.tag_image(IMAGE, Some(options)).await;
-        tagged.map_err(|error| error.to_string())?;
+        let root = Scratch::new();
+        root.write("spare", &tag);
+        import(&self.docker, REPOSITORY, &tag, root.archive()).await;
         Ok(format!("{REPOSITORY}:{tag}"))
+    }
+
+    async fn name_image(&self, image: &str, name: &str) -> Verdict {
+        let (repository, tag) = name.rsplit_once(':').unwrap();
+        let options = TagImageOptions {
+            repo: Some(repository.to_owned()),
+            tag: Some(tag.to_owned()),
+        };
+        let tagged = self.docker.tag_image(image, Some(options)).await;
+        tagged.map_err(|error| error.to_string())
     }
 
     fn missing_image(&self) -> String {
@@ -370,6 +378,8 @@ impl Bench for DockerBench {
                 _ => Ipc::Engine,
             },
             swap: swap.map(|all| all - memory),
+            // Engines have -1 for none in their own settings.
+            swappiness: host.memory_swappiness.filter(|weight| *weight >= 0),
             log: (!own).then_some(log),
             engine_restarts: !matches!(
                 restarts,

@@ -23,8 +23,11 @@ pub trait Bench: Send + Sync {
     /// user is root, its own directory `/`.
     fn image(&self) -> String;
 
-    /// An image that the host has under a name of its own and no registry has; another one at each call.
+    /// An image that the host has and no registry does; another one at each call. Nobody else uses it.
     fn spare_image(&self) -> impl Future<Output = Result<String, String>> + Send;
+
+    /// Gives an image of the host one name more, not through the port. An image that has it loses it.
+    fn name_image(&self, image: &str, name: &str) -> impl Future<Output = Verdict> + Send;
 
     /// An image that neither the host nor a registry has.
     fn missing_image(&self) -> String;
@@ -170,6 +173,8 @@ pub struct Settings {
     pub ipc: Ipc,
     /// Bytes of swap beside the memory limit; `None` when not set.
     pub swap: Option<i64>,
+    /// How readily it is swapped out, 0 to 100; `None` when not set.
+    pub swappiness: Option<i64>,
     /// Log driver and options; `None` when they are the engine's default without options.
     pub log: Option<Log>,
     /// Whether the engine would restart it by itself.

@@ -4,7 +4,7 @@ use futures::future::join_all;
 
 use crate::conformance::bench::{Bench, Ground, Program, told, unexpected};
 use crate::conformance::{Verdict, ensure};
-use crate::{Engine, EngineError, PullBehavior};
+use crate::{Engine, EngineError, ImageState, PullBehavior};
 
 pub(super) async fn cached_image_is_used_when_the_pull_fails<B: Bench>(
     ground: &Ground<'_, B>,
@@ -148,4 +148,82 @@ pub(super) async fn an_image_in_use_stays_and_another_goes<B: Bench>(
         Err(EngineError::PullFailed { .. } | EngineError::ImageNotFound { .. }) => Ok(()),
         answer => Err(unexpected(&answer, "pull failed")),
     }
+}
+
+/// What the host has of an image, by one of its names or by its id.
+async fn listed<B: Bench>(
+    ground: &Ground<'_, B>,
+    image: &str,
+) -> Result<Option<ImageState>, String> {
+    let images = ground.engine().list_images().await;
+    let mut images = images.map_err(told("list images"))?.into_iter();
+    Ok(images.find(|state| state.id == image || state.names.iter().any(|name| name == image)))
+}
+
+async fn there<B: Bench>(ground: &Ground<'_, B>, image: &str) -> Result<ImageState, String> {
+    let found = listed(ground, image).await?;
+    found.ok_or_else(|| format!("{image} is not listed"))
+}
+
+/// A name that is not the last one comes off whoever uses the image: who removes an image asks before.
+pub(super) async fn an_image_goes_with_its_last_name<B: Bench>(ground: &Ground<'_, B>) -> Verdict {
+    let (bench, engine) = (ground.bench, ground.engine());
+    let first = bench.spare_image().await?;
+    let second = format!("{first}-too");
+    bench.name_image(&first, &second).await?;
+    let state = there(ground, &first).await?;
+    ensure!(state.names == [first.clone(), second.clone()], "{state:?}");
+    let mut spec = ground.spec("a", &Program::Runs);
+    spec.image.clone_from(&first);
+    ground.create(&spec).await?;
+    let removed = engine.remove_image(&first).await;
+    removed.map_err(told("remove image"))?;
+    let left = there(ground, &second).await?;
+    ensure!(
+        left.id == state.id && left.names == [second.clone()],
+        "{left:?}"
+    );
+    match engine.remove_image(&second).await {
+        Err(EngineError::ImageInUse { image, .. }) if image == second => {}
+        answer => return Err(unexpected(&answer, "image in use")),
+    }
+    ground.remove(&spec.name).await?;
+    let removed = engine.remove_image(&second).await;
+    removed.map_err(told("remove image"))?;
+    let left = listed(ground, &state.id).await?;
+    ensure!(left.is_none(), "{left:?} is still listed");
+    Ok(())
+}
+
+pub(super) async fn an_image_that_lost_its_name_is_known_by_its_id<B: Bench>(
+    ground: &Ground<'_, B>,
+) -> Verdict {
+    let (bench, engine) = (ground.bench, ground.engine());
+    let name = bench.spare_image().await?;
+    let old = there(ground, &name).await?;
+    let mut spec = ground.spec("a", &Program::Runs);
+    spec.image.clone_from(&name);
+    ground.create(&spec).await?;
+    let other = bench.spare_image().await?;
+    bench.name_image(&other, &name).await?;
+    let new = there(ground, &name).await?;
+    ensure!(new.id != old.id && new.names.contains(&other), "{new:?}");
+    let left = there(ground, &old.id).await?;
+    ensure!(left.names.is_empty(), "{left:?}");
+    let described = ground.state(&spec.name).await?;
+    ensure!(described.image_id == old.id, "another id: {described:?}");
+    match engine.remove_image(&old.id).await {
+        Err(EngineError::ImageInUse { image, .. }) if image == old.id => {}
+        answer => return Err(unexpected(&answer, "image in use")),
+    }
+    ground.remove(&spec.name).await?;
+    for reference in [&old.id, &old.id, &name, &other] {
+        let removed = engine.remove_image(reference).await;
+        removed.map_err(told("remove image"))?;
+    }
+    for gone in [&old.id, &new.id] {
+        let left = listed(ground, gone).await?;
+        ensure!(left.is_none(), "{left:?} is still listed");
+    }
+    Ok(())
 }

@@ -116,6 +116,8 @@ suite![
     images::many_at_once_agree,
     images::images_and_whose_they_are_are_listed,
     images::an_image_in_use_stays_and_another_goes,
+    images::an_image_goes_with_its_last_name,
+    images::an_image_that_lost_its_name_is_known_by_its_id,
     groups::containers_share_the_limits_of_a_group,
     groups::quota_of_one_container_is_set,
     settings::cpu_memory_and_limits_are_set,

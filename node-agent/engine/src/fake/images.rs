@@ -24,8 +24,10 @@ pub enum RegistryMood {
 
 #[derive(Debug, Default)]
 pub(super) struct Images {
-    /// On the host: reference to whether a registry knows it.
-    cached: BTreeMap<String, bool>,
+    /// On the host, by reference.
+    cached: BTreeMap<String, Cached>,
+    /// Ids of those on the host that lost their last name to another one.
+    nameless: BTreeSet<String>,
     /// In no registry.
     missing: BTreeSet<String>,
     /// Given only to these users.
@@ -34,7 +36,15 @@ pub(super) struct Images {
     pulls: u64,
 }
 
-/// The name without its digest: the fake's tags never move.
+/// What a reference means on the host.
+#[derive(Clone, Debug)]
+struct Cached {
+    id: String,
+    /// A registry has it.
+    known: bool,
+}
+
+/// The name without its digest: the tags of the fake's registry never move.
 pub(super) fn named(image: &str) -> &str {
     image.split('@').next().unwrap_or(image)
 }
@@ -57,12 +67,59 @@ impl Images {
     }
 
     pub(super) fn import(&mut self, image: &str) {
-        self.cached.insert(image.to_owned(), false);
+        self.name(image, image_id(image), false);
         self.missing.insert(image.to_owned());
+    }
+
+    /// Another name for an image of the host, which an image that has it loses. Says whether there is such an image.
+    pub(super) fn name_too(&mut self, image: &str, name: &str) -> bool {
+        let id = self.id(image).map(str::to_owned);
+        if let Some(id) = &id {
+            self.name(name, id.clone(), false);
+        }
+        id.is_some()
+    }
+
+    fn name(&mut self, name: &str, id: String, known: bool) {
+        self.nameless.remove(&id);
+        let new = Cached { id, known };
+        if let Some(old) = self.cached.insert(name.to_owned(), new)
+            && self.names(&old.id).next().is_none()
+        {
+            self.nameless.insert(old.id);
+        }
+    }
+
+    fn names(&self, id: &str) -> impl Iterator<Item = &String> {
+        let all = self
+            .cached
+            .iter()
+            .filter(move |(_, cached)| cached.id == id);
+        all.map(|(name, _)| name)
+    }
+
+    /// Of the image that the host has under this name.
+    pub(super) fn id(&self, image: &str) -> Option<&str> {
+        let cached = self.cached.get(named(image))?;
+        Some(cached.id.as_str())
     }
 
     pub(super) fn forget(&mut self, image: &str) {
         self.cached.remove(image);
+    }
+
+    /// Takes a name off, or an image without names away. Not the last name of one that is in use, and not one in use.
+    pub(super) fn remove(&mut self, name: &str, in_use: impl Fn(&str) -> bool) -> bool {
+        let (id, last) = match self.cached.get(name) {
+            Some(cached) => (cached.id.as_str(), self.names(&cached.id).nth(1).is_none()),
+            None => (name, self.nameless.contains(name)),
+        };
+        if last && in_use(id) {
+            return false;
+        }
+        self.cached.remove(name);
+        self.nameless.remove(name);
+        true
     }
 
     pub(super) fn has(&self, image: &str) -> bool {
@@ -74,18 +131,16 @@ impl Images {
     }
 
     pub(super) fn list(&self) -> Vec<ImageState> {
-        let mut images: Vec<ImageState> = self
-            .cached
-            .keys()
-            .map(|name| ImageState {
-                id: image_id(name),
-                names: vec![name.clone()],
+        let named = self.cached.values().map(|cached| &cached.id);
+        let ids: BTreeSet<&String> = named.chain(&self.nameless).collect();
+        ids.into_iter()
+            .map(|id| ImageState {
+                id: id.clone(),
+                names: self.names(id).cloned().collect(),
                 created_at: Some(Moment(0)),
                 bytes: 1,
             })
-            .collect();
-        images.sort_by(|left, right| left.id.cmp(&right.id));
-        images
+            .collect()
     }
 
     pub(super) fn prepare(
@@ -144,24 +199,25 @@ impl Images {
                 })
             }
             RegistryMood::Gives => {
-                self.cached.insert(named(image).to_owned(), true);
+                self.name(named(image), image_id(image), true);
                 Ok(())
             }
         }
     }
 
     fn prepared(&self, image: &str, pulled: bool, pull_failure: Option<EngineError>) -> Prepared {
-        let known_to_registry = self.cached.get(named(image)).copied().unwrap_or(false);
+        let cached = self.cached.get(named(image));
+        let known = cached.is_some_and(|cached| cached.known);
         Prepared {
-            image_id: image_id(image),
-            image_digest: known_to_registry.then(|| sha("digest", named(image))),
+            image_id: cached.map_or_else(|| image_id(image), |cached| cached.id.clone()),
+            image_digest: known.then(|| sha("digest", named(image))),
             pulled,
             pull_failure,
         }
     }
 }
 
-pub(super) fn image_id(image: &str) -> String {
+fn image_id(image: &str) -> String {
     sha("id", named(image))
 }
 

@@ -102,6 +102,11 @@ impl FakeEngine {
         self.lock().images.import(image);
     }
 
+    /// An image of the host gets another name, which an image that has it loses. Says whether there is such an image.
+    pub fn name_image(&self, image: &str, name: &str) -> bool {
+        self.lock().images.name_too(image, name)
+    }
+
     /// The host loses this image; existing containers keep it.
     pub fn forget_image(&self, image: &str) {
         self.lock().images.forget(image);

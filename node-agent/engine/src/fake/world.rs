@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::channel::mpsc::UnboundedSender;
 
 use crate::fake::calls::Calls;
-use crate::fake::images::{Images, hash, image_id, named};
+use crate::fake::images::{Images, hash, named};
 use crate::fake::program::{Interpreter, OnStop, Program};
 use crate::fake::{refusals, sight};
 use crate::{
@@ -65,6 +65,7 @@ struct Watcher {
 #[derive(Debug)]
 struct Container {
     id: String,
+    image_id: String,
     spec: ContainerSpec,
     /// Its own and those of others that it sees.
     mounts: Vec<Mount>,
@@ -341,22 +342,21 @@ impl World {
     // --- behind the agent's back ---
 
     pub(super) fn remove_image(&mut self, name: &str) -> Result<(), EngineError> {
-        let holder = self
-            .containers
-            .values()
-            .find(|container| container.spec.image == name);
-        if let Some(holder) = holder {
-            return Err(EngineError::ImageInUse {
-                image: name.to_owned(),
-                message: format!(
-                    "conflict: unable to remove repository reference \"{name}\" (must force) - container {} is \
-                     using its referenced image",
-                    holder.id
-                ),
-            });
+        let containers = &self.containers;
+        let holder = |id: &str| containers.values().find(|one| one.image_id == id);
+        let removed = self.images.remove(name, |id| holder(id).is_some());
+        if removed {
+            return Ok(());
         }
-        self.images.forget(name);
-        Ok(())
+        let id = self.images.id(name).unwrap_or(name);
+        Err(EngineError::ImageInUse {
+            image: name.to_owned(),
+            message: format!(
+                "conflict: unable to remove repository reference \"{name}\" (must force) - container {} is \
+                 using its referenced image",
+                holder(id).map(|one| one.id.as_str()).unwrap_or_default()
+            ),
+        })
     }
 
     // --- watchers and waiters ---

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::{LabHost as Host, wait_until};
 
-use crate::suite::Scenario;
+use crate::suite::{Scenario, pipes};
 use crate::user::{PATIENCE, User, condition, hello, service};
 
 /// Scenarios of this file.
@@ -19,6 +19,10 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "tasks share GPUs by parts of their memory, and one too many says what is free",
         run: parts,
+    },
+    Scenario {
+        name: "a host shares its GPUs while the daemon of MPS runs, and says so",
+        run: daemon_comes_and_goes,
     },
     Scenario {
         name: "a container without GPUs sees none of its host",
@@ -162,20 +166,32 @@ fn own_gpus(user: &User<'_>) -> Result<()> {
     user.delete(&["pair"])
 }
 
+fn sharing(name: &str, memory: u32) -> Value {
+    let mut definition = training(name, 1);
+    definition["spec"]["containerDefinitions"][0]["resourceRequirements"] = json!([{
+        "type": "GPU", "sharingStrategy": { "nvidiaMps": { "memory": memory, "maxComputePercent": 25 } },
+    }]);
+    definition
+}
+
+/// Whether the host offers parts, and what its condition says.
+fn offers(user: &User<'_>, host: &Host) -> Result<(bool, String)> {
+    let instance = user.get("containerinstances", host.name())?;
+    let attributes = instance["status"]["host"]["attributes"].as_array();
+    let offered = attributes
+        .into_iter()
+        .flatten()
+        .any(|a| a["name"] == SHARING);
+    let (_, _, message) = condition(&instance, "Ready");
+    Ok((offered, message))
+}
+
 fn parts(user: &User<'_>) -> Result<()> {
     let host = user.lab.host(0);
-    let report = &user.get("containerinstances", host.name())?["status"]["host"];
-    let attributes = report["attributes"].as_array().cloned().unwrap_or_default();
-    ensure!(
-        attributes.iter().any(|a| a["name"] == SHARING),
-        "no {SHARING}: {attributes:?}"
-    );
-    let mut definition = training("share", 1);
-    definition["spec"]["containerDefinitions"][0]["resourceRequirements"] = json!([{
-        "type": "GPU", "sharingStrategy": { "nvidiaMps": { "memory": 3000, "maxComputePercent": 25 } },
-    }]);
+    let (offered, said) = offers(user, host)?;
+    ensure!(offered, "no {SHARING}: {said}");
     // Of 8192 MiB each has two.
-    user.apply(&[definition, service("share", 4)])?;
+    user.apply(&[sharing("share", 3000), service("share", 4)])?;
     let mut on: BTreeMap<String, usize> = BTreeMap::new();
     for task in user.wait_steady("share", 4)? {
         let ids = request(host, &task)?;
@@ -213,6 +229,51 @@ fn parts(user: &User<'_>) -> Result<()> {
         Ok(true)
     })?;
     user.delete(&["share"])
+}
+
+/// The agent is not restarted, and a task that has its part goes on.
+fn daemon_comes_and_goes(user: &User<'_>) -> Result<()> {
+    let host = user.lab.host(0);
+    let control = pipes(host.generation()).join("control");
+    user.apply(&[sharing("share", 1000), service("share", 1)])?;
+    user.wait_steady("share", 1)?;
+    let before = user.running("share")?;
+    std::fs::remove_file(&control)?;
+    let seen = without_daemon(user, host);
+    // Whatever was seen, others find the host as it was.
+    std::fs::write(&control, "")?;
+    seen?;
+    user.wait_steady("share", 2)?;
+    let (offered, said) = offers(user, host)?;
+    ensure!(offered && !said.contains("MPS"), "{said}");
+    let after = user.running("share")?;
+    ensure!(
+        before.iter().all(|(task, id)| after.get(task) == Some(id)),
+        "{before:?} became {after:?}"
+    );
+    user.delete(&["share"])
+}
+
+fn without_daemon(user: &User<'_>, host: &Host) -> Result<()> {
+    wait_until("the host to say that it shares no GPUs", PATIENCE, || {
+        let (offered, said) = offers(user, host)?;
+        ensure!(!offered, "still offered: {said}");
+        ensure!(
+            said.contains("not shared while MPS' control daemon does not listen at"),
+            "{said}"
+        );
+        Ok(true)
+    })?;
+    user.apply(&[service("share", 2)])?;
+    wait_until("the service to say what is missing", PATIENCE, || {
+        let (_, reason, message) = condition(&user.get("services", "share")?, "Ready");
+        ensure!(reason == "TasksNotPlaceable", "{reason}: {message}");
+        ensure!(
+            message.contains("3 lack an attribute (`ecs.capability.gpu-sharing-mps`"),
+            "{message}"
+        );
+        Ok(true)
+    })
 }
 
 fn sees_none(user: &User<'_>) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tallyman_lab::wait_until;
+use tallyman_lab::{LabHost as Host, wait_until};
 
 use crate::inside::Inside;
 use crate::suite::Scenario;
@@ -17,6 +17,10 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "tasks with addresses of their own share a port number and serve it",
         run: own_addresses,
+    },
+    Scenario {
+        name: "tasks have addresses of the network that the operator of their host made",
+        run: on_a_lan,
     },
     Scenario {
         name: "containers of a task see each other's processes and memory segments",
@@ -302,6 +306,75 @@ fn told_address(user: &User<'_>, address: &str) -> Result<()> {
     let file = inside(user, "own-a", "side", "cat /etc/resolv.conf")?;
     let asks = server.is_some_and(|server| file.contains(&format!("nameserver {server}")));
     ensure!(asks, "{file} and {told}");
+    Ok(())
+}
+
+/// The network is the host's own, by macvlan: containers are on it beside the host.
+fn on_a_lan(user: &User<'_>) -> Result<()> {
+    let host = user.lab.host(0);
+    let agent = host.agent();
+    let plain = agent.command();
+    agent.set_command(plain.clone().env("ECS_AWSVPC_NETWORK", "lan"));
+    agent.restart()?;
+    let shown = with_a_lan(user, host);
+    // Whatever was seen, others find the host as it was.
+    agent.set_command(plain);
+    agent.restart()?;
+    shown?;
+    host.docker_ok(["network", "rm", "lan"])?;
+    user.delete(&["lan"])
+}
+
+fn with_a_lan(user: &User<'_>, host: &Host) -> Result<()> {
+    let web = container("web", &serving("from-$HOSTNAME", &[80]), json!({}));
+    user.apply(&[definition(
+        "lan",
+        &[web],
+        json!({ "networkMode": "awsvpc" }),
+    )])?;
+    task(user, "lan-early", "lan")?;
+    let status = until(user, "lan-early", "STOPPED")?;
+    let reason = status["stoppedReason"].as_str().unwrap_or_default();
+    ensure!(
+        reason.starts_with("ContainerNetworkingError: ") && reason.contains("ECS_AWSVPC_NETWORK"),
+        "{status}"
+    );
+    let create = [
+        "network",
+        "create",
+        "--driver=macvlan",
+        "--subnet=10.77.8.0/24",
+        "--gateway=10.77.8.1",
+        "--ip-range=10.77.8.64/29",
+        "--opt=parent=eth0",
+        "lan",
+    ];
+    host.docker_ok(create)?;
+    let names = ["lan-a", "lan-b"];
+    let mut addresses = Vec::new();
+    for name in names {
+        task(user, name, "lan")?;
+    }
+    for name in names {
+        let address = address_of(&until(user, name, "RUNNING")?)?;
+        let last = address
+            .strip_prefix("10.77.8.")
+            .and_then(|last| last.parse::<u8>().ok());
+        ensure!(
+            last.is_some_and(|last| (64..72).contains(&last)),
+            "{address} is not of the range"
+        );
+        addresses.push(address);
+    }
+    ensure!(addresses[0] != addresses[1], "both have {addresses:?}");
+    wait_until("one to get the page of the other", PATIENCE, || {
+        let page = inside(user, names[0], "web", &fetch(&addresses[1]))?;
+        ensure!(page.contains("200 OK") && page.contains("from-"), "{page}");
+        Ok(true)
+    })?;
+    for name in ["lan-early", "lan-a", "lan-b"] {
+        user.k(&["delete", "tasks.tallyman.dev", name, "--timeout=60s"])?;
+    }
     Ok(())
 }
 

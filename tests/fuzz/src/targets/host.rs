@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use tallyman_agent_core::fault_injection::{Act, Kind, Request};
-use tallyman_agent_core::gpu_info::MpsDaemon;
 use tallyman_agent_core::metadata::{key, protection, resolver, route};
 use tallyman_agent_core::registries::Registries;
 use tallyman_agent_core::volumes::NfsExport;
@@ -34,10 +33,12 @@ pub fn settings(bytes: &[u8]) {
 pub fn files(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     let (head, tail) = first_line(text);
-    for listens in [false, true] {
-        let directory = "/run/mps-ecs";
-        let _ = GpuInfo::of_file("/file", text, MpsDaemon { directory, listens });
-    }
+    let mut gpus = GpuInfo::of_file("/file", text, "/run/mps-ecs");
+    gpus.looked(true);
+    assert!(
+        !gpus.are_shared() || gpus.ids.iter().all(|id| gpus.memory.contains_key(id)),
+        "{gpus:?}"
+    );
     let _ = GpuInfo::of_driver(Some(head), &[tail.to_owned()]);
     let _ = resolver::Resolver::read(text);
     if let Some(range) = PortRange::parse(text) {

@@ -37,18 +37,19 @@ impl World {
         {
             return Err(EngineError::InvalidSpec { message });
         }
-        if !self.images.has(&spec.image) {
+        let Some(image_id) = self.images.id(&spec.image).map(str::to_owned) else {
             return Err(EngineError::ImageNotFound {
                 image: spec.image.clone(),
                 message: format!("No such image: {}", spec.image),
             });
-        }
+        };
         let mounts = self.mounts(spec)?;
         self.volumes.provide(&mounts);
         self.created += 1;
         let id = format!("{:016x}{:048x}", self.host, self.created);
         let container = Container {
             id: id.clone(),
+            image_id,
             spec: spec.clone(),
             mounts,
             number: self.created,

@@ -9,7 +9,7 @@ impl World {
             id: container.id.clone(),
             name: name.to_owned(),
             image: container.spec.image.clone(),
-            image_id: image_id(&container.spec.image),
+            image_id: container.image_id.clone(),
             labels: container.spec.labels.clone(),
             phase: container.phase.clone(),
             health: container.health,
@@ -61,7 +61,7 @@ impl World {
             .map(|(name, container)| ContainerSummary {
                 id: container.id.clone(),
                 name: name.clone(),
-                image_id: image_id(&container.spec.image),
+                image_id: container.image_id.clone(),
                 labels: container.spec.labels.clone(),
                 phase: container.phase.kind(),
                 health: Some(container.health),
