@@ -10,6 +10,7 @@ mod joins;
 mod leader;
 mod metrics;
 mod pass;
+mod readable;
 mod snapshot;
 
 use std::sync::Arc;

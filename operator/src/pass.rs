@@ -115,6 +115,7 @@ impl Passes {
             }
         }
         self.namespaces = namespaces;
+        self.health.metrics.unreadable(snapshot.unreadable());
         self.show();
     }
 

@@ -34,4 +34,5 @@ mod states;
 mod steps;
 mod supplies;
 mod task_sets;
+mod unreadable;
 mod zones;
