@@ -1,7 +1,7 @@
 //! Whole numbers as the API server keeps them.
 //!
 //! The API server takes `-0` for a whole number, also as `-0.0`, and hands it out again as `-0`, which serde_json reads as a fraction.
-//! One object that is not read stops the watch of its kind for everybody, so where a bound allows 0, minus zero is 0.
+//! An object that is not read waits, and what is its own with it, so where a bound allows 0, minus zero is 0.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, Patch, PostParams};
 use kube::runtime::reflector::{Store, reflector, store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
@@ -28,6 +29,7 @@ use tallyman_operator_core::{Kind, Target};
 use tokio::sync::Notify;
 
 use crate::apply::{created_by_us, written_by_us};
+use crate::readable::Readable;
 
 /// Life of a host's first token. The agent renews it when a fifth is left.
 const TOKEN_SECONDS: i64 = 30 * 24 * 3600;
@@ -39,17 +41,17 @@ const STEPS: usize = 12;
 
 /// Serves joins until dropped.
 pub async fn run(client: Client, namespace: Option<String>) {
-    let api: Api<HostJoin> = match &namespace {
+    let api: Api<Readable<HostJoin>> = match &namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
     let (joins, writer) = store::<HostJoin>();
     let news = Arc::new(Notify::new());
     let told = Arc::clone(&news);
-    let watch = reflector(
-        writer,
-        watcher(api, watcher::Config::default().timeout(240)),
-    );
+    let events = watcher(api, watcher::Config::default().timeout(240));
+    // One that cannot be read is not served, and holds up no other.
+    let events = events.filter_map(|event| std::future::ready(event.map(read).transpose()));
+    let watch = reflector(writer, events);
     let watch = watch.default_backoff().for_each(move |event| {
         match event {
             Ok(_) => told.notify_one(),
@@ -58,6 +60,24 @@ pub async fn run(client: Client, namespace: Option<String>) {
         futures::future::ready(())
     });
     tokio::join!(watch, serve(&client, &joins, &news));
+}
+
+/// The event as the cache takes it in, if its object can be read.
+fn read(event: Event<Readable<HostJoin>>) -> Option<Event<HostJoin>> {
+    let known = |object: Readable<HostJoin>| match object.0 {
+        Ok(join) => Some(join),
+        Err(unread) => {
+            tracing::warn!("HostJoin cannot be read: {unread}");
+            None
+        }
+    };
+    Some(match event {
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+        Event::InitApply(object) => Event::InitApply(known(object)?),
+        Event::Apply(object) => Event::Apply(known(object)?),
+        Event::Delete(object) => Event::Delete(known(object)?),
+    })
 }
 
 /// When a join is looked at again, and the version that was looked at.

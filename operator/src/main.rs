@@ -11,6 +11,7 @@ mod leader;
 mod logging;
 mod metrics;
 mod pass;
+mod readable;
 mod snapshot;
 mod traces;
 

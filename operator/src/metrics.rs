@@ -89,6 +89,7 @@ pub struct Metrics {
     pass_seconds: Histogram,
     start_seconds: Histogram,
     queue: Gauge,
+    unreadable: Gauge,
     /// 1 while this copy leads.
     pub leader: Gauge,
 }
@@ -103,6 +104,7 @@ impl Metrics {
             pass_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             start_seconds: Histogram::new(exponential_buckets(0.25, 2.0, 12)),
             queue: Gauge::default(),
+            unreadable: Gauge::default(),
             leader: Gauge::default(),
             registry: Mutex::default(),
         };
@@ -128,6 +130,11 @@ impl Metrics {
             "queue_depth",
             "Objects that changed and that no pass has looked at yet",
             metrics.queue.clone(),
+        );
+        operator.register(
+            "unreadable_objects",
+            "Objects that are stored in a way that this version cannot read",
+            metrics.unreadable.clone(),
         );
         operator.register("leader", "1 while this copy leads", metrics.leader.clone());
         own.register(
@@ -166,6 +173,12 @@ impl Metrics {
     /// So many objects wait for a pass.
     pub fn waiting(&self, objects: usize) {
         self.queue.set(i64::try_from(objects).unwrap_or(i64::MAX));
+    }
+
+    /// So many objects cannot be read.
+    pub fn unreadable(&self, objects: usize) {
+        let objects = i64::try_from(objects).unwrap_or(i64::MAX);
+        self.unreadable.set(objects);
     }
 
     /// Shows these figures instead of those before, and counts tasks that began to run since.

@@ -127,6 +127,7 @@ impl Passes {
             }
         }
         self.namespaces = namespaces;
+        self.health.metrics.unreadable(snapshot.unreadable());
         self.show();
         self.trace();
     }

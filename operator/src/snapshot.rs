@@ -26,6 +26,7 @@ use tallyman_operator_core::{Change, Kind, Objects, Settings, leadership};
 use tokio::task::JoinSet;
 
 use crate::dirty::{Dirty, Key, Watched};
+use crate::readable::{Readable, UnreadableObjects};
 
 /// A watch that hears nothing for this long is made anew; it also notices a dead connection.
 const WATCH_TIMEOUT_SECONDS: u32 = 240;
@@ -46,6 +47,7 @@ pub struct Snapshot {
     secrets: Store<PartialObjectMeta<Secret>>,
     config_maps: Store<PartialObjectMeta<ConfigMap>>,
     leases: Store<Lease>,
+    unreadable: UnreadableObjects,
     lease_api: Client,
     observers: BTreeMap<String, LeaseObserver>,
     /// By namespace, hosts whose Lease is old and could not be read live, with the longest silence that they count for.
@@ -60,20 +62,60 @@ struct Watches<'a> {
     client: &'a Client,
     namespace: Option<&'a str>,
     dirty: &'a Arc<Dirty>,
+    unreadable: UnreadableObjects,
     tasks: JoinSet<()>,
 }
 
 impl Watches<'_> {
-    fn of_kind<K>(&mut self, kind: Kind) -> Store<K>
+    fn api<K>(&self) -> Api<K>
     where
         K: Watchable,
-        K::DynamicType: Default + Eq + Hash + Clone + Unpin,
+        K::DynamicType: Default,
     {
-        let name = |o: &K| o.meta().name.clone();
-        self.cache(Watched::Object(kind), watcher::Config::default(), name)
+        match self.namespace {
+            Some(ns) => Api::namespaced(self.client.clone(), ns),
+            None => Api::all(self.client.clone()),
+        }
     }
 
-    /// A cache; `name` is what its objects are told by.
+    /// A cache of a kind of ours. An object of it that cannot be read is in a list of its own.
+    fn of_kind<K>(&mut self, kind: Kind) -> Store<K>
+    where
+        K: Watchable + Resource<DynamicType = ()>,
+    {
+        let (reader, writer) = store::<K>();
+        let (dirty, unreadable) = (self.dirty.clone(), self.unreadable.clone());
+        let cached = reader.clone();
+        let config = watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
+        let events = watcher(self.api::<Readable<K>>(), config).filter_map(move |event| {
+            let event = event.map(|event| {
+                let (sorted, worse) = unreadable.sort(kind, event, &cached);
+                if worse {
+                    // Before the cache loses it: no pass may take it for deleted.
+                    dirty.relisted();
+                }
+                sorted
+            });
+            std::future::ready(event.transpose())
+        });
+        let stream = reflector(writer, events.modify(slim)).default_backoff();
+        let (dirty, unreadable) = (self.dirty.clone(), self.unreadable.clone());
+        self.tasks.spawn(async move {
+            let mut stream = std::pin::pin!(stream);
+            while let Some(event) = stream.next().await {
+                if let Ok(event) = &event
+                    && unreadable.taken(kind, event)
+                {
+                    dirty.relisted();
+                }
+                let name = |o: &K| o.meta().name.clone();
+                tell(&dirty, Watched::Object(kind), name, event);
+            }
+        });
+        reader
+    }
+
+    /// A cache of what every version reads; `name` is what its objects are told by.
     fn cache<K>(
         &mut self,
         watched: Watched,
@@ -84,34 +126,43 @@ impl Watches<'_> {
         K: Watchable,
         K::DynamicType: Default + Eq + Hash + Clone + Unpin,
     {
-        let api: Api<K> = match self.namespace {
-            Some(ns) => Api::namespaced(self.client.clone(), ns),
-            None => Api::all(self.client.clone()),
-        };
         let (reader, writer) = store::<K>();
         let dirty = self.dirty.clone();
-        let events = watcher(api, config.timeout(WATCH_TIMEOUT_SECONDS)).modify(slim);
+        let events = watcher(self.api(), config.timeout(WATCH_TIMEOUT_SECONDS)).modify(slim);
         let stream = reflector(writer, events).default_backoff();
         self.tasks.spawn(async move {
             let mut stream = std::pin::pin!(stream);
             while let Some(event) = stream.next().await {
-                match event {
-                    Ok(Event::Apply(object) | Event::Delete(object)) => {
-                        if let Some(name) = name(&object) {
-                            let namespace = object.meta().namespace.as_deref();
-                            dirty.mark(namespace.unwrap_or_default(), (watched, name));
-                        }
-                    }
-                    // The cache holds the new list, and what was deleted meanwhile nobody tells.
-                    Ok(Event::InitDone) => dirty.relisted(),
-                    Ok(Event::Init | Event::InitApply(_)) => {}
-                    Err(error) => {
-                        tracing::warn!(kind = %K::kind(&K::DynamicType::default()), %error, "watch failed")
-                    }
-                }
+                tell(&dirty, watched, name, event);
             }
         });
         reader
+    }
+}
+
+/// Tells what an event means for whoever looks into the caches.
+fn tell<K>(
+    dirty: &Dirty,
+    watched: Watched,
+    name: fn(&K) -> Option<String>,
+    event: watcher::Result<Event<K>>,
+) where
+    K: Resource,
+    K::DynamicType: Default,
+{
+    match event {
+        Ok(Event::Apply(object) | Event::Delete(object)) => {
+            if let Some(name) = name(&object) {
+                let namespace = object.meta().namespace.as_deref();
+                dirty.mark(namespace.unwrap_or_default(), (watched, name));
+            }
+        }
+        // The cache holds the new list, and what was deleted meanwhile nobody tells.
+        Ok(Event::InitDone) => dirty.relisted(),
+        Ok(Event::Init | Event::InitApply(_)) => {}
+        Err(error) => {
+            tracing::warn!(kind = %K::kind(&K::DynamicType::default()), %error, "watch failed")
+        }
     }
 }
 
@@ -158,6 +209,7 @@ impl Snapshot {
             client,
             namespace,
             dirty,
+            unreadable: UnreadableObjects::default(),
             tasks: JoinSet::new(),
         };
         Snapshot {
@@ -171,7 +223,11 @@ impl Snapshot {
             run_tasks: watches.of_kind(Kind::RunTask),
             scheduled_tasks: watches.of_kind(Kind::ScheduledTask),
             task_sets: watches.of_kind(Kind::TaskSet),
-            secrets: watches.of_kind(Kind::Secret),
+            secrets: watches.cache(
+                Watched::Object(Kind::Secret),
+                watcher::Config::default(),
+                |o: &PartialObjectMeta<Secret>| o.metadata.name.clone(),
+            ),
             config_maps: watches.cache(
                 Watched::ConfigMap,
                 watcher::Config::default(),
@@ -182,6 +238,7 @@ impl Snapshot {
                 watcher::Config::default().labels(&ours),
                 host_of,
             ),
+            unreadable: watches.unreadable,
             lease_api: lease_client,
             observers: BTreeMap::new(),
             unread: BTreeMap::new(),
@@ -224,7 +281,13 @@ impl Snapshot {
         collect(&self.run_tasks, &mut found);
         collect(&self.scheduled_tasks, &mut found);
         collect(&self.task_sets, &mut found);
+        found.extend(self.unreadable.namespaces());
         found
+    }
+
+    /// How many objects of all namespaces cannot be read.
+    pub fn unreadable(&self) -> usize {
+        self.unreadable.count()
     }
 
     /// The number of a leader that takes the lead over, when the Lease has `lease`.
@@ -250,6 +313,8 @@ impl Snapshot {
     /// The objects of `namespace`, with the age of every host's Lease. A Lease that seems old is read live first:
     /// a slow watch must not make a host look dead.
     pub async fn gather(&mut self, namespace: &str, settings: &Settings) -> Objects {
+        // Before the caches and after them: an object may go from here to there meanwhile, or back.
+        let before = self.unreadable.of(namespace);
         let instances = of(&self.instances, namespace);
         let leases = of(&self.leases, namespace);
         let versions: Vec<(String, String)> = leases
@@ -280,10 +345,16 @@ impl Snapshot {
             ..Objects::default()
         };
         objects.keep(secrets.chain(maps));
+        let both = before.into_iter().chain(self.unreadable.of(namespace));
+        let both: BTreeMap<_, _> = both
+            .map(|object| ((object.kind, object.metadata.name.clone()), object))
+            .collect();
+        objects.unreadable = both.into_values().collect();
         objects
     }
 
-    /// The objects that `keys` name, as they are, after a look at the Leases. `None` when the timers of all hosts began anew.
+    /// The objects that `keys` name, as they are, after a look at the Leases. `None` when the timers of all hosts began anew, and
+    /// while an object of the namespace cannot be read: to a cache it is gone.
     pub async fn changes(
         &mut self,
         namespace: &str,
@@ -314,7 +385,8 @@ impl Snapshot {
         let anew = observer.observe_some(leases, now, grace, brake);
         let (mended, looked_at) = self.look_live(namespace, settings).await;
         changes.extend(looked_at.into_iter().map(Change::Lease));
-        (!anew && !mended).then_some(changes)
+        let all_is_read = self.unreadable.of(namespace).is_empty();
+        (!anew && !mended && all_is_read).then_some(changes)
     }
 
     fn change(&self, kind: Kind, namespace: &str, name: &str) -> Change {

@@ -177,7 +177,7 @@ fn plain_numbers(node: &mut Map<String, Value>) {
 
 /// Times that every reader reads. With a format the API server takes more: a list (`startDate: []`), `2026-01-01t00:00:00?5z`, an
 /// offset of 99 hours, the last day of the year 9999, which is beyond jiff's last time. One object with such a time, once it is
-/// stored, stops the watch of its kind; so a pattern says what a time is, and no format.
+/// stored, is read by nobody; so a pattern says what a time is, and no format.
 fn plain_times(node: &mut Map<String, Value>) {
     if node.get("format").and_then(Value::as_str) == Some("date-time") {
         node.remove("format");

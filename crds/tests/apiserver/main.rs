@@ -324,3 +324,34 @@ fn a_service_scales() {
         json!({ "replicas": 2, "selector": "tallyman.dev/service=web" })
     );
 }
+
+/// With a format for times the API server takes more than any reader does, and an object with such a time could not be read.
+#[test]
+fn a_time_is_a_text_that_every_reader_reads() {
+    let namespace = Namespace::new("times");
+    let attempt = |field: &str, time: &Value| {
+        let mut object = json!({
+            "apiVersion": "tallyman.dev/v1alpha1", "kind": "ScheduledTask", "metadata": { "name": "case" },
+            "spec": { "scheduleExpression": "rate(1 hour)", "runTask": { "taskDefinition": "web" } },
+        });
+        object["spec"][field] = time.clone();
+        namespace.kubectl(&["create", "--dry-run=server", "-f", "-"], Some(&object))
+    };
+    for field in ["startDate", "endDate"] {
+        let path = format!("spec.{field}");
+        attempt(field, &json!("2026-01-01T00:00:00+02:00")).expect_ok(&path);
+        for refused in [
+            json!([]),
+            json!(["2026-01-01T00:00:00Z"]),
+            json!({}),
+            json!(1_767_225_600),
+            json!("2026-01-01"),
+            json!("2026-01-01t00:00:00?5z"),
+            json!("2026-01-01T00:00:00+99:00"),
+        ] {
+            let answer = attempt(field, &refused);
+            assert!(!answer.ok, "{path} takes {refused}");
+            assert!(answer.err.contains(&path), "{refused}: {}", answer.err);
+        }
+    }
+}

@@ -45,7 +45,7 @@ pub struct Parcel {
     pub name: String,
     /// uid of the Task: a precondition, so that a namesake is never written.
     pub uid: TaskUid,
-    /// `metadata.uid`, which the Task must have, and the whole `status` that it gets.
+    /// `metadata.uid`, which the Task must have, and every field of `status` that is the agent's.
     pub body: Value,
     /// Hash of the body.
     pub fingerprint: u64,
@@ -63,16 +63,20 @@ impl Parcel {
     /// Not a merge patch: for the status subresource of a custom resource the API server takes
     /// `metadata` from the stored object before it compares, so a uid in a merge patch is no
     /// precondition there (seen on 1.36). A `test` operation is one; when it fails, the answer is 422
-    /// without details. The status is replaced whole, since the agent is its only writer.
+    /// without details. Each field is put in place of the old one, and the operator's are left; what
+    /// is absent is added before it is removed, because what is not there cannot be removed.
     pub fn json_patch(&self) -> Value {
-        let mut status = self.body.get("status").cloned().unwrap_or_default();
-        if let Some(fields) = status.as_object_mut() {
-            fields.retain(|_, value| !value.is_null());
-        }
-        json!([
-            { "op": "test", "path": "/metadata/uid", "value": self.uid.as_str() },
-            { "op": "add", "path": "/status", "value": status },
-        ])
+        let test = json!({ "op": "test", "path": "/metadata/uid", "value": self.uid.as_str() });
+        let fields = self.body.get("status").and_then(Value::as_object);
+        let fields = fields.into_iter().flatten().flat_map(|(field, value)| {
+            let path = format!("/status/{field}");
+            let put = json!({ "op": "add", "path": path, "value": value });
+            let remove = value
+                .is_null()
+                .then(|| json!({ "op": "remove", "path": path }));
+            [Some(put), remove]
+        });
+        std::iter::once(test).chain(fields.flatten()).collect()
     }
 }
 
@@ -261,4 +265,47 @@ pub fn body(uid: &TaskUid, report: &TaskStatus) -> Value {
 /// Hash of a patch. Objects are sorted by key, so equal statuses have equal hashes in every process.
 pub fn fingerprint(body: &Value) -> u64 {
     hash(body.to_string().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_for_one_uid_and_leaves_what_is_the_operators() {
+        let uid = TaskUid::new("u");
+        let parcel = Parcel {
+            name: "web-000001".to_owned(),
+            uid: uid.clone(),
+            body: body(&uid, &TaskStatus::default()),
+            fingerprint: 0,
+            ends: false,
+            protected_until: None,
+            last_status: LastStatus::Pending,
+        };
+        let patch = parcel.json_patch();
+        let operations = patch.as_array().into_iter().flatten();
+        let brief: Vec<String> = operations
+            .map(|o| format!("{} {} {}", o["op"], o["path"], o["value"]).replace('"', ""))
+            .collect();
+        assert_eq!(
+            brief.first().map(String::as_str),
+            Some("test /metadata/uid u")
+        );
+        assert!(
+            brief.contains(&"add /status/lastStatus PENDING".to_owned()),
+            "{brief:?}"
+        );
+        // What is not there cannot be removed, so it is put there first.
+        let added = brief
+            .iter()
+            .position(|o| o == "add /status/stoppedReason null");
+        let removed = brief
+            .iter()
+            .position(|o| o.starts_with("remove /status/stoppedReason"));
+        assert!(added.is_some() && added < removed, "{brief:?}");
+        // All of the status, and the operator's word of an absence, stay.
+        let others = |o: &&String| o.contains("/status/absence") || o.contains("/status ");
+        assert_eq!(brief.iter().find(others), None);
+    }
 }

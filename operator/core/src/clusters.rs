@@ -38,7 +38,7 @@ pub(crate) fn plan_one(world: &World, now: Timestamp, plan: &mut Plan) {
         .iter()
         .flatten()
         .any(|f| f == labels::IN_USE_FINALIZER);
-    if deleting && !world.in_use() {
+    if deleting && !world.in_use() && world.unreadable.is_empty() {
         if fenced {
             plan.actions.push(Action::RemoveFinalizer {
                 target,

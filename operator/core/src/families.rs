@@ -33,13 +33,16 @@ pub fn plan(objects: &Objects, namespace: &str, now: Timestamp) -> Plan {
         }
     }
     let leaving = |r: &TaskDefinitionRevision| r.metadata.deletion_timestamp.is_some();
+    // What cannot be read may use any.
+    let may_go = objects.unreadable.is_empty();
     let used = match objects.revisions.iter().any(|r| leaving(r)) {
         true => in_use(objects),
         // Nobody asks.
         false => BTreeSet::new(),
     };
     for r in &objects.revisions {
-        revision(r, &used, now, &mut plan);
+        let used = !may_go || used.contains(&ecs_name(r));
+        revision(r, used, now, &mut plan);
     }
     plan
 }
@@ -244,9 +247,7 @@ fn mint(namespace: &str, t: &TaskDefinition, family: &str, number: i64, plan: &m
 pub(crate) fn retiring(objects: &Objects) -> BTreeSet<String> {
     let leaving = objects.revisions.iter();
     let leaving = leaving.filter(|r| r.metadata.deletion_timestamp.is_some());
-    leaving
-        .map(|r| names::family_revision(&r.spec.family, r.spec.revision))
-        .collect()
+    leaving.map(|r| ecs_name(r)).collect()
 }
 
 /// `family:revision` of everything that a task holds, a service names or runs, or a task set or a run was taken on with.
@@ -326,11 +327,15 @@ fn revision_label(meta: &ObjectMeta) -> Option<&str> {
     labels.get(labels::REVISION).map(String::as_str)
 }
 
-fn revision(r: &TaskDefinitionRevision, used: &BTreeSet<String>, now: Timestamp, plan: &mut Plan) {
-    let ecs_name = names::family_revision(&r.spec.family, r.spec.revision);
+fn ecs_name(r: &TaskDefinitionRevision) -> String {
+    names::family_revision(&r.spec.family, r.spec.revision)
+}
+
+fn revision(r: &TaskDefinitionRevision, used: bool, now: Timestamp, plan: &mut Plan) {
+    let ecs_name = ecs_name(r);
     let target = Target::of(Kind::TaskDefinitionRevision, &r.metadata);
     let deleting = r.metadata.deletion_timestamp.is_some();
-    if deleting && !used.contains(&ecs_name) {
+    if deleting && !used {
         let fenced = r
             .metadata
             .finalizers

@@ -33,6 +33,7 @@ use crate::problem::Problem;
 use crate::quotas;
 use crate::settings::Settings;
 use crate::tags;
+use crate::unreadable::There;
 use crate::unsupported;
 use crate::world::{
     Controller, FamilyState, Identity, Index, InstanceState, Objects, PlanState, Revision,
@@ -223,6 +224,7 @@ impl World {
             instances: BTreeMap::new(),
             plans: BTreeMap::new(),
             index: Index::default(),
+            unreadable: There::of(&objects.unreadable),
             sources: objects.sources.clone(),
             settings: settings.clone(),
             leader_epoch,

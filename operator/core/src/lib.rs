@@ -33,6 +33,7 @@ pub mod settings;
 pub mod tags;
 pub mod throttle;
 pub mod traces;
+pub mod unreadable;
 pub mod unsupported;
 pub mod world;
 
@@ -59,6 +60,7 @@ use jiff::Timestamp;
 pub use memory::{Change, Memory};
 pub use plan::{Action, Kind, Note, Plan, Publication, Target};
 pub use settings::Settings;
+pub use unreadable::Unreadable;
 pub use world::{Objects, World};
 
 /// Decides for one cluster, whoever is in it: what to write, what to publish, what to say, and when to be asked again.

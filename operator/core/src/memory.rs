@@ -23,6 +23,7 @@ use crate::liveness::Silence;
 use crate::names::RunTaskName;
 use crate::plan::Plan;
 use crate::settings::Settings;
+use crate::unreadable::Held;
 use crate::world::{Objects, RunState, World};
 use kept::Kept;
 
@@ -85,13 +86,20 @@ impl Memory {
 
     /// A pass over everything: one plan for the namespace, and one for each of its clusters.
     pub fn pass_over(&mut self, objects: &Objects, now: Timestamp) -> Vec<Plan> {
-        let definitions = families::plan(objects, &self.namespace, now);
+        let held = Held::by(&objects.unreadable);
+        let mut definitions = match held.everything() {
+            true => Plan::default(),
+            false => families::plan(objects, &self.namespace, now),
+        };
         self.settled = definitions.len() == 0;
+        let told = objects.unreadable.iter().map(|object| object.note());
+        definitions.notes.extend(told);
         // What is not true any more needs no room beside what is.
         self.clusters = BTreeMap::new();
         self.retiring = families::retiring(objects);
         self.runs = gather::all_runs(objects);
-        let worlds = cluster_names(objects).into_iter().map(|cluster| {
+        let names = cluster_names(objects).into_iter();
+        let worlds = names.filter(|name| !held.holds(name)).map(|cluster| {
             let world = World::gather(
                 objects,
                 &self.namespace,

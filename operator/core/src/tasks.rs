@@ -39,6 +39,9 @@ pub(crate) fn plan_one(
     now: Timestamp,
     plan: &mut Plan,
 ) {
+    if world.is_in_the_dark(t) {
+        return;
+    }
     if t.holds() {
         holding(world, lost, ledger, name, t, now, plan);
     } else {

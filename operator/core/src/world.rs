@@ -27,10 +27,12 @@ use crate::names::{
     ServiceName, TaskName, TaskSetName,
 };
 use crate::placement::Rules;
+use crate::plan::Kind;
 use crate::problem::Problem;
 use crate::schedules::expression::Schedule;
 use crate::settings::Settings;
 use crate::task_sets::Percent;
+use crate::unreadable::{There, Unreadable};
 use crate::unsupported::Unsupported;
 
 pub use crate::gather::{cluster_name, cluster_names};
@@ -65,6 +67,8 @@ pub struct Objects {
     pub host_secrets: BTreeMap<String, Arc<ObjectMeta>>,
     /// How silent each host is, on the operator's own clock. A host without a Lease is absent.
     pub silence: BTreeMap<String, Silence>,
+    /// Objects of the namespace that are there and cannot be read.
+    pub unreadable: Vec<Arc<Unreadable>>,
 }
 
 impl Objects {
@@ -135,6 +139,8 @@ pub struct World {
     pub(crate) by_ecs_name: BTreeMap<String, RevisionName>,
     /// Who belongs to whom.
     pub(crate) index: Index,
+    /// What is there and cannot be read.
+    pub(crate) unreadable: There,
     /// Settings of the scheduler.
     pub settings: Settings,
     /// Number of the leader that makes the pass; goes into every host plan.
@@ -182,6 +188,15 @@ impl World {
         tasks
             .flat_map(Tasks::iter)
             .filter(|(_, t)| t.is_owned_by(&run.identity))
+    }
+
+    /// The service or run that a task is of is there and cannot be read: the task is left as it is.
+    pub(crate) fn is_in_the_dark(&self, task: &TaskState) -> bool {
+        let there = |kind, name: Option<&str>| name.is_some_and(|n| self.unreadable.has(kind, n));
+        there(
+            Kind::Service,
+            task.service.as_ref().map(ServiceName::as_str),
+        ) || there(Kind::RunTask, task.run.as_ref().map(RunTaskName::as_str))
     }
 
     /// The run that a task is of, while it is there.

@@ -92,6 +92,12 @@ fn drain(world: &World, name: &RunTaskName, run: &RunState, now: Timestamp, plan
     let left = mine().count();
     // The due time that it was made for is to be in the schedule's status before its name is free again.
     let decided = run.due.as_ref().is_none_or(|due| {
+        if world
+            .unreadable
+            .has(Kind::ScheduledTask, due.schedule.as_str())
+        {
+            return false;
+        }
         let schedule = world.schedules.get(&due.schedule);
         let schedule = schedule.filter(|s| s.identity.uid == due.schedule_uid);
         schedule.is_none_or(|s| {

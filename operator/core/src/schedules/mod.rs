@@ -27,7 +27,8 @@ const KEPT_GOOD: i32 = 3;
 /// How many that failed.
 const KEPT_BAD: i32 = 1;
 
-/// Decides for a schedule. One that is being deleted starts nothing; its runs go with it, each stopping its tasks first.
+/// Decides for a schedule. One that is being deleted starts nothing; its runs go with it, each stopping its tasks first. One with a
+/// run that cannot be read waits: nobody knows whether that has ended.
 pub(crate) fn plan_one(
     world: &World,
     name: &ScheduledTaskName,
@@ -35,7 +36,7 @@ pub(crate) fn plan_one(
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    if !s.identity.deleting {
+    if !s.identity.deleting && !world.unreadable.has_run_of(&s.identity.uid) {
         reconcile(world, name, s, now, plan);
     }
 }

@@ -35,4 +35,5 @@ mod steps;
 mod supplies;
 mod task_sets;
 mod traces;
+mod unreadable;
 mod zones;

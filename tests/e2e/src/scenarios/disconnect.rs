@@ -1,9 +1,9 @@
-//! Hosts that are cut off, and tasks of which no two may run.
+//! Hosts that are cut off, tasks of which no two may run, and tasks that stay when their host comes back.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tallyman_lab::{LabHost, wait_until};
 
 use crate::suite::Scenario;
@@ -11,7 +11,7 @@ use crate::user::{PATIENCE, User, condition, hello, service, watched};
 
 /// Scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "a task with stopAfter stops on a host that is cut off before it runs elsewhere",
+    name: "a task with stopAfter stops on a host that is cut off before it runs elsewhere, and one that is to stay stays",
     run: alone,
 }];
 
@@ -33,7 +33,10 @@ fn alone(user: &User<'_>) -> Result<()> {
     let words = refused.err().map(|e| format!("{e:#}")).unwrap_or_default();
     ensure!(words.contains("at least 25 s more than"), "{words}");
     sole["spec"]["disconnect"] = json!({ "stopAfter": 30 });
-    user.apply(&[hello("sole", "x"), sole])?;
+    let mut kept = service("kept", 3);
+    kept["spec"]["disconnect"] = json!({ "keepOnReturn": "Original" });
+    user.apply(&[hello("sole", "x"), sole, hello("kept", "x"), kept])?;
+    let before = names(&user.wait_steady("kept", 3)?);
     let task = user.wait_steady("sole", 1)?.remove(0);
     let name = task["spec"]["containerInstance"].as_str();
     let host = user.lab.host_named(name.unwrap_or_default())?;
@@ -41,10 +44,10 @@ fn alone(user: &User<'_>) -> Result<()> {
     let seen = watched(
         || Ok(running(user, "sole")?.len()),
         || {
-            let told = cut_off(user, host);
+            let told = cut_off(user, host, &before);
             // Whatever came of it, the next scenario finds the link as it was.
             told.and(host.set_link(true))
-                .and_then(|()| come_back(user, host))
+                .and_then(|()| come_back(user, host, &before))
         },
     )?;
     let most = seen.into_iter().max();
@@ -60,10 +63,15 @@ fn alone(user: &User<'_>) -> Result<()> {
         "{}",
         old["status"]
     );
-    user.delete(&["sole"])
+    user.delete(&["sole", "kept"])
 }
 
-fn cut_off(user: &User<'_>, host: &LabHost) -> Result<()> {
+fn names(tasks: &[Value]) -> BTreeSet<String> {
+    let name = |task: &Value| task["metadata"]["name"].as_str().map(str::to_owned);
+    tasks.iter().filter_map(name).collect()
+}
+
+fn cut_off(user: &User<'_>, host: &LabHost, kept: &BTreeSet<String>) -> Result<()> {
     host.set_link(false)?;
     host.agent().kill9()?;
     host.agent().start()?;
@@ -78,10 +86,18 @@ fn cut_off(user: &User<'_>, host: &LabHost) -> Result<()> {
     wait_until("it to run elsewhere", PATIENCE, || {
         let hosts = running(user, "sole")?;
         Ok(!hosts.is_empty() && !hosts.contains(host.name()))
-    })
+    })?;
+    wait_until("a copy of what is to stay beside it", PATIENCE, || {
+        let alive = names(&user.alive("kept")?);
+        ensure!(alive.len() == 4 && alive.is_superset(kept), "{alive:?}");
+        Ok(true)
+    })?;
+    // It runs on there, unheard of.
+    ensure!(running(user, "kept")?.contains(host.name()));
+    Ok(())
 }
 
-fn come_back(user: &User<'_>, host: &LabHost) -> Result<()> {
+fn come_back(user: &User<'_>, host: &LabHost, kept: &BTreeSet<String>) -> Result<()> {
     wait_until("the host to be connected again", PATIENCE, || {
         let i = user.get("containerinstances", host.name())?;
         Ok(i["status"]["agentConnected"] == true)
@@ -89,5 +105,15 @@ fn come_back(user: &User<'_>, host: &LabHost) -> Result<()> {
     user.wait_steady("sole", 1)?;
     let hosts = running(user, "sole")?;
     ensure!(!hosts.contains(host.name()), "{hosts:?}");
+    wait_until(
+        "the copy to go, and what was there to stay",
+        PATIENCE,
+        || {
+            let alive = names(&user.alive("kept")?);
+            ensure!(alive == *kept, "{alive:?} instead of {kept:?}");
+            Ok(true)
+        },
+    )?;
+    ensure!(running(user, "kept")?.contains(host.name()));
     Ok(())
 }

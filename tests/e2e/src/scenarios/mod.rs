@@ -35,6 +35,7 @@ mod secrets;
 mod standalone;
 mod task_sets;
 mod tour;
+mod unreadable;
 mod volumes;
 
 use tallyman_lab::EngineGeneration;
@@ -64,6 +65,7 @@ pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
             rogue::SCENARIOS,
             rollouts::SCENARIOS,
             task_sets::SCENARIOS,
+            unreadable::SCENARIOS,
         ],
         EngineGeneration::Debian2010 => &[
             chaos::SCENARIOS,

@@ -122,7 +122,7 @@ pub fn texts(bytes: &[u8]) {
     }
 }
 
-/// Whatever the schema takes, the types read: one object that they do not would stop the watch of its kind. Beside it an object
+/// Whatever the schema takes, the types read: an object that they do not is told as unreadable, and waits. Beside it an object
 /// that is any JSON, which the types may refuse.
 pub fn objects(bytes: &[u8]) {
     let dice = &mut Dice::of(bytes);

@@ -106,14 +106,10 @@ fn deliver(host: &str, parcel: &Parcel, reachable: bool, shared: &mut Shared) ->
     if !reachable {
         return Delivery::Failed("connection refused".to_owned());
     }
-    let must = Preconditions {
-        uid: Some(parcel.uid.as_str()),
-        resource_version: None,
-    };
-    let result =
-        shared
-            .server
-            .patch_status(Kind::Task, &parcel.name, &parcel.body["status"], &must);
+    let operations = parcel.json_patch();
+    let result = shared
+        .server
+        .patch_status_by(Kind::Task, &parcel.name, &operations);
     let status = parcel.last_status.as_str();
     shared.note(
         host,

@@ -4,6 +4,8 @@
 //! [`Cache`] that is behind by as much as the seed says, and write through [`Server`].
 
 mod cache;
+mod defaults;
+mod json_patch;
 mod object;
 mod rules;
 mod server;
@@ -12,4 +14,4 @@ pub(crate) use cache::secret;
 pub use cache::{Cache, Gap, KINDS};
 pub use object::{Object, Secret};
 pub(crate) use server::merge;
-pub use server::{Backup, Preconditions, Refusal, Server};
+pub use server::{Backup, Preconditions, Refusal, Server, Told};

@@ -8,7 +8,7 @@ use tallyman_crds::sources::{Contents, SourceObject};
 use tallyman_operator_core::Kind;
 
 use super::object::Object;
-use super::rules;
+use super::{defaults, json_patch, rules};
 
 /// How long the garbage collector takes to see that an owner is gone.
 const COLLECTOR_DELAY: SignedDuration = SignedDuration::from_secs(2);
@@ -43,6 +43,17 @@ pub(super) struct Event {
     pub name: String,
     /// `None`: it is gone.
     pub object: Option<Object>,
+    pub version: u64,
+}
+
+/// An event of a watch: an object was stored, or is gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// `None`: it is gone.
+    pub object: Option<&'a Object>,
+    /// resourceVersion of the write.
     pub version: u64,
 }
 
@@ -127,6 +138,17 @@ impl Server {
         self.log.get(&kind).map_or(0, Vec::len)
     }
 
+    /// What a watch of a kind from this version on tells.
+    pub fn told(&self, kind: Kind, after: u64) -> impl Iterator<Item = Told<'_>> {
+        let events = self.log.get(&kind).into_iter().flatten();
+        let later = events.filter(move |event| event.version > after);
+        later.map(|event| Told {
+            name: &event.name,
+            object: event.object.as_ref(),
+            version: event.version,
+        })
+    }
+
     /// An object as it is.
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Value> {
         self.objects.get(&(kind, name.to_owned())).map(|s| &s.value)
@@ -192,15 +214,25 @@ impl Server {
         if self.objects.contains_key(&(kind, name.clone())) {
             return Err(Refusal::AlreadyExists);
         }
+        if let Some(fields) = value.as_object_mut()
+            && kind != Kind::Secret
+        {
+            // A status is written by its own path only.
+            fields.remove("status");
+        }
         let meta = &mut value["metadata"];
         // No uid comes twice, also when versions do.
         meta["uid"] = json!(match self.restored {
             0 => format!("uid-{}", self.version + 1),
             n => format!("uid-{n}-{}", self.version + 1),
         });
-        meta["generation"] = json!(1);
+        if kind != Kind::Secret {
+            meta["generation"] = json!(1);
+        }
         meta["creationTimestamp"] = json!(now.round(jiff::Unit::Second).unwrap_or(now));
         meta["namespace"] = json!("sim");
+        defaults::fill(kind, &mut value);
+        rules::check(kind, None, &value).map_err(Refusal::Invalid)?;
         let stored = self.store(kind, name, value)?;
         *self.made.entry(kind).or_default() += 1;
         Ok(stored)
@@ -246,6 +278,23 @@ impl Server {
         self.update(kind, name, &old, new)
     }
 
+    /// Changes an object's status by the operations of a JSON patch, as an agent does.
+    ///
+    /// # Errors
+    /// [`Refusal`]; a `test` that fails is [`Refusal::Conflict`].
+    pub fn patch_status_by(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        operations: &Value,
+    ) -> Result<u64, Refusal> {
+        self.up()?;
+        let old = self.checked(kind, name, &Preconditions::default())?.clone();
+        let mut new = old.clone();
+        json_patch::apply(&mut new, operations)?;
+        self.update(kind, name, &old, new)
+    }
+
     /// Deletes an object, or marks it when finalizers hold it.
     ///
     /// # Errors
@@ -263,8 +312,7 @@ impl Server {
         if new["metadata"]["deletionTimestamp"].is_null() {
             new["metadata"]["deletionTimestamp"] =
                 json!(now.round(jiff::Unit::Second).unwrap_or(now));
-            new["metadata"]["generation"] =
-                json!(new["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+            raise(&mut new["metadata"]["generation"]);
         }
         self.update(kind, name, &old, new)
     }
@@ -395,10 +443,10 @@ impl Server {
         old: &Value,
         mut new: Value,
     ) -> Result<u64, Refusal> {
-        rules::check(kind, old, &new).map_err(Refusal::Invalid)?;
+        defaults::fill(kind, &mut new);
+        rules::check(kind, Some(old), &new).map_err(Refusal::Invalid)?;
         if new["spec"] != old["spec"] {
-            new["metadata"]["generation"] =
-                json!(new["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+            raise(&mut new["metadata"]["generation"]);
         }
         if new == *old {
             // As etcd: a write that changes nothing makes no version and no event.
@@ -441,6 +489,13 @@ impl Server {
     }
 }
 
+/// One more; what has no generation, such as a Secret, gets none.
+fn raise(generation: &mut Value) {
+    if let Some(number) = generation.as_i64() {
+        *generation = json!(number + 1);
+    }
+}
+
 /// A merge patch (RFC 7386).
 pub(crate) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
@@ -462,110 +517,4 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn now() -> Timestamp {
-        Timestamp::from_second(1_000_000).unwrap()
-    }
-
-    fn service(server: &mut Server) -> u64 {
-        let value = json!({ "metadata": { "name": "web" }, "spec": { "taskDefinition": "web", "desiredCount": 1 } });
-        server.create(Kind::Service, value, now()).unwrap()
-    }
-
-    #[test]
-    fn a_name_is_taken_once_and_versions_rise() {
-        let mut server = Server::default();
-        let first = service(&mut server);
-        let again = json!({ "metadata": { "name": "web" }, "spec": { "taskDefinition": "x" } });
-        assert_eq!(
-            server.create(Kind::Service, again, now()),
-            Err(Refusal::AlreadyExists)
-        );
-        let patch = json!({ "spec": { "desiredCount": 2 } });
-        let second = server
-            .patch(Kind::Service, "web", &patch, &Preconditions::default())
-            .unwrap();
-        assert!(second > first);
-        assert_eq!(
-            server.get(Kind::Service, "web").unwrap()["metadata"]["generation"],
-            2
-        );
-        assert_eq!(
-            server.patch(Kind::Service, "web", &patch, &Preconditions::default()),
-            Ok(second),
-            "nothing changed"
-        );
-    }
-
-    #[test]
-    fn preconditions_are_checked() {
-        let mut server = Server::default();
-        let version = service(&mut server).to_string();
-        let patch = json!({ "spec": { "desiredCount": 2 } });
-        let must = Preconditions {
-            uid: Some("other"),
-            resource_version: None,
-        };
-        assert_eq!(
-            server.patch(Kind::Service, "web", &patch, &must),
-            Err(Refusal::Conflict)
-        );
-        let must = Preconditions {
-            uid: None,
-            resource_version: Some(&version),
-        };
-        assert!(server.patch(Kind::Service, "web", &patch, &must).is_ok());
-        assert_eq!(
-            server.patch(Kind::Service, "web", &patch, &must),
-            Err(Refusal::Conflict)
-        );
-    }
-
-    #[test]
-    fn finalizers_hold_what_is_deleted() {
-        let mut server = Server::default();
-        service(&mut server);
-        let uid = server.get(Kind::Service, "web").unwrap()["metadata"]["uid"]
-            .as_str()
-            .unwrap()
-            .to_owned();
-        server
-            .finalize(Kind::Service, "web", &uid, "x", true, None)
-            .unwrap();
-        server
-            .delete(Kind::Service, "web", &Preconditions::default(), now())
-            .unwrap();
-        assert!(server.get(Kind::Service, "web").is_some());
-        server
-            .finalize(Kind::Service, "web", &uid, "x", false, None)
-            .unwrap();
-        assert!(server.get(Kind::Service, "web").is_none());
-    }
-
-    #[test]
-    fn a_task_never_goes_back() {
-        let mut server = Server::default();
-        let task = json!({ "metadata": { "name": "t" }, "spec": { "taskDefinition": "web:1" } });
-        server.create(Kind::Task, task, now()).unwrap();
-        let set = |server: &mut Server, status: &str| {
-            server.patch_status(
-                Kind::Task,
-                "t",
-                &json!({ "lastStatus": status }),
-                &Preconditions::default(),
-            )
-        };
-        assert!(set(&mut server, "RUNNING").is_ok());
-        assert!(matches!(
-            set(&mut server, "PENDING"),
-            Err(Refusal::Invalid(_))
-        ));
-        assert!(set(&mut server, "STOPPED").is_ok());
-        assert!(matches!(
-            set(&mut server, "RUNNING"),
-            Err(Refusal::Invalid(_))
-        ));
-    }
-}
+mod tests;

@@ -1,0 +1,348 @@
+//! Watches that go on past an object that cannot be read.
+//!
+//! A typed watch fails as a whole with the first object that its type cannot read, and so stops for all objects of the kind. Here
+//! each object is read for itself: those that can be read go into the cache, of the others there is a list with their metadata and
+//! the field that is wrong. What is told of them and what waits for them is the core's (`unreadable`).
+//!
+//! An object is never in neither: whoever reads cache and list at any moment finds it in one of them, because one that is missing
+//! counts as deleted. So it enters the list before it leaves the cache, and leaves it after it entered the cache.
+//!
+//! Why not kube's `DeserializeGuard`: it copies each object once more, and does not say which field.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use tallyman_operator_core::{Kind, Unreadable};
+
+/// An object, or what is known of it when it cannot be read.
+#[derive(Clone, Debug)]
+pub struct Readable<K>(pub Result<K, Unread>);
+
+/// What is known of an object that cannot be read.
+#[derive(Clone, Debug)]
+pub struct Unread {
+    metadata: ObjectMeta,
+    cluster: Option<String>,
+    field: String,
+    why: String,
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let meta = &self.metadata;
+        let part = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (namespace, name) = (part(&meta.namespace), part(&meta.name));
+        write!(f, "{namespace}/{name}, field {}", self.field)
+    }
+}
+
+impl<'de, K: DeserializeOwned> Deserialize<'de> for Readable<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        if let Ok(object) = K::deserialize(&value) {
+            return Ok(Readable(Ok(object)));
+        }
+        // Once more, and slower, to find the field.
+        let error = match serde_path_to_error::deserialize::<_, K>(&value) {
+            Ok(object) => return Ok(Readable(Ok(object))),
+            Err(error) => error,
+        };
+        Ok(Readable(Err(Unread {
+            metadata: ObjectMeta::deserialize(&value["metadata"]).map_err(D::Error::custom)?,
+            cluster: value["spec"]["cluster"].as_str().map(str::to_owned),
+            field: error.path().to_string(),
+            why: error.inner().to_string(),
+        })))
+    }
+}
+
+impl<K: Resource> Resource for Readable<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(dt)
+    }
+
+    fn group(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(dt)
+    }
+
+    fn version(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(dt)
+    }
+
+    fn plural(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(dt)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        match &self.0 {
+            Ok(object) => object.meta(),
+            Err(unread) => &unread.metadata,
+        }
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        match &mut self.0 {
+            Ok(object) => object.meta_mut(),
+            Err(unread) => &mut unread.metadata,
+        }
+    }
+}
+
+/// Kind, namespace and name.
+type Key = (Kind, String, String);
+
+#[derive(Debug, Default)]
+struct Lists {
+    objects: BTreeMap<Key, Arc<Unreadable>>,
+    /// Those that a list of a kind held that is not at its end yet.
+    listed: BTreeSet<Key>,
+}
+
+/// Objects that cannot be read, of all kinds.
+#[derive(Clone, Debug, Default)]
+pub struct UnreadableObjects(Arc<Mutex<Lists>>);
+
+fn key(kind: Kind, meta: &ObjectMeta) -> Key {
+    let namespace = meta.namespace.clone().unwrap_or_default();
+    (kind, namespace, meta.name.clone().unwrap_or_default())
+}
+
+impl UnreadableObjects {
+    fn lists(&self) -> MutexGuard<'_, Lists> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those of a namespace.
+    pub fn of(&self, namespace: &str) -> Vec<Arc<Unreadable>> {
+        let lists = self.lists();
+        let here = lists.objects.iter().filter(|(key, _)| key.1 == namespace);
+        here.map(|(_, object)| Arc::clone(object)).collect()
+    }
+
+    /// Namespaces that have any.
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        self.lists().objects.keys().map(|k| k.1.clone()).collect()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.lists().objects.len()
+    }
+
+    /// What an event means for the cache that `store` reads, and whether it is about an object that cannot be read. To be called
+    /// before the cache takes it in; afterwards [`UnreadableObjects::taken`] is due.
+    pub fn sort<K>(
+        &self,
+        kind: Kind,
+        event: Event<Readable<K>>,
+        store: &Store<K>,
+    ) -> (Option<Event<K>>, bool)
+    where
+        K: Resource<DynamicType = ()> + Clone + 'static,
+    {
+        let sorted = match event {
+            Event::Init => {
+                self.lists().listed.retain(|key| key.0 != kind);
+                Event::Init
+            }
+            Event::InitApply(Readable(Ok(object))) => Event::InitApply(object),
+            Event::InitApply(Readable(Err(unread))) => {
+                let key = self.add(kind, unread);
+                self.lists().listed.insert(key);
+                return (None, true);
+            }
+            Event::InitDone => Event::InitDone,
+            Event::Apply(Readable(Ok(object))) => Event::Apply(object),
+            Event::Apply(Readable(Err(unread))) => {
+                let key = self.add(kind, unread);
+                return (leaves(store, &key), true);
+            }
+            Event::Delete(Readable(Ok(object))) => Event::Delete(object),
+            Event::Delete(Readable(Err(unread))) => {
+                let key = key(kind, &unread.metadata);
+                self.lists().objects.remove(&key);
+                return (leaves(store, &key), true);
+            }
+        };
+        (Some(sorted), false)
+    }
+
+    fn add(&self, kind: Kind, unread: Unread) -> Key {
+        let key = key(kind, &unread.metadata);
+        let Unread {
+            metadata,
+            cluster,
+            field,
+            why,
+        } = unread;
+        tracing::warn!(
+            kind = kind.as_str(),
+            namespace = key.1,
+            name = key.2,
+            field,
+            "object cannot be read"
+        );
+        let object = Arc::new(Unreadable {
+            kind,
+            metadata,
+            cluster,
+            field,
+            why,
+        });
+        self.lists().objects.insert(key.clone(), object);
+        key
+    }
+
+    /// The cache has taken `event` in: what can be read now is in it, and what a list did not hold is gone. True when fewer
+    /// objects than before cannot be read.
+    pub fn taken<K: Resource<DynamicType = ()>>(&self, kind: Kind, event: &Event<K>) -> bool {
+        let mut lists = self.lists();
+        let before = lists.objects.len();
+        match event {
+            Event::Apply(object) => {
+                lists.objects.remove(&key(kind, object.meta()));
+            }
+            Event::InitDone => {
+                let Lists { objects, listed } = &mut *lists;
+                objects.retain(|key, _| key.0 != kind || listed.contains(key));
+            }
+            Event::Delete(_) | Event::Init | Event::InitApply(_) => {}
+        }
+        lists.objects.len() < before
+    }
+}
+
+/// The event that takes an object out of a cache, if it is there.
+fn leaves<K>(store: &Store<K>, (_, namespace, name): &Key) -> Option<Event<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let cached = store.get(&ObjectRef::<K>::new(name).within(namespace))?;
+    Some(Event::Delete((*cached).clone()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use kube::runtime::reflector::store;
+    use serde_json::json;
+    use tallyman_crds::Service;
+
+    use super::*;
+
+    fn service(name: &str, count: Value) -> Readable<Service> {
+        let object = json!({
+            "apiVersion": "tallyman.dev/v1alpha1", "kind": "Service",
+            "metadata": { "name": name, "namespace": "n", "uid": name },
+            "spec": { "taskDefinition": "web", "cluster": "blue", "desiredCount": count },
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_known_by_its_metadata_and_the_field() {
+        assert!(service("good", json!(2)).0.is_ok());
+        let Err(bad) = service("bad", json!("two")).0 else {
+            unreachable!("a text is no number");
+        };
+        assert_eq!(bad.metadata.name.as_deref(), Some("bad"));
+        assert_eq!(bad.cluster.as_deref(), Some("blue"));
+        assert_eq!(bad.field, "spec.desiredCount");
+        assert!(bad.why.contains("expected"), "{}", bad.why);
+    }
+
+    /// As a watch does it, with the cache in the middle.
+    struct Watch {
+        unreadable: UnreadableObjects,
+        store: Store<Service>,
+        writer: kube::runtime::reflector::store::Writer<Service>,
+    }
+
+    impl Watch {
+        fn comes(&mut self, event: Event<Readable<Service>>) {
+            let (event, worse) = self.unreadable.sort(Kind::Service, event, &self.store);
+            self.in_one(worse);
+            if let Some(event) = event {
+                self.writer.apply_watcher_event(&event);
+                self.in_one(false);
+                self.unreadable.taken(Kind::Service, &event);
+            }
+        }
+
+        /// Every object that is there is in the cache or in the list at any moment.
+        fn in_one(&self, worse: bool) {
+            assert!(!worse || self.unreadable.count() > 0);
+            let held = self.names();
+            assert!(held.0.len() + held.1.len() > 0, "an object is in neither");
+        }
+
+        fn names(&self) -> (Vec<String>, Vec<String>) {
+            let name = |meta: &ObjectMeta| meta.name.clone().unwrap();
+            let mut cached: Vec<_> = self
+                .store
+                .state()
+                .iter()
+                .map(|o| name(&o.metadata))
+                .collect();
+            cached.sort();
+            let listed = self.unreadable.of("n");
+            (cached, listed.iter().map(|o| name(&o.metadata)).collect())
+        }
+    }
+
+    #[test]
+    fn an_object_is_in_the_cache_or_in_the_list_and_never_in_neither() {
+        let (store, writer) = store::<Service>();
+        let unreadable = UnreadableObjects::default();
+        let mut watch = Watch {
+            unreadable,
+            store,
+            writer,
+        };
+        let good = |name: &str| service(name, json!(2));
+        let bad = |name: &str| service(name, json!("two"));
+        let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        watch
+            .unreadable
+            .sort(Kind::Service, Event::Init, &watch.store);
+        watch.writer.apply_watcher_event(&Event::Init);
+        let (none, _) =
+            watch
+                .unreadable
+                .sort(Kind::Service, Event::InitApply(bad("a")), &watch.store);
+        assert!(none.is_none());
+        watch.comes(Event::InitApply(good("b")));
+        watch.comes(Event::InitDone);
+        assert_eq!(watch.names(), (names(&["b"]), names(&["a"])));
+        watch.comes(Event::Apply(bad("b")));
+        assert_eq!(watch.names(), (names(&[]), names(&["a", "b"])));
+        watch.comes(Event::Apply(good("a")));
+        assert_eq!(watch.names(), (names(&["a"]), names(&["b"])));
+        // A list that another object is not in any more: it was deleted while nobody watched.
+        watch
+            .unreadable
+            .sort(Kind::Service, Event::Init, &watch.store);
+        watch.writer.apply_watcher_event(&Event::Init);
+        watch.comes(Event::InitApply(bad("a")));
+        watch.comes(Event::InitDone);
+        assert_eq!(watch.names(), (names(&[]), names(&["a"])));
+        let (event, _) =
+            watch
+                .unreadable
+                .sort(Kind::Service, Event::Delete(bad("a")), &watch.store);
+        assert!(event.is_none(), "the cache has nothing of it");
+        assert_eq!(watch.names(), (names(&[]), names(&[])));
+    }
+}
