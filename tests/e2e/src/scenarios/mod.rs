@@ -1,5 +1,6 @@
 //! The promises, by what they are about.
 
+mod attack;
 mod bad_input;
 mod chaos;
 mod daemons;
@@ -55,6 +56,7 @@ pub fn joining(generation: EngineGeneration) -> Vec<Joining> {
 pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
     let of_one: &[&[Scenario]] = match generation {
         EngineGeneration::Current => &[
+            attack::SCENARIOS,
             bad_input::SCENARIOS,
             disconnect::SCENARIOS,
             explain::SCENARIOS,
