@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh Debian machine: `make up` and `make test`. Each installs what it needs, says so,
 # and can be run twice. `make help` lists the rest.
 
-.PHONY: help up down test lint unit soak soak-properties fuzz real chaos bench crds tools clean
+.PHONY: help up down test lint unit soak soak-properties fuzz real chaos attack bench crds tools clean
 
 CARGO ?= cargo
 LAB := target/debug/lab
@@ -67,6 +67,12 @@ CHAOS_ROWS ?=
 chaos: tools ## Break one thing after the other on four hosts; writes docs/reliability.md, which tells CHAOS_ROWS and the counts
 	$(CARGO) build --workspace
 	target/debug/tallyman-chaos $(CHAOS_ROWS)
+
+ATTACK_ROWS ?=
+
+attack: tools ## Try to break in from a container, from another host and with a stolen host token; writes docs/security.md, fails if anything is got
+	$(CARGO) build --workspace --bins
+	target/debug/tallyman-attack $(ATTACK_ROWS)
 
 bench: tools ## Measure against the raw engine; writes docs/benchmarks.md
 	$(CARGO) build --release -p tallyman-operator -p tallyman-agent -p tallyman-bench

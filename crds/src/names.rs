@@ -66,6 +66,10 @@ pub fn scheduled_run(scheduled_task: &str, minutes: i64) -> String {
     format!("{scheduled_task}-{minutes}")
 }
 
+/// Longest life of a host's token, in seconds: that of its first one. The agent renews it when a fifth is left, and an admission
+/// policy refuses a longer one, so that who has copied a token makes nothing of it that outlives this.
+pub const HOST_TOKEN_SECONDS: i64 = 30 * 24 * 3600;
+
 /// Name of a host's ServiceAccount, Role, RoleBinding, Secret and Lease. Its HostPlan is named like the host itself.
 pub fn host_identity(container_instance: &str) -> String {
     format!("{HOST_IDENTITY}{container_instance}")

@@ -91,7 +91,7 @@ async fn renew_if_old(api: &Api, file: &Path) -> anyhow::Result<Duration> {
     let identity = names::host_identity(&api.name);
     let request = TokenRequest {
         spec: TokenRequestSpec {
-            expiration_seconds: Some(life.max(SHORTEST_LIFE)),
+            expiration_seconds: Some(life.clamp(SHORTEST_LIFE, names::HOST_TOKEN_SECONDS)),
             bound_object_ref: Some(BoundObjectReference {
                 api_version: Some("v1".to_owned()),
                 kind: Some("Secret".to_owned()),

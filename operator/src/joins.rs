@@ -31,8 +31,6 @@ use tokio::sync::Notify;
 use crate::apply::{created_by_us, written_by_us};
 use crate::readable::Readable;
 
-/// Life of a host's first token. The agent renews it when a fifth is left.
-const TOKEN_SECONDS: i64 = 30 * 24 * 3600;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -283,7 +281,7 @@ impl Desk<'_> {
         let identity = names::host_identity(host);
         let request = TokenRequest {
             spec: TokenRequestSpec {
-                expiration_seconds: Some(TOKEN_SECONDS),
+                expiration_seconds: Some(names::HOST_TOKEN_SECONDS),
                 bound_object_ref: Some(BoundObjectReference {
                     api_version: Some("v1".to_owned()),
                     kind: Some("Secret".to_owned()),

@@ -217,6 +217,35 @@ fn a_host_writes_its_own_and_nothing_else() {
         given["metadata"].get("labels").is_none() && given["metadata"].get("finalizers").is_none()
     );
 
+    let identity = names::host_identity("a");
+    for what in [
+        &["create", "serviceaccount", &identity][..],
+        &["create", "secret", "generic", &identity],
+    ] {
+        namespace.kubectl(what, None).expect_ok("its account");
+    }
+    let token = |seconds: i64, bound: bool| {
+        let life = format!("--duration={seconds}s");
+        let to = format!("--bound-object-name={identity}");
+        let mut all = vec!["create", "token", &identity, &life];
+        if bound {
+            all.extend(["--bound-object-kind=Secret", &to]);
+        }
+        plain(&all)
+    };
+    let longest = names::HOST_TOKEN_SECONDS;
+    permitted("a token like its first one", token(longest, true));
+    refused(
+        "a token that lives longer",
+        token(longest + 1, true),
+        "ends within 30 days",
+    );
+    refused(
+        "a token that outlives its Secret",
+        token(600, false),
+        "bound to its own Secret",
+    );
+
     // Nobody else is looked at.
     permitted(
         "an administrator",
@@ -314,6 +343,8 @@ fn permit_everything(namespace: &Namespace, places: &[&Namespace]) {
     for place in places {
         let everything = json!([{
             "apiGroups": ["tallyman.dev", "coordination.k8s.io"], "resources": ["*"], "verbs": ["*"],
+        }, {
+            "apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"],
         }]);
         let role = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",

@@ -1,7 +1,7 @@
 //! Requests within bounds: who may connect, for how long, how much is read, how often.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -10,9 +10,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tallyman_agent_core::metadata::places::Places;
 use tallyman_agent_engine::Engine;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
 use crate::metadata::answers::{Answer, Endpoint, Question};
@@ -22,15 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of a request's body.
 const BODY: usize = 4096;
 /// Connections at once; more wait.
-const CONNECTIONS: usize = 128;
+const CONNECTIONS: usize = 512;
+/// Of one address; more are closed. As many as it may ask at once (ECS_TASK_METADATA_RPS_LIMIT), and some.
+const OF_ONE: usize = 64;
 /// After a connection that could not be taken.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until dropped.
 pub async fn serve<E: Engine>(listener: TcpListener, endpoint: Arc<Endpoint<E>>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Mutex::new(Places::new(OF_ONE)));
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             return;
         };
         let (stream, peer) = match listener.accept().await {
@@ -41,9 +45,13 @@ pub async fn serve<E: Engine>(listener: TcpListener, endpoint: Arc<Endpoint<E>>)
                 continue;
             }
         };
+        let peer = peer.ip();
+        let Some(place) = Place::take(&places, peer, permit) else {
+            debug!(%peer, "a connection was closed: too many of this address are open");
+            continue;
+        };
         let endpoint = Arc::clone(&endpoint);
         tokio::spawn(async move {
-            let peer = peer.ip();
             let talk = talk(stream, peer, endpoint);
             match tokio::time::timeout(PATIENCE * 2, talk).await {
                 Ok(Ok(())) => {}
@@ -53,6 +61,37 @@ pub async fn serve<E: Engine>(listener: TcpListener, endpoint: Arc<Endpoint<E>>)
             drop(place);
         });
     }
+}
+
+/// A connection's place among all and among those of its address, until it is dropped.
+struct Place {
+    places: Arc<Mutex<Places>>,
+    peer: IpAddr,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(
+        places: &Arc<Mutex<Places>>,
+        peer: IpAddr,
+        permit: OwnedSemaphorePermit,
+    ) -> Option<Self> {
+        locked(places).take(peer).then(|| Self {
+            places: Arc::clone(places),
+            peer,
+            _permit: permit,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        locked(&self.places).leave(self.peer);
+    }
+}
+
+fn locked(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
+    places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One request and its answer: who wants to know more connects again, so nobody keeps a connection.

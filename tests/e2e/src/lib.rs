@@ -3,11 +3,13 @@
 //! One lab of three hosts per engine generation; the scenarios run on it one after the other, each with objects of its
 //! own, and each leaves the lab as it found it. `tests/e2e.rs` is the runner; here are the scenarios and what they share.
 
+pub mod attack;
 pub mod chaos;
 mod inside;
 pub mod scenarios;
 pub mod shell;
 pub mod suite;
+mod table;
 pub mod user;
 
 pub use suite::{Scenario, Tally, run};

@@ -17,6 +17,7 @@ pub mod inject;
 pub mod introspection;
 pub mod key;
 pub mod limiter;
+pub mod places;
 pub mod protection;
 pub mod resolver;
 pub mod route;

@@ -1,5 +1,6 @@
 //! The promises, by what they are about.
 
+mod attack;
 mod bad_input;
 mod chaos;
 mod daemons;
@@ -29,9 +30,9 @@ mod protection;
 mod readers;
 mod registries;
 mod resources;
-mod rogue;
+pub(crate) mod rogue;
 mod rollouts;
-mod secrets;
+pub(crate) mod secrets;
 mod standalone;
 mod task_sets;
 mod tour;
@@ -56,6 +57,7 @@ pub fn joining(generation: EngineGeneration) -> Vec<Joining> {
 pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
     let of_one: &[&[Scenario]] = match generation {
         EngineGeneration::Current => &[
+            attack::SCENARIOS,
             bad_input::SCENARIOS,
             disconnect::SCENARIOS,
             explain::SCENARIOS,

@@ -13,7 +13,7 @@ use futures::StreamExt as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
-use tallyman_crds::names::host_identity;
+use tallyman_crds::names::{HOST_TOKEN_SECONDS, host_identity};
 use tallyman_lab::wait_until;
 
 use crate::suite::Scenario;
@@ -114,14 +114,39 @@ fn permitted(cell: &Cell, names: &Names) -> bool {
     }
 }
 
+/// What came of trying every cell.
+pub(crate) struct Tried {
+    pub(crate) cells: usize,
+    /// How many of them a host may do.
+    pub(crate) open: usize,
+    /// What was answered otherwise than it has to be.
+    pub(crate) wrong: Vec<String>,
+}
+
 fn matrix(user: &User<'_>) -> Result<()> {
+    let started = Instant::now();
+    let Tried { cells, open, wrong } = tried(user)?;
+    println!(
+        "    {cells} cells, {open} of them permitted, in {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
+    ensure!(
+        wrong.is_empty(),
+        "{} cells are wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    Ok(())
+}
+
+/// Tries every cell with the key of the first host.
+pub(crate) fn tried(user: &User<'_>) -> Result<Tried> {
     let names = prepare(user)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let host = user.lab.host(0).agent_kubeconfig().to_owned();
     let admin = user.kubectl().kubeconfig().to_owned();
-    let started = Instant::now();
     let (cells, wrong) = runtime.block_on(async {
         let admin = client(&admin).await?;
         let cells = cells(&discovered(&admin).await?, &names);
@@ -137,20 +162,9 @@ fn matrix(user: &User<'_>) -> Result<()> {
         anyhow::Ok((cells, wrong))
     })?;
     let open = cells.iter().filter(|cell| permitted(cell, &names)).count();
-    println!(
-        "    {} cells, {open} of them permitted, in {:.1} s",
-        cells.len(),
-        started.elapsed().as_secs_f64()
-    );
     ensure!(cells.len() >= LEAST, "only {} cells", cells.len());
     // Every line of the table is one that the host needs, so each was met.
     ensure!(open >= 15, "only {open} permitted cells were tried");
-    ensure!(
-        wrong.is_empty(),
-        "{} cells are wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
     for task in names.tasks.values() {
         user.k(&["delete", "tasks.tallyman.dev", task, "--timeout=60s"])?;
     }
@@ -162,7 +176,11 @@ fn matrix(user: &User<'_>) -> Result<()> {
             "--timeout=60s",
         ])?;
     }
-    Ok(())
+    Ok(Tried {
+        cells: cells.len(),
+        open,
+        wrong,
+    })
 }
 
 /// Makes a host whose name begins like the first one's, and a Task on each of the two and on a third.
@@ -284,6 +302,7 @@ fn cells(resources: &[Resource], names: &Names) -> Vec<Cell> {
                 if resource.name == "serviceaccounts/token" {
                     cell("create bound", Some(name));
                     cell("create bound to another", Some(name));
+                    cell("create bound, for long", Some(name));
                 }
             }
         }
@@ -364,12 +383,16 @@ fn request(cell: &Cell, names: &Names) -> Result<http::Request<Vec<u8>>> {
     }
     if plural == "serviceaccounts" && below == "token" {
         let bound = match *verb {
-            "create bound" => Some(object.to_owned()),
+            "create bound" | "create bound, for long" => Some(object.to_owned()),
             "create bound to another" => Some(host_identity(&names.others[1])),
             _ => None,
         };
+        let life = match *verb {
+            "create bound, for long" => HOST_TOKEN_SECONDS + 1,
+            _ => 600,
+        };
         body = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {
-            "expirationSeconds": 600,
+            "expirationSeconds": life,
             "boundObjectRef": bound.map(|name| json!({ "kind": "Secret", "apiVersion": "v1", "name": name })),
         }});
     }

@@ -49,7 +49,7 @@ pub(super) fn definition(container: Value) -> Value {
 }
 
 /// Makes a Secret or ConfigMap.
-pub(super) fn kept(user: &User<'_>, kind: &str, name: &str, data: Value) -> Result<()> {
+pub(crate) fn kept(user: &User<'_>, kind: &str, name: &str, data: Value) -> Result<()> {
     let mut object = json!({
         "apiVersion": "v1", "kind": kind, "metadata": { "name": name, "namespace": user.namespace() },
     });
