@@ -22,7 +22,7 @@ pub const ROWS: &[Row] = &[
         number: "11",
         from: From::Container,
         tried: "what must not work: packet sockets (ARP in another's name), addresses and routes, mounts, namespaces, devices of the host, writes to `/proc/sys`, `/sys` and control groups, the kernel's log, the clock; on the host's network also the agent's own ports and abstract sockets",
-        reduced: true,
+        reduced: false,
         run: do_all,
     },
     Row {
