@@ -14,7 +14,6 @@ use tallyman_lab::command::Tool;
 use crate::attack::Haul;
 use crate::attack::scene::{ELSEWHERE, Scene};
 use crate::attack::thief::of_host;
-use crate::suite::binary;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -143,7 +142,7 @@ pub fn without(scene: &Scene<'_>, haul: &mut Haul, enter: &dyn Fn(&str) -> Tool)
         }
     }
     let server = scene.user.lab.control_plane().server_for_hosts();
-    let program = binary("tallyman-attack")?;
+    let program = super::program()?;
     let answers = enter(&program.display().to_string())
         .args(["--relay", server])
         .stdin(serde_json::to_string(&requests)?)

@@ -22,7 +22,7 @@ pub const ROWS: &[Row] = &[
         number: "11",
         from: From::Container,
         tried: "what must not work: packet sockets (ARP in another's name), addresses and routes, mounts, namespaces, devices of the host, writes to `/proc/sys`, `/sys` and control groups, the kernel's log, the clock; on the host's network also the agent's own ports and abstract sockets",
-        reduced: true,
+        reduced: false,
         run: do_all,
     },
     Row {
@@ -137,7 +137,7 @@ const DEEDS: &[Deed] = &[
     ("/proc/sys to be written", "mount -o remount,rw /proc/sys"),
     (
         "a control group",
-        "mkdir /sys/fs/cgroup/x || mkdir /sys/fs/cgroup/memory/x || mkdir /sys/fs/cgroup/pids/x",
+        "mkdir /sys/fs/cgroup/memory/x || mkdir /sys/fs/cgroup/pids/x || { test -e /sys/fs/cgroup/cgroup.procs && mkdir /sys/fs/cgroup/x; }",
     ),
     (
         "a mount of control groups",
@@ -185,7 +185,10 @@ const DEEDS: &[Deed] = &[
         "the helper of events",
         "v=$(cat /sys/kernel/uevent_helper) && echo \"$v\" > /sys/kernel/uevent_helper",
     ),
-    ("the clock", "date -s \"$(date '+%Y-%m-%d %H:%M:%S')\""),
+    (
+        "the clock",
+        "! date -s \"$(date '+%Y-%m-%d %H:%M:%S')\" 2>&1 | grep -q 'not permitted'",
+    ),
     ("its host name", "hostname $(hostname)"),
     (
         "processes of the host",
@@ -197,7 +200,7 @@ const DEEDS: &[Deed] = &[
     ),
     (
         "a bigger limit of processes",
-        "echo max > /sys/fs/cgroup/pids/pids.max || echo max > /sys/fs/cgroup/pids.max",
+        "echo max > /sys/fs/cgroup/pids/pids.max || { test -e /sys/fs/cgroup/cgroup.procs && echo max > /sys/fs/cgroup/pids.max; }",
     ),
 ];
 

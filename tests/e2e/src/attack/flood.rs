@@ -9,8 +9,7 @@ use tallyman_lab::command::Tool;
 use crate::attack::ask::{Ask, ENDPOINT, PORT, ask, ask_until_answered};
 use crate::attack::metadata::judge;
 use crate::attack::scene::Scene;
-use crate::attack::{From, Haul, Row};
-use crate::suite::binary;
+use crate::attack::{From, Haul, Row, program};
 
 /// Rows of this file.
 pub const ROWS: &[Row] = &[
@@ -32,7 +31,7 @@ pub const ROWS: &[Row] = &[
         number: "9",
         from: From::Container,
         tried: "hundreds of connections held open that send nothing, so that another task is not answered",
-        reduced: true,
+        reduced: false,
         run: held_open,
     },
 ];
@@ -127,7 +126,7 @@ fn held_open(scene: &Scene<'_>, haul: &mut Haul) -> Result<()> {
     const TIME: Duration = Duration::from_secs(10);
     // Each connection would hold its place for 5 s, and a few times as many as there are places wait.
     const SLOWEST: Duration = Duration::from_secs(8);
-    let program = binary("tallyman-attack")?;
+    let program = program()?;
     for foothold in scene.footholds.iter().filter(|one| one.mode != "host") {
         // In the network of the container, as a program in it would be.
         let pid = foothold.inside.inspect("{{.State.Pid}}")?;

@@ -18,10 +18,13 @@ mod thief;
 mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
 use tallyman_lab::Lab;
+
+use crate::suite::binary;
 
 pub use api::relay;
 pub use hold::hold;
@@ -100,6 +103,16 @@ impl Haul {
         let got = self.got.iter().map(|what| format!("got {what}"));
         let failure = self.failure.iter().cloned();
         got.chain(failure).chain(untried).collect()
+    }
+}
+
+/// The program that does parts of an attack where they are to come from: this one, or the one that was built beside the tests.
+fn program() -> Result<PathBuf> {
+    const NAME: &str = "tallyman-attack";
+    let own = std::env::current_exe()?;
+    match own.file_name() {
+        Some(name) if name == NAME => Ok(own),
+        _ => binary(NAME),
     }
 }
 
