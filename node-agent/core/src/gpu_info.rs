@@ -60,10 +60,9 @@ impl File {
             Some("`HasVGPU` is true, and MPS does not share parts of a virtual GPU".to_owned())
         } else if self.mps_present == Some(false) {
             Some("`MpsControlBinaryPresent` is false".to_owned())
-        } else if let Some(id) = ids.iter().find(unknown) {
-            Some(format!("`GPUMemoryMiB` has no memory of {id}"))
         } else {
-            None
+            let unknown = ids.iter().find(unknown);
+            unknown.map(|id| format!("`GPUMemoryMiB` has no memory of {id}"))
         }
     }
 

@@ -40,8 +40,8 @@ fn keep<'f>(
 pub(super) fn check(kind: Kind, old: Option<&Value>, new: &Value) -> Result<(), String> {
     if kind == Kind::Task {
         let spec = &new["spec"];
-        let ordered = spec["desiredStatus"] == "STOPPED";
-        if !ordered && !(spec["stopCode"].is_null() && spec["stoppedReason"].is_null()) {
+        let says_why = !spec["stopCode"].is_null() || !spec["stoppedReason"].is_null();
+        if says_why && spec["desiredStatus"] != "STOPPED" {
             return Err("stopCode and stoppedReason are of a task that is to stop".to_owned());
         }
     }

@@ -62,6 +62,8 @@ pub struct Told<'a> {
 struct Stored {
     value: Value,
     object: Object,
+    /// Its status is of the definition's defaults and was never stored: the first write stores it, though it changes nothing.
+    unsaid: bool,
 }
 
 /// Writes of others between a backup and the next write of ours.
@@ -233,7 +235,8 @@ impl Server {
         meta["namespace"] = json!("sim");
         defaults::fill(kind, &mut value);
         rules::check(kind, None, &value).map_err(Refusal::Invalid)?;
-        let stored = self.store(kind, name, value)?;
+        let unsaid = !value["status"].is_null();
+        let stored = self.store(kind, name, value, unsaid)?;
         *self.made.entry(kind).or_default() += 1;
         Ok(stored)
     }
@@ -444,11 +447,13 @@ impl Server {
         mut new: Value,
     ) -> Result<u64, Refusal> {
         defaults::fill(kind, &mut new);
+        drop_empty(&mut new["metadata"]);
         rules::check(kind, Some(old), &new).map_err(Refusal::Invalid)?;
         if new["spec"] != old["spec"] {
             raise(&mut new["metadata"]["generation"]);
         }
-        if new == *old {
+        let key = (kind, name.to_owned());
+        if new == *old && !self.objects.get(&key).is_some_and(|s| s.unsaid) {
             // As etcd: a write that changes nothing makes no version and no event.
             return Ok(old["metadata"]["resourceVersion"]
                 .as_str()
@@ -461,7 +466,7 @@ impl Server {
         if !new["metadata"]["deletionTimestamp"].is_null() && !held {
             self.version += 1;
             self.writes += 1;
-            self.objects.remove(&(kind, name.to_owned()));
+            self.objects.remove(&key);
             let event = Event {
                 name: name.to_owned(),
                 object: None,
@@ -470,10 +475,16 @@ impl Server {
             self.log.entry(kind).or_default().push(event);
             return Ok(self.version);
         }
-        self.store(kind, name.to_owned(), new)
+        self.store(kind, name.to_owned(), new, false)
     }
 
-    fn store(&mut self, kind: Kind, name: String, mut value: Value) -> Result<u64, Refusal> {
+    fn store(
+        &mut self,
+        kind: Kind,
+        name: String,
+        mut value: Value,
+        unsaid: bool,
+    ) -> Result<u64, Refusal> {
         value["metadata"]["resourceVersion"] = json!((self.version + 1).to_string());
         let object = Object::parse(kind, &value).map_err(Refusal::Invalid)?;
         self.version += 1;
@@ -484,8 +495,23 @@ impl Server {
             version: self.version,
         };
         self.log.entry(kind).or_default().push(event);
-        self.objects.insert((kind, name), Stored { value, object });
+        let stored = Stored {
+            value,
+            object,
+            unsaid,
+        };
+        self.objects.insert((kind, name), stored);
         Ok(self.version)
+    }
+}
+
+/// Metadata is of a type that leaves out what is empty.
+fn drop_empty(metadata: &mut Value) {
+    if let Some(fields) = metadata.as_object_mut() {
+        fields.retain(|_, value| {
+            value.as_object().is_none_or(|map| !map.is_empty())
+                && value.as_array().is_none_or(|list| !list.is_empty())
+        });
     }
 }
 
