@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh Debian machine: `make up` and `make test`. Each installs what it needs, says so,
 # and can be run twice. `make help` lists the rest.
 
-.PHONY: help up down test lint unit soak soak-properties fuzz real chaos attack bench crds tools clean
+.PHONY: help up down test lint unit soak soak-properties alike fuzz real chaos attack bench crds tools clean
 
 CARGO ?= cargo
 LAB := target/debug/lab
@@ -42,6 +42,10 @@ soak: soak-properties ## For hours: those, every planned perturbation with SOAK_
 soak-properties: ## Properties of the scheduler: 100,000 states of up to 300 tasks, 2,000 histories; takes a while
 	PROPTEST_CASES=100000 $(CARGO) test --profile soak -p tallyman-operator-core --test it -- states:: choice:: --skip among_many_hosts
 	PROPTEST_CASES=2000 $(CARGO) test --profile soak -p tallyman-operator-core --test it -- fixpoint::
+
+alike: tools ## The simulator's API server beside the real one; tells the first difference, and some are left
+	$(CARGO) build -p tallyman-lab
+	$(LAB) with --control-plane -- $(CARGO) test --workspace $(FEATURES) --test alike -- --nocapture
 
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS = $(shell sed -n 's/^name = "\(.*\)"/\1/p' fuzz/Cargo.toml | tail -n +2)

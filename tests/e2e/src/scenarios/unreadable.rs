@@ -17,10 +17,15 @@ pub const SCENARIOS: &[Scenario] = &[Scenario {
 
 const DEFINITION: &str = "services.tallyman.dev";
 
+/// A text where a number is due. (`desiredCount` would be refused under any definition: the scale subresource reads it.)
+fn a_text() -> String {
+    json!({ "spec": { "healthCheckGracePeriodSeconds": "two" } }).to_string()
+}
+
 /// As `kubectl apply` would send it.
 fn broken(name: &str) -> Value {
     let mut object = service(name, 1);
-    object["spec"]["desiredCount"] = json!("two");
+    object["spec"]["healthCheckGracePeriodSeconds"] = json!("two");
     object
 }
 
@@ -30,7 +35,7 @@ fn go_by(user: &User<'_>, schema: &Value, takes: bool) -> Result<()> {
     let patch = json!([{ "op": "replace", "path": path, "value": schema }]).to_string();
     let kubectl = user.kubectl();
     kubectl.ok(["patch", "crd", DEFINITION, "--type=json", "-p", &patch])?;
-    let merge = json!({ "spec": { "desiredCount": "two" } }).to_string();
+    let merge = a_text();
     wait_until("the server to go by the definition", PATIENCE, || {
         // `kubectl patch` looks at no schema of its own.
         let dry = user.k(&[
@@ -60,8 +65,7 @@ fn unreadable(user: &User<'_>) -> Result<()> {
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let lax = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
     let stored = go_by(user, &lax, true).and_then(|()| {
-        let merge = json!({ "spec": { "desiredCount": "two" } }).to_string();
-        user.k(&["patch", "tsvc", "dark", "--type=merge", "-p", &merge])?;
+        user.k(&["patch", "tsvc", "dark", "--type=merge", "-p", &a_text()])?;
         user.apply(&[broken("never-read")])
     });
     // Whatever came of it, the next scenario finds the definition as it was.
@@ -85,7 +89,8 @@ fn unreadable(user: &User<'_>) -> Result<()> {
     })?;
 
     // Put right, it is a service like any other.
-    let merge = json!({ "spec": { "desiredCount": 2 } }).to_string();
+    let spec = json!({ "healthCheckGracePeriodSeconds": null, "desiredCount": 2 });
+    let merge = json!({ "spec": spec }).to_string();
     user.k(&["patch", "tsvc", "dark", "--type=merge", "-p", &merge])?;
     user.wait_steady("dark", 2)?;
     let both = user.running("dark")?;
@@ -106,7 +111,7 @@ fn told(user: &User<'_>, name: &str) -> Result<()> {
         let items = events["items"].as_array().cloned().unwrap_or_default();
         let message = items.iter().filter_map(|e| e["message"].as_str()).next();
         ensure!(
-            message.is_some_and(|m| m.contains("`spec.desiredCount` must be")),
+            message.is_some_and(|m| m.contains("`spec.healthCheckGracePeriodSeconds` must be")),
             "{message:?}"
         );
         Ok(true)

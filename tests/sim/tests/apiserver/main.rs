@@ -4,7 +4,7 @@
 //! the object after every write, and in the end every list and every event of every watch, from the beginning and from the middle.
 //! Versions and uids are compared by which object and which write they belong to, not by what they are.
 //!
-//! `KUBECONFIG=... cargo test -p tallyman-sim --test apiserver`; `TALLYMAN_CONFORMANCE_SEED` chooses other sequences, and
+//! `make alike`; `TALLYMAN_CONFORMANCE_SEED` chooses other sequences, and
 //! `TALLYMAN_CONFORMANCE_SEQUENCES` how many. What fails is told with its seed, and made as short as it can be.
 #![allow(
     clippy::unwrap_used,
