@@ -17,7 +17,6 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, Patch, PostParams};
 use kube::runtime::reflector::{Store, reflector, store};
-use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
@@ -29,7 +28,7 @@ use tallyman_operator_core::{Kind, Target};
 use tokio::sync::Notify;
 
 use crate::apply::{created_by_us, written_by_us};
-use crate::readable::Readable;
+use crate::readable::{Readable, split};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
@@ -47,8 +46,18 @@ pub async fn run(client: Client, namespace: Option<String>) {
     let news = Arc::new(Notify::new());
     let told = Arc::clone(&news);
     let events = watcher(api, watcher::Config::default().timeout(240));
+    let cached = joins.clone();
     // One that cannot be read is not served, and holds up no other.
-    let events = events.filter_map(|event| std::future::ready(event.map(read).transpose()));
+    let events = events.filter_map(move |event| {
+        let event = event.map(|event| {
+            let (event, unread) = split(event, &cached);
+            if let Some((_, unread)) = unread {
+                tracing::warn!("HostJoin cannot be read: {unread}");
+            }
+            event
+        });
+        std::future::ready(event.transpose())
+    });
     let watch = reflector(writer, events);
     let watch = watch.default_backoff().for_each(move |event| {
         match event {
@@ -58,24 +67,6 @@ pub async fn run(client: Client, namespace: Option<String>) {
         futures::future::ready(())
     });
     tokio::join!(watch, serve(&client, &joins, &news));
-}
-
-/// The event as the cache takes it in, if its object can be read.
-fn read(event: Event<Readable<HostJoin>>) -> Option<Event<HostJoin>> {
-    let known = |object: Readable<HostJoin>| match object.0 {
-        Ok(join) => Some(join),
-        Err(unread) => {
-            tracing::warn!("HostJoin cannot be read: {unread}");
-            None
-        }
-    };
-    Some(match event {
-        Event::Init => Event::Init,
-        Event::InitDone => Event::InitDone,
-        Event::InitApply(object) => Event::InitApply(known(object)?),
-        Event::Apply(object) => Event::Apply(known(object)?),
-        Event::Delete(object) => Event::Delete(known(object)?),
-    })
 }
 
 /// When a join is looked at again, and the version that was looked at.

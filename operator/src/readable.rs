@@ -152,31 +152,24 @@ impl UnreadableObjects {
     where
         K: Resource<DynamicType = ()> + Clone + 'static,
     {
-        let sorted = match event {
-            Event::Init => {
-                self.lists().listed.retain(|key| key.0 != kind);
-                Event::Init
+        if matches!(event, Event::Init) {
+            self.lists().listed.retain(|key| key.0 != kind);
+        }
+        let (event, unread) = split(event, store);
+        let worse = unread.is_some();
+        match unread {
+            None => {}
+            Some((Seen::Deleted, unread)) => {
+                self.lists().objects.remove(&key(kind, &unread.metadata));
             }
-            Event::InitApply(Readable(Ok(object))) => Event::InitApply(object),
-            Event::InitApply(Readable(Err(unread))) => {
+            Some((seen, unread)) => {
                 let key = self.add(kind, unread);
-                self.lists().listed.insert(key);
-                return (None, true);
+                if seen == Seen::Listed {
+                    self.lists().listed.insert(key);
+                }
             }
-            Event::InitDone => Event::InitDone,
-            Event::Apply(Readable(Ok(object))) => Event::Apply(object),
-            Event::Apply(Readable(Err(unread))) => {
-                let key = self.add(kind, unread);
-                return (leaves(store, &key), true);
-            }
-            Event::Delete(Readable(Ok(object))) => Event::Delete(object),
-            Event::Delete(Readable(Err(unread))) => {
-                let key = key(kind, &unread.metadata);
-                self.lists().objects.remove(&key);
-                return (leaves(store, &key), true);
-            }
-        };
-        (Some(sorted), false)
+        }
+        (event, worse)
     }
 
     fn add(&self, kind: Kind, unread: Unread) -> Key {
@@ -224,13 +217,43 @@ impl UnreadableObjects {
     }
 }
 
-/// The event that takes an object out of a cache, if it is there.
-fn leaves<K>(store: &Store<K>, (_, namespace, name): &Key) -> Option<Event<K>>
+/// How an object that cannot be read came up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// In a list.
+    Listed,
+    /// It was stored.
+    Stored,
+    /// It is gone.
+    Deleted,
+}
+
+/// What an event means for the cache that `store` reads, and the object that it is about, if that cannot be read: it leaves the cache.
+pub fn split<K>(
+    event: Event<Readable<K>>,
+    store: &Store<K>,
+) -> (Option<Event<K>>, Option<(Seen, Unread)>)
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    let cached = store.get(&ObjectRef::<K>::new(name).within(namespace))?;
-    Some(Event::Delete((*cached).clone()))
+    let leaves = |unread: &Unread| {
+        let meta = &unread.metadata;
+        let name = meta.name.as_deref().unwrap_or_default();
+        let object =
+            ObjectRef::<K>::new(name).within(meta.namespace.as_deref().unwrap_or_default());
+        Some(Event::Delete((*store.get(&object)?).clone()))
+    };
+    match event {
+        Event::Init => (Some(Event::Init), None),
+        Event::InitDone => (Some(Event::InitDone), None),
+        Event::InitApply(Readable(Ok(object))) => (Some(Event::InitApply(object)), None),
+        Event::Apply(Readable(Ok(object))) => (Some(Event::Apply(object)), None),
+        Event::Delete(Readable(Ok(object))) => (Some(Event::Delete(object)), None),
+        // The cache is what the list held, once that is at its end.
+        Event::InitApply(Readable(Err(unread))) => (None, Some((Seen::Listed, unread))),
+        Event::Apply(Readable(Err(unread))) => (leaves(&unread), Some((Seen::Stored, unread))),
+        Event::Delete(Readable(Err(unread))) => (leaves(&unread), Some((Seen::Deleted, unread))),
+    }
 }
 
 #[cfg(test)]

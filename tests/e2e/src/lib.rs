@@ -9,7 +9,7 @@ mod inside;
 pub mod scenarios;
 pub mod shell;
 pub mod suite;
-mod table;
+pub mod table;
 pub mod user;
 
 pub use suite::{Scenario, Tally, run};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 /// Ends a table.
 const END: &str = "<!-- to here -->";
@@ -57,6 +57,28 @@ impl Table {
     }
 }
 
+/// Those of `rows` that somebody asked for by their numbers; all when nobody did.
+///
+/// # Errors
+/// There is no row of such a number.
+pub fn chosen<R>(
+    rows: impl Iterator<Item = &'static R>,
+    number: fn(&R) -> &'static str,
+    wanted: &[String],
+) -> Result<Vec<&'static R>> {
+    let rows: Vec<_> = rows.collect();
+    let numbers: Vec<_> = rows.iter().map(|row| number(row)).collect();
+    for one in wanted {
+        ensure!(
+            numbers.contains(&one.as_str()),
+            "there is no row {one}; there are {}",
+            numbers.join(", ")
+        );
+    }
+    let meant = |row: &&R| wanted.is_empty() || wanted.iter().any(|one| one == number(row));
+    Ok(rows.into_iter().filter(meant).collect())
+}
+
 /// A line of a table cannot break.
 pub fn cell(text: &str) -> String {
     text.replace(['\n', '|'], " ")
@@ -66,6 +88,20 @@ pub fn cell(text: &str) -> String {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_chosen_by_number() {
+        const ROWS: &[(&str, u8)] = &[("1", 1), ("17a", 2)];
+        let choose = |wanted: &[&str]| {
+            let wanted: Vec<String> = wanted.iter().map(|&w| w.to_owned()).collect();
+            let rows = chosen(ROWS.iter(), |row| row.0, &wanted);
+            rows.map(|rows| rows.iter().map(|row| row.1).collect::<Vec<_>>())
+        };
+        assert_eq!(choose(&[]).unwrap(), [1, 2]);
+        assert_eq!(choose(&["17a"]).unwrap(), [2]);
+        let unknown = choose(&["1", "17"]).unwrap_err().to_string();
+        assert_eq!(unknown, "there is no row 17; there are 1, 17a");
+    }
 
     #[test]
     fn a_run_of_one_row_keeps_the_others_and_their_order() {

@@ -15,12 +15,7 @@ fn argo() -> Result<PathBuf> {
 
 /// Runs a script as Argo CD does.
 fn lua(script: &Path, object: &Value) -> Result<Value> {
-    let program = paths::source_root()?.join(".tools/engines/bin/gitops");
-    ensure!(
-        program.is_file(),
-        "{} is missing: run `dev/tools.sh engines`",
-        program.display()
-    );
+    let program = paths::test_tool("gitops")?;
     let said = Tool::new(program)
         .arg("lua")
         .arg(script)

@@ -1,5 +1,7 @@
 //! A host whose token is stolen, and the token at work.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tallyman_crds::names::host_identity;
@@ -23,9 +25,7 @@ pub fn steal(lab: &Lab) -> Result<String> {
     let folder = lab.ledger().folder(STOLEN)?;
     lab.join_command(lab.host(0), &token, STOLEN, &folder)?
         .check()?;
-    let file = folder.join("token");
-    let token = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-    Ok(token.trim().to_owned())
+    read(&folder.join("token"))
 }
 
 /// The token of a host of the lab.
@@ -33,8 +33,11 @@ pub fn steal(lab: &Lab) -> Result<String> {
 /// # Errors
 /// It has none.
 pub fn of_host(host: &LabHost) -> Result<String> {
-    let file = host.agent_kubeconfig().with_file_name("token");
-    let token = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    read(&host.agent_kubeconfig().with_file_name("token"))
+}
+
+fn read(file: &Path) -> Result<String> {
+    let token = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     Ok(token.trim().to_owned())
 }
 

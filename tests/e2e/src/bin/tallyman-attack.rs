@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use tallyman_e2e::attack::{self, report, rows};
+use tallyman_e2e::table::chosen;
 use tallyman_lab::{EngineGeneration, Lab};
 
 /// Tries to break in, and says what came of it.
@@ -50,14 +51,7 @@ fn main() -> Result<ExitCode> {
         println!("{}", attack::relay(&server, &requests)?);
         return Ok(ExitCode::SUCCESS);
     }
-    for wanted in &args.rows {
-        rows().find(|row| row.number == wanted).with_context(|| {
-            let known: Vec<_> = rows().map(|row| row.number).collect();
-            format!("there is no row {wanted}; there are {}", known.join(", "))
-        })?;
-    }
-    let meant = |number: &str| args.rows.is_empty() || args.rows.iter().any(|r| r == number);
-    let chosen: Vec<_> = rows().filter(|row| meant(row.number)).collect();
+    let chosen = chosen(rows(), |row| row.number, &args.rows)?;
     let lab = Lab::builder()
         .hosts(2, args.engine)
         .start()

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use tallyman_e2e::chaos::{Load, Row, Times, report, rows, run};
+use tallyman_e2e::table::chosen;
 use tallyman_lab::{EngineGeneration, HostOptions, Lab};
 
 /// Breaks one thing after the other, and says what came of it.
@@ -65,15 +66,8 @@ impl Args {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    for wanted in &args.rows {
-        rows().find(|row| row.number == wanted).with_context(|| {
-            let known: Vec<_> = rows().map(|row| row.number).collect();
-            format!("there is no row {wanted}; there are {}", known.join(", "))
-        })?;
-    }
-    let meant = |row: &&Row| args.rows.is_empty() || args.rows.iter().any(|r| r == row.number);
-    let chosen: Vec<_> = rows()
-        .filter(meant)
+    let chosen: Vec<_> = chosen(rows(), |row| row.number, &args.rows)?
+        .into_iter()
         .map(|row| (row, args.count(row)))
         .collect();
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -64,12 +63,7 @@ fn task(name: &str) -> Value {
 
 /// Every host gets the router's image: the program alone.
 pub(super) fn import(user: &User<'_>) -> Result<()> {
-    let program: PathBuf = paths::source_root()?.join(".tools/engines/bin/log-router");
-    ensure!(
-        program.is_file(),
-        "{} is missing: run `dev/tools.sh engines`",
-        program.display()
-    );
+    let program = paths::test_tool("log-router")?;
     let folder = program.parent().context("the program has no folder")?;
     let archive = Tool::new("tar")
         .arg("-C")

@@ -144,12 +144,7 @@ struct Repository {
 
 impl Repository {
     fn new(user: &User<'_>) -> Result<Repository> {
-        let program = paths::source_root()?.join(".tools/engines/bin/gitops");
-        ensure!(
-            program.is_file(),
-            "{} is missing: run `dev/tools.sh engines`",
-            program.display()
-        );
+        let program = paths::test_tool("gitops")?;
         let repository = Repository {
             folder: user.lab.ledger().folder("gitops")?,
             program,

@@ -183,12 +183,7 @@ fn without(user: &User<'_>) -> Result<()> {
 }
 
 fn import(user: &User<'_>) -> Result<()> {
-    let path = tallyman_lab::paths::source_root()?.join(".tools/engines/bin/metadata-reader");
-    ensure!(
-        path.is_file(),
-        "{} is missing: run `dev/tools.sh engines`",
-        path.display()
-    );
+    let path = tallyman_lab::paths::test_tool("metadata-reader")?;
     for host in user.lab.hosts() {
         host.import_image(&archive(&path)?, IMAGE, &["CMD [\"/metadata-reader\"]"])?;
     }

@@ -45,12 +45,7 @@ fn registry(host: &LabHost, folder: &Path) -> Result<Process> {
     fs::write(path("registry.yml"), configuration)?;
     let client = json!({ "auths": { format!("localhost:{PORT}"): { "auth": AUTH } } });
     fs::write(path("config.json"), client.to_string())?;
-    let program = paths::source_root()?.join(".tools/engines/bin/registry");
-    ensure!(
-        program.exists(),
-        "{} is missing: run dev/tools.sh engines",
-        program.display()
-    );
+    let program = paths::test_tool("registry")?;
     let command = CommandSpec::new(program).args(["serve".to_owned(), path("registry.yml")]);
     let process = host.process(&format!("registry-{}", host.name()), command)?;
     process.start()?;

@@ -177,12 +177,7 @@ fn registry(host: &Host, folder: &Path) -> Result<Process> {
         host.address(),
     );
     std::fs::write(&configuration, text)?;
-    let program = paths::source_root()?.join(".tools/engines/bin/registry");
-    ensure!(
-        program.exists(),
-        "{} is missing: run dev/tools.sh engines",
-        program.display()
-    );
+    let program = paths::test_tool("registry")?;
     let arguments = ["serve".to_owned(), configuration.display().to_string()];
     let command = CommandSpec::new(program).args(arguments);
     host.process(&format!("open-registry-{}", host.name()), command)

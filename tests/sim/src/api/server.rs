@@ -233,7 +233,7 @@ impl Server {
         }
         meta["creationTimestamp"] = json!(now.round(jiff::Unit::Second).unwrap_or(now));
         meta["namespace"] = json!("sim");
-        defaults::fill(kind, &mut value);
+        complete(kind, &mut value);
         rules::check(kind, None, &value).map_err(Refusal::Invalid)?;
         let unsaid = !value["status"].is_null();
         let stored = self.store(kind, name, value, unsaid)?;
@@ -446,8 +446,7 @@ impl Server {
         old: &Value,
         mut new: Value,
     ) -> Result<u64, Refusal> {
-        defaults::fill(kind, &mut new);
-        drop_empty(&mut new["metadata"]);
+        complete(kind, &mut new);
         rules::check(kind, Some(old), &new).map_err(Refusal::Invalid)?;
         if new["spec"] != old["spec"] {
             raise(&mut new["metadata"]["generation"]);
@@ -505,9 +504,10 @@ impl Server {
     }
 }
 
-/// Metadata is of a type that leaves out what is empty.
-fn drop_empty(metadata: &mut Value) {
-    if let Some(fields) = metadata.as_object_mut() {
+/// An object as it is stored: with the defaults of its definition. Metadata is of a type that leaves out what is empty.
+fn complete(kind: Kind, object: &mut Value) {
+    defaults::fill(kind, object);
+    if let Some(fields) = object["metadata"].as_object_mut() {
         fields.retain(|_, value| {
             value.as_object().is_none_or(|map| !map.is_empty())
                 && value.as_array().is_none_or(|list| !list.is_empty())
