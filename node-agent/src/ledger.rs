@@ -33,6 +33,8 @@ const LOCK: &str = "lock";
 const SUM: &str = "\"sha256:";
 /// Changes within this time go to disk together.
 const COALESCE: Duration = Duration::from_millis(100);
+/// The same, once somebody waits for them.
+const AWAITED: Duration = Duration::from_millis(10);
 /// After a write that failed.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -68,6 +70,7 @@ struct Pages {
 pub struct Ledger {
     pages: Arc<Mutex<Pages>>,
     changed: Arc<Notify>,
+    awaited: Arc<Notify>,
     written: watch::Receiver<u64>,
 }
 
@@ -174,16 +177,19 @@ impl Ledger {
             ..Pages::default()
         }));
         let changed = Arc::new(Notify::new());
+        let awaited = Arc::new(Notify::new());
         let (sender, written) = watch::channel(0);
         tokio::spawn(write_on(
             folder,
             Arc::clone(&pages),
             Arc::clone(&changed),
+            Arc::clone(&awaited),
             sender,
         ));
         Self {
             pages,
             changed,
+            awaited,
             written,
         }
     }
@@ -289,6 +295,10 @@ impl Ledger {
     /// Waits until all changes up to `version` were written (or could not be).
     pub async fn written(&self, version: u64) {
         let mut written = self.written.clone();
+        if *written.borrow_and_update() >= version {
+            return;
+        }
+        self.awaited.notify_one();
         let _ = written.wait_for(|done| *done >= version).await;
     }
 
@@ -303,6 +313,7 @@ async fn write_on(
     folder: PathBuf,
     pages: Arc<Mutex<Pages>>,
     changed: Arc<Notify>,
+    awaited: Arc<Notify>,
     written: watch::Sender<u64>,
 ) {
     let mut failed = false;
@@ -311,7 +322,10 @@ async fn write_on(
             () = changed.notified() => {}
             () = tokio::time::sleep(RETRY), if failed => {}
         }
-        tokio::time::sleep(COALESCE).await;
+        tokio::select! {
+            () = tokio::time::sleep(COALESCE) => {}
+            () = awaited.notified() => tokio::time::sleep(AWAITED).await,
+        }
         let locked = || pages.lock().unwrap_or_else(PoisonError::into_inner);
         let (version, taken) = {
             let mut pages = locked();
