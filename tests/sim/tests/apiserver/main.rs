@@ -111,7 +111,7 @@ fn a_watch_of_another_age_ends_with_410_or_is_silent() {
         Err(410),
         "a version from before the server's memory"
     );
-    let from_here = real.watch(&namespace, "clusters", version - 1, 1, 10);
+    let from_here = real.watch(&namespace, "clusters", version - 1, 1, 60);
     assert_eq!(from_here.unwrap().len(), 1);
     // After a restore from a backup clients know versions that are yet to come.
     let yet_to_come = real.watch(&namespace, "clusters", version + 1_000_000, 1, 1);
