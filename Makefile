@@ -19,7 +19,7 @@ down: ## Take away all that `make up` made
 test: tools lint unit real ## Every test: lint, unit, property, simulation, schema, engines, end to end
 
 # Tests of real parts. Their targets have `test = false`, so `cargo test` alone leaves them, and no feature makes a second build.
-REAL_TESTS := apiserver conformance pulls cleanup real chart gitops monitoring node e2e
+REAL_TESTS := apiserver alike conformance pulls cleanup real chart gitops monitoring node e2e
 
 # What is behind a feature is tested, too: with it everywhere, nothing is built twice.
 FEATURES := --features tallyman-operator/otlp
@@ -43,9 +43,11 @@ soak-properties: ## Properties of the scheduler: 100,000 states of up to 300 tas
 	PROPTEST_CASES=100000 $(CARGO) test --profile soak -p tallyman-operator-core --test it -- states:: choice:: --skip among_many_hosts
 	PROPTEST_CASES=2000 $(CARGO) test --profile soak -p tallyman-operator-core --test it -- fixpoint::
 
-alike: tools ## The simulator's API server beside the real one; tells the first difference, and some are left
+ALIKE_SEQUENCES ?= 1000
+
+alike: tools ## The simulator's API server beside the real one, ALIKE_SEQUENCES times; `make real` has a few
 	$(CARGO) build -p tallyman-lab
-	$(LAB) with --control-plane -- $(CARGO) test --workspace $(FEATURES) --test alike -- --nocapture
+	$(LAB) with --control-plane -- env TALLYMAN_CONFORMANCE_SEQUENCES=$(ALIKE_SEQUENCES) $(CARGO) test --workspace $(FEATURES) --test alike -- --nocapture
 
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS = $(shell sed -n 's/^name = "\(.*\)"/\1/p' fuzz/Cargo.toml | tail -n +2)
@@ -59,7 +61,7 @@ fuzz: ## Every fuzz target for FUZZ_SECONDS with libFuzzer; needs a nightly comp
 # With `--tests`, so that the programs are built of what `cargo test` built already.
 real: tools ## What needs root, the control plane and both engines
 	$(CARGO) build --workspace $(FEATURES) --bins --tests
-	$(LAB) with --control-plane -- $(CARGO) test --workspace --test apiserver
+	$(LAB) with --control-plane -- $(CARGO) test --workspace --test apiserver --test alike
 	$(LAB) with --engines -- $(CARGO) test --workspace --test conformance --test pulls --test cleanup
 	$(CARGO) test --workspace --test real
 	$(CARGO) test --workspace --test chart --test gitops --test monitoring

@@ -14,7 +14,7 @@ use tallyman_operator_core::Objects;
 
 use crate::standing::holds;
 use crate::table::{Paint, Tone};
-use crate::words::{count, list, name, span};
+use crate::words::{self, count, list, name, span};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -409,6 +409,23 @@ pub fn stalled(objects: &Objects) -> Vec<Finding> {
         findings.push(Finding::ok("no object is Stalled"));
     }
     findings
+}
+
+/// Objects that cannot be read.
+pub fn unreadable(objects: &Objects) -> Vec<Finding> {
+    let each = objects.unreadable.iter().map(|object| {
+        let kind = object.kind.as_str();
+        Finding::wrong(
+            words::unreadable(kind, &object.unread),
+            format!(
+                "put the field right, or delete the object; `kubectl describe {}.{} {}` says what waits for it",
+                kind.to_lowercase(),
+                tallyman_crds::GROUP,
+                name(&object.unread.metadata)
+            ),
+        )
+    });
+    each.collect()
 }
 
 /// The version of the API server.

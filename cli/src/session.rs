@@ -1,8 +1,8 @@
 //! The API server, as whoever the kubeconfig says. The only reader and writer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -12,13 +12,14 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tallyman_crds::readable::{Readable, Unread};
 use tallyman_crds::{RunTask, Service, Task};
 use tallyman_operator_core::liveness::Silence;
-use tallyman_operator_core::{Objects, Settings, World};
+use tallyman_operator_core::{Kind, Objects, Settings, Unreadable, World};
 
 use crate::args::Connection;
 use crate::subject::{Found, Subject, SubjectKind};
-use crate::words::name;
+use crate::words::{left_out, name, unreadable};
 
 /// Name of this program as a field manager.
 pub const MANAGER: &str = "kubectl-tally";
@@ -48,6 +49,36 @@ pub struct Session {
     pub server: String,
     /// Certificates of its authority, in DER; none where that is one that everybody trusts.
     pub authority: Vec<Vec<u8>>,
+    /// What was said of objects that cannot be read: once is enough.
+    said: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// Objects of a kind.
+#[derive(Clone, Debug)]
+pub struct Listed<K> {
+    /// Those that can be read, in order of name.
+    pub items: Vec<K>,
+    /// What is known of the others.
+    pub unread: Vec<Unread>,
+}
+
+impl<K: Named> Listed<K> {
+    fn of(found: Vec<Readable<K>>) -> Listed<K> {
+        let mut listed = Listed {
+            items: Vec::new(),
+            unread: Vec::new(),
+        };
+        for Readable(object) in found {
+            match object {
+                Ok(object) => listed.items.push(object),
+                Err(unread) => listed.unread.push(unread),
+            }
+        }
+        listed
+            .items
+            .sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+        listed
+    }
 }
 
 impl Session {
@@ -77,11 +108,20 @@ impl Session {
         let authority = config.root_cert.clone().unwrap_or_default();
         let client = Client::try_from(config).context("cannot make a client for the API server")?;
         Ok(Session {
+            authority,
+            ..Session::new(client, namespace, server)
+        })
+    }
+
+    /// A session of a client.
+    pub fn new(client: Client, namespace: String, server: String) -> Session {
+        Session {
             client,
             namespace,
             server,
-            authority,
-        })
+            authority: Vec::new(),
+            said: Arc::default(),
+        }
     }
 
     /// The objects of a kind in the namespace.
@@ -89,35 +129,79 @@ impl Session {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// All objects of a kind, in order of name.
+    /// All objects of a kind that can be read, in order of name; of the others a warning is printed.
     ///
     /// # Errors
     /// The API server refused or did not answer.
     pub async fn list<K: Named>(&self, params: &ListParams) -> Result<Vec<K>> {
-        let found = self.api::<K>().list(params).await;
-        let mut items = found.map_err(|e| self.explained(e, &K::plural(&())))?.items;
-        items.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+        let Listed { items, unread } = self.listed::<K>(params).await?;
+        for unread in &unread {
+            self.warn(&left_out(&K::kind(&()), unread));
+        }
         Ok(items)
     }
 
-    async fn shared<K: Named>(&self) -> Result<Vec<Arc<K>>> {
-        let items = self.list::<K>(&ListParams::default()).await?;
-        Ok(items.into_iter().map(Arc::new).collect())
+    /// All objects of a kind. Who concludes something from one that is not there looks at those that cannot be read, too.
+    ///
+    /// # Errors
+    /// The API server refused or did not answer.
+    pub async fn listed<K: Named>(&self, params: &ListParams) -> Result<Listed<K>> {
+        let found = self.api::<Readable<K>>().list(params).await;
+        let found = found.map_err(|e| self.explained(e, &K::plural(&())))?;
+        Ok(Listed::of(found.items))
+    }
+
+    /// Names of all objects of a kind, whatever else they hold.
+    ///
+    /// # Errors
+    /// The API server refused or did not answer.
+    pub async fn names<K: Named>(&self) -> Result<Vec<String>> {
+        let found = self.api::<K>().list_metadata(&ListParams::default()).await;
+        let found = found.map_err(|e| self.explained(e, &K::plural(&())))?;
+        let names = found.items.into_iter();
+        Ok(names.filter_map(|o| o.metadata.name).collect())
+    }
+
+    /// Prints a warning, unless it was printed before.
+    pub fn warn(&self, text: &str) {
+        if self.said().insert(text.to_owned()) {
+            eprintln!("warning: {text}");
+        }
+    }
+
+    /// Something was warned of.
+    pub fn warned(&self) -> bool {
+        !self.said().is_empty()
+    }
+
+    fn said(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn shared<K: Named>(&self, kind: Kind) -> Result<(Vec<Arc<K>>, Vec<Arc<Unreadable>>)> {
+        let Listed { items, unread } = self.listed::<K>(&ListParams::default()).await?;
+        let unread = unread.into_iter();
+        let unread = unread.map(|unread| Arc::new(Unreadable { kind, unread }));
+        Ok((items.into_iter().map(Arc::new).collect(), unread.collect()))
     }
 
     /// An object, if it is there.
     ///
     /// # Errors
-    /// The API server refused or did not answer.
+    /// It cannot be read, or the API server refused or did not answer.
     pub async fn get<K: Named>(&self, name: &str) -> Result<Option<K>> {
-        let found = self.api::<K>().get_opt(name).await;
-        found.map_err(|e| self.explained(e, &K::plural(&())))
+        let found = self.api::<Readable<K>>().get_opt(name).await;
+        match found.map_err(|e| self.explained(e, &K::plural(&())))? {
+            None => Ok(None),
+            Some(Readable(Ok(object))) => Ok(Some(object)),
+            Some(Readable(Err(unread))) => Err(anyhow!(unreadable(&K::kind(&()), &unread))),
+        }
     }
 
     /// An object that must be there.
     ///
     /// # Errors
-    /// It is not there, or the API server refused or did not answer.
+    /// It is not there, it cannot be read, or the API server refused or did not answer.
     pub async fn need<K: Named>(&self, name: &str) -> Result<K> {
         let kind = K::kind(&()).into_owned();
         self.get(name).await?.with_context(|| {
@@ -144,29 +228,42 @@ impl Session {
         written.map_err(|e| self.explained(e, &K::plural(&())))
     }
 
-    /// What the scheduler decides on, without Secrets, ConfigMaps and plans of hosts: placement does not ask for them.
+    /// What the scheduler decides on, without Secrets, ConfigMaps and plans of hosts: placement does not ask for them. Of objects
+    /// that cannot be read, a warning is printed; the scheduler knows of them, too.
     ///
     /// # Errors
     /// The API server refused or did not answer.
     pub async fn objects(&self) -> Result<Objects> {
+        let objects = self.objects_in_silence().await?;
+        for object in &objects.unreadable {
+            self.warn(&left_out(object.kind.as_str(), &object.unread));
+        }
+        Ok(objects)
+    }
+
+    /// The same, for whoever tells of [`Objects::unreadable`] itself.
+    ///
+    /// # Errors
+    /// The API server refused or did not answer.
+    pub async fn objects_in_silence(&self) -> Result<Objects> {
         let (
-            clusters,
-            task_definitions,
-            revisions,
-            services,
-            tasks,
-            instances,
-            run_tasks,
-            task_sets,
+            (clusters, a),
+            (task_definitions, b),
+            (revisions, c),
+            (services, d),
+            (tasks, e),
+            (instances, f),
+            (run_tasks, g),
+            (task_sets, h),
         ) = futures::try_join!(
-            self.shared(),
-            self.shared(),
-            self.shared(),
-            self.shared(),
-            self.shared(),
-            self.shared(),
-            self.shared(),
-            self.shared(),
+            self.shared(Kind::Cluster),
+            self.shared(Kind::TaskDefinition),
+            self.shared(Kind::TaskDefinitionRevision),
+            self.shared(Kind::Service),
+            self.shared(Kind::Task),
+            self.shared(Kind::ContainerInstance),
+            self.shared(Kind::RunTask),
+            self.shared(Kind::TaskSet),
         )?;
         let mut objects = Objects {
             clusters,
@@ -177,6 +274,7 @@ impl Session {
             instances,
             run_tasks,
             task_sets,
+            unreadable: [a, b, c, d, e, f, g, h].concat(),
             ..Objects::default()
         };
         objects.silence = heard_of(&objects);

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use tallyman_crds::readable::Unread;
 
 /// A span as kubectl writes it: `45s`, `4m10s`, `25m`, `3h20m`, `30h`, `5d`.
 pub fn span(seconds: i64) -> String {
@@ -30,6 +31,21 @@ pub fn age(at: Option<&Time>, now: Timestamp) -> String {
 /// How old an object is.
 pub fn age_of(meta: &ObjectMeta, now: Timestamp) -> String {
     age(meta.creation_timestamp.as_ref(), now)
+}
+
+/// Of one object of several that cannot be read.
+pub fn left_out(kind: &str, unread: &Unread) -> String {
+    format!("{}; it is left out here", unreadable(kind, unread))
+}
+
+/// Of the object that was asked for and cannot be read.
+pub fn unreadable(kind: &str, unread: &Unread) -> String {
+    let (meta, problem) = (&unread.metadata, unread.problem());
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    format!(
+        "{kind} {namespace}/{} is stored in a way that this version cannot read: {problem}",
+        name(meta)
+    )
 }
 
 /// `1 task`, `2 tasks`.

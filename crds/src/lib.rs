@@ -56,6 +56,7 @@ pub mod numbers;
 pub mod order;
 pub mod patterns;
 pub mod quantity;
+pub mod readable;
 pub mod roles;
 pub mod rules;
 pub mod run_task;

@@ -14,6 +14,24 @@ use tallyman_operator_core::{Note, service_events};
 const SILENCE: Duration = Duration::from_secs(6 * 3600);
 const REMEMBERED: usize = 4096;
 
+/// The object that an event is about.
+struct About<'a> {
+    kind: &'static str,
+    name: &'a str,
+    uid: &'a str,
+}
+
+/// Writes an event, or says why not.
+async fn write(api: &Api<Event>, event: &Event) {
+    let params = PostParams::default();
+    let write = api.create(&params, event);
+    match tokio::time::timeout(Duration::from_secs(10), write).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "event not recorded"),
+        Err(_) => tracing::warn!("event not recorded: no answer in time"),
+    }
+}
+
 /// Records events.
 #[derive(Debug, Default)]
 pub struct Recorder {
@@ -34,18 +52,43 @@ impl Recorder {
     /// Those of `notes` that were not said within six hours (ECS service event messages). Notes that go out with a status
     /// need no such memory: the status is it.
     pub fn fresh(&mut self, mut notes: Vec<Note>) -> Vec<Note> {
-        notes.retain(|note| {
-            let key = (note.target.uid.clone(), note.reason, note.message.clone());
-            if self.said.get(&key).is_some_and(|at| at.elapsed() < SILENCE) {
-                return false;
-            }
-            if self.said.len() >= REMEMBERED {
-                self.said.retain(|_, at| at.elapsed() < SILENCE / 2);
-            }
-            self.said.insert(key, Instant::now());
-            true
-        });
+        notes.retain(|note| self.is_fresh(&note.target.uid, note.reason, &note.message));
         notes
+    }
+
+    /// It was not said of this object within six hours; from now on it was.
+    fn is_fresh(&mut self, uid: &str, reason: &'static str, message: &str) -> bool {
+        let key = (uid.to_owned(), reason, message.to_owned());
+        if self.said.get(&key).is_some_and(|at| at.elapsed() < SILENCE) {
+            return false;
+        }
+        if self.said.len() >= REMEMBERED {
+            self.said.retain(|_, at| at.elapsed() < SILENCE / 2);
+        }
+        self.said.insert(key, Instant::now());
+        true
+    }
+
+    /// Warns of a HostJoin, which no pass knows, unless that was said within six hours.
+    pub async fn warn_of_join(
+        &mut self,
+        client: &Client,
+        join: &ObjectMeta,
+        reason: &'static str,
+        message: String,
+    ) {
+        let (namespace, name) = (join.namespace.as_deref(), join.name.as_deref());
+        let about = About {
+            kind: "HostJoin",
+            name: name.unwrap_or_default(),
+            uid: join.uid.as_deref().unwrap_or_default(),
+        };
+        if !self.is_fresh(about.uid, reason, &message) {
+            return;
+        }
+        let namespace = namespace.unwrap_or_default();
+        let event = self.event(namespace, &about, "Warning", reason, message);
+        write(&Api::namespaced(client.clone(), namespace), &event).await;
     }
 
     /// Records `notes` on objects of `namespace`. An event that cannot be written is logged and dropped: conditions
@@ -62,33 +105,38 @@ impl Recorder {
                 "{}",
                 note.message
             );
-            self.count += 1;
-            events.push(self.event(namespace, note));
+            let about = About {
+                kind: note.target.kind.as_str(),
+                name: &note.target.name,
+                uid: &note.target.uid,
+            };
+            let type_ = if note.warning { "Warning" } else { "Normal" };
+            events.push(self.event(namespace, &about, type_, note.reason, note.message));
         }
         futures::stream::iter(events)
             .for_each_concurrent(8, |event| {
                 let api = api.clone();
-                async move {
-                    let params = PostParams::default();
-                    let write = api.create(&params, &event);
-                    match tokio::time::timeout(Duration::from_secs(10), write).await {
-                        Ok(Ok(_)) => {}
-                        Ok(Err(error)) => tracing::warn!(%error, "event not recorded"),
-                        Err(_) => tracing::warn!("event not recorded: no answer in time"),
-                    }
-                }
+                async move { write(&api, &event).await }
             })
             .await;
     }
 
-    fn event(&self, namespace: &str, note: Note) -> Event {
+    fn event(
+        &mut self,
+        namespace: &str,
+        about: &About<'_>,
+        type_: &str,
+        reason: &str,
+        message: String,
+    ) -> Event {
         let now = jiff::Timestamp::now();
-        let text = service_events::cut(note.message);
+        let text = service_events::cut(message);
+        self.count += 1;
         Event {
             metadata: ObjectMeta {
                 name: Some(format!(
                     "{}.{:x}{:x}",
-                    note.target.name,
+                    about.name,
                     now.as_nanosecond(),
                     self.count
                 )),
@@ -96,9 +144,9 @@ impl Recorder {
                 ..ObjectMeta::default()
             },
             event_time: Some(MicroTime(now)),
-            type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
-            reason: Some(note.reason.to_owned()),
-            action: Some(note.reason.to_owned()),
+            type_: Some(type_.to_owned()),
+            reason: Some(reason.to_owned()),
+            action: Some(reason.to_owned()),
             note: Some(text),
             reporting_controller: Some("tallyman.dev/operator".to_owned()),
             reporting_instance: Some(self.instance.clone()),
@@ -108,10 +156,10 @@ impl Recorder {
                     tallyman_crds::GROUP,
                     tallyman_crds::VERSION
                 )),
-                kind: Some(note.target.kind.as_str().to_owned()),
-                name: Some(note.target.name),
+                kind: Some(about.kind.to_owned()),
+                name: Some(about.name.to_owned()),
                 namespace: Some(namespace.to_owned()),
-                uid: Some(note.target.uid),
+                uid: Some(about.uid.to_owned()),
                 ..ObjectReference::default()
             }),
             ..Event::default()

@@ -144,8 +144,14 @@ async fn operate(
             stopping,
             std::mem::take(&mut hearing),
         ));
+        let joins = joins::run(
+            client.clone(),
+            args.namespace.clone(),
+            Recorder::new(identity.clone()),
+            health.clone(),
+        );
         let ended = tokio::select! {
-            () = joins::run(client.clone(), args.namespace.clone()) => {
+            () = joins => {
                 End::Lost(anyhow::anyhow!("hosts that join are not served any more"))
             }
             end = keep_lead(&candidate, &mut lead, args.lease_duration) => end,

@@ -2,7 +2,7 @@
 //! explains and a test holds against it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -90,6 +90,7 @@ pub struct Metrics {
     start_seconds: Histogram,
     queue: Gauge,
     unreadable: Gauge,
+    unreadable_joins: AtomicUsize,
     /// 1 while this copy leads.
     pub leader: Gauge,
 }
@@ -105,6 +106,7 @@ impl Metrics {
             start_seconds: Histogram::new(exponential_buckets(0.25, 2.0, 12)),
             queue: Gauge::default(),
             unreadable: Gauge::default(),
+            unreadable_joins: AtomicUsize::default(),
             leader: Gauge::default(),
             registry: Mutex::default(),
         };
@@ -175,8 +177,14 @@ impl Metrics {
         self.queue.set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 
-    /// So many objects cannot be read.
+    /// So many HostJoins cannot be read; shown with the next pass.
+    pub fn unreadable_joins(&self, joins: usize) {
+        self.unreadable_joins.store(joins, Ordering::Relaxed);
+    }
+
+    /// So many objects of other kinds cannot be read.
     pub fn unreadable(&self, objects: usize) {
+        let objects = objects + self.unreadable_joins.load(Ordering::Relaxed);
         let objects = i64::try_from(objects).unwrap_or(i64::MAX);
         self.unreadable.set(objects);
     }

@@ -1,104 +1,20 @@
 //! Watches that go on past an object that cannot be read.
 //!
-//! A typed watch fails as a whole with the first object that its type cannot read, and so stops for all objects of the kind. Here
-//! each object is read for itself: those that can be read go into the cache, of the others there is a list with their metadata and
-//! the field that is wrong. What is told of them and what waits for them is the core's (`unreadable`).
+//! Each object is read for itself ([`Readable`]): those that can be read go into the cache, of the others there is a list with their
+//! metadata and the field that is wrong. What is told of them and what waits for them is the core's (`unreadable`).
 //!
 //! An object is never in neither: whoever reads cache and list at any moment finds it in one of them, because one that is missing
 //! counts as deleted. So it enters the list before it leaves the cache, and leaves it after it entered the cache.
-//!
-//! Why not kube's `DeserializeGuard`: it copies each object once more, and does not say which field.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
-use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use tallyman_crds::readable::{Readable, Unread};
 use tallyman_operator_core::{Kind, Unreadable};
-
-/// An object, or what is known of it when it cannot be read.
-#[derive(Clone, Debug)]
-pub struct Readable<K>(pub Result<K, Unread>);
-
-/// What is known of an object that cannot be read.
-#[derive(Clone, Debug)]
-pub struct Unread {
-    metadata: ObjectMeta,
-    cluster: Option<String>,
-    field: String,
-    why: String,
-}
-
-impl fmt::Display for Unread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let meta = &self.metadata;
-        let part = |text: &Option<String>| text.clone().unwrap_or_default();
-        let (namespace, name) = (part(&meta.namespace), part(&meta.name));
-        write!(f, "{namespace}/{name}, field {}", self.field)
-    }
-}
-
-impl<'de, K: DeserializeOwned> Deserialize<'de> for Readable<K> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        if let Ok(object) = K::deserialize(&value) {
-            return Ok(Readable(Ok(object)));
-        }
-        // Once more, and slower, to find the field.
-        let error = match serde_path_to_error::deserialize::<_, K>(&value) {
-            Ok(object) => return Ok(Readable(Ok(object))),
-            Err(error) => error,
-        };
-        Ok(Readable(Err(Unread {
-            metadata: ObjectMeta::deserialize(&value["metadata"]).map_err(D::Error::custom)?,
-            cluster: value["spec"]["cluster"].as_str().map(str::to_owned),
-            field: error.path().to_string(),
-            why: error.inner().to_string(),
-        })))
-    }
-}
-
-impl<K: Resource> Resource for Readable<K> {
-    type DynamicType = K::DynamicType;
-    type Scope = K::Scope;
-
-    fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
-        K::kind(dt)
-    }
-
-    fn group(dt: &Self::DynamicType) -> Cow<'_, str> {
-        K::group(dt)
-    }
-
-    fn version(dt: &Self::DynamicType) -> Cow<'_, str> {
-        K::version(dt)
-    }
-
-    fn plural(dt: &Self::DynamicType) -> Cow<'_, str> {
-        K::plural(dt)
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        match &self.0 {
-            Ok(object) => object.meta(),
-            Err(unread) => &unread.metadata,
-        }
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        match &mut self.0 {
-            Ok(object) => object.meta_mut(),
-            Err(unread) => &mut unread.metadata,
-        }
-    }
-}
 
 /// Kind, namespace and name.
 type Key = (Kind, String, String);
@@ -174,26 +90,14 @@ impl UnreadableObjects {
 
     fn add(&self, kind: Kind, unread: Unread) -> Key {
         let key = key(kind, &unread.metadata);
-        let Unread {
-            metadata,
-            cluster,
-            field,
-            why,
-        } = unread;
         tracing::warn!(
             kind = kind.as_str(),
             namespace = key.1,
             name = key.2,
-            field,
+            field = unread.field,
             "object cannot be read"
         );
-        let object = Arc::new(Unreadable {
-            kind,
-            metadata,
-            cluster,
-            field,
-            why,
-        });
+        let object = Arc::new(Unreadable { kind, unread });
         self.lists().objects.insert(key.clone(), object);
         key
     }
@@ -260,7 +164,7 @@ where
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use kube::runtime::reflector::store;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use tallyman_crds::Service;
 
     use super::*;
@@ -272,18 +176,6 @@ mod tests {
             "spec": { "taskDefinition": "web", "cluster": "blue", "desiredCount": count },
         });
         serde_json::from_value(object).unwrap()
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_known_by_its_metadata_and_the_field() {
-        assert!(service("good", json!(2)).0.is_ok());
-        let Err(bad) = service("bad", json!("two")).0 else {
-            unreachable!("a text is no number");
-        };
-        assert_eq!(bad.metadata.name.as_deref(), Some("bad"));
-        assert_eq!(bad.cluster.as_deref(), Some("blue"));
-        assert_eq!(bad.field, "spec.desiredCount");
-        assert!(bad.why.contains("expected"), "{}", bad.why);
     }
 
     /// As a watch does it, with the cache in the middle.
@@ -321,7 +213,10 @@ mod tests {
                 .collect();
             cached.sort();
             let listed = self.unreadable.of("n");
-            (cached, listed.iter().map(|o| name(&o.metadata)).collect())
+            (
+                cached,
+                listed.iter().map(|o| name(&o.unread.metadata)).collect(),
+            )
         }
     }
 

@@ -16,6 +16,7 @@ use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tallyman_crds::readable::Readable;
 use tallyman_crds::sources::SourceKind;
 use tallyman_crds::{
     Cluster, ContainerInstance, HostPlan, RunTask, ScheduledTask, Service, Task, TaskDefinition,
@@ -26,7 +27,7 @@ use tallyman_operator_core::{Change, Kind, Objects, Settings, leadership};
 use tokio::task::JoinSet;
 
 use crate::dirty::{Dirty, Key, Watched};
-use crate::readable::{Readable, UnreadableObjects};
+use crate::readable::UnreadableObjects;
 
 /// A watch that hears nothing for this long is made anew; it also notices a dead connection.
 const WATCH_TIMEOUT_SECONDS: u32 = 240;
@@ -347,7 +348,7 @@ impl Snapshot {
         objects.keep(secrets.chain(maps));
         let both = before.into_iter().chain(self.unreadable.of(namespace));
         let both: BTreeMap<_, _> = both
-            .map(|object| ((object.kind, object.metadata.name.clone()), object))
+            .map(|object| ((object.kind, object.unread.metadata.name.clone()), object))
             .collect();
         objects.unreadable = both.into_values().collect();
         objects

@@ -20,12 +20,18 @@ use crate::session::Session;
 use crate::standing::followed;
 use crate::subject::{Found, SubjectKind};
 use crate::tree::host;
-use crate::words::{count, label, name};
+use crate::words::{count, label, name, unreadable};
 
 pub(super) async fn undo(session: &Session, args: &Undo) -> Result<u8> {
-    let (service, revisions) = service_and_revisions(session, &args.name).await?;
+    let (service, revisions, unread) = service_and_revisions(session, &args.name).await?;
     let past = Past::of(&service, &revisions).map_err(|why| anyhow!(why))?;
     let subject = name(&service.metadata);
+    if let (false, None, Some(unread)) = (args.follow, args.to_revision, unread.first()) {
+        bail!(
+            "nobody can say which revision was before: {}; give --to-revision",
+            unreadable("TaskDefinitionRevision", unread)
+        );
+    }
     let to = if args.follow {
         past.family.clone()
     } else {
@@ -193,11 +199,18 @@ async fn wait_until_empty(
         // A user's own task has no label of its host.
         let on = ListParams::default().labels(&format!("{}={given}", labels::CONTAINER_INSTANCE));
         let own = ListParams::default().labels(&format!("!{}", labels::CONTAINER_INSTANCE));
-        let (placed, all): (Vec<Task>, Vec<Task>) =
-            futures::try_join!(session.list(&on), session.list(&own))?;
-        let left: Vec<Task> = placed
-            .into_iter()
-            .chain(all)
+        let (placed, own) =
+            futures::try_join!(session.listed::<Task>(&on), session.listed::<Task>(&own))?;
+        // Nobody knows where they are, so the host may not be empty.
+        let mut unread = placed.unread.iter().chain(&own.unread);
+        if let Some(unread) = unread.next() {
+            bail!(
+                "nobody can say whether host {given} is empty: {}",
+                unreadable("Task", unread)
+            );
+        }
+        let all = placed.items.into_iter().chain(own.items);
+        let left: Vec<Task> = all
             .filter(|t| host(t) == given)
             .filter(|t| {
                 t.status

@@ -76,11 +76,12 @@ async fn look(connection: &Connection, args: &Doctor) -> Vec<Finding> {
     findings.extend(definitions(&session).await);
     findings.push(operator(&session, &args.system_namespace).await);
     findings.extend(permissions(&session).await);
-    match session.objects().await {
+    match session.objects_in_silence().await {
         Ok(objects) => {
             let instances: Vec<_> = objects.instances.iter().map(|i| &**i).collect();
             findings.extend(checks::hosts(&instances, env!("CARGO_PKG_VERSION")));
             findings.extend(checks::stalled(&objects));
+            findings.extend(checks::unreadable(&objects));
         }
         Err(error) => findings.push(Finding::wrong(
             format!("objects cannot be listed: {error:#}"),

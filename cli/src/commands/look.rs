@@ -8,18 +8,19 @@ use anyhow::{Result, anyhow};
 use jiff::Timestamp;
 use kube::api::ListParams;
 use serde_json::json;
+use tallyman_crds::readable::Unread;
 use tallyman_crds::{RunTask, Service, TaskDefinition, TaskDefinitionRevision, labels};
 use tallyman_operator_core::Objects;
 use tallyman_operator_core::placement::Query;
 
 use super::{PERIOD, print};
 use crate::args::{Explain, Form, Get, History, Instances, Status, Top, TopOf};
-use crate::session::Session;
+use crate::session::{Listed, Session};
 use crate::standing::{self, Standing, followed};
 use crate::subject::{Found, SubjectKind};
 use crate::table::{Paint, data};
 use crate::tree::{self, Scope};
-use crate::words::{label, name};
+use crate::words::{label, left_out, name};
 use crate::{explain, history, outcome, totals};
 
 const ALL_KINDS: [SubjectKind; 3] = [SubjectKind::Service, SubjectKind::Run, SubjectKind::Task];
@@ -88,7 +89,12 @@ async fn tree_text(
         if table.rows.is_empty() {
             let namespace = &session.namespace;
             return Ok(format!(
-                "There is no service, run or task in namespace {namespace}.\n"
+                "There is no service, run or task in namespace {namespace}{}.\n",
+                if session.warned() {
+                    " that this version can read"
+                } else {
+                    ""
+                }
             ));
         }
         return Ok(table.text(false, paint));
@@ -218,20 +224,23 @@ pub(super) async fn explain(session: &Session, args: &Explain) -> Result<u8> {
     Ok(outcome::DONE)
 }
 
-/// A service with the revisions of the namespace.
+/// A service with the revisions of the namespace, and those that cannot be read.
 pub(super) async fn service_and_revisions(
     session: &Session,
     given: &str,
-) -> Result<(Service, Vec<Arc<TaskDefinitionRevision>>)> {
+) -> Result<(Service, Vec<Arc<TaskDefinitionRevision>>, Vec<Unread>)> {
     let Found::Service(service) = session.find(given, &[SubjectKind::Service]).await? else {
         return Err(anyhow!("`{given}` is no service"));
     };
-    let revisions = session.list(&ListParams::default()).await?;
-    Ok((service, shared(revisions)))
+    let Listed { items, unread } = session.listed(&ListParams::default()).await?;
+    Ok((service, shared(items), unread))
 }
 
 pub(super) async fn history(session: &Session, args: &History) -> Result<u8> {
-    let (service, revisions) = service_and_revisions(session, &args.name).await?;
+    let (service, revisions, unread) = service_and_revisions(session, &args.name).await?;
+    for unread in &unread {
+        session.warn(&left_out("TaskDefinitionRevision", unread));
+    }
     let past = history::Past::of(&service, &revisions).map_err(|why| anyhow!(why))?;
     let now = Timestamp::now();
     let form = args.output.output;

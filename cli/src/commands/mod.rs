@@ -92,45 +92,16 @@ async fn names(
 ) -> Result<Vec<(String, String)>> {
     use tallyman_crds::{ContainerInstance, RunTask, Service, Task, TaskDefinition};
     let session = Session::open(connection).await?;
-    let all = &kube::api::ListParams::default();
     let mut found = Vec::new();
     for resource in resources {
-        let names: Vec<Option<String>> = match *resource {
-            "services" => session
-                .list::<Service>(all)
-                .await?
-                .into_iter()
-                .map(|o| o.metadata.name)
-                .collect(),
-            "runtasks" => session
-                .list::<RunTask>(all)
-                .await?
-                .into_iter()
-                .map(|o| o.metadata.name)
-                .collect(),
-            "tasks" => session
-                .list::<Task>(all)
-                .await?
-                .into_iter()
-                .map(|o| o.metadata.name)
-                .collect(),
-            "taskdefinitions" => session
-                .list::<TaskDefinition>(all)
-                .await?
-                .into_iter()
-                .map(|o| o.metadata.name)
-                .collect(),
-            _ => session
-                .list::<ContainerInstance>(all)
-                .await?
-                .into_iter()
-                .map(|o| o.metadata.name)
-                .collect(),
+        let names = match *resource {
+            "services" => session.names::<Service>().await?,
+            "runtasks" => session.names::<RunTask>().await?,
+            "tasks" => session.names::<Task>().await?,
+            "taskdefinitions" => session.names::<TaskDefinition>().await?,
+            _ => session.names::<ContainerInstance>().await?,
         };
-        let named = names
-            .into_iter()
-            .flatten()
-            .filter(|n| n.starts_with(prefix));
+        let named = names.into_iter().filter(|n| n.starts_with(prefix));
         found.extend(named.map(|n| (n, (*resource).to_owned())));
     }
     Ok(found)

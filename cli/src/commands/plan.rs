@@ -16,6 +16,7 @@ use crate::args::{Form, Plan};
 use crate::forecast::{Change, Verb, forecast};
 use crate::session::{Session, heard_of};
 use crate::table::{Paint, data};
+use crate::words::name;
 use crate::{diff, foresight, manifests, outcome};
 
 pub(super) async fn plan(session: &Session, args: &Plan) -> Result<u8> {
@@ -161,6 +162,10 @@ fn put(objects: &mut Objects, object: &Value) -> Result<()> {
         Ok(())
     }
     let kind = object["kind"].as_str().unwrap_or_default();
+    // Whatever it was, it can be read when it is as given.
+    objects.unreadable.retain(|o| {
+        o.kind.as_str() != kind || object["metadata"]["name"] != name(&o.unread.metadata)
+    });
     match kind {
         "Cluster" => into(&mut objects.clusters, object),
         "TaskDefinition" => into(&mut objects.task_definitions, object),

@@ -8,24 +8,38 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tallyman_crds::readable::Unread;
 
 use crate::gather::{cluster_name, object_name};
 use crate::plan::{Kind, Note, Target};
+
+/// Reason of the events that tell of such an object.
+pub const REASON: &str = "Unreadable";
+
+/// What is told of an object of a kind, and what waits for it.
+fn sentence(kind: &str, unread: &Unread, waits: &str) -> String {
+    let (name, problem) = (object_name(&unread.metadata), unread.problem());
+    format!(
+        "({kind} {name}) is stored in a way that this version cannot read: {problem}. Put the field right, or delete the object. {waits}."
+    )
+}
+
+/// What is told of a HostJoin that cannot be read: joins are beside the passes, and nothing in these waits for one.
+pub fn of_join(unread: &Unread) -> String {
+    sentence(
+        "HostJoin",
+        unread,
+        "Until then no host joins by it; hosts that have joined and other joins do not wait",
+    )
+}
 
 /// An object that cannot be read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unreadable {
     /// Its kind.
     pub kind: Kind,
-    /// Its metadata.
-    pub metadata: ObjectMeta,
-    /// `spec.cluster`, as far as that is a text.
-    pub cluster: Option<String>,
-    /// Path of the first field that cannot be read, such as `spec.tags[2].key`; empty when it is the whole object.
-    pub field: String,
-    /// What is wrong with it, in the words of the parser.
-    pub why: String,
+    /// What is known of it.
+    pub unread: Unread,
 }
 
 /// What waits until an object can be read.
@@ -47,8 +61,8 @@ impl Unreadable {
             | Kind::RunTask
             | Kind::ScheduledTask
             | Kind::TaskSet => Waits::Itself,
-            Kind::Cluster => Waits::Cluster(object_name(&self.metadata)),
-            Kind::Task | Kind::ContainerInstance | Kind::HostPlan => match &self.cluster {
+            Kind::Cluster => Waits::Cluster(object_name(&self.unread.metadata)),
+            Kind::Task | Kind::ContainerInstance | Kind::HostPlan => match &self.unread.cluster {
                 Some(given) => Waits::Cluster(cluster_name(Some(given)).to_owned()),
                 None => Waits::Namespace,
             },
@@ -56,22 +70,8 @@ impl Unreadable {
         }
     }
 
-    /// What is wrong, without the value: it may be a secret, and events have other readers.
-    fn problem(&self) -> String {
-        let wrong = match self.why.split_once(", expected ") {
-            Some((_, expected)) => format!("must be {expected}"),
-            None => format!("cannot be read ({})", self.why),
-        };
-        match self.field.as_str() {
-            "" | "." => format!("the object {wrong}"),
-            field => format!("`{field}` {wrong}"),
-        }
-    }
-
     /// What is told of it, on the object itself.
     pub fn note(&self) -> Note {
-        let kind = self.kind.as_str();
-        let name = object_name(&self.metadata);
         let waits = match self.waits() {
             Waits::Itself => {
                 "Until then it and what is its own are left as they are; nothing else waits for it"
@@ -86,13 +86,10 @@ impl Unreadable {
             }
         };
         Note {
-            target: Target::of(self.kind, &self.metadata),
+            target: Target::of(self.kind, &self.unread.metadata),
             warning: true,
-            reason: "Unreadable",
-            message: format!(
-                "({kind} {name}) is stored in a way that this version cannot read: {}. Put the field right, or delete the object. {waits}.",
-                self.problem()
-            ),
+            reason: REASON,
+            message: sentence(self.kind.as_str(), &self.unread, &waits),
         }
     }
 }
@@ -141,9 +138,9 @@ pub(crate) struct There {
 
 impl There {
     pub(crate) fn of(unreadable: &[Arc<Unreadable>]) -> There {
-        let name = |u: &Arc<Unreadable>| (u.kind, object_name(&u.metadata));
+        let name = |u: &Arc<Unreadable>| (u.kind, object_name(&u.unread.metadata));
         let runs = unreadable.iter().filter(|u| u.kind == Kind::RunTask);
-        let owners = runs.flat_map(|u| u.metadata.owner_references.iter().flatten());
+        let owners = runs.flat_map(|u| u.unread.metadata.owner_references.iter().flatten());
         There {
             names: unreadable.iter().map(name).collect(),
             schedules: owners.map(|owner| owner.uid.clone()).collect(),

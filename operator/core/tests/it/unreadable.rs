@@ -5,10 +5,21 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 use tallyman_crds::DesiredStatus;
+use tallyman_crds::readable::Unread;
+use tallyman_operator_core::unreadable::of_join;
 use tallyman_operator_core::{Kind, Memory, Plan, Unreadable};
 
 use crate::common::Bench;
 use crate::common::build::{definition, service};
+
+fn unread(metadata: ObjectMeta) -> Unread {
+    Unread {
+        metadata,
+        cluster: Some("default".to_owned()),
+        field: "spec.tags[0].key".to_owned(),
+        why: "invalid type: string \"hunter2\", expected i32".to_owned(),
+    }
+}
 
 /// The object leaves the cache, and is known by its metadata only.
 fn darken(bench: &mut Bench, kind: Kind, name: &str) {
@@ -31,10 +42,7 @@ fn darken(bench: &mut Bench, kind: Kind, name: &str) {
     };
     objects.unreadable.push(Arc::new(Unreadable {
         kind,
-        metadata,
-        cluster: Some("default".to_owned()),
-        field: "spec.tags[0].key".to_owned(),
-        why: "invalid type: string \"hunter2\", expected i32".to_owned(),
+        unread: unread(metadata),
     }));
 }
 
@@ -200,5 +208,18 @@ fn a_schedule_waits_while_one_of_its_runs_cannot_be_read() {
         bench.names(Kind::Task),
         tasks,
         "nor is its task taken for that of a run that was deleted"
+    );
+}
+
+#[test]
+fn of_a_host_join_the_field_is_told_and_that_nothing_else_waits() {
+    let metadata = ObjectMeta {
+        name: Some("host-a".to_owned()),
+        ..ObjectMeta::default()
+    };
+    assert_eq!(
+        of_join(&unread(metadata)),
+        "(HostJoin host-a) is stored in a way that this version cannot read: `spec.tags[0].key` must be i32. Put the field right, \
+         or delete the object. Until then no host joins by it; hosts that have joined and other joins do not wait."
     );
 }

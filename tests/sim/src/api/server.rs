@@ -234,6 +234,7 @@ impl Server {
         meta["creationTimestamp"] = json!(now.round(jiff::Unit::Second).unwrap_or(now));
         meta["namespace"] = json!("sim");
         complete(kind, &mut value);
+        as_written(&mut value);
         rules::check(kind, None, &value).map_err(Refusal::Invalid)?;
         let unsaid = !value["status"].is_null();
         let stored = self.store(kind, name, value, unsaid)?;
@@ -451,6 +452,7 @@ impl Server {
         if new["spec"] != old["spec"] {
             raise(&mut new["metadata"]["generation"]);
         }
+        as_written(&mut new);
         let key = (kind, name.to_owned());
         if new == *old && !self.objects.get(&key).is_some_and(|s| s.unsaid) {
             // As etcd: a write that changes nothing makes no version and no event.
@@ -512,6 +514,22 @@ fn complete(kind: Kind, object: &mut Value) {
             value.as_object().is_none_or(|map| !map.is_empty())
                 && value.as_array().is_none_or(|list| !list.is_empty())
         });
+    }
+}
+
+/// Go writes a number without a fraction without a point, so it is stored as a whole one. A client that sends it with a point
+/// changes the object all the same: generations are raised before it is written.
+fn as_written(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|n| n.fract() == 0.0);
+            if let Some(whole) = whole.and_then(|n| format!("{n}").parse::<i64>().ok()) {
+                *value = json!(whole);
+            }
+        }
+        Value::Object(fields) => fields.values_mut().for_each(as_written),
+        Value::Array(values) => values.iter_mut().for_each(as_written),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

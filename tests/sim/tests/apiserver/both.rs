@@ -369,7 +369,7 @@ impl<'a> Both<'a> {
         // One too many shows in the end, when an object that was made last is to be the last that comes.
         let events = self
             .real
-            .watch(&self.namespace, kind.plural(), there, told.len(), 10)
+            .watch(&self.namespace, kind.plural(), there, told.len(), 60)
             .map_err(|code| format!("the watch ended with {code}"))?;
         let brief = |gone: bool, name: &str, generation: Option<i64>, deleted: bool| {
             // What is gone has the state before, and every client looks at its name alone.

@@ -13,7 +13,7 @@ use tallyman_crds::schema;
 use tallyman_sim::api::{KINDS, Refusal};
 use tokio::runtime::Runtime;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The server, with our definitions.
 pub struct Real {

@@ -105,3 +105,18 @@ fn a_task_never_goes_back() {
         Err(Refusal::Invalid(_))
     ));
 }
+
+#[test]
+fn a_number_that_is_sent_with_a_point_is_stored_whole_and_changes_the_object_each_time() {
+    let mut server = Server::default();
+    let set = json!({ "metadata": { "name": "a" }, "spec": { "service": "web", "taskDefinition": "web:1" } });
+    server.create(Kind::TaskSet, set, now()).unwrap();
+    let patch = json!({ "spec": { "scale": { "value": 50.0, "unit": "PERCENT" } } });
+    for generation in [2, 3] {
+        let none = Preconditions::default();
+        server.patch(Kind::TaskSet, "a", &patch, &none).unwrap();
+        let stored = server.get(Kind::TaskSet, "a").unwrap();
+        assert_eq!(stored["spec"]["scale"]["value"], json!(50));
+        assert_eq!(stored["metadata"]["generation"], json!(generation));
+    }
+}
