@@ -35,6 +35,7 @@ mod secrets;
 mod standalone;
 mod task_sets;
 mod tour;
+pub(crate) mod traces;
 mod volumes;
 
 use tallyman_lab::EngineGeneration;
