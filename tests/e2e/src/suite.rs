@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tallyman_lab::{EngineGeneration, HostOptions, Lab, paths};
 
+use crate::scenarios::traces;
 use crate::user::User;
 
 /// One promise, shown.
@@ -118,6 +119,7 @@ pub fn run(
         )
         .operator_binary(binary("tallyman-operator")?)
         .operator_args(OPERATOR_FLAGS)
+        .operator_env("OTEL_EXPORTER_OTLP_ENDPOINT", traces::endpoint()?)
         .agent_env(
             "ECS_DYNAMIC_HOST_PORT_RANGE",
             &format!("{}-{}", DYNAMIC_PORTS.start(), DYNAMIC_PORTS.end()),
