@@ -42,7 +42,8 @@ func evaluate(rules, dashboard string, rounds []string) error {
 	}
 	type yield struct {
 		expression
-		Series int `json:"series"`
+		Series  int     `json:"series"`
+		Highest float64 `json:"highest"`
 	}
 	var answer []yield
 	ask := func(e expression) error {
@@ -55,6 +56,7 @@ func evaluate(rules, dashboard string, rounds []string) error {
 			// A share of nothing is shown as a gap.
 			if !math.IsNaN(sample.F) {
 				one.Series++
+				one.Highest = max(one.Highest, sample.F)
 			}
 		}
 		answer = append(answer, one)

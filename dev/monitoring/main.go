@@ -10,7 +10,7 @@
 //	monitoring evaluate RULES DASHBOARD ROUND...
 //	    Prometheus among what programs told: each round is a folder with an answer of /metrics per target, named after the target,
 //	    and is a minute after the one before. Evaluates the rules at each, and the expressions of the dashboard at the last.
-//	    Prints of each how many series it yields, in JSON.
+//	    Prints of each how many series it yields and the highest value, in JSON.
 package main
 
 import (
