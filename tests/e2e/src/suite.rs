@@ -242,7 +242,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     if !path.is_file() {
         bail!(
-            "{} is missing: run `cargo build --workspace` first (`make test` does)",
+            "{} is missing: run `cargo build --workspace --bins --features tallyman-operator/otlp` first (`make test` does)",
             path.display()
         );
     }
