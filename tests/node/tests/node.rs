@@ -355,9 +355,13 @@ fn remove_for_good(world: &World) -> Result<()> {
     let of_hosts = ["tallyman-host-writes", "tallyman-host-leases"];
     let of_tokens = ["tallyman-host-tokens", "tallyman-join-writes"];
     kubectl(&[&["delete", policies], &of_hosts[..], &of_tokens[..]].concat())?;
-    kubectl(&["delete", "namespace", NAMESPACE, "--timeout=90s"])?;
-    let all = format!("{accounts},{policies},clusterroles,clusterrolebindings,namespaces,crds");
+    // Its controller takes its time, and is not ours.
+    kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"])?;
+    let all = format!("{policies},clusterroles,clusterrolebindings,crds");
     let left = kubectl(&["get", &all, "--all-namespaces", "--output=name"])?;
+    let left: Vec<_> = left.lines().filter(|l| l.contains("tallyman")).collect();
+    ensure!(left.is_empty(), "these are left: {left:?}");
+    let left = world.k(&["get", accounts, "--output=name"])?;
     let left: Vec<_> = left.lines().filter(|l| l.contains("tallyman")).collect();
     ensure!(left.is_empty(), "these are left: {left:?}");
     Ok(())
