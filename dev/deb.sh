@@ -43,7 +43,7 @@ Maintainer: Tallyman <maintainers@tallyman.dev>
 Section: admin
 Priority: optional
 Depends: libc6 (>= $glibc), libgcc-s1, iptables
-Recommends: docker.io (>= 20.10) | docker-ce (>= 5:20.10)
+Recommends: docker.io (>= 20.10) | docker-ce (>= 5:20.10), iproute2
 Homepage: https://tallyman.dev
 Description: runs Amazon ECS tasks on this Docker host
  The agent of Tallyman: it reads which tasks this host is to run from a

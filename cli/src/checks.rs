@@ -213,7 +213,7 @@ pub fn hosts(instances: &[&ContainerInstance], version: &str) -> Vec<Finding> {
     if instances.is_empty() {
         return vec![Finding::warning(
             "there is no host in this namespace",
-            "apply a ContainerInstance and start its agent (README, \"Add a host\")",
+            "`kubectl tally join NAME` lets one join (docs/install.md, \"A host\")",
         )];
     }
     let mut findings = Vec::new();

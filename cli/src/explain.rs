@@ -252,7 +252,7 @@ fn compose(
                 ));
             } else if hosts.is_empty() {
                 sentences.push(format!(
-                    "Cluster `{}` has no hosts; apply a ContainerInstance and start its agent.",
+                    "Cluster `{}` has no hosts; `kubectl tally join` lets one join.",
                     world.cluster
                 ));
             }

@@ -1,5 +1,5 @@
-// Does with alert rules and a dashboard what Prometheus does, with Prometheus' own parser and engine. `promtool` would do it, too, and
-// brings four times as many packages to compile.
+// Does with alert rules and a dashboard what Prometheus and Grafana do, with Prometheus' own parser and engine. `promtool` would do
+// the first two, too, and brings four times as many packages to compile.
 //
 //	monitoring check RULES DASHBOARD
 //	    Parses the rules and every expression of both. Prints each expression with the metrics that it names and, of each, the
@@ -7,6 +7,10 @@
 //	monitoring test TESTS
 //	    Unit tests of alert rules, in the format of `promtool test rules`. Every alert has to be tried while it fires and while it
 //	    does not.
+//	monitoring evaluate RULES DASHBOARD ROUND...
+//	    Prometheus among what programs told: each round is a folder with an answer of /metrics per target, named after the target,
+//	    and is a minute after the one before. Evaluates the rules at each, and the expressions of the dashboard at the last.
+//	    Prints of each how many series it yields and the highest value, in JSON.
 package main
 
 import (
@@ -24,19 +28,21 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// Between evaluations in tests that say nothing else.
+// Between rounds, and between evaluations in tests that say nothing else.
 const step = time.Minute
 
 var expressions = parser.NewParser(parser.Options{})
 
 func main() {
-	err := errors.New("usage: monitoring check RULES DASHBOARD | test TESTS")
+	err := errors.New("usage: monitoring check RULES DASHBOARD | test TESTS | evaluate RULES DASHBOARD ROUND...")
 	args := os.Args[1:]
 	switch {
 	case len(args) == 3 && args[0] == "check":
 		err = check(args[1], args[2])
 	case len(args) == 2 && args[0] == "test":
 		err = test(args[1])
+	case len(args) > 3 && args[0] == "evaluate":
+		err = evaluate(args[1], args[2], args[3:])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

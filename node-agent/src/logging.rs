@@ -123,6 +123,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_line_is_text_or_an_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let logged = |format: LogFormat| {
+            let path = folder.path().join(format!("{format:?}"));
+            let file = std::fs::File::create(&path).unwrap();
+            let lines = tracing_subscriber::registry().with(layer(format, false, Mutex::new(file)));
+            tracing::subscriber::with_default(lines, || info!(generation = 7, "plan taken"));
+            std::fs::read_to_string(path).unwrap()
+        };
+        let text = logged(LogFormat::Text);
+        assert!(text.ends_with("plan taken generation=7\n"), "{text}");
+        let json = logged(LogFormat::Json);
+        assert_eq!(json.lines().count(), 1, "{json}");
+        let line: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(line["message"], "plan taken");
+        assert_eq!(line["generation"], 7);
+    }
+
+    #[test]
     fn the_audit_file_has_what_is_said_of_credentials_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logs/audit.log");

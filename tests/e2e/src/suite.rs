@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tallyman_lab::{EngineGeneration, HostOptions, Lab, paths};
 
+use crate::scenarios::traces;
 use crate::user::User;
 
 /// One promise, shown.
@@ -118,6 +119,7 @@ pub fn run(
         )
         .operator_binary(binary("tallyman-operator")?)
         .operator_args(OPERATOR_FLAGS)
+        .operator_env("OTEL_EXPORTER_OTLP_ENDPOINT", traces::endpoint()?)
         .agent_env(
             "ECS_DYNAMIC_HOST_PORT_RANGE",
             &format!("{}-{}", DYNAMIC_PORTS.start(), DYNAMIC_PORTS.end()),
@@ -240,7 +242,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     if !path.is_file() {
         bail!(
-            "{} is missing: run `cargo build --workspace` first (`make test` does)",
+            "{} is missing: run `cargo build --workspace --bins --features tallyman-operator/otlp` first (`make test` does)",
             path.display()
         );
     }

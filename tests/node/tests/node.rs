@@ -71,6 +71,10 @@ fn the_package_of_the_agent_holds_what_a_host_needs() -> Result<()> {
         unit.contains("ExecStart=/usr/bin/tallyman-agent "),
         "{unit}"
     );
+    // A link that the agent cannot see leads tasks where their policy does not let them.
+    for hides in ["ProtectHome=yes", "ProtectHome=tmpfs", "PrivateTmp=yes"] {
+        ensure!(!unit.contains(hides), "{hides} hides files of the host");
+    }
     // systemd reads the unit, and the program is where the unit has it.
     let moved = unit.replace("=/usr/bin/", &format!("={}/usr/bin/", files.display()));
     let copy = folder.join("tallyman-agent.service");
@@ -327,7 +331,8 @@ fn remove_for_good(world: &World) -> Result<()> {
     world.k(&["delete", "-f", &world.example("hello"), "--timeout=90s"])?;
     ensure!(world.containers()?.is_empty(), "containers are left");
     world.stop_agent()?;
-    world.k(&["delete", "cinst", "--all", "--timeout=90s"])?;
+    let hosts = "containerinstances,hostjoins,taskdefinitions";
+    world.k(&["delete", hosts, "--all", "--timeout=90s"])?;
     let rest = "taskdefinitionrevisions.tallyman.dev,clusters.tallyman.dev";
     world.k(&["delete", rest, "--all", "--timeout=90s"])?;
     world
@@ -342,6 +347,23 @@ fn remove_for_good(world: &World) -> Result<()> {
         .kubectl()
         .ok(["delete", "-f", &definitions, "--timeout=90s"])
         .context("a definition does not go")?;
+    let kubectl = |args: &[&str]| world.kubectl().ok(args.iter().copied());
+    let accounts = "roles,rolebindings,serviceaccounts,secrets,leases";
+    let ours = "--selector=app.kubernetes.io/managed-by=tallyman";
+    kubectl(&["delete", accounts, "--all-namespaces", ours])?;
+    let policies = "validatingadmissionpolicybinding,validatingadmissionpolicy";
+    let of_hosts = ["tallyman-host-writes", "tallyman-host-leases"];
+    let of_tokens = ["tallyman-host-tokens", "tallyman-join-writes"];
+    kubectl(&[&["delete", policies], &of_hosts[..], &of_tokens[..]].concat())?;
+    // Its controller takes its time, and is not ours.
+    kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"])?;
+    let all = format!("{policies},clusterroles,clusterrolebindings,crds");
+    let left = kubectl(&["get", &all, "--all-namespaces", "--output=name"])?;
+    let left: Vec<_> = left.lines().filter(|l| l.contains("tallyman")).collect();
+    ensure!(left.is_empty(), "these are left: {left:?}");
+    let left = world.k(&["get", accounts, "--output=name"])?;
+    let left: Vec<_> = left.lines().filter(|l| l.contains("tallyman")).collect();
+    ensure!(left.is_empty(), "these are left: {left:?}");
     Ok(())
 }
 

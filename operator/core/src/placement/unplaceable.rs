@@ -69,8 +69,7 @@ impl Unplaceable {
     /// The whole explanation: "Of 6 hosts, 5 lack memory (a task needs 512 MiB, the most free is 300 on `c`), ...".
     pub fn sentence(&self) -> String {
         if self.refusals.is_empty() {
-            return "The cluster has no hosts; apply a ContainerInstance and start its agent."
-                .to_owned();
+            return "The cluster has no hosts; `kubectl tally join` lets one join.".to_owned();
         }
         let n = self.refusals.len();
         format!("Of {n} {}, {}.", plural(n, "host"), self.reasons(true))

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 use tallyman_lab::wait_until;
 
+use crate::scenarios::traces;
 use crate::suite::Scenario;
 use crate::user::{PATIENCE, User, condition, hello, service};
 
@@ -138,6 +139,8 @@ fn operator_killed(user: &User<'_>) -> Result<()> {
         "{} containers run for 4 tasks",
         running.len()
     );
+    // Whoever leads goes on with the same trace.
+    traces::one_tree(user, "storm", "storm:2", 4)?;
     user.delete(&["storm"])
 }
 

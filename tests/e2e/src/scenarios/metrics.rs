@@ -1,21 +1,48 @@
 //! What operator and agents tell Prometheus of what really runs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
-use tallyman_lab::{http, wait_until};
+use serde_json::{Value, json};
+use tallyman_lab::command::Tool;
+use tallyman_lab::{http, paths, wait_until};
 
 use crate::suite::Scenario;
 use crate::user::{PATIENCE, User, hello, service};
 
 /// Scenarios of this file.
-pub const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "operator and agents measure what ECS measures",
-    run: measured,
-}];
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "operator and agents measure what ECS measures",
+        run: measured,
+    },
+    Scenario {
+        name: "every rule and every panel of the dashboard finds what it shows",
+        run: shown,
+    },
+];
+
+/// Panels of the dashboard that are empty or zero while all is well.
+const EMPTY_IS_GOOD: [&str; 2] = [
+    "panel Objects that wait for a pass",
+    "panel Writes that failed",
+];
 
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// What each target answers now, by its name.
+fn scraped(user: &User<'_>) -> Result<BTreeMap<String, String>> {
+    let mut targets = vec![("operator".to_owned(), user.lab.operator_http())];
+    for n in 0..3 {
+        targets.push((format!("host-{}", n + 1), user.lab.host(n).agent_http()));
+    }
+    let mut found = BTreeMap::new();
+    for (name, at) in targets {
+        found.insert(name, http::get(at, "/metrics", ANSWER)?.body);
+    }
+    Ok(found)
+}
 
 /// Values of a metric whose labels hold `part`.
 fn values(text: &str, metric: &str, part: &str) -> Result<Vec<f64>> {
@@ -81,4 +108,98 @@ fn measured(user: &User<'_>) -> Result<()> {
     }
     ensure!(running == 3, "agents measure {running} containers of 3");
     user.delete(&["counted"])
+}
+
+/// Prometheus' own engine, two minutes of real answers, and everything that rules and dashboard ask.
+fn shown(user: &User<'_>) -> Result<()> {
+    let mut large = hello("nowhere", "x");
+    large["spec"]["containerDefinitions"][0]["memory"] = json!(999_999);
+    let mut broken = hello("absent", "x");
+    broken["spec"]["containerDefinitions"][0]["image"] = json!("localhost/tallyman/no-such:1");
+    // Its CPU is to be seen, and not to be felt.
+    let mut busy = hello("shown", "x");
+    busy["spec"]["containerDefinitions"][0]["entryPoint"] =
+        json!(["sh", "-c", "while :; do sleep 0.05; done"]);
+    user.apply(&[
+        busy,
+        service("shown", 1),
+        large,
+        service("nowhere", 1),
+        broken,
+        service("absent", 2),
+    ])?;
+    user.wait_steady("shown", 1)?;
+    let total = |answers: &BTreeMap<String, String>, metric: &str| -> Result<f64> {
+        let each = answers.values().map(|text| values(text, metric, ""));
+        Ok(each.collect::<Result<Vec<_>>>()?.iter().flatten().sum())
+    };
+    // Counters that begin at the first failure: a rate needs them twice.
+    let grow = [
+        "tallyman_operator_placement_failures_total",
+        "tallyman_agent_engine_failures_total",
+    ];
+    let first = wait_until("failures to be counted", PATIENCE, || {
+        let now = scraped(user)?;
+        for metric in grow {
+            ensure!(total(&now, metric)? > 0.0, "{metric} is 0");
+        }
+        let ready = values(&now["operator"], "tallyman_service_ready", "\"nowhere\"")?;
+        ensure!(ready == [0.0], "{ready:?}");
+        Ok(Some(now))
+    })?;
+    user.apply(&[service("shown", 3)])?;
+    user.wait_steady("shown", 3)?;
+    let second = wait_until("more failures to be counted", PATIENCE, || {
+        let now = scraped(user)?;
+        for metric in grow {
+            let (before, after) = (total(&first, metric)?, total(&now, metric)?);
+            ensure!(after > before, "{metric} is still {after}");
+        }
+        let running = values(
+            &now["operator"],
+            "tallyman_service_running_tasks",
+            "\"shown\"",
+        )?;
+        ensure!(running == [3.0], "{running:?}");
+        Ok(Some(now))
+    })?;
+    let yields = evaluated(&[first, second])?;
+    ensure!(yields.len() > 25, "{yields:#?}");
+    let mut highest = BTreeMap::new();
+    for y in &yields {
+        let shown_in = y["in"].as_str().unwrap_or_default();
+        if EMPTY_IS_GOOD.contains(&shown_in) {
+            continue;
+        }
+        ensure!(y["series"] != 0, "this shows nothing: {y:#}");
+        let value = y["highest"].as_f64().unwrap_or_default();
+        let of_panel = highest.entry(shown_in).or_insert(value);
+        *of_panel = of_panel.max(value);
+    }
+    let flat: Vec<_> = highest.iter().filter(|(_, value)| **value <= 0.0).collect();
+    ensure!(flat.is_empty(), "these show zeros alone: {flat:?}");
+    user.delete(&["shown", "nowhere", "absent"])
+}
+
+/// What each rule and each query of the dashboard yields after these rounds, a minute apart.
+fn evaluated(rounds: &[BTreeMap<String, String>]) -> Result<Vec<Value>> {
+    let folder = tempfile::tempdir()?;
+    let mut evaluate = Tool::new(paths::test_tool("monitoring")?).arg("evaluate");
+    for file in ["rules.yaml", "dashboard.json"] {
+        evaluate = evaluate.arg(
+            paths::source_root()?
+                .join("charts/tallyman/files")
+                .join(file),
+        );
+    }
+    for (round, answers) in rounds.iter().enumerate() {
+        let folder = folder.path().join(round.to_string());
+        std::fs::create_dir(&folder)?;
+        for (target, text) in answers {
+            std::fs::write(folder.join(target), text)?;
+        }
+        evaluate = evaluate.arg(folder);
+    }
+    let said = evaluate.check()?;
+    serde_json::from_str(&said).context(said)
 }

@@ -36,6 +36,7 @@ pub(crate) mod secrets;
 mod standalone;
 mod task_sets;
 mod tour;
+pub(crate) mod traces;
 mod unreadable;
 mod volumes;
 
