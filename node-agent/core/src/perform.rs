@@ -159,7 +159,7 @@ async fn start<E: Engine>(
     if let Some(claim) = claim {
         premises.gpus.claim(claim)?;
         let socket = premises.gpus.must_listen(claim.share);
-        if let Some(socket) = socket.filter(|socket| !premises.files.is_there(socket)) {
+        if let Some(socket) = socket.filter(|socket| !premises.files.listens(socket)) {
             return Err(no_mps(name, &claim.holder, &socket));
         }
     }
