@@ -106,15 +106,11 @@ fn present(
         Phase::Created | Phase::Removing => {}
         Phase::Running { .. } | Phase::Paused | Phase::Restarting => {
             started(container, known, state, now);
-            let goes_on = known
-                .retrying
-                .as_ref()
-                .is_some_and(|retrying| match retrying.verb {
-                    Verb::Stop => true,
-                    Verb::Attach | Verb::EnsureNetwork => container.lacks_network(state),
-                    _ => false,
-                });
-            if !goes_on {
+            let attaches = container.lacks_network(state);
+            if known.retrying.as_ref().is_some_and(|retrying| {
+                let of_attaching = matches!(retrying.verb, Verb::Attach | Verb::EnsureNetwork);
+                retrying.verb != Verb::Stop && !(of_attaching && attaches)
+            }) {
                 known.retrying = None;
             }
             known.bindings = bindings(container, state);
