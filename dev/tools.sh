@@ -8,7 +8,7 @@
 #   dev/tools.sh engines         current Docker, containerd and runc                     -> .tools/engines/current/bin
 #                                and for tests an image registry, a program that reads   -> .tools/engines/bin
 #                                task metadata, a log router, what Flux, Argo and Prometheus do
-#   dev/tools.sh node            Helm, kubelet, kube-scheduler, network plugins          -> .tools/bin
+#   dev/tools.sh node            Helm, kubelet, kube-scheduler, network plugins, systemd -> .tools/bin
 #                                and ctr beside the engine whose containerd the node has
 #   dev/tools.sh all             all of the above (the default)
 #
@@ -231,6 +231,8 @@ helm() {
 
 node() {
   helm
+  # The agent's unit is started by it, in namespaces of its own.
+  [ -x /lib/systemd/systemd ] || install_packages "a service manager that starts the agent's unit in tests" systemd
   mkdir -p "$control_plane_bin" "$engines_bin" "$stamps"
   local sum; sum="$(digest "$here/node/go.mod" "$here/node/go.sum")"
   local version; version="$(module_version node k8s.io/kubernetes)"

@@ -7,6 +7,8 @@ use tallyman_agent_core::GpuInfo;
 use tallyman_agent_core::settings::gpus::GpuSettings;
 use tracing::{info, warn};
 
+use crate::host_files::listens;
+
 /// Where NVIDIA's kernel driver shows itself.
 const DRIVER: &str = "/proc/driver/nvidia";
 
@@ -34,7 +36,7 @@ pub fn find(settings: &GpuSettings) -> GpuInfo {
 /// Looks whether MPS' control daemon runs; says whether it came or went.
 pub fn look_again(gpus: &mut GpuInfo) -> bool {
     let socket = gpus.socket();
-    socket.is_some_and(|socket| gpus.looked(Path::new(&socket).exists()))
+    socket.is_some_and(|socket| gpus.looked(listens(Path::new(&socket))))
 }
 
 fn look(settings: &GpuSettings, driver: &Path) -> GpuInfo {
@@ -66,6 +68,8 @@ fn information(driver: &Path) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     #[test]
@@ -95,20 +99,24 @@ mod tests {
         std::fs::write(&settings.info_file, shared).unwrap();
         let mut found = find(&settings);
         assert!(!found.are_shared() && !look_again(&mut found));
-        // The daemon makes its directory, listens, ends and begins again.
+        // The daemon makes its directory, listens, is killed, and begins again as it does: what it left goes first.
         let socket = found.socket().unwrap();
         assert_eq!(socket, format!("{}/control", settings.mps_pipe_directory));
         std::fs::create_dir(&settings.mps_pipe_directory).unwrap();
         assert!(!look_again(&mut found));
         for _ in 0..2 {
-            std::fs::write(&socket, "").unwrap();
+            let daemon = UnixListener::bind(&socket).unwrap();
             assert!(look_again(&mut found) && found.are_shared());
             assert!(!look_again(&mut found));
-            std::fs::remove_file(&socket).unwrap();
+            drop(daemon);
+            assert!(Path::new(&socket).exists());
             assert!(look_again(&mut found) && !found.are_shared());
+            std::fs::remove_file(&socket).unwrap();
+            assert!(!look_again(&mut found));
         }
-        std::fs::write(&socket, "").unwrap();
+        let daemon = UnixListener::bind(&socket).unwrap();
         assert!(find(&settings).are_shared());
+        drop(daemon);
         assert_eq!(find(&GpuSettings::default()), GpuInfo::default());
         std::fs::remove_dir_all(&folder).unwrap();
         let trouble = look(&settings, &driver).trouble.unwrap_or_default();

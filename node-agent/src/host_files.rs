@@ -1,12 +1,14 @@
-//! Files of environment variables on this host. What was opened is asked where it is, so that no symbolic link that is
+//! Files of environment variables on this host, and its sockets. What was opened is asked where it is, so that no symbolic link that is
 //! changed meanwhile leads elsewhere.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use tallyman_agent_core::host_files::{HostFiles, LARGEST, Opened, cannot_open, check};
 use tallyman_agent_engine::EngineError;
 
@@ -23,8 +25,8 @@ impl HostFiles for AllowedFolders {
         led.display().to_string()
     }
 
-    fn is_there(&self, path: &str) -> bool {
-        Path::new(path).exists()
+    fn listens(&self, path: &str) -> bool {
+        listens(Path::new(path))
     }
 
     fn read(&self, path: &str) -> Result<String, EngineError> {
@@ -47,6 +49,17 @@ impl HostFiles for AllowedFolders {
         let read = file.take(LARGEST).read_to_string(&mut text);
         read.map_err(failed)?;
         Ok(text)
+    }
+}
+
+/// Whether a process listens at a socket, of whatever type it is. Asked with a datagram, which a listener of streams does not
+/// take: nobody is connected and nothing waits, and still the kernel tells a socket that lives (`EPROTOTYPE`) from the file
+/// that a killed process left (`ECONNREFUSED`).
+pub fn listens(path: &Path) -> bool {
+    let asked = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    match asked {
+        Ok(()) => true,
+        Err(error) => error.raw_os_error() == Some(Errno::PROTOTYPE.raw_os_error()),
     }
 }
 
@@ -78,6 +91,9 @@ fn opened<'a>(path: &'a Path, metadata: &Metadata) -> Opened<'a> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use socket2::{Domain, SockAddr, Socket, Type};
 
     use super::*;
 
@@ -99,6 +115,37 @@ mod tests {
             ("real/circle", "real/circle"),
         ] {
             assert_eq!(files.leads_to(&at(path)), at(real), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_socket_is_heard_while_its_process_listens_and_its_file_alone_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        assert!(!listens(&at("none")));
+        std::fs::write(at("file"), "").unwrap();
+        assert!(!listens(&at("file")) && !listens(folder.path()));
+
+        let stream = UnixListener::bind(at("stream")).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        assert!(listens(&at("stream")));
+        // Nobody was connected.
+        assert_eq!(
+            stream.accept().unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        let datagrams = UnixDatagram::bind(at("datagrams")).unwrap();
+        let packets = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        packets
+            .bind(&SockAddr::unix(at("packets")).unwrap())
+            .unwrap();
+        packets.listen(1).unwrap();
+        assert!(listens(&at("datagrams")) && listens(&at("packets")));
+
+        // Killed, it leaves its file.
+        drop((stream, datagrams, packets));
+        for name in ["stream", "datagrams", "packets"] {
+            assert!(at(name).exists() && !listens(&at(name)), "{name}");
         }
     }
 

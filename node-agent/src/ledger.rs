@@ -82,17 +82,24 @@ pub struct FolderLock(
 /// Makes the folder and takes its lock, so that two agents never share records.
 ///
 /// # Errors
-/// The folder cannot be made, or another agent uses it.
+/// Nothing can be written to the folder, or another agent uses it.
 pub fn lock(folder: &Path) -> anyhow::Result<FolderLock> {
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the data directory {}", folder.display()))?;
     let path = folder.join(LOCK);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+    let open = || {
+        std::fs::create_dir_all(folder)?;
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+    };
+    let file = open().with_context(|| {
+        format!(
+            "nothing can be written to the data directory `{folder}`; name a folder of this host in --data-dir, \
+             TALLYMAN_DATA_DIR or ECS_DATADIR, or let the agent's unit write there with `ReadWritePaths={folder}`",
+            folder = folder.display()
+        )
+    })?;
     match file.try_lock() {
         Ok(()) => Ok(FolderLock(file)),
         Err(std::fs::TryLockError::WouldBlock) => bail!(
@@ -437,6 +444,14 @@ mod tests {
         assert!(lock(folder.path()).is_err());
         drop(first);
         assert!(lock(folder.path()).is_ok());
+
+        let below = folder.path().join(LOCK).join("below");
+        let words = lock(&below).err().unwrap().to_string();
+        let part = format!("with `ReadWritePaths={}`", below.display());
+        assert!(
+            words.contains(&part) && words.contains("ECS_DATADIR"),
+            "{words}"
+        );
     }
 
     #[test]

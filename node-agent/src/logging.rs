@@ -21,38 +21,59 @@ use crate::options::LogFormat;
 pub const AUDIT: &str = "audit";
 
 /// Starts logging to standard error, and to `ECS_LOGFILE` when there is one. `RUST_LOG` goes before
-/// `ECS_LOGLEVEL`. What is said of credentials goes to `ECS_AUDIT_LOGFILE`, too, at any level.
+/// `ECS_LOGLEVEL`. What is said of credentials goes to `ECS_AUDIT_LOGFILE`, too, at any level. A log file that cannot be
+/// written is a warning: ECS hosts name one that is inside the container of ECS' agent.
 ///
 /// # Errors
-/// A log file cannot be written.
-pub fn start(settings: &Process, format: Option<LogFormat>) -> io::Result<()> {
+/// The audit file cannot be written; a sentence.
+pub fn start(settings: &Process, format: Option<LogFormat>) -> Result<Option<String>, String> {
     let format = format.unwrap_or(match settings.log_format {
         Some(process::LogFormat::Json) => LogFormat::Json,
         Some(process::LogFormat::Logfmt) | None => LogFormat::Text,
     });
     let terminal = layer(format, io::stderr().is_terminal(), io::stderr);
     let mut layers: Vec<Boxed> = vec![terminal.with_filter(filter(settings.log_level)).boxed()];
+    let mut warning = None;
     if let Some(path) = &settings.log_file {
         let level = settings.log_level_on_instance.unwrap_or(settings.log_level);
-        let writer = Mutex::new(open(Path::new(path), settings)?);
-        layers.push(
-            layer(format, false, writer)
-                .with_filter(filter(level))
-                .boxed(),
-        );
+        match open(Path::new(path), settings) {
+            Ok(writer) => layers.push(
+                layer(format, false, Mutex::new(writer))
+                    .with_filter(filter(level))
+                    .boxed(),
+            ),
+            Err(error) => {
+                let words = unwritable("ECS_LOGFILE", path, &error);
+                warning = Some(format!(
+                    "{words} Until then the log is on standard error alone."
+                ));
+            }
+        }
     }
     layers.extend(audit(format, settings)?);
     tracing_subscriber::registry().with(layers).init();
-    Ok(())
+    Ok(warning)
+}
+
+/// A file that a variable names cannot be written: what to do about it.
+fn unwritable(variable: &str, path: &str, error: &io::Error) -> String {
+    let folder = Path::new(path).parent().unwrap_or(Path::new("/"));
+    format!(
+        "{variable} is `{path}`, which cannot be written: {error}. Name a file of this host, such as one in /var/log/tallyman, \
+         or let the agent's unit write there with `ReadWritePaths={}`.",
+        folder.display()
+    )
 }
 
 /// `ECS_AUDIT_LOGFILE`
-fn audit(format: LogFormat, settings: &Process) -> io::Result<Option<Boxed>> {
+fn audit(format: LogFormat, settings: &Process) -> Result<Option<Boxed>, String> {
     let path = settings.audit_file.as_deref();
     let Some(path) = path.filter(|_| !settings.audit_file_disabled) else {
         return Ok(None);
     };
-    let writer = Mutex::new(open(Path::new(path), settings)?);
+    let writer = open(Path::new(path), settings)
+        .map_err(|error| unwritable("ECS_AUDIT_LOGFILE", path, &error))?;
+    let writer = Mutex::new(writer);
     let of_audit = Targets::new().with_target(AUDIT, LevelFilter::INFO);
     Ok(Some(
         layer(format, false, writer).with_filter(of_audit).boxed(),
@@ -166,5 +187,22 @@ mod tests {
         settings.audit_file_disabled = true;
         said(&settings);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), told);
+
+        settings.audit_file_disabled = false;
+        let below = path.join("below/audit.log");
+        settings.audit_file = Some(below.display().to_string());
+        let Err(words) = audit(LogFormat::Text, &settings) else {
+            panic!("a file below a file is written")
+        };
+        let folder = below.parent().unwrap().display();
+        for part in [
+            format!(
+                "ECS_AUDIT_LOGFILE is `{}`, which cannot be written: ",
+                below.display()
+            ),
+            format!("with `ReadWritePaths={folder}`."),
+        ] {
+            assert!(words.contains(&part), "{words}");
+        }
     }
 }

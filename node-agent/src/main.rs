@@ -82,16 +82,19 @@ fn main() -> ExitCode {
     if let Some(Command::Join(options)) = options.command.take() {
         return joined(options);
     }
-    let parsed = match options::settings() {
+    let mut parsed = match options::settings() {
         Ok(parsed) => parsed,
         Err(bad) => {
             eprintln!("tallyman-agent: {bad}");
             return ExitCode::from(EXIT_TERMINAL);
         }
     };
-    if let Err(error) = logging::start(&parsed.settings.process, options.log_format) {
-        eprintln!("tallyman-agent: cannot write ECS_LOGFILE: {error}");
-        return ExitCode::FAILURE;
+    match logging::start(&parsed.settings.process, options.log_format) {
+        Ok(warning) => parsed.warnings.extend(warning),
+        Err(bad) => {
+            eprintln!("tallyman-agent: {bad}");
+            return ExitCode::from(EXIT_TERMINAL);
+        }
     }
     // One thread: all the work is waiting, and each further thread costs a heap of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -162,6 +165,13 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     let data_dir = options
         .data_dir
         .unwrap_or_else(|| settings.process.data_dir.clone().into());
+    let set = std::env::var("ECS_DATADIR").unwrap_or_default();
+    if !set.is_empty() && Path::new(&set) != data_dir {
+        let used = data_dir.display();
+        info!(
+            "ECS_DATADIR is `{set}`; `{used}`, which --data-dir or TALLYMAN_DATA_DIR says, goes before"
+        );
+    }
     let boot_id = options::boot_id();
     let holder = format!("{}/{}", boot_id.as_deref().unwrap_or("unknown"), start_id());
     info!(

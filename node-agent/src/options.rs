@@ -45,7 +45,7 @@ pub struct Options {
     pub docker_host: Option<String>,
 
     /// Where the last plan and the records of tasks are kept [default: $ECS_DATADIR]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, env = "TALLYMAN_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
     /// Where health checks, metrics and the ECS introspection API (/v1/metadata, /v1/tasks) are served; the latter

@@ -149,7 +149,8 @@ fn brings_up(verb: Verb) -> bool {
         | Verb::Create
         | Verb::Start
         | Verb::CreateVolume
-        | Verb::EnsureNetwork => true,
+        | Verb::EnsureNetwork
+        | Verb::Attach => true,
         Verb::Inspect
         | Verb::Stop
         | Verb::Remove
@@ -218,6 +219,7 @@ fn deed(verb: Verb) -> &'static str {
         Verb::CreateVolume | Verb::InspectVolume => "provide volumes",
         Verb::RemoveVolume => "remove volumes",
         Verb::EnsureNetwork => "make the network of tasks",
+        Verb::Attach => "put tasks on the network to the agent",
         Verb::Describe
         | Verb::List
         | Verb::Watch

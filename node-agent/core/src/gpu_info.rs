@@ -25,7 +25,7 @@ pub struct GpuInfo {
 pub struct Mps {
     /// Directory of the daemon's pipes.
     pub directory: String,
-    /// The daemon ran when it was looked for last: its [`control`] was there.
+    /// The daemon ran when it was looked for last: it listened at its [`control`].
     pub listens: bool,
 }
 

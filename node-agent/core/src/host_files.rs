@@ -11,13 +11,13 @@ const SETTING: &str = "ECS_ENVIRONMENT_FILE_FOLDERS";
 /// A file of variables is not larger, in bytes (as in a ConfigMap).
 pub const LARGEST: u64 = 1 << 20;
 
-/// Reads files of the host, and its links.
+/// Reads files of the host, follows its links and looks at its sockets.
 pub trait HostFiles: Send + Sync {
     /// Where an absolute path leads once every symbolic link is followed; what is not there leads no further.
     fn leads_to(&self, path: &str) -> String;
 
-    /// Something is at an absolute path.
-    fn is_there(&self, path: &str) -> bool;
+    /// Whether a process listens at the socket at an absolute path. The file of one that was killed stays.
+    fn listens(&self, path: &str) -> bool;
 
     /// The text of a file. It asks [`check`] before it reads.
     ///

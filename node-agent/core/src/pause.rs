@@ -6,7 +6,8 @@
 //! end of the task: what it held is gone, and nothing joins a second one. To people it does not exist.
 
 use tallyman_agent_engine::{
-    ContainerSpec, Ipc, LocalImage, Log, Network, NetworkSpec, Parameters, Processes,
+    Attachment, ContainerSpec, Ipc, LocalImage, Log, Network, NetworkSpec, Parameters, Processes,
+    ToHost,
 };
 use tallyman_crds::ecs::{IpcMode, NetworkMode, PidMode};
 use tallyman_crds::labels;
@@ -15,6 +16,7 @@ use tallyman_crds::{PlannedDefinition, PlannedTask, TaskDefinitionSpec};
 
 use crate::containers::{MIB, Scope, our_labels};
 use crate::ids::TaskUid;
+use crate::metadata::inject::ADDRESS;
 use crate::names;
 use crate::planned::PlannedContainer;
 use crate::refused::Refused;
@@ -24,6 +26,13 @@ pub const NAME: &str = "~internal~ecs~pause";
 
 /// The network that is made for tasks with an address of their own, and its bridge on the host.
 const NETWORK: (&str, &str) = ("tallyman", "tallyman0");
+/// The network to the metadata endpoint, of tasks on a network on which their host cannot be reached, and its bridge.
+const TO_AGENT: (&str, &str) = (TO_AGENT_NETWORK, "tallyman1");
+/// Its name on the engine.
+pub(crate) const TO_AGENT_NETWORK: &str = "tallyman-agent";
+/// It has room for 508 tasks of a host. (ECS' `ecs-bridge` is beside the endpoint's address, with a route to it. Here the
+/// address is on the bridge, so no container needs a route.)
+const TO_AGENT_PREFIX: u8 = 23;
 /// It needs no rights: nobody, as numbers, since its image has no list of users.
 const USER: &str = "65534:65534";
 
@@ -37,8 +46,11 @@ pub fn is_image(reference: &str) -> bool {
 pub struct Groundwork {
     /// Its image.
     pub image: LocalImage,
-    /// The network that it is on, when the agent makes that.
+    /// The network that the agent makes for it.
     pub network: Option<NetworkSpec>,
+    /// That network is beside the one that it is created on. It is put there once it runs, because then the other one is
+    /// its first interface.
+    pub beside: bool,
 }
 
 /// What the containers of a task share.
@@ -116,13 +128,20 @@ pub(crate) fn plan(
     if !sharing.any() {
         return None;
     }
-    let (ours, bridge) = NETWORK;
+    let (ours, _) = NETWORK;
     let network = scope.networking.awsvpc_network.clone();
-    let made = (sharing.network && network.is_none()).then(|| NetworkSpec {
-        name: ours.to_owned(),
-        bridge: bridge.to_owned(),
-        labels: [(labels::TASK_NETWORK.to_owned(), "true".to_owned())].into(),
-    });
+    // A network of the operator's may be any. With macvlan and ipvlan the kernel lets a container reach everybody but its
+    // host.
+    let beside = sharing.network && network.is_some() && scope.injection.key.is_some();
+    let made = if beside {
+        let to_host = ToHost {
+            address: ADDRESS,
+            prefix: TO_AGENT_PREFIX,
+        };
+        Some(made(TO_AGENT, Some(to_host)))
+    } else {
+        (sharing.network && network.is_none()).then(|| made(NETWORK, None))
+    };
     let image = scope.pause_image.clone();
     let mut spec = ContainerSpec::new(engine_name(planned, task), image.reference.clone());
     let mut labels = scope.networking.pause_labels.clone();
@@ -156,6 +175,7 @@ pub(crate) fn plan(
     pause.groundwork = Some(Box::new(Groundwork {
         image,
         network: made,
+        beside,
     }));
     Some(pause)
 }
@@ -168,6 +188,21 @@ fn shared_memory(definition: &TaskDefinitionSpec) -> Option<i64> {
         .filter(|mib| *mib > 0)
         .max()
         .map(|mib| i64::from(mib) * MIB)
+}
+
+/// Whether it is the way to the agent, and no network of the task.
+pub(crate) fn leads_to_agent(attachment: &Attachment) -> bool {
+    attachment.network == TO_AGENT_NETWORK
+}
+
+fn made(named: (&str, &str), to_host: Option<ToHost>) -> NetworkSpec {
+    let (name, bridge) = named;
+    NetworkSpec {
+        name: name.to_owned(),
+        bridge: bridge.to_owned(),
+        labels: [(labels::TASK_NETWORK.to_owned(), "true".to_owned())].into(),
+        to_host,
+    }
 }
 
 /// All containers of a task wait for its pause container at the start, and it waits for them at the end.

@@ -27,6 +27,8 @@ pub enum Outcome {
     Created(Result<Created, EngineError>),
     /// Of [`Action::Start`].
     Started(Result<(), EngineError>),
+    /// Of [`Action::Attach`].
+    Attached(Result<(), EngineError>),
     /// Of [`Action::Inspect`].
     Inspected(Result<Option<Box<ContainerState>>, EngineError>),
     /// Of [`Action::Stop`].
@@ -57,6 +59,7 @@ impl Outcome {
             Self::NetworkEnsured(_) => Verb::EnsureNetwork,
             Self::Created(_) => Verb::Create,
             Self::Started(_) => Verb::Start,
+            Self::Attached(_) => Verb::Attach,
             Self::Inspected(_) => Verb::Inspect,
             Self::Stopped(_) => Verb::Stop,
             Self::Removed(_) => Verb::Remove,
@@ -75,6 +78,7 @@ impl Outcome {
             Self::ImageEnsured(result)
             | Self::NetworkEnsured(result)
             | Self::Started(result)
+            | Self::Attached(result)
             | Self::Stopped(result)
             | Self::Removed(result) => result.as_ref().err(),
             Self::Volume(VolumeOutcome::Inspected(result)) => result.as_ref().err(),
@@ -155,7 +159,7 @@ async fn start<E: Engine>(
     if let Some(claim) = claim {
         premises.gpus.claim(claim)?;
         let socket = premises.gpus.must_listen(claim.share);
-        if let Some(socket) = socket.filter(|socket| !premises.files.is_there(socket)) {
+        if let Some(socket) = socket.filter(|socket| !premises.files.listens(socket)) {
             return Err(no_mps(name, &claim.holder, &socket));
         }
     }
@@ -225,6 +229,9 @@ pub async fn perform<E: Engine>(engine: &E, premises: Premises<'_>, action: &Act
             let (group, paths) = (group.as_deref(), paths.as_deref());
             let started = start(engine, premises, name, group, gpus.as_ref(), paths);
             Outcome::Started(Box::pin(started).await)
+        }
+        Action::Attach { name, network, .. } => {
+            Outcome::Attached(Box::pin(engine.attach(name, network)).await)
         }
         Action::Inspect { name, .. } => {
             let found = Box::pin(engine.inspect(name)).await;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tallyman_agent_engine::{ContainerSpec, Log, Mount, Network, NetworkSpec, Protocol};
+use tallyman_agent_engine::{
+    ContainerSpec, ContainerState, Log, Mount, Network, NetworkSpec, Protocol,
+};
 use tallyman_crds::labels;
 use tallyman_crds::order::Edge;
 use tallyman_crds::sources::Supply;
@@ -114,6 +116,19 @@ impl PlannedContainer {
     /// The network that the agent must make before it is made.
     pub(crate) fn network_to_make(&self) -> Option<&NetworkSpec> {
         self.groundwork.as_ref()?.network.as_ref()
+    }
+
+    /// The network that it is put on once it runs, beside its own.
+    pub(crate) fn network_beside(&self) -> Option<&str> {
+        let groundwork = self.groundwork.as_ref().filter(|work| work.beside)?;
+        groundwork.network.as_ref().map(|made| made.name.as_str())
+    }
+
+    /// Whether it is not on that network.
+    pub(crate) fn lacks_network(&self, state: &ContainerState) -> bool {
+        let mut all = state.attachments.iter();
+        let wanted = self.network_beside();
+        wanted.is_some_and(|network| all.all(|one| one.network != network))
     }
 
     /// Whether it is reached at the task's own address.

@@ -166,6 +166,19 @@ pub(crate) fn start(name: &str, answer: Answer) -> EngineError {
     }
 }
 
+/// How a refusal to put a container on a network reads.
+pub(crate) fn attach(name: &str, answer: Answer) -> EngineError {
+    match answer {
+        Answer::Status(404, message) if is_network_missing(&message) => {
+            EngineError::NetworkNotFound { message }
+        }
+        Answer::Status(404, _) => EngineError::NotFound {
+            name: name.to_owned(),
+        },
+        other => plain(Verb::Attach, other),
+    }
+}
+
 /// How a failed pull reads, told by status or in the stream.
 pub(crate) fn pull(image: &str, answer: Answer) -> EngineError {
     let message = match answer {

@@ -18,6 +18,7 @@ mod events;
 mod faults;
 mod groups;
 mod hands;
+mod hosts_file;
 mod images;
 mod kernel_log;
 mod local;

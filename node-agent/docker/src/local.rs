@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 
 use bollard::errors::Error;
-use bollard::models::NetworkCreateRequest;
-use bollard::query_parameters::{CreateImageOptions, InspectNetworkOptions};
+use bollard::models::{Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest};
+use bollard::query_parameters::{
+    CreateImageOptions, InspectContainerOptions, InspectNetworkOptions,
+};
 use futures::stream::TryStreamExt;
 
 use tallyman_agent_engine::{EngineError, LocalImage, NetworkSpec, Verb};
 
-use crate::faults::{Answer, Trouble, answer, plain};
-use crate::{DockerEngine, Failure};
+use crate::faults::{self, Answer, Trouble, answer, plain};
+use crate::sight::attachments;
+use crate::{DockerEngine, Failure, hosts_file};
 
 /// Docker's name for the option that names the bridge of a network.
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
@@ -67,6 +70,51 @@ impl DockerEngine {
             },
         }
     }
+
+    /// Docker answers differently when the container is on the network already; so it is looked at when Docker refuses.
+    pub(crate) async fn put_on(&self, name: &str, network: &str) -> Result<(), EngineError> {
+        let verb = Verb::Attach;
+        let call = async {
+            let client = self.connection.client().await?;
+            let request = NetworkConnectRequest {
+                container: name.to_owned(),
+                endpoint_config: None,
+            };
+            Ok(client.connect_network(network, request).await?)
+        };
+        let refusal = match self.within(verb, self.settings.start, call).await {
+            Ok(()) => None,
+            Err(Failure::Overdue(error)) => return Err(error),
+            Err(Failure::Answered(trouble)) => Some(answer(verb, trouble)),
+        };
+        let look = async {
+            let client = self.connection.client().await?;
+            let options = None::<InspectContainerOptions>;
+            Ok(client.inspect_container(name, options).await?)
+        };
+        let found = match self.within(verb, self.settings.look, look).await {
+            Ok(found) => found,
+            Err(Failure::Overdue(error)) => return Err(error),
+            Err(Failure::Answered(trouble)) => {
+                return Err(faults::attach(name, answer(verb, trouble)));
+            }
+        };
+        let networks = found.network_settings.and_then(|all| all.networks);
+        let attachments = attachments(networks.unwrap_or_default());
+        let on_it = attachments.iter().find(|one| one.network == network);
+        match (on_it.and_then(|one| one.ipv4), refusal) {
+            (Some((address, _)), _) => {
+                hosts_file::forget(&found.hosts_path.unwrap_or_default(), address);
+                Ok(())
+            }
+            (None, Some(refusal)) => Err(faults::attach(name, refusal)),
+            // It ended meanwhile, and has no address at all.
+            (None, None) => Err(EngineError::CannotStart {
+                name: name.to_owned(),
+                message: format!("it has no address on network {network}"),
+            }),
+        }
+    }
 }
 
 /// Whether what was looked for exists: only a 404 says no.
@@ -109,10 +157,21 @@ fn request(network: &NetworkSpec) -> NetworkCreateRequest {
         name,
         bridge,
         labels,
+        to_host,
     } = network;
     NetworkCreateRequest {
         name: name.clone(),
         driver: Some("bridge".to_owned()),
+        // Docker makes nobody's default route of an internal network, whatever it is called and whenever it comes.
+        internal: to_host.map(|_| true),
+        ipam: to_host.map(|to_host| Ipam {
+            config: Some(vec![IpamConfig {
+                subnet: Some(to_host.subnet()),
+                gateway: Some(to_host.address.to_string()),
+                ..IpamConfig::default()
+            }]),
+            ..Ipam::default()
+        }),
         options: Some(HashMap::from([(BRIDGE_NAME.to_owned(), bridge.clone())])),
         labels: Some(labels.clone().into_iter().collect()),
         ..NetworkCreateRequest::default()
@@ -121,8 +180,31 @@ fn request(network: &NetworkSpec) -> NetworkCreateRequest {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
-    use tallyman_agent_engine::Archive;
+    use tallyman_agent_engine::{Archive, ToHost};
+
+    #[test]
+    fn a_network_to_the_host_is_internal_and_its_bridge_has_the_address() {
+        let mut network = NetworkSpec {
+            name: "ours".to_owned(),
+            bridge: "ours0".to_owned(),
+            labels: [].into(),
+            to_host: None,
+        };
+        let plain = request(&network);
+        assert_eq!((plain.internal, plain.ipam), (None, None));
+        network.to_host = Some(ToHost {
+            address: Ipv4Addr::new(169, 254, 170, 2),
+            prefix: 23,
+        });
+        let spelled = serde_json::to_value(request(&network)).unwrap();
+        assert_eq!(spelled["Internal"], true);
+        let wanted =
+            serde_json::json!([{ "Subnet": "169.254.170.0/23", "Gateway": "169.254.170.2" }]);
+        assert_eq!(spelled["IPAM"]["Config"], wanted);
+    }
 
     #[test]
     fn an_image_is_imported_with_entry_point_and_labels() {

@@ -186,6 +186,10 @@ impl Engine for DockerEngine {
         self.bring_network(network).await
     }
 
+    async fn attach(&self, name: &str, network: &str) -> Result<(), EngineError> {
+        self.put_on(name, network).await
+    }
+
     async fn list_volumes(&self, scope: Label<'_>) -> Result<Vec<VolumeState>, EngineError> {
         self.volumes(scope).await
     }

@@ -12,7 +12,7 @@ use crate::{
     RegistryCredentials, Stats, Verb, VolumeSpec, VolumeState,
 };
 
-const VERBS: [Verb; 22] = [
+const VERBS: [Verb; 23] = [
     Verb::Describe,
     Verb::Prepare,
     Verb::Create,
@@ -35,6 +35,7 @@ const VERBS: [Verb; 22] = [
     Verb::Stats,
     Verb::EnsureImage,
     Verb::EnsureNetwork,
+    Verb::Attach,
 ];
 
 /// Calls and failed calls of each verb.
@@ -248,6 +249,12 @@ impl<E: Engine> Engine for Counted<E> {
     async fn ensure_network(&self, network: &NetworkSpec) -> Result<(), EngineError> {
         self.counts
             .timed(Verb::EnsureNetwork, self.engine.ensure_network(network))
+            .await
+    }
+
+    async fn attach(&self, name: &str, network: &str) -> Result<(), EngineError> {
+        self.counts
+            .timed(Verb::Attach, self.engine.attach(name, network))
             .await
     }
 }

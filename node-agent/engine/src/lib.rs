@@ -37,7 +37,7 @@ pub use description::EngineDescription;
 pub use error::{Cause, EngineError, Fault, PullFault, Retry};
 pub use image::{Archive, ImageState, LocalImage, Prepared, PullBehavior};
 pub use limits::{CpuQuota, Group};
-pub use network::NetworkSpec;
+pub use network::{NetworkSpec, ToHost};
 pub use parameters::{Device, Ipc, Log, Parameters, Processes, Swap, Tmpfs, Ulimit, is_ipc_sysctl};
 pub use port::{Created, Engine, Hint, Label, Verb};
 pub use reference::{DOCKER_HUB, DOCKER_HUB_INDEX, Reference, is_plausible};

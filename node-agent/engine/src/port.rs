@@ -202,6 +202,18 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         network: &NetworkSpec,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Puts a container that runs on one more network of the engine. One that is on it is fine. The interfaces that the
+    /// container has stay as they are, and so does its own address to itself: its hosts file has no word of this one, where
+    /// the adapter can write it.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], [`EngineError::NetworkNotFound`], and the common ones.
+    fn attach(
+        &self,
+        name: &str,
+        network: &str,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
 }
 
 /// The container that a create ended with.
@@ -288,6 +300,8 @@ pub enum Verb {
     EnsureImage,
     /// [`Engine::ensure_network`]
     EnsureNetwork,
+    /// [`Engine::attach`]
+    Attach,
 }
 
 impl Verb {
@@ -316,6 +330,7 @@ impl Verb {
             Self::Stats => "stats",
             Self::EnsureImage => "ensure_image",
             Self::EnsureNetwork => "ensure_network",
+            Self::Attach => "attach",
         }
     }
 }

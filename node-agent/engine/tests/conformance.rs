@@ -92,6 +92,10 @@ fn interpret(spec: &ContainerSpec, published: &[PublishedPort], files: &Files) -
         ["fetches", _] if matches!(spec.network, Network::Container(_)) => {
             Program::exits(0, Duration::ZERO)
         }
+        ["asks", ..] => {
+            let shares = matches!(spec.network, Network::Container(_));
+            Program::exits(i64::from(!shares), Duration::ZERO)
+        }
         ["fetches", port] => {
             let answers = published
                 .iter()
@@ -198,8 +202,8 @@ impl Bench for FakeBench {
 
     fn command(&self, program: &conformance::Program) -> Vec<String> {
         use conformance::Program::{
-            Discovers, Exits, Fetches, Finds, IgnoresStop, Leaves, Meets, Missing, Reaches, Reads,
-            Runs, Sees, Serves, Swells, Writes,
+            AsksHost, Discovers, Exits, Fetches, Finds, IgnoresStop, Leaves, Meets, Missing,
+            Reaches, Reads, Runs, Sees, Serves, Swells, Writes,
         };
         let line: Vec<String> = match program {
             Runs => vec!["runs".to_owned(), "on".to_owned()],
@@ -228,6 +232,9 @@ impl Bench for FakeBench {
             }
             Serves { port } => vec!["serves".to_owned(), port.to_string()],
             Fetches { port } => vec!["fetches".to_owned(), port.to_string()],
+            AsksHost { address, port } => {
+                vec!["asks".to_owned(), address.to_string(), port.to_string()]
+            }
             Reaches { name, port } => {
                 vec!["reaches".to_owned(), name.clone(), port.to_string()]
             }

@@ -32,8 +32,11 @@ async fn take(handle: &Handle) -> anyhow::Result<()> {
     let named = handle.link().get().match_name(LOOPBACK.to_owned());
     let link = named.execute().try_next().await?;
     let index = link.context("there is no such interface")?.header.index;
-    // An earlier agent may have put it there.
-    if addresses(handle).await?.contains(&IpAddr::V4(ADDRESS)) {
+    // An earlier agent may have put it there. The bridge of a network to the agent has it, too, and may go.
+    if addresses(handle)
+        .await?
+        .contains(&(index, IpAddr::V4(ADDRESS)))
+    {
         return Ok(());
     }
     let add = handle.address().add(index, IpAddr::V4(ADDRESS), 32);
@@ -44,10 +47,11 @@ async fn take(handle: &Handle) -> anyhow::Result<()> {
 /// Whether an address is one of this host's own.
 pub async fn is_own(address: IpAddr) -> bool {
     let own = with_kernel(async |handle| addresses(&handle).await).await;
-    own.is_ok_and(|own| own.contains(&address))
+    own.is_ok_and(|own| own.iter().any(|(_, one)| *one == address))
 }
 
-async fn addresses(handle: &Handle) -> anyhow::Result<Vec<IpAddr>> {
+/// Each with the index of its interface.
+async fn addresses(handle: &Handle) -> anyhow::Result<Vec<(u32, IpAddr)>> {
     let mut own = Vec::new();
     let mut lines = handle.address().get().execute();
     while let Some(line) = lines.try_next().await? {
@@ -60,7 +64,8 @@ async fn addresses(handle: &Handle) -> anyhow::Result<Vec<IpAddr>> {
             AddressAttribute::Address(address) => Some(*address),
             _ => None,
         });
-        own.extend(local.or(address));
+        let found = local.or(address);
+        own.extend(found.map(|one| (line.header.index, one)));
     }
     Ok(own)
 }

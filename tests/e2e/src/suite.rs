@@ -1,6 +1,9 @@
 //! Runs scenarios on a lab, one after the other, and tells how they went.
 
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -56,10 +59,37 @@ pub fn folder(generation: EngineGeneration) -> PathBuf {
     std::env::temp_dir().join(format!("tallyman-e2e-{id}-{generation:?}"))
 }
 
-/// The directory of the pipes of MPS on the first host. Its `control` stands for the daemon's socket.
+/// The directory of the pipes of MPS on the first host.
 pub fn pipes(generation: EngineGeneration) -> PathBuf {
     let id = std::process::id();
     std::env::temp_dir().join(format!("tallyman-e2e-{id}-{generation:?}-mps"))
+}
+
+/// What stands for MPS' control daemons while they run: who listens at `control` in their directories.
+static DAEMONS: Mutex<BTreeMap<EngineGeneration, UnixListener>> = Mutex::new(BTreeMap::new());
+
+/// MPS' control daemon of the first host begins.
+///
+/// # Errors
+/// It cannot listen.
+pub fn daemon_begins(generation: EngineGeneration) -> Result<()> {
+    let pipes = pipes(generation);
+    std::fs::create_dir_all(&pipes)?;
+    let control = pipes.join("control");
+    // One that was killed left it.
+    if control.exists() {
+        std::fs::remove_file(&control)?;
+    }
+    let daemon = UnixListener::bind(&control).context("MPS' control daemon")?;
+    let mut daemons = DAEMONS.lock().unwrap_or_else(PoisonError::into_inner);
+    daemons.insert(generation, daemon);
+    Ok(())
+}
+
+/// MPS' control daemon of the first host is killed, and leaves its socket's file.
+pub fn daemon_is_killed(generation: EngineGeneration) {
+    let mut daemons = DAEMONS.lock().unwrap_or_else(PoisonError::into_inner);
+    daemons.remove(&generation);
 }
 
 /// How scenarios went.
@@ -195,8 +225,7 @@ fn first_host(generation: EngineGeneration) -> Result<HostOptions> {
     let toolkit = paths::source_root()?.join("tests/e2e/toolkit");
     let info = toolkit.join("nvidia-gpu-info.json").display().to_string();
     let pipes = pipes(generation);
-    std::fs::create_dir_all(&pipes)?;
-    std::fs::write(pipes.join("control"), "")?;
+    daemon_begins(generation)?;
     let mut options = HostOptions::new(generation);
     options.tools = Some(toolkit);
     let credentials = [

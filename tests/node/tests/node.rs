@@ -4,6 +4,7 @@
 //! the leader, upgrade, roll back, uninstall, install again. Through all of it the first containers must stay the ones they are.
 //! Needs root and `dev/tools.sh all`.
 
+mod unit;
 mod world;
 
 use std::collections::BTreeSet;
@@ -37,6 +38,11 @@ fn helm_installs_upgrades_and_removes_an_operator_that_runs_as_its_pods() -> Res
     world.down()?;
     clock.tell("all taken down");
     Ok(())
+}
+
+#[test]
+fn the_unit_starts_with_the_file_of_an_ecs_host() -> Result<()> {
+    unit::starts_with_the_file_of_an_ecs_host()
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Place {
             EngineNetwork::Host => Some(Self::Host),
             EngineNetwork::Container(_) => {
                 let holder = sight.seen.get(pause::NAME)?;
-                let addresses = holder.attachments.iter().flat_map(|one| {
+                let addresses = sight.attachments(container).into_iter().flat_map(|one| {
                     let ipv4 = one.ipv4.map(|(address, _)| IpAddr::V4(address));
                     let ipv6 = one.ipv6.map(|(address, _)| IpAddr::V6(address));
                     ipv4.into_iter().chain(ipv6)

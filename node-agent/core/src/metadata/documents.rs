@@ -157,9 +157,9 @@ fn of_container(sight: &TaskSight, place: &Place, facts: Facts<'_>, version: Ver
         finished_at: known.end.as_ref().map(|end| end.at),
         kind: NORMAL,
         networks: if four {
-            detailed(planned, sight.attachments(&planned.name), &sight.resolver)
+            detailed(planned, &sight.attachments(&planned.name), &sight.resolver)
         } else {
-            networks(planned, sight.attachments(&planned.name))
+            networks(planned, &sight.attachments(&planned.name))
         },
         health: planned.health_checked.then(|| health(known, state)),
         volumes: state.map(volumes).unwrap_or_default(),
@@ -230,7 +230,7 @@ pub(crate) fn protocol(protocol: TransportProtocol) -> &'static str {
     }
 }
 
-pub(crate) fn networks(planned: &PlannedContainer, attachments: &[Attachment]) -> Vec<Network> {
+pub(crate) fn networks(planned: &PlannedContainer, attachments: &[&Attachment]) -> Vec<Network> {
     let network_mode = match planned.network() {
         EngineNetwork::Bridge => "bridge",
         EngineNetwork::Host => "host",
@@ -249,13 +249,13 @@ pub(crate) fn networks(planned: &PlannedContainer, attachments: &[Attachment]) -
         ipv6_addresses: one.ipv6.iter().map(|(ip, _)| ip.to_string()).collect(),
         interface: None,
     };
-    attachments.iter().map(network).collect()
+    attachments.iter().map(|one| network(one)).collect()
 }
 
 /// Networks as v4 has them: with the interface, of a task that has one of its own.
 fn detailed(
     planned: &PlannedContainer,
-    attachments: &[Attachment],
+    attachments: &[&Attachment],
     resolver: &Resolver,
 ) -> Vec<Network> {
     let mut all = networks(planned, attachments);

@@ -100,7 +100,7 @@ pub fn of(sight: &TaskSight, place: &Place, container: &str) -> Option<MetadataF
             })
             .collect(),
         networks: state.map_or_else(Vec::new, |_| {
-            networks(planned, sight.attachments(container))
+            networks(planned, &sight.attachments(container))
         }),
         metadata_file_status: match state {
             None => FileStatus::Initial,

@@ -86,12 +86,12 @@ pub fn task(sight: &TaskSight, place: &Place) -> TaskDocument {
         version: task.revision.to_string(),
         containers: sight
             .facts()
-            .map(|facts| container(facts, sight.attachments(&facts.planned.name)))
+            .map(|facts| container(facts, &sight.attachments(&facts.planned.name)))
             .collect(),
     }
 }
 
-fn container(facts: Facts<'_>, attachments: &[Attachment]) -> ContainerDocument {
+fn container(facts: Facts<'_>, attachments: &[&Attachment]) -> ContainerDocument {
     let Facts {
         planned,
         known,

@@ -92,8 +92,14 @@ impl TaskSight {
         if shares { pause::NAME } else { container }
     }
 
-    /// Addresses that a container has: of its own, or those that it shares with all of its task.
-    pub fn attachments(&self, container: &str) -> &[Attachment] {
+    /// Networks on which a container has an address: of its own, or one that it shares with all of its task. The way to
+    /// the agent is none of them.
+    pub fn attachments(&self, container: &str) -> Vec<&Attachment> {
+        let all = self.all_attachments(container).iter();
+        all.filter(|one| !pause::leads_to_agent(one)).collect()
+    }
+
+    fn all_attachments(&self, container: &str) -> &[Attachment] {
         let state = self.seen.get(self.network_holder(container));
         state.map_or(&[], |state| state.attachments.as_slice())
     }
@@ -107,7 +113,7 @@ impl TaskSight {
     /// Whether a request from `peer` with the id of a container is that container's own.
     pub fn admits(&self, container: &str, peer: IpAddr, peer_is_host: bool) -> bool {
         self.planned(container).is_some_and(|planned| {
-            let attachments = self.attachments(container);
+            let attachments = self.all_attachments(container);
             access::is_own(planned.network(), attachments, peer, peer_is_host)
         })
     }

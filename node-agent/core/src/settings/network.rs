@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::group::settings;
 use super::values::{Wrong, flag, some, texts};
 use crate::dynamic_ports::PortRange;
+use crate::pause::TO_AGENT_NETWORK;
 
 settings! {
     /// How tasks reach the network.
@@ -37,12 +38,12 @@ fn range(text: &str) -> Result<PortRange, Wrong> {
     PortRange::parse(text).ok_or_else(|| Wrong::wanted("a range of ports like `40000-40999`"))
 }
 
-/// As Docker takes names; two of its own networks give no address.
+/// As Docker takes names; two of its own networks give no address, and one of ours leads nowhere but here.
 fn network(text: &str) -> Result<String, Wrong> {
     let mut letters = text.chars();
     let begins = letters.next().is_some_and(|c| c.is_ascii_alphanumeric());
     let goes_on = letters.all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-    if begins && goes_on && !["host", "none", "default"].contains(&text) {
+    if begins && goes_on && !["host", "none", "default", TO_AGENT_NETWORK].contains(&text) {
         Ok(text.to_owned())
     } else {
         Err(Wrong::wanted(

@@ -51,6 +51,8 @@ enum Turn {
     Network,
     Create,
     Start,
+    /// Put it on the network beside its own.
+    Attach,
     /// Start again what exited; nothing is waited for then.
     Restart,
     Stop,
@@ -88,7 +90,8 @@ pub(super) fn act(
         let turn = if ending || known.failure.is_some() || known.end.is_some() {
             winding_down(sighting, sweep)
         } else if task.planned && !task.remove {
-            bringing_up(container, known, sighting)
+            let attaches = attaches(container, task, seen);
+            bringing_up(container, known, sighting, attaches)
         } else {
             // Absence from the plan is no order to kill, and none to start either; nor is deletion.
             match sighting {
@@ -102,7 +105,7 @@ pub(super) fn act(
             Turn::Create if !volumes::ready(task, seen, container) => Turn::Rest,
             Turn::Create if container.is_pause() && !is_first(container, task, seen) => Turn::Rest,
             Turn::Prepare | Turn::Create if !ready => Turn::Rest,
-            Turn::Prepare | Turn::Network | Turn::Create | Turn::Start => {
+            Turn::Prepare | Turn::Network | Turn::Create | Turn::Start | Turn::Attach => {
                 match gates::gate(container, task, record, seen, now) {
                     Gate::Open => turn,
                     Gate::Never(_) => Turn::Rest,
@@ -154,8 +157,29 @@ fn is_first(pause: &PlannedContainer, task: &AssignedTask, seen: &TaskObservatio
         .all(|other| matches!(seen.sighting(&other.name), Sighting::Absent))
 }
 
+/// Whether it is yet to be put on a network beside its own. Not once another container of the task is there: that one may
+/// run since before there was such a network.
+pub(super) fn attaches(
+    container: &PlannedContainer,
+    task: &AssignedTask,
+    seen: &TaskObservation,
+) -> bool {
+    let lacks = match seen.sighting(&container.name) {
+        Sighting::Present(state) => container.lacks_network(state),
+        Sighting::Stale | Sighting::Absent | Sighting::Made { .. } => {
+            container.network_beside().is_some()
+        }
+    };
+    lacks && is_first(container, task, seen)
+}
+
 /// A container that is wanted and has not ended.
-fn bringing_up(container: &PlannedContainer, known: &ContainerRecord, sighting: &Sighting) -> Turn {
+fn bringing_up(
+    container: &PlannedContainer,
+    known: &ContainerRecord,
+    sighting: &Sighting,
+    attaches: bool,
+) -> Turn {
     let network = container.network_to_make().is_some() && !known.networked;
     match sighting {
         Sighting::Stale => Turn::Look,
@@ -169,6 +193,8 @@ fn bringing_up(container: &PlannedContainer, known: &ContainerRecord, sighting: 
             Phase::Created if known.choice_lost => Turn::Discard,
             Phase::Created if network => Turn::Network,
             Phase::Created => Turn::Start,
+            Phase::Running { .. } if attaches && network => Turn::Network,
+            Phase::Running { .. } if attaches => Turn::Attach,
             // Paused is somebody's wish; restarting and removing pass, and the next list sees it.
             Phase::Running { .. } | Phase::Paused | Phase::Restarting | Phase::Removing => {
                 Turn::Rest
@@ -239,6 +265,11 @@ fn action(
         Turn::Network => Action::EnsureNetwork {
             container: container_name,
             network: Box::new(container.network_to_make()?.clone()),
+        },
+        Turn::Attach => Action::Attach {
+            container: container_name,
+            name,
+            network: container.network_beside()?.to_owned(),
         },
         Turn::Create => {
             let mut spec = container.spec(known.attempt);

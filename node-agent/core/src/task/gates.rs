@@ -14,6 +14,7 @@ use crate::assignment::{AssignedTask, Desired};
 use crate::backoff::later;
 use crate::planned::PlannedContainer;
 use crate::task::TaskObservation;
+use crate::task::act::attaches;
 use crate::task::learn::trim;
 use crate::task::record::{ContainerRecord, Failure, TaskRecord};
 
@@ -89,7 +90,11 @@ fn answer(
         return not_yet;
     };
     if is_met(*until, known, seen.sighting(on).is_alive()) {
-        return Answer::Met;
+        return if attaches(other, task, seen) {
+            not_yet
+        } else {
+            Answer::Met
+        };
     }
     let over = known.end.is_some() || known.failure.is_some();
     if over && other.essential {

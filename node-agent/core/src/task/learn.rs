@@ -6,6 +6,7 @@ use tallyman_crds::{HealthStatus, NetworkBinding};
 
 use crate::assignment::AssignedTask;
 use crate::gpus;
+use crate::pause;
 use crate::planned::PlannedContainer;
 use crate::ports;
 use crate::task::TaskObservation;
@@ -105,11 +106,11 @@ fn present(
         Phase::Created | Phase::Removing => {}
         Phase::Running { .. } | Phase::Paused | Phase::Restarting => {
             started(container, known, state, now);
-            if known
-                .retrying
-                .as_ref()
-                .is_some_and(|retrying| retrying.verb != Verb::Stop)
-            {
+            let attaches = container.lacks_network(state);
+            if known.retrying.as_ref().is_some_and(|retrying| {
+                let of_attaching = matches!(retrying.verb, Verb::Attach | Verb::EnsureNetwork);
+                retrying.verb != Verb::Stop && !(of_attaching && attaches)
+            }) {
                 known.retrying = None;
             }
             known.bindings = bindings(container, state);
@@ -297,7 +298,8 @@ fn bindings(container: &PlannedContainer, state: &ContainerState) -> Vec<Network
 }
 
 fn interface(state: &ContainerState) -> Option<Interface> {
-    let attachment = state.attachments.first()?;
+    let mut own = state.attachments.iter();
+    let attachment = own.find(|one| !pause::leads_to_agent(one))?;
     Some(Interface {
         ipv4: attachment.ipv4.map(|(address, _)| address),
         ipv6: attachment.ipv6.map(|(address, _)| address),

@@ -145,6 +145,15 @@ pub enum Action {
         /// Paths of the host that it mounts.
         paths: Option<Box<HostPaths>>,
     },
+    /// Put it on a network beside its own.
+    Attach {
+        /// Container name in the task definition.
+        container: String,
+        /// Name on the engine.
+        name: String,
+        /// The network.
+        network: String,
+    },
     /// Look at it.
     Inspect {
         /// Container name in the task definition.
@@ -210,6 +219,7 @@ impl Action {
             | Self::EnsureNetwork { container, .. }
             | Self::Create { container, .. }
             | Self::Start { container, .. }
+            | Self::Attach { container, .. }
             | Self::Inspect { container, .. }
             | Self::Stop { container, .. }
             | Self::Remove { container, .. }
@@ -228,6 +238,7 @@ impl Action {
             Self::EnsureNetwork { .. } => Verb::EnsureNetwork,
             Self::Create { .. } => Verb::Create,
             Self::Start { .. } => Verb::Start,
+            Self::Attach { .. } => Verb::Attach,
             Self::Inspect { .. } => Verb::Inspect,
             Self::Stop { .. } => Verb::Stop,
             Self::Remove { .. } | Self::Discard { .. } => Verb::Remove,

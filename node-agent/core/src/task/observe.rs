@@ -101,6 +101,7 @@ impl TaskObservation {
             Verb::Prepare
             | Verb::EnsureImage
             | Verb::EnsureNetwork
+            | Verb::Attach
             | Verb::Create
             | Verb::Start
             | Verb::Stop

@@ -409,6 +409,7 @@ mod verb {
             Verb::RemoveVolume,
             Verb::EnsureImage,
             Verb::EnsureNetwork,
+            Verb::Attach,
         ]
         .into_iter()
         .find(|verb| verb.as_str() == name)

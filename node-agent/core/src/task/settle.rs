@@ -98,7 +98,7 @@ pub fn settle(
             failed = Some(error);
             after
         }
-        Outcome::Started(result) => {
+        Outcome::Started(result) | Outcome::Attached(result) => {
             failed = result.err();
             Sighting::Stale
         }
@@ -215,7 +215,8 @@ pub(super) fn pace(verb: Verb) -> Backoff {
         | Verb::CreateVolume
         | Verb::InspectVolume
         | Verb::EnsureImage
-        | Verb::EnsureNetwork => (1_000, 10_000),
+        | Verb::EnsureNetwork
+        | Verb::Attach => (1_000, 10_000),
         Verb::Inspect
         | Verb::Describe
         | Verb::List
@@ -246,7 +247,8 @@ pub(super) fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
         | Verb::CreateVolume
         | Verb::InspectVolume
         | Verb::EnsureImage
-        | Verb::EnsureNetwork => {}
+        | Verb::EnsureNetwork
+        | Verb::Attach => {}
         Verb::Inspect
         | Verb::Stop
         | Verb::Remove
@@ -284,6 +286,7 @@ pub(super) fn reason(verb: Verb, error: &EngineError) -> String {
         Verb::InspectVolume => ("CannotInspectVolumeError", "created"),
         Verb::EnsureImage => ("ResourceInitializationError", "created"),
         Verb::EnsureNetwork => ("ContainerNetworkingError", "created"),
+        Verb::Attach => ("ContainerNetworkingError", "started"),
         _ => ("CannotStartContainerError", "started"),
     };
     trim(match error {

@@ -242,6 +242,17 @@ impl Bench for DockerBench {
                    sleep 0.1
                  done; exit 1"
             ),
+            Program::AsksHost { address, port } => {
+                let [a, b, c, _] = address.octets();
+                format!(
+                    "grep -q '^eth0\\s00000000\\s' /proc/net/route || exit 2
+                     grep -q '^{a}\\.{b}\\.{c}\\.' /etc/hosts && exit 2
+                     for n in $(seq 100); do
+                       printf 'GET /ok HTTP/1.0\\r\\n\\r\\n' | nc -w 10 {address} {port} | grep -q '200 OK' && exit 0
+                       sleep 0.1
+                     done; exit 1"
+                )
+            }
             Program::Reaches { name, port } => format!(
                 "for n in $(seq 30); do while read address names; do for one in $names; do \
                  test \"$one\" = {name} && printf 'GET /ok HTTP/1.0\\r\\n\\r\\n' | nc -w 10 $address {port} \

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::conformance::sights::Sight;
@@ -108,6 +109,14 @@ pub enum Program {
     Reaches {
         /// The name.
         name: String,
+        /// The port.
+        port: u16,
+    },
+    /// Exits with 0 as soon as HTTP on this port of an address of the host answers, with 1 after ten seconds without; and
+    /// with 2 when its default route is not its first interface, or when its hosts file has an address of the host's network.
+    AsksHost {
+        /// The address of the host on a network that leads nowhere else.
+        address: Ipv4Addr,
         /// The port.
         port: u16,
     },

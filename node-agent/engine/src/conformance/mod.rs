@@ -153,6 +153,7 @@ suite![
     sharing::network_is_made_once_and_gives_addresses,
     sharing::network_that_is_not_there_is_told,
     sharing::containers_share_one_network,
+    sharing::one_network_more_leads_to_the_host_and_nowhere_else,
     sharing::containers_share_processes_and_memory,
     sharing::nobody_to_share_with_cannot_start,
     links::linked_container_is_reached_by_its_alias,

@@ -1,12 +1,14 @@
 //! Containers that share the namespaces of another one, networks, and the image that holds namespaces.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::conformance::bench::{Bench, Ground, Program, told, unexpected};
 use crate::conformance::{Verdict, ensure};
 use crate::{
-    ContainerSpec, ContainerState, Engine, EngineError, Ipc, Network, NetworkSpec, Phase, Processes,
+    ContainerSpec, ContainerState, Engine, EngineError, Ipc, Network, NetworkSpec, Phase,
+    Processes, ToHost,
 };
 
 /// Makes a container share with the one of this name.
@@ -18,6 +20,7 @@ fn network<B: Bench>(ground: &Ground<'_, B>, bridge: &str) -> NetworkSpec {
         name: ground.name("network"),
         bridge: bridge.to_owned(),
         labels: BTreeMap::from([("dev.tallyman.conformance".to_owned(), "network".to_owned())]),
+        to_host: None,
     }
 }
 
@@ -156,6 +159,67 @@ pub(super) async fn containers_share_one_network<B: Bench>(ground: &Ground<'_, B
     passes(ground, &client, "loopback is not shared").await?;
     ground.clear().await?;
     ground.bench.destroy_network(&spec.name).await
+}
+
+pub(super) async fn one_network_more_leads_to_the_host_and_nowhere_else<B: Bench>(
+    ground: &Ground<'_, B>,
+) -> Verdict {
+    let own = network(ground, "conformance2");
+    ensure_network(ground, &own).await?;
+    // Before the other one in every order of names.
+    let to_host = ToHost {
+        address: Ipv4Addr::new(169, 254, 180, 2),
+        prefix: 24,
+    };
+    let more = NetworkSpec {
+        name: ground.name("a-network"),
+        to_host: Some(to_host),
+        ..network(ground, "conformance3")
+    };
+    let mut holder = holder(ground).await?;
+    holder.network = Network::Named(own.name.clone());
+    ground.launch(&holder).await?;
+    let missing = ground.engine().attach(&holder.name, &more.name).await;
+    ensure!(
+        matches!(missing, Err(EngineError::NetworkNotFound { .. })),
+        "no such network: {missing:?}"
+    );
+    ensure_network(ground, &more).await?;
+    let nobody = ground.name("nobody");
+    let missing = ground.engine().attach(&nobody, &more.name).await;
+    ensure!(
+        matches!(&missing, Err(EngineError::NotFound { .. })),
+        "no such container: {missing:?}"
+    );
+    for _ in 0..2 {
+        let attached = ground.engine().attach(&holder.name, &more.name).await;
+        attached.map_err(told("attach"))?;
+    }
+    let state = ground.state(&holder.name).await?;
+    address(&state, &own.name)?;
+    address(&state, &more.name)?;
+    ensure!(state.attachments.len() == 2, "{state:?}");
+    let port = ground.bench.free_port();
+    let mut server = ground.spec("server", &Program::Serves { port });
+    server.network = Network::Host;
+    ground.launch(&server).await?;
+    let program = Program::AsksHost {
+        address: to_host.address,
+        port,
+    };
+    let mut client = ground.spec("client", &program);
+    client.network = Network::Container(holder.name.clone());
+    passes(
+        ground,
+        &client,
+        "the host is not reached, or all else is by it",
+    )
+    .await?;
+    ground.clear().await?;
+    for network in [&own, &more] {
+        ground.bench.destroy_network(&network.name).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn containers_share_processes_and_memory<B: Bench>(

@@ -235,4 +235,12 @@ impl Engine for FakeEngine {
             Ok(())
         }))
     }
+
+    fn attach(
+        &self,
+        name: &str,
+        network: &str,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send {
+        ready(self.call(Verb::Attach, name, |world| world.attach(name, network)))
+    }
 }

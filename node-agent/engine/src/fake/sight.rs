@@ -1,5 +1,6 @@
 //! What the fake tells of a container beyond its life: addresses, mounts, checks and use.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
@@ -13,11 +14,18 @@ use crate::{
 const SUBNET: u32 = 0xac11_0000;
 /// That of other networks, 172.30.0.0.
 const NAMED_SUBNET: u32 = 0xac1e_0000;
+/// That of networks beside its own, 172.31.0.0.
+const BESIDE: u32 = 0xac1f_0000;
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
-/// The container's place on the bridge: an address of its own, by its number.
-pub(super) fn attachments(network: &Network, phase: PhaseKind, number: u64) -> Vec<Attachment> {
-    let (name, subnet) = match network {
+/// The container's place on the bridge and on networks beside it: addresses of its own, by its number. Sorted.
+pub(super) fn attachments(
+    network: &Network,
+    beside: &BTreeSet<String>,
+    phase: PhaseKind,
+    number: u64,
+) -> Vec<Attachment> {
+    let own = match network {
         Network::Bridge => ("bridge", SUBNET),
         Network::Named(name) => (name.as_str(), NAMED_SUBNET),
         Network::Host | Network::None | Network::Container(_) => return Vec::new(),
@@ -26,16 +34,22 @@ pub(super) fn attachments(network: &Network, phase: PhaseKind, number: u64) -> V
         return Vec::new();
     }
     let host = u32::try_from(number % 65_000).unwrap_or_default() + 1;
-    let address = Ipv4Addr::from(subnet | (host + 1));
-    let [a, b, c, d] = address.octets();
-    vec![Attachment {
-        network: name.to_owned(),
-        ipv4: Some((address, 16)),
-        ipv6: None,
-        mac: Some(format!("02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}")),
-        gateway: Some(Ipv4Addr::from(subnet | 1)),
-        ipv6_gateway: None,
-    }]
+    let attachment = |(name, subnet): (&str, u32)| {
+        let address = Ipv4Addr::from(subnet | (host + 1));
+        let [a, b, c, d] = address.octets();
+        Attachment {
+            network: name.to_owned(),
+            ipv4: Some((address, 16)),
+            ipv6: None,
+            mac: Some(format!("02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}")),
+            gateway: Some(Ipv4Addr::from(subnet | 1)),
+            ipv6_gateway: None,
+        }
+    };
+    let beside = beside.iter().map(|name| (name.as_str(), BESIDE));
+    let mut all: Vec<Attachment> = std::iter::once(own).chain(beside).map(attachment).collect();
+    all.sort();
+    all
 }
 
 pub(super) fn mounted(mount: &Mount) -> Mounted {

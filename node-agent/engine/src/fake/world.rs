@@ -5,7 +5,7 @@ mod looks;
 mod mishaps;
 mod watchers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -81,6 +81,8 @@ struct Container {
     verdicts: Vec<(Moment, Health)>,
     /// The last run of its health check.
     check: Option<Check>,
+    /// Networks that it was put on beside its own.
+    attached: BTreeSet<String>,
 }
 
 /// How and when the running process will end.
@@ -324,6 +326,20 @@ impl World {
         if let Some(ending) = self.containers.get(name).and_then(|one| one.ending) {
             self.end(name, ending, None);
         }
+    }
+
+    pub(super) fn attach(&mut self, name: &str, network: &str) -> Result<(), EngineError> {
+        let container = self
+            .containers
+            .get_mut(name)
+            .ok_or_else(|| not_found(name))?;
+        if !self.networks.contains_key(network) {
+            return Err(EngineError::NetworkNotFound {
+                message: format!("network {network} not found"),
+            });
+        }
+        container.attached.insert(network.to_owned());
+        Ok(())
     }
 
     pub(super) fn remove(&mut self, name: &str) -> Result<(), EngineError> {

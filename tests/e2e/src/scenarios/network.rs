@@ -327,10 +327,15 @@ fn on_a_lan(user: &User<'_>) -> Result<()> {
 
 fn with_a_lan(user: &User<'_>, host: &Host) -> Result<()> {
     let web = container("web", &serving("from-$HOSTNAME", &[80]), json!({}));
+    let keys = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "lan", "namespace": user.namespace() },
+        "stringData": { "AccessKeyId": "LAN", "SecretAccessKey": "lan-4711" },
+    });
+    user.kubectl().apply(&keys.to_string())?;
     user.apply(&[definition(
         "lan",
         &[web],
-        json!({ "networkMode": "awsvpc" }),
+        json!({ "networkMode": "awsvpc", "taskRoleArn": "arn:aws:iam::123456789012:role/Lan" }),
     )])?;
     task(user, "lan-early", "lan")?;
     let status = until(user, "lan-early", "STOPPED")?;
@@ -372,8 +377,42 @@ fn with_a_lan(user: &User<'_>, host: &Host) -> Result<()> {
         ensure!(page.contains("200 OK") && page.contains("from-"), "{page}");
         Ok(true)
     })?;
+    asks_its_agent(user, names, &addresses)?;
     for name in ["lan-early", "lan-a", "lan-b"] {
         user.k(&["delete", "tasks.tallyman.dev", name, "--timeout=60s"])?;
+    }
+    Ok(())
+}
+
+/// The kernel keeps a container on macvlan from its host; there is another way to the agent, which is nobody else's.
+fn asks_its_agent(user: &User<'_>, names: [&str; 2], addresses: &[String]) -> Result<()> {
+    let one = Inside::of_task(user, names[0], "web")?;
+    let other = Inside::of_task(user, names[1], "web")?;
+    let task = one.get("$ECS_CONTAINER_METADATA_URI_V4/task")?;
+    let networks = &task["Containers"][0]["Networks"];
+    ensure!(
+        networks[0]["IPv4Addresses"] == json!([addresses[0]])
+            && networks[0]["NetworkMode"] == "awsvpc"
+            && networks.as_array().is_some_and(|all| all.len() == 1),
+        "{task}"
+    );
+    let stats = one.get("$ECS_CONTAINER_METADATA_URI_V4/stats")?;
+    ensure!(stats["networks"].is_object(), "{stats}");
+    let url = "http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+    let keys = one.get(url)?;
+    ensure!(keys["AccessKeyId"] == "LAN", "{keys}");
+    let path = one.shell("echo $AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")?;
+    let path = path.map_err(anyhow::Error::msg)?;
+    other.refused(&format!("http://169.254.170.2{}", path.trim()), "", 403)?;
+    // All else goes by the network of the task, which is its first interface and its only address to itself.
+    for line in [
+        "test \"$(grep -c '^eth0\\s00000000\\s' /proc/net/route)\" = 1",
+        &format!("grep -q '^{}\\s' /etc/hosts", addresses[0]),
+        "! grep -q '^169' /etc/hosts",
+    ] {
+        let said = one.shell(line)?;
+        let route = one.shell("cat /proc/net/route /etc/hosts")?;
+        ensure!(said.is_ok(), "not so: {line}: {route:?}");
     }
     Ok(())
 }

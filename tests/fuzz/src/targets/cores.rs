@@ -241,7 +241,7 @@ impl HostFiles for Shop {
         path.to_owned()
     }
 
-    fn is_there(&self, path: &str) -> bool {
+    fn listens(&self, path: &str) -> bool {
         path.len().is_multiple_of(2)
     }
 

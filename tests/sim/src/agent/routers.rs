@@ -24,7 +24,7 @@ impl HostFiles for Routers {
         path.to_owned()
     }
 
-    fn is_there(&self, _: &str) -> bool {
+    fn listens(&self, _: &str) -> bool {
         true
     }
 

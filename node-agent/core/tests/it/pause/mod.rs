@@ -1,6 +1,7 @@
 //! Tasks with a pause container: what it is, that all others join it and outlive it never, and that no crash doubles or
 //! loses anything.
 
+mod beside;
 mod crashes;
 
 use crate::rig;

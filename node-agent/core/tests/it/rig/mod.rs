@@ -246,7 +246,7 @@ impl HostFiles for Disk {
     }
 
     /// MPS listens.
-    fn is_there(&self, path: &str) -> bool {
+    fn listens(&self, path: &str) -> bool {
         path == "/run/mps-ecs/control"
     }
 

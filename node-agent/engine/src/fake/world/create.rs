@@ -62,6 +62,7 @@ impl World {
             ending: None,
             verdicts: Vec::new(),
             check: None,
+            attached: BTreeSet::new(),
         };
         self.containers.insert(spec.name.clone(), container);
         Ok(Created {

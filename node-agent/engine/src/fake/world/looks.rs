@@ -18,6 +18,7 @@ impl World {
             started_at: container.started_at,
             attachments: sight::attachments(
                 &container.spec.network,
+                &container.attached,
                 container.phase.kind(),
                 container.number,
             ),
