@@ -6,15 +6,25 @@
 
 use std::net::Ipv4Addr;
 
-/// Takes an address out of the file. One that is not seen from here, as by an agent in a container, stays as it is.
+/// Takes an address out of the file. One that is not seen from here, as by an agent in a container, stays as it is, and so does
+/// one that cannot be written: that is said, and stops no task.
 pub(crate) fn forget(path: &str, address: Ipv4Addr) {
-    let Ok(text) = std::fs::read_to_string(path) else {
-        return;
+    let told = match std::fs::read_to_string(path) {
+        Ok(text) => match without(&text, address) {
+            kept if kept == text => Ok(()),
+            // In place: containers have this very file mounted.
+            kept => std::fs::write(path, kept),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     };
-    let kept = without(&text, address);
-    if kept != text {
-        // In place: containers have this very file mounted.
-        let _ = std::fs::write(path, kept);
+    if let Err(error) = told {
+        tracing::warn!(
+            path,
+            %address,
+            %error,
+            "cannot take the address that leads to the agent out of a task's hosts file: the task may take it for its own"
+        );
     }
 }
 
