@@ -20,7 +20,7 @@ ECS_INSTANCE_ATTRIBUTES={"stack":"prod","rack":"r 1"}
 ECS_CONTAINER_INSTANCE_TAGS={"team": "shop floor"}
 ECS_AVAILABLE_LOGGING_DRIVERS=["json-file","awslogs"]
 ECS_ENGINE_AUTH_TYPE=docker
-ECS_ENGINE_AUTH_DATA={"https://index.docker.io/v1/":{"username":"my_name","password":"p@ss#\\"word","email":"a@example.com"}}
+ECS_ENGINE_AUTH_DATA={"https://registry.example.com/v1/":{"username":"my_name","password":"p@ss#\\"word","email":"a@example.com"}}
 ECS_ENABLE_CONTAINER_METADATA=true
 "##;
 
