@@ -9,11 +9,21 @@ use std::path::Path;
 use tallyman_agent_core::TaskUid;
 use tracing::warn;
 
-/// Writes beside the file, makes it durable, and renames it over the old one. Readable by the owner only.
+/// As [`write`], and makes it durable that the new one has the name.
+///
+/// # Errors
+/// As [`write`].
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes)?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Writes beside the file, makes it durable, and renames it over the old one. Readable by the owner only. Until its folder is
+/// [synced](sync_folder), a loss of power may bring the old one back.
 ///
 /// # Errors
 /// The disk is full or read-only, or the folder is not there.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".new");
     let beside = path.with_file_name(name);
@@ -26,11 +36,26 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
-    std::fs::rename(&beside, path)?;
-    if let Some(folder) = path.parent() {
-        File::open(folder)?.sync_all()?;
+    std::fs::rename(&beside, path)
+}
+
+/// Makes names in a folder durable: what was written, and what was removed.
+///
+/// # Errors
+/// The folder is not there, or the disk fails.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Removes a file that may not be there.
+///
+/// # Errors
+/// The disk is read-only.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
-    Ok(())
 }
 
 /// Removes what a folder has of a task.

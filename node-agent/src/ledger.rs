@@ -3,10 +3,10 @@
 //! A cache. The engine's labels are the truth about containers and the API about the plan; what is lost
 //! here costs words and retries (`tallyman_agent_core::task`). So writes are coalesced and never in the
 //! way of a start. One thing waits for the disk: the report of a task's end, since a task that failed
-//! before it had a container leaves no other trace on the host. Each file ends with the sum of what it says,
-//! and one that was changed since counts as lost.
+//! before it had a container leaves no other trace on the host. Each task has a file of its own: a host remembers thousands that
+//! are over, and each end is written down. Each file ends with the sum of what it says, and one that was changed since counts as lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,8 @@ use tracing::{info, warn};
 use crate::files;
 
 const PLAN: &str = "plan.json";
-const TASKS: &str = "tasks.json";
+/// Folder of the records.
+const TASKS: &str = "tasks";
 const ENGINE: &str = "engine.json";
 const IMAGES: &str = "images.json";
 const LOCK: &str = "lock";
@@ -60,7 +61,8 @@ struct Pages {
     images_dirty: bool,
     /// Counts changes.
     version: u64,
-    records_dirty: bool,
+    /// Tasks whose files are not what `records` says.
+    changed: BTreeSet<TaskUid>,
     /// Why the last changes could not be written.
     trouble: Option<String>,
 }
@@ -116,10 +118,29 @@ pub fn lock(folder: &Path) -> anyhow::Result<FolderLock> {
 pub fn load(folder: &Path) -> Saved {
     Saved {
         plan: read(&folder.join(PLAN)),
-        records: read(&folder.join(TASKS)).unwrap_or_default(),
+        records: records(&folder.join(TASKS)),
         engine: read(&folder.join(ENGINE)),
         images: read(&folder.join(IMAGES)).unwrap_or_default(),
     }
+}
+
+fn records(folder: &Path) -> BTreeMap<TaskUid, TaskRecord> {
+    let mut records = BTreeMap::new();
+    // Without a folder, no task was ever recorded.
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let extension = path.extension().and_then(|e| e.to_str());
+        match extension {
+            Some("json") => {
+                let record: Option<TaskRecord> = read(&path);
+                records.extend(record.map(|record| (record.uid.clone(), record)));
+            }
+            // The agent ended before it had its name.
+            Some("new") => drop(files::remove(&path)),
+            _ => {}
+        }
+    }
+    records
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
@@ -211,8 +232,8 @@ impl Ledger {
         if pages.records.get(&record.uid) == Some(&record) {
             return pages.version;
         }
+        pages.changed.insert(record.uid.clone());
         pages.records.insert(record.uid.clone(), record);
-        pages.records_dirty = true;
         self.touch(pages)
     }
 
@@ -220,7 +241,7 @@ impl Ledger {
     pub fn forget(&self, uid: &TaskUid) {
         let mut pages = self.pages();
         if pages.records.remove(uid).is_some() {
-            pages.records_dirty = true;
+            pages.changed.insert(uid.clone());
             self.touch(pages);
         }
     }
@@ -266,7 +287,7 @@ impl Ledger {
     }
 
     /// Tasks that are recorded as stopped.
-    pub fn stopped(&self) -> std::collections::BTreeSet<TaskUid> {
+    pub fn stopped(&self) -> BTreeSet<TaskUid> {
         let pages = self.pages();
         pages
             .records
@@ -357,7 +378,8 @@ async fn write(batch: Batch, folder: PathBuf) -> anyhow::Result<()> {
 /// Changes that go to disk together, as they are in the files.
 #[derive(Clone, Default)]
 struct Batch {
-    records: Option<Vec<u8>>,
+    /// Records by task; none of one that is to be forgotten.
+    records: BTreeMap<TaskUid, Option<Arc<TaskRecord>>>,
     plan: Option<Arc<Value>>,
     engine: Option<EngineDescription>,
     images: Option<Vec<u8>>,
@@ -378,27 +400,46 @@ impl Batch {
         if let Some(images) = &self.images {
             replace(IMAGES, images)?;
         }
-        if let Some(records) = &self.records {
-            replace(TASKS, records)?;
+        self.write_records(folder)
+    }
+
+    fn write_records(&self, folder: &Path) -> anyhow::Result<()> {
+        if self.records.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let below = folder.join(TASKS);
+        if !below.is_dir() {
+            std::fs::create_dir(&below)
+                .and_then(|()| files::sync_folder(folder))
+                .with_context(|| below.display().to_string())?;
+        }
+        for (uid, record) in &self.records {
+            let path = below.join(format!("{uid}.json"));
+            match record {
+                Some(record) => files::write(&path, &sealed(&serde_json::to_vec(&**record)?)),
+                None => files::remove(&path),
+            }
+            .with_context(|| path.display().to_string())?;
+        }
+        files::sync_folder(&below).with_context(|| below.display().to_string())
     }
 }
 
 impl Pages {
     fn take_changes(&mut self) -> serde_json::Result<Batch> {
-        let records = self.records_dirty.then(|| {
-            let plain = self.records.iter().map(|(uid, record)| (uid, &**record));
-            serde_json::to_vec(&plain.collect::<BTreeMap<_, _>>())
+        let changed = std::mem::take(&mut self.changed).into_iter();
+        let records = changed.map(|uid| {
+            let record = self.records.get(&uid).cloned();
+            (uid, record)
         });
         let images = self.images_dirty.then(|| serde_json::to_vec(&self.images));
         let batch = Batch {
-            records: records.transpose()?,
+            records: records.collect(),
             plan: self.plan.take(),
             engine: self.engine.take(),
             images: images.transpose()?,
         };
-        (self.records_dirty, self.images_dirty) = (false, false);
+        self.images_dirty = false;
         Ok(batch)
     }
 
@@ -425,7 +466,7 @@ impl Pages {
 
     /// What could not be written is written with the next changes, unless it changed meanwhile.
     fn put_back(&mut self, batch: Batch) {
-        self.records_dirty |= batch.records.is_some();
+        self.changed.extend(batch.records.into_keys());
         self.images_dirty |= batch.images.is_some();
         self.plan = self.plan.take().or(batch.plan);
         self.engine = self.engine.take().or(batch.engine);
@@ -457,10 +498,16 @@ mod tests {
     #[test]
     fn broken_files_count_as_lost_and_are_kept_aside() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(TASKS), b"{\"half\":").unwrap();
+        let tasks = folder.path().join(TASKS);
+        std::fs::create_dir(&tasks).unwrap();
+        std::fs::write(tasks.join("u1.json"), b"{\"half\":").unwrap();
+        std::fs::write(tasks.join("u2.json.new"), b"{\"half\":").unwrap();
+        let whole = sealed(br#"{"uid":"u3","name":"web-000003"}"#);
+        std::fs::write(tasks.join("u3.json"), whole).unwrap();
         let saved = load(folder.path());
-        assert!(saved.records.is_empty() && saved.plan.is_none());
-        assert!(folder.path().join("tasks.broken").exists());
+        let known: Vec<_> = saved.records.keys().map(TaskUid::as_str).collect();
+        assert!(known == ["u3"] && saved.plan.is_none(), "{known:?}");
+        assert!(tasks.join("u1.broken").exists() && !tasks.join("u2.json.new").exists());
     }
 
     /// Also where it stays JSON: a plan's generation or a task's uid with another digit would be believed.
@@ -536,5 +583,30 @@ mod tests {
         assert_eq!(saved.engine, Some(engine));
         assert_eq!(saved.plan.unwrap()["generation"], 4);
         assert_eq!(saved.records[&record.uid], record);
+        ledger.forget(&record.uid);
+        ledger.flush().await;
+        assert!(load(folder.path()).records.is_empty());
+    }
+
+    /// A host remembers thousands of tasks that are over, and each end waits for the disk.
+    #[tokio::test]
+    async fn a_change_writes_the_records_that_changed_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = (0..100).map(|n| {
+            let record = serde_json::json!({ "uid": format!("u{n}"), "name": "web-000001" });
+            let record: TaskRecord = serde_json::from_value(record).unwrap();
+            (record.uid.clone(), record)
+        });
+        let records: BTreeMap<_, _> = records.collect();
+        let changed = Arc::new(records[&TaskUid::new("u7")].clone());
+        let ledger = Ledger::open(folder.path().to_owned(), records, ImageBook::default());
+        ledger.put(Arc::new(TaskRecord {
+            name: "web-000002".to_owned(),
+            ..TaskRecord::clone(&changed)
+        }));
+        ledger.flush().await;
+        let files = std::fs::read_dir(folder.path().join(TASKS)).unwrap();
+        let names: Vec<_> = files.map(|f| f.unwrap().file_name()).collect();
+        assert_eq!(names, ["u7.json"]);
     }
 }

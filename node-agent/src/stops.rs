@@ -1,18 +1,8 @@
-//! Stops, a few at a time: an engine that is asked for fifty at once needs half as long again as for eight.
-//!
-//! What holds a turn is the engine's work, and a call does not say whether the engine works or waits for a container that takes its
-//! time. But an engine that works returns from one call after the other: while it does, nothing more is asked of it.
+//! Stops, a few at a time, as the core says (`stops`).
 
-use std::time::Duration;
-
+use tallyman_agent_core::stops::{TURNS, Turn};
 use tokio::sync::{Notify, Semaphore};
-
-/// Stops that begin at once.
-const STOPS: usize = 8;
-/// No stop has returned for so long: the engine only waits, and the next ones begin.
-const QUIET: Duration = Duration::from_millis(500);
-/// A stop lets the next one begin after this in any case: others may return while its container takes its time.
-const TURN: Duration = Duration::from_secs(2);
+use tokio::time::Instant;
 
 /// Turns for stops.
 pub struct Stops {
@@ -23,7 +13,7 @@ pub struct Stops {
 impl Default for Stops {
     fn default() -> Self {
         Self {
-            turns: Semaphore::new(STOPS),
+            turns: Semaphore::new(TURNS),
             returned: Notify::new(),
         }
     }
@@ -33,19 +23,18 @@ impl Stops {
     /// Does it when it is its turn.
     pub async fn in_turn<T>(&self, stop: impl Future<Output = T>) -> T {
         // Never closed.
-        let turn = self.turns.acquire().await.ok();
+        let place = self.turns.acquire().await.ok();
+        let (began, mut turn) = (Instant::now(), Turn::default());
         let mut stop = std::pin::pin!(stop);
-        let mut over = std::pin::pin!(tokio::time::sleep(TURN));
         let done = loop {
             tokio::select! {
                 biased;
                 done = &mut stop => break Some(done),
-                () = self.returned.notified() => {}
-                () = &mut over => break None,
-                () = tokio::time::sleep(QUIET) => break None,
+                () = self.returned.notified() => turn.another_returned(began.elapsed()),
+                () = tokio::time::sleep_until(began + turn.over_at()) => break None,
             }
         };
-        drop(turn);
+        drop(place);
         let done = match done {
             Some(done) => done,
             None => stop.await,
@@ -58,6 +47,7 @@ impl Stops {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::time::Duration;
 
     use super::*;
 
@@ -114,6 +104,6 @@ mod tests {
         };
         let (_, quick) = futures::future::join(slow, quick).await;
         // One after the other they would take 6 s.
-        assert!(quick < TURN + Duration::from_secs(1), "{quick:?}");
+        assert!(quick < Duration::from_secs(3), "{quick:?}");
     }
 }

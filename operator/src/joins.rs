@@ -4,7 +4,7 @@
 //! place in a pass. It runs in the leader only; everything it writes carries the version that the decision was made on.
 //! Here tokens are taken and sealed; none is logged, kept, or written unsealed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, Patch, PostParams};
 use kube::runtime::reflector::{Store, reflector, store};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Client, Resource as _, ResourceExt as _};
+use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tallyman_crds::readable::{Readable, Unread};
 use tallyman_crds::{ContainerInstance, HostJoin, HostJoinStatus, HostPlan, labels, names};
@@ -31,7 +31,7 @@ use tokio::sync::Notify;
 use crate::apply::{created_by_us, written_by_us};
 use crate::events::Recorder;
 use crate::http::Health;
-use crate::readable::{Seen, split};
+use crate::readable::{Seen, UnreadableOfKind};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
@@ -54,21 +54,20 @@ pub async fn run(
     let news = Arc::new(Notify::new());
     let told = Arc::clone(&news);
     let events = watcher(api, watcher::Config::default().timeout(240));
-    let (cached, mut dark) = (joins.clone(), Dark::default());
+    let (cached, mut dark) = (joins.clone(), UnreadableOfKind::default());
     let (say, mut to_say) = tokio::sync::mpsc::unbounded_channel::<Unread>();
     // One that cannot be read is not served, and holds up no other.
     let events = events.filter_map(move |event| {
         let event = event.map(|event| {
-            dark.before(&event);
-            let (event, unread) = split(event, &cached);
-            if let Some((seen, unread)) = unread {
-                dark.unread(seen, &unread);
-                if seen != Seen::Deleted {
-                    tracing::warn!("HostJoin cannot be read: {unread}");
-                    let _never_closed = say.send(unread);
-                }
+            let (event, unread) = dark.sort(event, &cached);
+            // Nobody takes a join that is in neither for deleted, so the cache need not have it first.
+            event.iter().for_each(|event| {
+                dark.taken(event);
+            });
+            if let Some((Seen::Listed | Seen::Stored, unread)) = unread {
+                let _never_closed = say.send(unread);
             }
-            health.metrics.unreadable_joins(dark.0.len());
+            health.metrics.unreadable_joins(dark.count());
             event
         });
         std::future::ready(event.transpose())
@@ -91,34 +90,6 @@ pub async fn run(
         }
     };
     tokio::join!(watch, serve(&client, &joins, &news), tell);
-}
-
-/// Namespace and name of the joins that cannot be read.
-#[derive(Default)]
-struct Dark(BTreeSet<(String, String)>);
-
-impl Dark {
-    fn key(meta: &ObjectMeta) -> (String, String) {
-        let part = |text: &Option<String>| text.clone().unwrap_or_default();
-        (part(&meta.namespace), part(&meta.name))
-    }
-
-    /// What an event takes off the list.
-    fn before(&mut self, event: &watcher::Event<Readable<HostJoin>>) {
-        match event {
-            watcher::Event::Init => self.0.clear(),
-            watcher::Event::Apply(join) | watcher::Event::Delete(join) => {
-                self.0.remove(&Self::key(join.meta()));
-            }
-            watcher::Event::InitApply(_) | watcher::Event::InitDone => {}
-        }
-    }
-
-    fn unread(&mut self, seen: Seen, unread: &Unread) {
-        if seen != Seen::Deleted {
-            self.0.insert(Self::key(&unread.metadata));
-        }
-    }
 }
 
 /// When a join is looked at again, and the version that was looked at.
@@ -377,52 +348,4 @@ async fn timed<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<
     tokio::time::timeout(CALL_TIMEOUT, call)
         .await
         .unwrap_or_else(|_| Err(kube::Error::Service("no answer in time".into())))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use watcher::Event;
-
-    use super::*;
-
-    fn join(expires: Value) -> Readable<HostJoin> {
-        let object = json!({
-            "apiVersion": "tallyman.dev/v1alpha1", "kind": "HostJoin",
-            "metadata": { "name": "host-a", "namespace": "n", "uid": "u" },
-            "spec": { "expiresAfterSeconds": expires },
-        });
-        serde_json::from_value(object).unwrap()
-    }
-
-    /// As the watch does it: how many cannot be read after each event.
-    fn counted(events: Vec<Event<Readable<HostJoin>>>) -> Vec<usize> {
-        let (joins, _writer) = store::<HostJoin>();
-        let mut dark = Dark::default();
-        let each = events.into_iter().map(|event| {
-            dark.before(&event);
-            if let (_, Some((seen, unread))) = split(event, &joins) {
-                dark.unread(seen, &unread);
-            }
-            dark.0.len()
-        });
-        each.collect()
-    }
-
-    #[test]
-    fn a_join_that_cannot_be_read_is_counted_until_it_can_be_or_is_gone() {
-        let (bad, good) = (|| join(json!("soon")), || join(json!(600)));
-        let events = vec![
-            Event::Init,
-            Event::InitApply(bad()),
-            Event::InitDone,
-            Event::Apply(bad()),
-            Event::Apply(good()),
-            Event::Apply(bad()),
-            Event::Delete(bad()),
-            Event::Apply(bad()),
-            Event::Init,
-        ];
-        assert_eq!(counted(events), [0, 1, 1, 1, 0, 1, 0, 1, 0]);
-    }
 }

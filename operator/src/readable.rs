@@ -16,49 +16,115 @@ use kube::runtime::watcher::Event;
 use tallyman_crds::readable::{Readable, Unread};
 use tallyman_operator_core::{Kind, Unreadable};
 
-/// Kind, namespace and name.
-type Key = (Kind, String, String);
+/// Namespace and name.
+type Key = (String, String);
 
+fn key(meta: &ObjectMeta) -> Key {
+    let part = |text: &Option<String>| text.clone().unwrap_or_default();
+    (part(&meta.namespace), part(&meta.name))
+}
+
+/// Objects of one kind that cannot be read.
 #[derive(Debug, Default)]
-struct Lists {
-    objects: BTreeMap<Key, Arc<Unreadable>>,
-    /// Those that a list of a kind held that is not at its end yet.
+pub struct UnreadableOfKind {
+    objects: BTreeMap<Key, Unread>,
+    /// Those that a list held that is not at its end yet.
     listed: BTreeSet<Key>,
 }
 
-/// Objects that cannot be read, of all kinds.
-#[derive(Clone, Debug, Default)]
-pub struct UnreadableObjects(Arc<Mutex<Lists>>);
+impl UnreadableOfKind {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.objects.len()
+    }
 
-fn key(kind: Kind, meta: &ObjectMeta) -> Key {
-    let namespace = meta.namespace.clone().unwrap_or_default();
-    (kind, namespace, meta.name.clone().unwrap_or_default())
+    /// What an event means for the cache that `store` reads, and the object that it is about, if that cannot be read. To be called
+    /// before the cache takes it in; afterwards [`UnreadableOfKind::taken`] is due.
+    pub fn sort<K>(
+        &mut self,
+        event: Event<Readable<K>>,
+        store: &Store<K>,
+    ) -> (Option<Event<K>>, Option<(Seen, Unread)>)
+    where
+        K: Resource<DynamicType = ()> + Clone + 'static,
+    {
+        if matches!(event, Event::Init) {
+            self.listed.clear();
+        }
+        let (event, unread) = split(event, store);
+        if let Some((seen, unread)) = &unread {
+            let key = key(&unread.metadata);
+            if *seen == Seen::Deleted {
+                self.objects.remove(&key);
+            } else {
+                tracing::warn!(
+                    kind = %K::kind(&()),
+                    namespace = key.0,
+                    name = key.1,
+                    field = unread.field,
+                    "object cannot be read"
+                );
+                self.objects.insert(key.clone(), unread.clone());
+            }
+            if *seen == Seen::Listed {
+                self.listed.insert(key);
+            }
+        }
+        (event, unread)
+    }
+
+    /// The cache has taken `event` in: what can be read now is in it, and what a list did not hold is gone. True when fewer
+    /// objects than before cannot be read.
+    pub fn taken<K: Resource<DynamicType = ()>>(&mut self, event: &Event<K>) -> bool {
+        let before = self.objects.len();
+        match event {
+            Event::Apply(object) => {
+                self.objects.remove(&key(object.meta()));
+            }
+            Event::InitDone => self.objects.retain(|key, _| self.listed.contains(key)),
+            Event::Delete(_) | Event::Init | Event::InitApply(_) => {}
+        }
+        self.objects.len() < before
+    }
 }
 
+/// Objects that cannot be read, of all kinds that passes read.
+#[derive(Clone, Debug, Default)]
+pub struct UnreadableObjects(Arc<Mutex<BTreeMap<Kind, UnreadableOfKind>>>);
+
 impl UnreadableObjects {
-    fn lists(&self) -> MutexGuard<'_, Lists> {
+    fn kinds(&self) -> MutexGuard<'_, BTreeMap<Kind, UnreadableOfKind>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Those of a namespace.
     pub fn of(&self, namespace: &str) -> Vec<Arc<Unreadable>> {
-        let lists = self.lists();
-        let here = lists.objects.iter().filter(|(key, _)| key.1 == namespace);
-        here.map(|(_, object)| Arc::clone(object)).collect()
+        let mut found = Vec::new();
+        for (kind, list) in self.kinds().iter() {
+            let here = list.objects.iter().filter(|(key, _)| key.0 == namespace);
+            found.extend(here.map(|(_, unread)| {
+                Arc::new(Unreadable {
+                    kind: *kind,
+                    unread: unread.clone(),
+                })
+            }));
+        }
+        found
     }
 
     /// Namespaces that have any.
     pub fn namespaces(&self) -> BTreeSet<String> {
-        self.lists().objects.keys().map(|k| k.1.clone()).collect()
+        let kinds = self.kinds();
+        let keys = kinds.values().flat_map(|list| list.objects.keys());
+        keys.map(|key| key.0.clone()).collect()
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.lists().objects.len()
+        self.kinds().values().map(UnreadableOfKind::count).sum()
     }
 
-    /// What an event means for the cache that `store` reads, and whether it is about an object that cannot be read. To be called
-    /// before the cache takes it in; afterwards [`UnreadableObjects::taken`] is due.
+    /// [`UnreadableOfKind::sort`]; says whether the event is about an object that cannot be read.
     pub fn sort<K>(
         &self,
         kind: Kind,
@@ -68,56 +134,13 @@ impl UnreadableObjects {
     where
         K: Resource<DynamicType = ()> + Clone + 'static,
     {
-        if matches!(event, Event::Init) {
-            self.lists().listed.retain(|key| key.0 != kind);
-        }
-        let (event, unread) = split(event, store);
-        let worse = unread.is_some();
-        match unread {
-            None => {}
-            Some((Seen::Deleted, unread)) => {
-                self.lists().objects.remove(&key(kind, &unread.metadata));
-            }
-            Some((seen, unread)) => {
-                let key = self.add(kind, unread);
-                if seen == Seen::Listed {
-                    self.lists().listed.insert(key);
-                }
-            }
-        }
-        (event, worse)
+        let (event, unread) = self.kinds().entry(kind).or_default().sort(event, store);
+        (event, unread.is_some())
     }
 
-    fn add(&self, kind: Kind, unread: Unread) -> Key {
-        let key = key(kind, &unread.metadata);
-        tracing::warn!(
-            kind = kind.as_str(),
-            namespace = key.1,
-            name = key.2,
-            field = unread.field,
-            "object cannot be read"
-        );
-        let object = Arc::new(Unreadable { kind, unread });
-        self.lists().objects.insert(key.clone(), object);
-        key
-    }
-
-    /// The cache has taken `event` in: what can be read now is in it, and what a list did not hold is gone. True when fewer
-    /// objects than before cannot be read.
+    /// [`UnreadableOfKind::taken`].
     pub fn taken<K: Resource<DynamicType = ()>>(&self, kind: Kind, event: &Event<K>) -> bool {
-        let mut lists = self.lists();
-        let before = lists.objects.len();
-        match event {
-            Event::Apply(object) => {
-                lists.objects.remove(&key(kind, object.meta()));
-            }
-            Event::InitDone => {
-                let Lists { objects, listed } = &mut *lists;
-                objects.retain(|key, _| key.0 != kind || listed.contains(key));
-            }
-            Event::Delete(_) | Event::Init | Event::InitApply(_) => {}
-        }
-        lists.objects.len() < before
+        self.kinds().entry(kind).or_default().taken(event)
     }
 }
 
@@ -133,7 +156,7 @@ pub enum Seen {
 }
 
 /// What an event means for the cache that `store` reads, and the object that it is about, if that cannot be read: it leaves the cache.
-pub fn split<K>(
+fn split<K>(
     event: Event<Readable<K>>,
     store: &Store<K>,
 ) -> (Option<Event<K>>, Option<(Seen, Unread)>)
@@ -262,5 +285,32 @@ mod tests {
                 .sort(Kind::Service, Event::Delete(bad("a")), &watch.store);
         assert!(event.is_none(), "the cache has nothing of it");
         assert_eq!(watch.names(), (names(&[]), names(&[])));
+    }
+
+    #[test]
+    fn objects_that_cannot_be_read_are_counted_until_they_can_be_or_are_gone() {
+        let (store, _writer) = store::<Service>();
+        let mut list = UnreadableOfKind::default();
+        let (bad, good) = (|| service("a", json!("two")), || service("a", json!(2)));
+        let events = [
+            (Event::Init, 0),
+            (Event::InitApply(bad()), 1),
+            (Event::InitDone, 1),
+            (Event::Apply(bad()), 1),
+            (Event::Apply(good()), 0),
+            (Event::Apply(bad()), 1),
+            (Event::Delete(bad()), 0),
+            (Event::Apply(bad()), 1),
+            // A list that is not at its end says nothing of what it has not got yet.
+            (Event::Init, 1),
+            (Event::InitDone, 0),
+        ];
+        for (i, (event, count)) in events.into_iter().enumerate() {
+            let (event, _) = list.sort(event, &store);
+            event.iter().for_each(|event| {
+                list.taken(event);
+            });
+            assert_eq!(list.count(), count, "after event {i}");
+        }
     }
 }

@@ -53,6 +53,7 @@ pub mod report;
 pub mod settings;
 mod shares;
 pub mod silence;
+pub mod stops;
 pub mod task;
 pub mod volumes;
 

@@ -1,5 +1,6 @@
 //! Agents that are killed, that sleep, and that find their disk changed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -91,17 +92,14 @@ fn asleep(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
     Ok(times)
 }
 
-/// What the agent keeps on disk.
-const FILES: [&str; 4] = ["plan.json", "tasks.json", "engine.json", "images.json"];
+/// What the agent keeps on disk: files, and a folder with a file for each task.
+const KEPT: [&str; 4] = ["plan.json", "tasks", "engine.json", "images.json"];
 
 fn damaged(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
     let before = stage.proof()?;
-    let old = stage
-        .lab()
-        .hosts()
-        .iter()
-        .map(|host| read(host.agent_data()));
-    let old: Vec<Vec<Vec<u8>>> = old.collect();
+    let hosts = stage.lab().hosts().iter();
+    let old = hosts.map(|host| KEPT.map(|kept| contents(&host.agent_data().join(kept))));
+    let old: Vec<[Contents; KEPT.len()]> = old.collect();
     let mut times = Vec::new();
     for first in (0..count).step_by(ROUND as usize) {
         stage.roll()?;
@@ -111,17 +109,14 @@ fn damaged(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
             let host = stage.lab().host(at);
             stage.hold(host.agent());
             host.agent().kill9()?;
-            // One file, or all of them.
-            let which = stage.below(FILES.len() + 1);
+            // One of them, or all.
+            let which = stage.below(KEPT.len() + 1);
             let how = stage.below(5);
-            for (file, old) in FILES
-                .iter()
-                .zip(&old[at])
-                .enumerate()
-                .filter_map(|(i, f)| (which == i || which == FILES.len()).then_some(f))
-            {
-                let path = host.agent_data().join(file);
-                damage(stage, &path, how, old).with_context(|| path.display().to_string())?;
+            for (i, (kept, old)) in KEPT.iter().zip(&old[at]).enumerate() {
+                if which == i || which == KEPT.len() {
+                    let path = host.agent_data().join(kept);
+                    damage(stage, &path, how, old).with_context(|| path.display().to_string())?;
+                }
             }
             stage.release(host.agent());
             let since = Instant::now();
@@ -135,28 +130,49 @@ fn damaged(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
     Ok(times)
 }
 
-fn read(folder: &Path) -> Vec<Vec<u8>> {
-    let paths = FILES.iter().map(|file| folder.join(file));
-    let read = |path: PathBuf| std::fs::read(path).unwrap_or_default();
-    paths.map(read).collect()
+/// Files with what they hold.
+type Contents = BTreeMap<PathBuf, Vec<u8>>;
+
+/// A file, or those of a folder.
+fn contents(path: &Path) -> Contents {
+    let below = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let paths = below
+        .map(|entry| entry.path())
+        .chain([path.to_owned()])
+        .filter(|path| path.is_file());
+    paths
+        .filter_map(|path| Some((path.clone(), std::fs::read(&path).ok()?)))
+        .collect()
 }
 
-fn damage(stage: &Stage<'_>, path: &Path, how: usize, old: &[u8]) -> Result<()> {
-    let mut bytes = std::fs::read(path).unwrap_or_default();
-    match how {
-        0 => {
-            let _ = std::fs::remove_file(path);
-            return Ok(());
+/// Does it to a file, or to about half of those in a folder; what is of an earlier day is as a whole.
+fn damage(stage: &Stage<'_>, path: &Path, how: usize, old: &Contents) -> Result<()> {
+    let now = contents(path);
+    let all = now.len() < 2 || how == 3;
+    for (file, mut bytes) in now {
+        if !all && stage.below(2) == 0 {
+            continue;
         }
-        1 => bytes.truncate(stage.below(bytes.len())),
-        2 => bytes.clear(),
-        3 => bytes = old.to_vec(),
-        _ => {
-            let at = stage.below(bytes.len() * 8);
-            if let Some(byte) = bytes.get_mut(at / 8) {
-                *byte ^= 1 << (at % 8);
+        match how {
+            0 | 3 => {
+                std::fs::remove_file(file)?;
+                continue;
+            }
+            1 => bytes.truncate(stage.below(bytes.len())),
+            2 => bytes.clear(),
+            _ => {
+                let at = stage.below(bytes.len() * 8);
+                if let Some(byte) = bytes.get_mut(at / 8) {
+                    *byte ^= 1 << (at % 8);
+                }
             }
         }
+        std::fs::write(file, bytes)?;
     }
-    Ok(std::fs::write(path, bytes)?)
+    if how == 3 {
+        for (file, bytes) in old {
+            std::fs::write(file, bytes)?;
+        }
+    }
+    Ok(())
 }
