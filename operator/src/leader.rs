@@ -131,11 +131,7 @@ impl Candidate {
                     .get(NAME)
                     .await
                     .map_err(|e| RenewError::Unreachable(e.to_string()))?;
-                let ours = live.spec.as_ref().is_some_and(|s| {
-                    s.holder_identity.as_deref() == Some(&self.identity)
-                        && s.lease_transitions.map(i64::from) == Some(lead.epoch)
-                });
-                if !ours {
+                if !self.holds(&live, lead.epoch) {
                     return Err(RenewError::Deposed);
                 }
                 let went_back = is_older(&live, &lead.lease);
@@ -185,15 +181,39 @@ impl Candidate {
 
     /// Gives the lead back, so that the next leader need not wait.
     pub async fn release(&self, lead: Lead) {
-        let mut spec = self.spec(lead.epoch);
-        spec.holder_identity = None;
-        let lease = Lease {
-            spec: Some(spec),
-            ..lead.lease
-        };
-        if let Err(e) = self.api.replace(NAME, &PostParams::default(), &lease).await {
-            tracing::warn!(error = %e, "could not give the lead back; the next leader waits for the lease to expire");
+        if let Err(error) = self.give_back(lead).await {
+            tracing::warn!(%error, "could not give the lead back; the next leader waits for the lease to expire");
         }
+    }
+
+    async fn give_back(&self, lead: Lead) -> Result<(), Error> {
+        let free = LeaseSpec {
+            holder_identity: None,
+            ..self.spec(lead.epoch)
+        };
+        let given = |lease| Lease {
+            spec: Some(free.clone()),
+            ..lease
+        };
+        let params = PostParams::default();
+        match self.api.replace(NAME, &params, &given(lead.lease)).await {
+            Err(Error::Api(status)) if status.is_conflict() => {}
+            other => return other.map(drop),
+        }
+        // A renewal was under way, and was stored.
+        let live = self.api.get(NAME).await?;
+        if self.holds(&live, lead.epoch) {
+            self.api.replace(NAME, &params, &given(live)).await?;
+        }
+        Ok(())
+    }
+
+    /// The Lease is ours, as leader of `epoch`.
+    fn holds(&self, lease: &Lease, epoch: i64) -> bool {
+        lease.spec.as_ref().is_some_and(|s| {
+            s.holder_identity.as_deref() == Some(&self.identity)
+                && s.lease_transitions.map(i64::from) == Some(epoch)
+        })
     }
 
     fn spec(&self, epoch: i64) -> LeaseSpec {
