@@ -126,8 +126,16 @@ pub fn load(folder: &Path) -> Saved {
 
 fn records(folder: &Path) -> BTreeMap<TaskUid, TaskRecord> {
     let mut records = BTreeMap::new();
-    // Without a folder, no task was ever recorded.
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        // No task was ever recorded.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return records,
+        Err(error) => {
+            warn!(path = %folder.display(), %error, "cannot read what was saved");
+            return records;
+        }
+    };
+    for entry in entries.flatten() {
         let path = entry.path();
         let extension = path.extension().and_then(|e| e.to_str());
         match extension {
