@@ -7,12 +7,13 @@ use anyhow::Context;
 use axum::http;
 use axum::http::HeaderValue;
 use axum::http::header::USER_AGENT;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{GetParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{Request, Status};
 use kube::{Client, Config};
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tallyman_agent_core::proxy::is_direct;
 use tallyman_agent_core::{Delivery, Parcel};
 
@@ -165,25 +166,96 @@ impl Api {
         }
     }
 
-    /// Merge-patches the host's Lease.
+    /// Reads the host's Lease.
     ///
     /// # Errors
-    /// Whatever went wrong, in words.
-    pub async fn patch_lease(&self, name: &str, body: &Value) -> Result<(), String> {
-        let path = format!(
+    /// Whatever went wrong.
+    pub async fn lease(&self, name: &str) -> Result<StoredLease, LeaseError> {
+        let request = self.leases().get(name, &GetParams::default());
+        self.of_lease(request).await
+    }
+
+    /// Merge-patches the spec of the host's Lease, if it is as it was in `of`.
+    ///
+    /// # Errors
+    /// [`LeaseError::Changed`] when it is not; or whatever went wrong.
+    pub async fn patch_lease(
+        &self,
+        of: &StoredLease,
+        spec: Value,
+    ) -> Result<StoredLease, LeaseError> {
+        let body = json!({ "metadata": { "resourceVersion": of.version }, "spec": spec });
+        let patch = Patch::Merge(body);
+        let request = self
+            .leases()
+            .patch(&of.name, &PatchParams::default(), &patch);
+        self.of_lease(request).await
+    }
+
+    fn leases(&self) -> Request {
+        Request::new(format!(
             "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
             self.namespace
-        );
-        let request = Request::new(path)
-            .patch(name, &PatchParams::default(), &Patch::Merge(body))
-            .map_err(|error| error.to_string())?;
-        let call = self.lease_client.request::<IgnoredAny>(request);
+        ))
+    }
+
+    async fn of_lease(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<StoredLease, LeaseError> {
+        let request = request.map_err(|error| LeaseError::Failed(error.to_string()))?;
+        let call = self.lease_client.request::<Lease>(request);
         match tokio::time::timeout(LEASE_PATIENCE, call).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(words(&error)),
-            Err(_) => Err(format!("no answer within {} s", LEASE_PATIENCE.as_secs())),
+            Ok(Ok(lease)) => Ok(StoredLease::of(lease)),
+            Ok(Err(kube::Error::Api(status))) if status.is_conflict() => Err(LeaseError::Changed),
+            Ok(Err(error)) => Err(LeaseError::Failed(words(&error))),
+            Err(_) => {
+                let seconds = LEASE_PATIENCE.as_secs();
+                Err(LeaseError::Failed(format!("no answer within {seconds} s")))
+            }
         }
     }
+}
+
+/// What of the Lease matters here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredLease {
+    /// Its name.
+    pub name: String,
+    /// `resourceVersion`.
+    pub version: String,
+    /// `holderIdentity`; empty for nobody.
+    pub holder: String,
+    /// `leaseTransitions`.
+    pub number: i64,
+    /// `renewTime`; empty when it was never renewed.
+    pub renewed: String,
+}
+
+impl StoredLease {
+    fn of(lease: Lease) -> Self {
+        let spec = lease.spec.unwrap_or_default();
+        Self {
+            name: lease.metadata.name.unwrap_or_default(),
+            version: lease.metadata.resource_version.unwrap_or_default(),
+            holder: spec.holder_identity.unwrap_or_default(),
+            number: spec.lease_transitions.map_or(0, i64::from),
+            renewed: spec
+                .renew_time
+                .map_or_else(String::new, |time| time.0.to_string()),
+        }
+    }
+}
+
+/// Why the Lease was not read or written.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// It is not as it was when it was read.
+    #[error("somebody else wrote it meanwhile")]
+    Changed,
+    /// In words.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// What an error means for a report.

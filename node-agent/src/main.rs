@@ -48,6 +48,7 @@ use tallyman_agent_core::fault_injection::Abilities;
 use tallyman_agent_core::metadata::{Injection, Place, Roles};
 use tallyman_agent_core::register::{CannotRegister, HostFacts};
 use tallyman_agent_core::settings::Parsed;
+use tallyman_agent_core::tenure::Rival;
 use tallyman_agent_core::{Enforcement, Failing, FirelensSettings, Holdings, Host, HostContext};
 use tallyman_agent_docker::DockerEngine;
 use tallyman_agent_engine::Counted;
@@ -57,6 +58,7 @@ use tracing::{error, info, warn};
 
 use crate::agent::{Agent, Parts};
 use crate::desk::Desk;
+use crate::heartbeat::{Heartbeat, Identity};
 use crate::host_files::AllowedFolders;
 use crate::introspection::Facts;
 use crate::metadata::files::Folder;
@@ -65,7 +67,7 @@ use crate::routers::Routers;
 use crate::stops::Stops;
 use crate::worker::{PATCHES, SLOTS, Shared};
 
-/// ECS: another start would not help (bad settings); the supervisor leaves it at that.
+/// ECS: another start would not help (bad settings, a copied machine); the supervisor leaves it at that.
 const EXIT_TERMINAL: u8 = 5;
 
 /// How often memory that was freed goes back to the host.
@@ -114,7 +116,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(error = format!("{error:#}"), "agent ends");
-            let terminal = error.downcast_ref::<CannotRegister>().is_some();
+            let terminal = error.is::<CannotRegister>() || error.is::<Rival>();
             ExitCode::from(if terminal { EXIT_TERMINAL } else { 1 })
         }
     }
@@ -173,7 +175,6 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         );
     }
     let boot_id = options::boot_id();
-    let holder = format!("{}/{}", boot_id.as_deref().unwrap_or("unknown"), start_id());
     info!(
         name,
         namespace,
@@ -187,6 +188,12 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     let gpus = gpus::find(&settings.gpus);
 
     let _lock = ledger::lock(&data_dir)?;
+    let contacts = Arc::new(contact::Contacts::load(&data_dir, boot_id.clone()));
+    // The first renewal ends a silence, which the loop is yet to look at.
+    let heard = contacts.silences().over();
+    let identity = Identity::new(boot_id.as_deref(), &data_dir);
+    let mut heartbeat = Heartbeat::new(api.clone(), identity.clone(), Arc::clone(&contacts));
+    heartbeat.settle().await?;
     let saved = ledger::load(&data_dir);
     info!(
         plan = saved.plan.is_some(),
@@ -221,7 +228,6 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         address: address.clone(),
         tags: settings.registration.instance_tags.clone(),
     };
-    let contacts = Arc::new(contact::Contacts::load(&data_dir, boot_id.clone()));
     let shared = Arc::new(Shared {
         contacts: Arc::clone(&contacts),
         engine: Arc::new(engine),
@@ -330,10 +336,13 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             faults,
             ledger_trouble: None,
             forgotten: Vec::new(),
+            rival: None,
         },
         saved_plan: saved.plan,
         saved_records: saved.records,
         saved_engine: saved.engine,
+        heard,
+        identity,
     });
 
     let (sender, plans) = mpsc::channel(16);
@@ -343,7 +352,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         .as_deref()
         .map(|file| Path::new(file).with_file_name(join::KEY));
     tokio::spawn(mailbox::supply(api.clone(), key, sender));
-    tokio::spawn(heartbeat::run(api.clone(), holder, contacts));
+    let rival = tokio::spawn(heartbeat.run());
     tokio::spawn(async {
         loop {
             tokio::time::sleep(GIVE_BACK).await;
@@ -371,6 +380,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         outcome = agent.run(plans, supplies) => outcome,
         outcome = introspection::serve(http_address, facts, measured.clone()) => outcome,
         outcome = metrics::serve(metrics_address, measured) => outcome,
+        rival = rival => Err(rival?.into()),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
@@ -381,13 +391,4 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         metadata::close().await;
     }
     outcome
-}
-
-/// Differs from start to start.
-fn start_id() -> String {
-    format!(
-        "{}-{:x}",
-        std::process::id(),
-        jiff::Timestamp::now().as_millisecond()
-    )
 }

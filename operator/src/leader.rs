@@ -18,6 +18,8 @@ const NAME: &str = "tallyman-operator";
 /// A standby looks at least so often.
 const STANDBY: Duration = Duration::from_millis(500);
 
+const NO_ANSWER: &str = "the API server did not answer in time";
+
 /// Candidate for the lead.
 #[derive(Debug)]
 pub struct Candidate {
@@ -71,13 +73,14 @@ impl Candidate {
             .context("reading the leader's Lease timed out")?
             .context("cannot read the leader's Lease")?;
         let Some(current) = found else {
-            let lease = Lease {
+            let new = Lease {
                 metadata: ObjectMeta {
                     name: Some(NAME.to_owned()),
                     ..ObjectMeta::default()
                 },
-                spec: Some(self.spec(within(next(0))?)),
+                spec: None,
             };
+            let lease = self.held(&new, within(next(0))?);
             return self
                 .write(self.api.create(&PostParams::default(), &lease))
                 .await;
@@ -100,10 +103,7 @@ impl Candidate {
             return Ok(None);
         }
         let epoch = within(next(i64::from(spec.lease_transitions.unwrap_or(0))))?;
-        let lease = Lease {
-            spec: Some(self.spec(epoch)),
-            ..current
-        };
+        let lease = self.held(&current, epoch);
         self.write(self.api.replace(NAME, &PostParams::default(), &lease))
             .await
     }
@@ -114,10 +114,7 @@ impl Candidate {
     /// Somebody else leads; or the Lease is an older one of ours; or the API server could not be reached in time: the caller
     /// gives up the lead when this goes on for longer than two thirds of the Lease's duration.
     pub async fn renew(&self, lead: &mut Lead) -> Result<(), RenewError> {
-        let lease = Lease {
-            spec: Some(self.spec(lead.epoch)),
-            ..lead.lease.clone()
-        };
+        let lease = self.held(&lead.lease, lead.epoch);
         let params = PostParams::default();
         match timeout(self.call_timeout(), self.api.replace(NAME, &params, &lease)).await {
             Ok(Ok(lease)) => {
@@ -125,15 +122,7 @@ impl Candidate {
                 Ok(())
             }
             Ok(Err(Error::Api(status))) if status.is_conflict() || status.is_not_found() => {
-                // Our own renewal may have been stored without our seeing the answer.
-                let live = self
-                    .api
-                    .get(NAME)
-                    .await
-                    .map_err(|e| RenewError::Unreachable(e.to_string()))?;
-                if !self.holds(&live, lead.epoch) {
-                    return Err(RenewError::Deposed);
-                }
+                let live = self.ours(lead.epoch).await?;
                 let went_back = is_older(&live, &lead.lease);
                 lead.lease = live;
                 if went_back {
@@ -143,9 +132,7 @@ impl Candidate {
                 }
             }
             Ok(Err(e)) => Err(RenewError::Unreachable(e.to_string())),
-            Err(_) => Err(RenewError::Unreachable(
-                "the API server did not answer in time".to_owned(),
-            )),
+            Err(_) => Err(RenewError::Unreachable(NO_ANSWER.to_owned())),
         }
     }
 
@@ -153,28 +140,15 @@ impl Candidate {
     ///
     /// # Errors
     /// Another operator took the lead, or the API server did not answer: the lead is lost.
-    pub async fn raise(&self, lead: Lead, above: i64) -> anyhow::Result<Lead> {
+    pub async fn raise(&self, mut lead: Lead, above: i64) -> anyhow::Result<Lead> {
         let epoch = within(above.max(lead.epoch).saturating_add(1))?;
-        let mut lease = lead.lease;
-        // A renewal may have been under way, and been stored.
         for _ in 0..2 {
-            let raised = Lease {
-                spec: Some(self.spec(epoch)),
-                ..lease
-            };
+            let raised = self.held(&lead.lease, epoch);
             let params = PostParams::default();
             if let Some(lead) = self.write(self.api.replace(NAME, &params, &raised)).await? {
                 return Ok(lead);
             }
-            lease = timeout(self.call_timeout(), self.api.get(NAME))
-                .await
-                .context("reading the leader's Lease timed out")?
-                .context("cannot read the leader's Lease")?;
-            let holder = lease.spec.as_ref().and_then(|s| s.holder_identity.as_ref());
-            anyhow::ensure!(
-                holder == Some(&self.identity),
-                "lost the lead: another operator took it"
-            );
+            lead.lease = self.ours(lead.epoch).await.context("lost the lead")?;
         }
         anyhow::bail!("lost the lead: its Lease is written by somebody else")
     }
@@ -182,30 +156,41 @@ impl Candidate {
     /// Gives the lead back, so that the next leader need not wait.
     pub async fn release(&self, lead: Lead) {
         if let Err(error) = self.give_back(lead).await {
-            tracing::warn!(%error, "could not give the lead back; the next leader waits for the lease to expire");
+            let error = format!("{error:#}");
+            tracing::warn!(
+                error,
+                "could not give the lead back; the next leader waits for the lease to expire"
+            );
         }
     }
 
-    async fn give_back(&self, lead: Lead) -> Result<(), Error> {
-        let free = LeaseSpec {
-            holder_identity: None,
-            ..self.spec(lead.epoch)
-        };
-        let given = |lease| Lease {
-            spec: Some(free.clone()),
-            ..lease
-        };
-        let params = PostParams::default();
-        match self.api.replace(NAME, &params, &given(lead.lease)).await {
-            Err(Error::Api(status)) if status.is_conflict() => {}
-            other => return other.map(drop),
+    async fn give_back(&self, mut lead: Lead) -> anyhow::Result<()> {
+        for _ in 0..2 {
+            let mut given = self.held(&lead.lease, lead.epoch);
+            given.spec.get_or_insert_default().holder_identity = None;
+            let params = PostParams::default();
+            let call = self.api.replace(NAME, &params, &given);
+            if self.write(call).await?.is_some() {
+                return Ok(());
+            }
+            lead.lease = match self.ours(lead.epoch).await {
+                Ok(live) => live,
+                Err(RenewError::Deposed) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
         }
-        // A renewal was under way, and was stored.
-        let live = self.api.get(NAME).await?;
-        if self.holds(&live, lead.epoch) {
-            self.api.replace(NAME, &params, &given(live)).await?;
+        anyhow::bail!("its Lease is written by somebody else")
+    }
+
+    /// The Lease as it is, after a write of ours that conflicted: one that was under way may have been stored without our seeing
+    /// the answer.
+    async fn ours(&self, epoch: i64) -> Result<Lease, RenewError> {
+        match timeout(self.call_timeout(), self.api.get_opt(NAME)).await {
+            Ok(Ok(Some(live))) if self.holds(&live, epoch) => Ok(live),
+            Ok(Ok(_)) => Err(RenewError::Deposed),
+            Ok(Err(error)) => Err(RenewError::Unreachable(error.to_string())),
+            Err(_) => Err(RenewError::Unreachable(NO_ANSWER.to_owned())),
         }
-        Ok(())
     }
 
     /// The Lease is ours, as leader of `epoch`.
@@ -216,14 +201,21 @@ impl Candidate {
         })
     }
 
-    fn spec(&self, epoch: i64) -> LeaseSpec {
-        LeaseSpec {
-            holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: i32::try_from(self.duration.as_secs().max(1)).ok(),
-            lease_transitions: i32::try_from(epoch).ok(),
-            renew_time: Some(MicroTime(jiff::Timestamp::now())),
-            acquire_time: Some(MicroTime(jiff::Timestamp::now())),
-            ..LeaseSpec::default()
+    /// `lease`, held by us as leader of `epoch`: from now on, or as long as we hold it.
+    fn held(&self, lease: &Lease, epoch: i64) -> Lease {
+        let now = MicroTime(jiff::Timestamp::now());
+        let taken = self.holds(lease, epoch).then(|| lease.spec.clone());
+        let taken = taken.flatten().and_then(|spec| spec.acquire_time);
+        Lease {
+            metadata: lease.metadata.clone(),
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.identity.clone()),
+                lease_duration_seconds: i32::try_from(self.duration.as_secs().max(1)).ok(),
+                lease_transitions: i32::try_from(epoch).ok(),
+                acquire_time: taken.or_else(|| Some(now.clone())),
+                renew_time: Some(now),
+                ..LeaseSpec::default()
+            }),
         }
     }
 

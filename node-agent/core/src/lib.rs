@@ -55,6 +55,7 @@ mod shares;
 pub mod silence;
 pub mod stops;
 pub mod task;
+pub mod tenure;
 pub mod volumes;
 
 pub use account::{Account, Room};

@@ -43,6 +43,8 @@ pub struct HostFacts {
     pub ledger_trouble: Option<String>,
     /// Names of forgotten tasks that run.
     pub forgotten: Vec<String>,
+    /// Another machine came up under this host's name ([`crate::tenure`]); in words.
+    pub rival: Option<String>,
 }
 
 /// What the agent knows of its engine.
@@ -139,6 +141,7 @@ fn message(host: &HostFacts, engine: &EngineFacts) -> Option<String> {
         engine.disk_complaint(),
         engine.failing.as_ref().map(|told| told.words.clone()),
         host.ledger_trouble.clone(),
+        host.rival.clone(),
         forgotten(&host.forgotten),
         host.gpus.complaint(),
     ];

@@ -33,6 +33,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::files;
+use crate::heartbeat::Identity;
 use crate::introspection::Facts;
 use crate::mailbox::News;
 use crate::supervisor::Watchdog;
@@ -59,6 +60,10 @@ pub struct Parts<E> {
     pub saved_records: BTreeMap<TaskUid, TaskRecord>,
     /// The engine, as it described itself to an earlier run.
     pub saved_engine: Option<EngineDescription>,
+    /// Silences of the API server that were over before this run renewed the Lease.
+    pub heard: u64,
+    /// Whether another machine works as this host.
+    pub identity: Identity,
 }
 
 type Listing = BoxFuture<'static, Result<Vec<ContainerSummary>, EngineError>>;
@@ -86,6 +91,7 @@ pub struct Agent<E> {
     condemning: JoinSet<()>,
     /// Up to which silence of the API server it has looked at containers that no task answers for.
     heard: u64,
+    identity: Identity,
 
     /// The last complete list, in the scope of the plan at hand.
     listed: Option<Vec<ContainerSummary>>,
@@ -118,7 +124,8 @@ impl<E: Engine> Agent<E> {
     pub fn new(parts: Parts<E>) -> Self {
         let now = Instant::now();
         Self {
-            heard: parts.shared.contacts.silences().over(),
+            heard: parts.heard,
+            identity: parts.identity,
             shared: parts.shared,
             facts: parts.facts,
             host: parts.host,
@@ -170,6 +177,7 @@ impl<E: Engine> Agent<E> {
             self.host_facts.ledger_trouble = self.shared.ledger.trouble();
             let forgotten = self.shared.ledger.forgotten(&self.host);
             self.host_facts.forgotten = forgotten.into_values().collect();
+            self.host_facts.rival = self.identity.complaint();
             self.engine.failing = self.shared.failing.complaint(Timestamp::now());
             let report = register::report(
                 &self.settings,

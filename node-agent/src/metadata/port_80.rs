@@ -15,7 +15,7 @@ const CHAINS: [&str; 2] = ["PREROUTING", "OUTPUT"];
 /// For one call, with its wait for other users of the firewall.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between looks whether the rules are still there: whoever reloads a firewall takes them away.
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy)]
 enum Verb {

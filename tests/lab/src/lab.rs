@@ -517,6 +517,39 @@ impl Lab {
         })
     }
 
+    /// The agent of a copy of `of`, with the disk and the credentials that it has now, beside the agent of `on` on that one's
+    /// network and engine. It is not started.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn copy_of(&self, of: &LabHost, on: &LabHost) -> Result<Process> {
+        let name = format!("agent-copy-of-{}", of.name());
+        let folder = self.ledger.folder(&name)?;
+        std::fs::remove_dir_all(&folder)?;
+        let credentials = of.kubeconfig.parent().context("a file in no folder")?;
+        let copy = |from: &Path, to: &Path| {
+            std::fs::create_dir_all(&folder)?;
+            Tool::new("cp").arg("-aT").args([from, to]).check()
+        };
+        let (data, identity) = (folder.join("data"), folder.join("identity"));
+        copy(&of.data, &data)?;
+        copy(credentials, &identity)?;
+        // On the machine of a copy the same paths lead to its own files.
+        let kubeconfig = identity.join("kubeconfig");
+        let text = std::fs::read_to_string(&kubeconfig)?;
+        let [from, to] = [credentials, &identity].map(|path| path.display().to_string());
+        std::fs::write(&kubeconfig, text.replace(&from, &to))?;
+        let facts = AgentFacts {
+            kubeconfig: &kubeconfig,
+            name: of.name(),
+            namespace: &self.namespace,
+            docker_host: &format!("unix://{}", on.engine_socket().display()),
+            data: &data,
+            http: SocketAddr::from((on.address(), AGENT_PORT + 1)),
+        };
+        on.process(&name, components::agent(&self.agent_program, &facts))
+    }
+
     /// The command that joins, as a machine on this host's network would run it: with a token of a HostJoin, to be `name`, and
     /// with a folder for what it is given.
     ///

@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 use tallyman_lab::procfs::ProcessId;
 use tallyman_lab::{LabHost, Signal, wait_until};
 
+use crate::chaos::registry::Registry;
 use crate::chaos::{Row, Stage};
-use crate::user::{PATIENCE, condition};
+use crate::inside::{container, definition};
+use crate::user::{Container, PATIENCE, condition};
 
 /// Rows of this file.
 pub const ROWS: &[Row] = &[
@@ -46,6 +49,25 @@ pub const ROWS: &[Row] = &[
         bound: Duration::from_secs(60),
         count: 3,
         run: shim_killed,
+    },
+    Row {
+        number: "30",
+        name: "a registry lies",
+        fault: "images that are not there, that nobody may have, with manifests that break off, that are none, that are huge, that are other \
+                ones, that lead in a circle, and a registry that fails",
+        measured: "the task until it is STOPPED with the reason that its image could not be pulled",
+        bound: Duration::from_secs(60),
+        count: 8,
+        run: lied_to,
+    },
+    Row {
+        number: "31",
+        name: "a container cannot be killed",
+        fault: "SIGSTOP of the shim of a task whose container ignores SIGTERM, its deletion, SIGCONT 60 s later",
+        measured: "SIGCONT until nothing is left of it",
+        bound: Duration::from_secs(60),
+        count: 1,
+        run: unkillable,
     },
     Row {
         number: "32",
@@ -163,16 +185,21 @@ fn replaced(stage: &Stage<'_>, task: &str, since: Instant) -> Result<Duration> {
     Ok(since.elapsed())
 }
 
+/// The shim of a running container.
+fn shim_of(host: &LabHost, id: &str) -> Result<ProcessId> {
+    let pid = host.docker_ok(["inspect", "--format", "{{.State.Pid}}", id])?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    let parent = parent.context("no parent")?.trim().parse()?;
+    ProcessId::of(parent).context("the shim is gone")
+}
+
 fn shim_killed(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
     let before = stage.proof()?;
     let mut times = Vec::new();
     for _ in 0..count {
         let (task, host, id) = victim(stage)?;
-        let pid = host.docker_ok(["inspect", "--format", "{{.State.Pid}}", &id])?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-        let parent = parent.context("no parent")?.trim().parse()?;
-        let shim = ProcessId::of(parent).context("the shim is gone")?;
+        let shim = shim_of(host, &id)?;
         shim.signal(Signal::KILL);
         times.push(replaced(stage, &task, Instant::now())?);
         stage.same(&before, None)?;
@@ -225,6 +252,96 @@ fn by_hand(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
             ));
         }
         host.docker_ok(["rm", "-f", "not-of-tallyman"])?;
+        stage.same(&before, None)?;
+    }
+    Ok(times)
+}
+
+/// Task whose container does not go.
+const STUBBORN: &str = "stubborn";
+
+fn unkillable(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let before = stage.proof()?;
+    let mut stubborn = container("stubborn");
+    stubborn["command"] = json!(["trap '' TERM; while :; do sleep 1; done"]);
+    stage
+        .user
+        .apply(&[definition(STUBBORN, &json!([stubborn]))])?;
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let task = json!({ "kind": "Task", "metadata": { "name": STUBBORN },
+                           "spec": { "taskDefinition": STUBBORN } });
+        stage.user.apply(&[task])?;
+        let of_it = || -> Result<Option<Container>> {
+            let all = stage.user.containers()?.into_iter();
+            Ok(all.into_iter().find(|c| c.task == STUBBORN))
+        };
+        let it = wait_until("its container to run", PATIENCE, || {
+            Ok(of_it()?.filter(|c| c.state == "running"))
+        })?;
+        let host = stage.lab().host_named(&it.host)?;
+        let shim = shim_of(host, &it.id)?;
+        shim.signal(Signal::STOP);
+        let stopped = Instant::now();
+        let meanwhile = || {
+            stage
+                .user
+                .k(&["delete", "tasks.tallyman.dev", STUBBORN, "--wait=false"])?;
+            // Everything else on that host goes on.
+            let exits = stage.exits(4, Some(host), 8)?;
+            stage.roll()?;
+            stage.rolled()?;
+            stage.accounted(exits)?;
+            stage.pass(Duration::from_secs(60).saturating_sub(stopped.elapsed()));
+            ensure!(of_it()?.is_some(), "it went with its shim asleep");
+            let task = stage.user.get("tasks", STUBBORN)?;
+            let status = task["status"]["lastStatus"].as_str().unwrap_or_default();
+            ensure!(status != "STOPPED", "it is told of as STOPPED, and runs");
+            Ok(())
+        };
+        let result = meanwhile();
+        shim.signal(Signal::CONT);
+        let since = Instant::now();
+        result?;
+        wait_until("nothing to be left of it", PATIENCE, || {
+            Ok(of_it()?.is_none() && stage.user.get("tasks", STUBBORN).is_err())
+        })?;
+        times.push(since.elapsed());
+        stage.same(&before, None)?;
+    }
+    stage.user.delete(&[STUBBORN])?;
+    Ok(times)
+}
+
+/// Task of an image that cannot be pulled.
+const PULLER: &str = "puller";
+
+fn lied_to(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let before = stage.proof()?;
+    let registry = Registry::open(stage.lab().network().gateway())?;
+    let mut times = Vec::new();
+    for image in registry.images().iter().cycle().take(count as usize) {
+        let mut puller = container("puller");
+        puller["image"] = json!(image);
+        let task = json!({ "kind": "Task", "metadata": { "name": PULLER },
+                           "spec": { "taskDefinition": PULLER } });
+        stage
+            .user
+            .apply(&[definition(PULLER, &json!([puller])), task])?;
+        let since = Instant::now();
+        let status = wait_until(format!("the task of {image} to end"), PATIENCE, || {
+            let task = stage.user.get("tasks", PULLER)?;
+            let status = task["status"].clone();
+            Ok((status["lastStatus"] == "STOPPED").then_some(status))
+        })?;
+        times.push(since.elapsed());
+        let reason = status["stoppedReason"].as_str().unwrap_or_default();
+        if status["stopCode"] != "TaskFailedToStart" || !reason.contains("CannotPull") {
+            stage.witness.accuse(format!("{image}: {status}"));
+        }
+        stage.user.delete(&[PULLER])?;
+        let args = ["delete", "tasks.tallyman.dev", PULLER, "--timeout=60s"];
+        stage.user.k(&args)?;
         stage.same(&before, None)?;
     }
     Ok(times)

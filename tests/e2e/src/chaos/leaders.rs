@@ -1,4 +1,4 @@
-//! Leaders that go, die, and sleep.
+//! Leaders that go, die, and sleep, and their Lease.
 
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,15 @@ pub const ROWS: &[Row] = &[
         bound: Duration::from_secs(20),
         count: 8,
         run: asleep,
+    },
+    Row {
+        number: "18",
+        name: "somebody deletes or edits the leader's Lease in the middle of a rollout",
+        fault: "kubectl delete; kubectl patch of its holder, of its renewTime to the year 2099, and of its leaseTransitions to 0",
+        measured: "the command until the rollout is done",
+        bound: Duration::from_secs(60),
+        count: 4,
+        run: edited,
     },
 ];
 
@@ -122,6 +131,36 @@ fn asleep(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
             Ok(now.is_some() && now != pid)
         })?;
         stage.rolled()?;
+        stage.same(&before, None)?;
+    }
+    Ok(times)
+}
+
+/// What somebody does to the Lease.
+const EDITS: [Option<&str>; 4] = [
+    None,
+    Some(r#"{"spec":{"holderIdentity":"somebody"}}"#),
+    Some(r#"{"spec":{"renewTime":"2099-01-01T00:00:00.000000Z","leaseDurationSeconds":100000}}"#),
+    Some(r#"{"spec":{"leaseTransitions":0}}"#),
+];
+
+fn edited(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let before = stage.proof()?;
+    let mut times = Vec::new();
+    for edit in EDITS.iter().cycle().take(count as usize) {
+        leader(stage)?;
+        stage.roll()?;
+        stage.any_moment(Duration::from_millis(800));
+        let since = Instant::now();
+        let lease = ["lease", "tallyman-operator", "-n", "tallyman-system"];
+        let how = match edit {
+            None => vec!["delete"],
+            Some(patch) => vec!["patch", "--type=merge", "-p", patch],
+        };
+        stage.user.kubectl().ok(how.into_iter().chain(lease))?;
+        stage.rolled()?;
+        times.push(since.elapsed());
+        leader(stage)?;
         stage.same(&before, None)?;
     }
     Ok(times)

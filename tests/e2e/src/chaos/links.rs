@@ -1,13 +1,14 @@
-//! Links that break: of one host, of most, of all, and for good.
+//! Links that break: of one host, of most, of all, and again and again.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tallyman_lab::{LabHost, wait_until};
 
+use crate::chaos::witness::engine_runs;
 use crate::chaos::{Row, Stage};
-use crate::user::PATIENCE;
+use crate::user::{PATIENCE, hello, service, watched};
 
 /// Rows of this file.
 pub const ROWS: &[Row] = &[
@@ -48,13 +49,23 @@ pub const ROWS: &[Row] = &[
         run: most_cut_off,
     },
     Row {
-        number: "21",
-        name: "a host is gone for good",
-        fault: "SIGKILL of a host's agent, engine and containers at once",
-        measured: "SIGKILL until its tasks run elsewhere; goal: not before 295 s",
-        bound: Duration::from_secs(320),
+        number: "22",
+        name: "a link flaps",
+        fault: "every packet between a host and the API server dropped for 5 s, twelve times in two minutes, with tasks that end meanwhile",
+        measured: "the end of it until the host is connected and every end is reported",
+        bound: Duration::from_secs(65),
         count: 1,
-        run: gone,
+        run: flapping,
+    },
+    Row {
+        number: "23",
+        name: "a host is cut off with a task of which never two may run",
+        fault: "every packet between the host of a service's only task (stopAfter 30 s, replaceAfter 55 s) and the API server dropped until it \
+                runs elsewhere; every other time its agent is killed meanwhile",
+        measured: "the first dropped packet until it runs elsewhere",
+        bound: Duration::from_secs(90),
+        count: 2,
+        run: sole,
     },
 ];
 
@@ -225,46 +236,103 @@ fn cut_off_together(stage: &Stage<'_>, count: u32, spared: usize) -> Result<Vec<
     Ok(times)
 }
 
-fn gone(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+/// So long is a flapping link down, and so long up.
+const FLAP: Duration = Duration::from_secs(5);
+/// So often.
+const FLAPS: u32 = 12;
+
+fn flapping(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let before = stage.proof()?;
     let mut times = Vec::new();
     for _ in 0..count {
-        let before = stage.proof()?;
         let host = stage.any_host();
-        stage.hold(host.agent());
+        let exits = stage.exits(6, Some(host), 60)?;
+        stage.reach(&exits, &["RUNNING", "STOPPED"])?;
+        for _ in 0..FLAPS {
+            stage.cut(host)?;
+            stage.pass(FLAP);
+            stage.heal(host)?;
+            stage.pass(FLAP);
+        }
         let since = Instant::now();
-        host.power_off()?;
-        let patience = stage.times.replace_after + PATIENCE;
-        wait_until("every task to run elsewhere", patience, || {
-            let all = stage.eyes.list("tasks")?;
-            let of_a_service = all.iter().filter(|t| {
-                t["metadata"]["labels"]["tallyman.dev/service"].is_string()
-                    && t["status"]["lastStatus"] != "STOPPED"
-            });
-            for t in of_a_service {
-                let elsewhere = t["spec"]["containerInstance"] != host.name();
-                ensure!(
-                    elsewhere && t["status"]["lastStatus"] == "RUNNING",
-                    "{} is {} on {}",
-                    t["metadata"]["name"],
-                    t["status"]["lastStatus"],
-                    t["spec"]["containerInstance"]
-                );
-            }
-            Ok(true)
-        })?;
+        stage.wait_connected(host, true, PATIENCE)?;
+        stage.reach(&exits, &["STOPPED"])?;
         times.push(since.elapsed());
-        let soonest = stage
-            .times
-            .replace_after
-            .saturating_sub(Duration::from_secs(15));
-        if since.elapsed() < soonest {
-            let what = format!("replaced after {:?} already", since.elapsed());
+        stage.accounted(exits)?;
+        stage.all_steady()?;
+        stage.same(&before, None)?;
+        // It renews its Lease whenever it gets through, which is far oftener than the grace.
+        for host in stage.witness.disconnected() {
+            let what = format!("{host} was taken for disconnected");
             stage.witness.accuse(what);
         }
-        host.power_on()?;
-        stage.release(host.agent());
-        stage.mend()?;
-        stage.same(&before, Some(host))?;
     }
     Ok(times)
+}
+
+/// Service of which never two tasks may run.
+const SOLE: &str = "sole";
+
+fn sole(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let before = stage.proof()?;
+    let user = &stage.user;
+    let mut service = service(SOLE, 1);
+    service["spec"]["deploymentConfiguration"] =
+        json!({ "minimumHealthyPercent": 0, "maximumPercent": 100 });
+    service["spec"]["disconnect"] = json!({ "stopAfter": 30, "replaceAfter": 55 });
+    user.apply(&[hello(SOLE, "x"), service])?;
+    let mut times = Vec::new();
+    for round in 0..count {
+        let task = user.wait_steady(SOLE, 1)?.remove(0);
+        let host = task["spec"]["containerInstance"].as_str();
+        let host = stage.lab().host_named(host.unwrap_or_default())?;
+        let mut moved = None;
+        let seen = watched(
+            || Ok(running(stage, SOLE)?.len()),
+            || {
+                let since = Instant::now();
+                stage.cut(host)?;
+                if round % 2 == 1 {
+                    stage.any_moment(stage.times.grace);
+                    stage.kill(host.agent())?;
+                }
+                wait_until("it to run elsewhere", PATIENCE * 2, || {
+                    let on = running(stage, SOLE)?;
+                    Ok(!on.is_empty() && !on.contains(&host.name()))
+                })?;
+                moved = Some(since.elapsed());
+                stage.heal(host)?;
+                stage.wait_connected(host, true, PATIENCE)?;
+                user.wait_steady(SOLE, 1)?;
+                Ok(())
+            },
+        )?;
+        times.extend(moved);
+        if let Some(most) = seen.into_iter().max()
+            && most > 1
+        {
+            stage
+                .witness
+                .accuse(format!("{most} tasks of {SOLE} ran at a time"));
+        }
+        stage.same(&before, None)?;
+    }
+    user.delete(&[SOLE])?;
+    Ok(times)
+}
+
+/// Hosts on which a container of the service runs, each as often as one does; some hundred times a second.
+fn running<'a>(stage: &Stage<'a>, service: &str) -> Result<Vec<&'a str>> {
+    let mut hosts = Vec::new();
+    for host in stage.lab().hosts() {
+        let of_it = |c: &Value| {
+            c["Labels"]["tallyman.dev/task"]
+                .as_str()
+                .is_some_and(|task| task.rsplit_once('-').is_some_and(|(of, _)| of == service))
+        };
+        let list = engine_runs(host)?;
+        let own = list.iter().filter(|c| c["State"] == "running" && of_it(c));
+        hosts.extend(own.map(|_| host.name()));
+    }
+    Ok(hosts)
 }

@@ -8,10 +8,14 @@
 mod agents;
 mod control_plane;
 mod engines;
+mod hosts;
 mod leaders;
 mod links;
+mod mixed;
+mod registry;
 pub mod report;
 mod stage;
+mod users;
 mod witness;
 
 use std::time::{Duration, Instant};
@@ -95,6 +99,9 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
         links::ROWS,
         leaders::ROWS,
         control_plane::ROWS,
+        users::ROWS,
+        mixed::ROWS,
+        hosts::ROWS,
     ]
     .into_iter()
     .flatten()

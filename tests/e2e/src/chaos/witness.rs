@@ -25,6 +25,15 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const RUNNING: &str =
     "/containers/json?filters=%7B%22label%22%3A%5B%22tallyman.dev%2Ftask-uid%22%5D%7D";
 
+/// Running containers of tasks, as an engine lists them.
+///
+/// # Errors
+/// It does not answer.
+pub fn engine_runs(host: &Host) -> Result<Vec<Value>> {
+    let reply = http::get_unix(host.engine_socket(), RUNNING, PATIENCE)?;
+    Ok(serde_json::from_str(&reply.body)?)
+}
+
 /// Reads objects quickly, without a process for each.
 pub struct Eyes {
     runtime: tokio::runtime::Runtime,
@@ -180,9 +189,7 @@ impl Witness {
     }
 
     fn look_at_engine(&self, host: &Host) -> Result<()> {
-        let reply = http::get_unix(host.engine_socket(), RUNNING, PATIENCE)?;
-        let list: Vec<Value> = serde_json::from_str(&reply.body)?;
-        self.note_engine(host.name(), &list);
+        self.note_engine(host.name(), &engine_runs(host)?);
         Ok(())
     }
 

@@ -10,12 +10,12 @@ use crate::user::User;
 
 /// Scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "agents, engines, links and leaders that fail double nothing and lose no exit (rows 1, 5, 6, 10a, 16, 17 of make chaos)",
+    name: "agents, engines, links and leaders that fail, and copies of hosts, double nothing and lose no exit (rows 1, 5, 6, 10a, 16, 17, 26 of make chaos)",
     run: reduced,
 }];
 
 /// Rows, and how often.
-const ROWS: [(&str, u32); 7] = [
+const ROWS: [(&str, u32); 8] = [
     ("1", 8),
     ("5", 8),
     ("6", 1),
@@ -23,6 +23,7 @@ const ROWS: [(&str, u32); 7] = [
     ("16", 2),
     ("17a", 2),
     ("17b", 1),
+    ("26", 1),
 ];
 
 /// As the suite starts its operator.

@@ -31,6 +31,7 @@ impl Agent {
             gpus: self.gpus.clone(),
             ledger_trouble: None,
             forgotten: forgotten.into_values().collect(),
+            rival: None,
         };
         let Ok(report) = register::report(&self.settings, &facts, &p.facts, p.host.applied())
         else {
