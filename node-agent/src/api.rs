@@ -15,7 +15,7 @@ use kube::{Client, Config};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tallyman_agent_core::proxy::is_direct;
-use tallyman_agent_core::{Delivery, Parcel};
+use tallyman_agent_core::{Delivery, Parcel, tenure};
 
 /// No answer takes longer; it is asked again.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -217,32 +217,27 @@ impl Api {
     }
 }
 
-/// What of the Lease matters here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The Lease as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredLease {
-    /// Its name.
-    pub name: String,
-    /// `resourceVersion`.
-    pub version: String,
-    /// `holderIdentity`; empty for nobody.
-    pub holder: String,
-    /// `leaseTransitions`.
-    pub number: i64,
-    /// `renewTime`; empty when it was never renewed.
-    pub renewed: String,
+    name: String,
+    version: String,
+    /// What of it is to be decided upon.
+    pub lease: tenure::Lease,
 }
 
 impl StoredLease {
     fn of(lease: Lease) -> Self {
         let spec = lease.spec.unwrap_or_default();
+        let renewed = spec.renew_time.map(|time| time.0.to_string());
         Self {
             name: lease.metadata.name.unwrap_or_default(),
             version: lease.metadata.resource_version.unwrap_or_default(),
-            holder: spec.holder_identity.unwrap_or_default(),
-            number: spec.lease_transitions.map_or(0, i64::from),
-            renewed: spec
-                .renew_time
-                .map_or_else(String::new, |time| time.0.to_string()),
+            lease: tenure::Lease {
+                holder: spec.holder_identity.unwrap_or_default(),
+                number: spec.lease_transitions.unwrap_or_default(),
+                renewed: renewed.unwrap_or_default(),
+            },
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
-use tallyman_agent_core::tenure::{Holder, Lease, Rival, Step, Tenure};
+use tallyman_agent_core::tenure::{Holder, Rival, Step, Tenure};
 use tallyman_crds::names;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -169,14 +169,9 @@ impl Heartbeat {
             Some(stored) => stored,
             None => self.api.lease(&self.lease).await?,
         };
-        let lease = Lease {
-            holder: stored.holder.clone(),
-            number: stored.number,
-            renewed: stored.renewed.clone(),
-        };
         let (step, holder) = self
             .identity
-            .with(|tenure| (tenure.step(&lease, now()), tenure.own().to_string()));
+            .with(|tenure| (tenure.step(&stored.lease, now()), tenure.own().to_string()));
         match step {
             Step::Look { after } => Ok(Beat::Again(after)),
             Step::Renew { number } => {

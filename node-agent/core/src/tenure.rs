@@ -46,7 +46,7 @@ pub struct Lease {
     /// `holderIdentity`; empty when nobody has held it.
     pub holder: String,
     /// `leaseTransitions`.
-    pub number: i64,
+    pub number: i32,
     /// `renewTime`, compared and never read: it is of another clock.
     pub renewed: String,
 }
@@ -57,7 +57,7 @@ pub enum Step {
     /// It is written, with ourselves as its holder and this number.
     Renew {
         /// `leaseTransitions`.
-        number: i64,
+        number: i32,
     },
     /// It is read again after this time, and not written.
     Look {
@@ -67,7 +67,7 @@ pub enum Step {
     /// This machine is a copy. The number alone is written, which is the sign; then the agent ends.
     Yield {
         /// `leaseTransitions`.
-        number: i64,
+        number: i32,
         /// Why, for people.
         rival: Rival,
     },
@@ -92,7 +92,7 @@ pub struct Rival {
 pub struct Tenure {
     own: Holder,
     /// Number with which it was written by us last.
-    held: Option<i64>,
+    held: Option<i32>,
     /// Another's, that is watched: as it was then, and since when.
     watched: Option<(Lease, Duration)>,
     rival_seen: Option<Duration>,
@@ -164,7 +164,7 @@ impl Tenure {
     }
 
     /// It was written so.
-    pub fn wrote(&mut self, number: i64) {
+    pub fn wrote(&mut self, number: i32) {
         self.held = Some(number);
         self.watched = None;
     }
@@ -198,7 +198,7 @@ mod tests {
         })
     }
 
-    fn lease(holder: &str, number: i64, renewed: &str) -> Lease {
+    fn lease(holder: &str, number: i32, renewed: &str) -> Lease {
         Lease {
             holder: holder.to_owned(),
             number,
