@@ -58,6 +58,7 @@ struct Embedded {
 }
 
 const ETCD: &str = "etcd";
+const ETCD_KUBECONFIG: &str = "etcd.kubeconfig";
 const API: &str = "apiserver";
 const CONTROLLER_MANAGER: &str = "controller-manager";
 
@@ -114,6 +115,8 @@ impl ControlPlane {
 
         // The public half, before anything runs: everybody below reads one of these.
         let admin = kubeconfig(&folder, "admin", &server, &pki.ca, &pki.admin)?;
+        let to_etcd = format!("https://{LOCAL}:{}", ports.etcd);
+        kubeconfig(&folder, ETCD, &to_etcd, &pki.etcd_ca, &pki.etcd_client)?;
         let controllers = kubeconfig(
             &folder,
             "controller-manager",
@@ -390,6 +393,27 @@ impl ControlPlane {
     pub fn restore(&self) -> Result<()> {
         self.without_etcd(|data, copy| copy_folder(copy, data))?;
         self.embedded()?.controllers.restart()
+    }
+
+    /// Has etcd forget every version but the newest of each object, as the API server asks it to every five minutes for those
+    /// that are older than that.
+    ///
+    /// # Errors
+    /// When etcd refuses.
+    pub fn compact(&self) -> Result<()> {
+        // etcd takes JSON, too, and kubectl sends it.
+        let folder = self.ledger.folder("control-plane")?;
+        let kubectl = self.kubectl.as_user(folder.join(ETCD_KUBECONFIG));
+        let ask = |path: &str, body: Value| {
+            let args = ["create", "--raw", path, "-f", "-"];
+            let tool = kubectl.tool().args(args);
+            tool.stdin(body.to_string()).check()
+        };
+        let status = ask("/v3/maintenance/status", json!({}))?;
+        let status: Value = serde_json::from_str(&status)?;
+        let newest = &status["header"]["revision"];
+        let body = json!({"revision": newest, "physical": true});
+        ask("/v3/kv/compaction", body).map(drop)
     }
 
     fn without_etcd(&self, work: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<()> {

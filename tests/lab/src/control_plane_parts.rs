@@ -38,9 +38,9 @@ pub(crate) struct Ports {
 
 pub(crate) struct Pki {
     pub(crate) ca: Authority,
-    etcd_ca: Authority,
+    pub(crate) etcd_ca: Authority,
     etcd: Pair,
-    etcd_client: Pair,
+    pub(crate) etcd_client: Pair,
     api: Pair,
     pub(crate) admin: Pair,
     pub(crate) controller_manager: Pair,

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use tallyman_lab::{Signal, wait_until};
 
+use crate::chaos::links::{restarted_in_place, sturdy};
 use crate::chaos::{Row, Stage};
 use crate::user::{Container, PATIENCE, hello, service};
 
@@ -28,6 +30,25 @@ pub const ROWS: &[Row] = &[
         bound: Duration::from_secs(60),
         count: 2,
         run: api_killed,
+    },
+    Row {
+        number: "13",
+        name: "the API server is away for longer than the operator's grace",
+        fault: "SIGKILL of the API server, 90 s without it, start, with containers killed that restart in place, and tasks that end meanwhile",
+        measured: "the API server ready until every host is connected and every end is reported",
+        bound: Duration::from_secs(60),
+        count: 1,
+        run: api_away,
+    },
+    Row {
+        number: "14",
+        name: "the versions from which watches go on are forgotten",
+        fault: "all hosts cut off and operators asleep for some 15 s, a rollout and tasks begun meanwhile, etcd compacted, the API server killed and \
+                started",
+        measured: "all of them back until the rollout is done and every end is reported",
+        bound: Duration::from_secs(60),
+        count: 2,
+        run: compacted,
     },
     Row {
         number: "34",
@@ -79,6 +100,82 @@ fn api_killed(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
         let since = Instant::now();
         stage.rolled()?;
         all_connected(stage)?;
+        stage.reach(&exits, &["STOPPED"])?;
+        times.push(since.elapsed());
+        stage.accounted(exits)?;
+        stage.same(&before, None)?;
+    }
+    Ok(times)
+}
+
+fn api_away(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let before = stage.proof()?;
+    let plane = stage.lab().control_plane();
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let sturdy = sturdy(stage, stage.any_host())?;
+        let exits = stage.exits(6, None, 60)?;
+        stage.reach(&exits, &["RUNNING", "STOPPED"])?;
+        plane.api()?.kill9()?;
+        let away = Instant::now();
+        if let Some(sturdy) = &sturdy {
+            sturdy.host.docker_ok(["kill", &sturdy.id])?;
+            restarted_in_place(stage, sturdy)?;
+        }
+        stage.pass((stage.times.grace + Duration::from_secs(40)).saturating_sub(away.elapsed()));
+        plane.start_api()?;
+        let since = Instant::now();
+        all_connected(stage)?;
+        stage.reach(&exits, &["STOPPED"])?;
+        times.push(since.elapsed());
+        stage.accounted(exits)?;
+        stage.all_steady()?;
+        stage.same(&before, None)?;
+    }
+    Ok(times)
+}
+
+fn compacted(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let before = stage.proof()?;
+    let plane = stage.lab().control_plane();
+    let hosts = stage.lab().hosts();
+    let tasks = format!(
+        "/apis/tallyman.dev/v1alpha1/namespaces/{}/tasks",
+        stage.user.namespace()
+    );
+    let raw = |path: &str| stage.user.kubectl().ok(["get", "--raw", path]);
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let list: Value = serde_json::from_str(&raw(&format!("{tasks}?limit=1"))?)?;
+        let seen = list["metadata"]["resourceVersion"].as_str();
+        let seen = seen.context("a list without version")?;
+        for (operator, _) in stage.operators() {
+            operator.signal(Signal::STOP);
+        }
+        for host in hosts {
+            stage.cut(host)?;
+        }
+        stage.roll()?;
+        let exits = stage.exits(6, None, 10)?;
+        plane.compact()?;
+        plane.api()?.kill9()?;
+        plane.start_api()?;
+        let said = raw(&format!(
+            "{tasks}?watch=1&timeoutSeconds=1&resourceVersion={seen}"
+        ));
+        let said = said.unwrap_or_else(|refused| format!("{refused:#}"));
+        ensure!(
+            said.contains("too old resource version") || said.contains("Expired"),
+            "{seen} is not forgotten: {said}"
+        );
+        for host in hosts {
+            stage.heal(host)?;
+        }
+        for (operator, _) in stage.operators() {
+            operator.signal(Signal::CONT);
+        }
+        let since = Instant::now();
+        stage.rolled()?;
         stage.reach(&exits, &["STOPPED"])?;
         times.push(since.elapsed());
         stage.accounted(exits)?;

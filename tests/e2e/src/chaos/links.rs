@@ -83,9 +83,9 @@ fn cut_off(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
         let sturdy = sturdy(stage, host)?;
         let since = Instant::now();
         stage.cut(host)?;
-        if let Some((task, id)) = &sturdy {
-            host.docker_ok(["kill", id])?;
-            restarted_in_place(stage, host, task, id)?;
+        if let Some(sturdy) = &sturdy {
+            host.docker_ok(["kill", &sturdy.id])?;
+            restarted_in_place(stage, sturdy)?;
         }
         stage.wait_connected(host, false, stage.times.grace + MARGIN)?;
         let blind = since.elapsed();
@@ -112,8 +112,18 @@ fn cut_off(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
     Ok(times)
 }
 
-/// A task that restarts in place on a host, and its container, once it has run for the minute that ECS asks for.
-fn sturdy(stage: &Stage<'_>, host: &LabHost) -> Result<Option<(String, String)>> {
+/// A task that restarts in place.
+pub struct Sturdy<'a> {
+    /// Its host.
+    pub host: &'a LabHost,
+    /// Its name.
+    pub task: String,
+    /// The engine's id of its container.
+    pub id: String,
+}
+
+/// One on a host, once it has run for the minute that ECS asks for.
+pub fn sturdy<'a>(stage: &Stage<'a>, host: &'a LabHost) -> Result<Option<Sturdy<'a>>> {
     let here = stage.user.containers()?.into_iter();
     let mut here = here.filter(|c| {
         c.host == host.name() && c.state == "running" && c.task.starts_with(super::stage::STURDY)
@@ -129,19 +139,22 @@ fn sturdy(stage: &Stage<'_>, host: &LabHost) -> Result<Option<(String, String)>>
         .parse::<u64>()?
         .saturating_sub(started.trim().parse()?);
     stage.pass(Duration::from_secs(65_u64.saturating_sub(age)));
-    Ok(Some((c.task, c.id)))
+    let (task, id) = (c.task, c.id);
+    Ok(Some(Sturdy { host, task, id }))
 }
 
-fn restarted_in_place(stage: &Stage<'_>, host: &LabHost, task: &str, id: &str) -> Result<()> {
+/// Waits until its container, which was killed, runs again where it ran.
+pub fn restarted_in_place(stage: &Stage<'_>, sturdy: &Sturdy<'_>) -> Result<()> {
+    let Sturdy { host, task, id } = sturdy;
     wait_until("the killed container to run again", PATIENCE, || {
         let all = stage.user.containers()?;
-        let again = all.iter().find(|c| c.task == task && c.state == "running");
+        let again = all.iter().find(|c| c.task == *task && c.state == "running");
         let again = again.context("none runs")?;
         ensure!(again.host == host.name(), "it runs on {}", again.host);
         let restarts = host.docker_ok(["inspect", "--format", "{{.State.StartedAt}}", id])?;
         let first = host.docker_ok(["inspect", "--format", "{{.Created}}", id])?;
         ensure!(
-            again.id != id || restarts != first,
+            again.id != *id || restarts != first,
             "it was not started again"
         );
         Ok(true)
