@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use serde_json::json;
 use tallyman_agent_core::tenure::{Holder, Rival, Step, Tenure};
 use tallyman_crds::names;
-use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::api::{Api, LeaseError, StoredLease};
@@ -25,8 +24,6 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(7);
 /// An API server that is away keeps a starting agent from its work for so long and no longer.
 const FIRST_ANSWER: Duration = Duration::from_secs(3);
-/// One that stops answering while another machine may be at work, for so long.
-const LONGEST_WATCH: Duration = Duration::from_secs(60);
 /// What the Lease says; the operator's grace, for people who read it.
 const DURATION_SECONDS: i32 = 50;
 
@@ -111,27 +108,29 @@ impl Heartbeat {
     /// # Errors
     /// Another machine works as this host.
     pub async fn settle(&mut self) -> Result<(), Rival> {
-        let mut watching: Option<Instant> = None;
+        let mut told = false;
         loop {
             let wait = match tokio::time::timeout(FIRST_ANSWER, self.beat()).await {
                 Ok(Ok(Beat::Renewed)) => return Ok(()),
-                Ok(Ok(Beat::Again(after))) => {
-                    watching.get_or_insert_with(|| {
-                        info!(
-                            lease = self.lease,
-                            "this machine, before it booted, or another one worked as this host last; waiting whether somebody still does"
-                        );
-                        Instant::now()
-                    });
-                    after
-                }
+                Ok(Ok(Beat::Again(after))) => after,
                 Ok(Err(Missed::Copy(rival))) => return Err(rival),
-                // Who may be a copy waits for the answer, but not for ever.
-                Ok(Err(Missed::Failed(_))) | Err(_) => match watching {
-                    Some(since) if since.elapsed() < LONGEST_WATCH => FIRST_RETRY,
-                    Some(_) | None => return Ok(()),
-                },
+                Ok(Err(Missed::Failed(_))) | Err(_) => {
+                    if self
+                        .identity
+                        .with(|tenure| tenure.may_work_unanswered(now()))
+                    {
+                        return Ok(());
+                    }
+                    FIRST_RETRY
+                }
             };
+            if self.identity.with(|tenure| tenure.watches()) && !std::mem::replace(&mut told, true)
+            {
+                info!(
+                    lease = self.lease,
+                    "this machine, before it booted, or another one worked as this host last; waiting whether somebody still does"
+                );
+            }
             tokio::time::sleep(wait).await;
         }
     }

@@ -22,6 +22,8 @@ use std::time::Duration;
 pub const QUIET: Duration = Duration::from_secs(20);
 /// How often a watched Lease is looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// Who found another machine in the Lease and then gets no answer any more goes to work after this time.
+const UNANSWERED: Duration = Duration::from_secs(60);
 /// So long after its last sign the other machine is spoken of.
 const TOLD: Duration = Duration::from_secs(3600);
 
@@ -169,6 +171,19 @@ impl Tenure {
         self.watched = None;
     }
 
+    /// Another machine's Lease is watched.
+    pub fn watches(&self) -> bool {
+        self.watched.is_some()
+    }
+
+    /// Whether the agent may go to work at `now` although the API server did not answer: a host goes on with what it knows. Who
+    /// may be a copy waits for the answer, but not for ever.
+    pub fn may_work_unanswered(&self, now: Duration) -> bool {
+        self.watched
+            .as_ref()
+            .is_none_or(|(_, since)| now.saturating_sub(*since) >= UNANSWERED)
+    }
+
     /// For people, while another machine was seen under this host's name within the last hour.
     pub fn complaint(&self, now: Duration) -> Option<String> {
         let seen = self.rival_seen?;
@@ -223,6 +238,17 @@ mod tests {
             assert!(matches!(step, Step::Look { .. }), "{step:?} at {now}");
         }
         assert_eq!(booted.step(&left, seconds(20)), Step::Renew { number: 8 });
+    }
+
+    #[test]
+    fn without_an_answer_a_host_goes_to_work_and_who_may_be_a_copy_waits_a_minute() {
+        let mut host = agent("m-2", "1");
+        assert!(host.may_work_unanswered(seconds(100)) && !host.watches());
+        host.step(&lease("m-1/1", 7, "t"), seconds(100));
+        assert!(host.watches() && !host.may_work_unanswered(seconds(159)));
+        assert!(host.may_work_unanswered(seconds(160)));
+        host.step(&lease("m-2/1", 7, "t"), seconds(101));
+        assert!(host.may_work_unanswered(seconds(101)) && !host.watches());
     }
 
     #[test]
@@ -291,7 +317,8 @@ mod tests {
         /// What it is about to write, and on top of which version.
         writing: Option<(Step, u64)>,
         works: bool,
-        yielded: bool,
+        /// When.
+        yielded: Option<u64>,
     }
 
     /// The Lease and its version, as it was before anybody here.
@@ -305,7 +332,7 @@ mod tests {
                 next: comes,
                 writing: None,
                 works: false,
-                yielded: false,
+                yielded: None,
             }
         }
 
@@ -338,7 +365,7 @@ mod tests {
                 }
                 Step::Yield { number, .. } => {
                     stored.0.number = number;
-                    self.yielded = true;
+                    self.yielded = Some(now);
                     self.works = false;
                 }
                 Step::Look { .. } => {}
@@ -362,7 +389,7 @@ mod tests {
             let (mut paces, mut latencies) = (paces.iter().cycle(), latencies.iter().cycle());
             for now in 0..140_000_u64 {
                 for one in &mut all {
-                    if one.next == now && !one.yielded {
+                    if one.next == now && one.yielded.is_none() {
                         let (pace, latency) = (paces.next().unwrap(), latencies.next().unwrap());
                         one.call(&mut stored, now, *pace, *latency);
                     }
@@ -370,9 +397,10 @@ mod tests {
                 let working = all.iter().filter(|one| one.works).count();
                 prop_assert!(working <= 1 && all[1..].iter().all(|one| !one.works), "at {}", now);
             }
-            prop_assert!(all[0].works && !all[0].yielded);
+            prop_assert!(all[0].works && all[0].yielded.is_none());
             for (copy, at) in all[1..].iter().zip(&comes) {
-                prop_assert!(copy.yielded, "{:?} came at {}", copy, at);
+                let within = copy.yielded.is_some_and(|yielded| yielded <= at + 30_000);
+                prop_assert!(within, "{:?} came at {}", copy, at);
             }
             prop_assert!(all[0].tenure.complaint(Duration::from_millis(140_000)).is_some());
         }

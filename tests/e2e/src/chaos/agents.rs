@@ -72,8 +72,7 @@ fn asleep(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
     let mut times = Vec::new();
     for _ in 0..count {
         let host = stage.any_host();
-        let exits = stage.exits(3, Some(host), 15)?;
-        stage.reach(&exits, &["RUNNING", "STOPPED"])?;
+        let exits = stage.running_exits(3, Some(host), 15)?;
         let fell_asleep = Instant::now();
         host.agent().signal(Signal::STOP);
         let told = stage.wait_connected(host, false, stage.times.grace * 2);

@@ -114,8 +114,7 @@ fn api_away(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
     let mut times = Vec::new();
     for _ in 0..count {
         let sturdy = sturdy(stage, stage.any_host())?;
-        let exits = stage.exits(6, None, 60)?;
-        stage.reach(&exits, &["RUNNING", "STOPPED"])?;
+        let exits = stage.running_exits(6, None, 60)?;
         plane.api()?.kill9()?;
         let away = Instant::now();
         if let Some(sturdy) = &sturdy {

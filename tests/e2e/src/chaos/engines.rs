@@ -103,8 +103,7 @@ fn live_restore(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
     for i in 0..count as usize {
         let hosts = restoring(stage);
         let host = &hosts[i % hosts.len()];
-        let exits = stage.exits(3, Some(host), 6)?;
-        stage.reach(&exits, &["RUNNING", "STOPPED"])?;
+        let exits = stage.running_exits(3, Some(host), 6)?;
         host.stop_engine(Signal::KILL)?;
         // The last of them has ended by then.
         stage.pass(Duration::from_secs(8));
@@ -129,11 +128,7 @@ fn without_live_restore(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> 
         stage.any_moment(Duration::from_secs(10));
         let since = Instant::now();
         host.start_engine()?;
-        wait_until("every container to run", PATIENCE, || {
-            stage.proof()?;
-            Ok(true)
-        })?;
-        stage.all_steady()?;
+        stage.whole()?;
         times.push(since.elapsed());
         stage.same(&before, Some(host))?;
     }
@@ -340,8 +335,7 @@ fn lied_to(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
             stage.witness.accuse(format!("{image}: {status}"));
         }
         stage.user.delete(&[PULLER])?;
-        let args = ["delete", "tasks.tallyman.dev", PULLER, "--timeout=60s"];
-        stage.user.k(&args)?;
+        stage.delete_tasks([PULLER])?;
         stage.same(&before, None)?;
     }
     Ok(times)

@@ -59,11 +59,7 @@ fn boots(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
         let since = Instant::now();
         host.power_on()?;
         stage.release(host.agent());
-        wait_until("every container to run", PATIENCE, || {
-            stage.proof()?;
-            Ok(true)
-        })?;
-        stage.all_steady()?;
+        stage.whole()?;
         times.push(since.elapsed());
         stage.same(&before, Some(host))?;
     }

@@ -78,8 +78,7 @@ fn cut_off(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
     for _ in 0..count {
         let host = stage.any_host();
         // Ends of before, during, and in this order.
-        let exits = stage.exits(6, Some(host), 18)?;
-        stage.reach(&exits, &["RUNNING", "STOPPED"])?;
+        let exits = stage.running_exits(6, Some(host), 18)?;
         let sturdy = sturdy(stage, host)?;
         let since = Instant::now();
         stage.cut(host)?;
@@ -206,9 +205,7 @@ fn dead_connections(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
         for host in hosts {
             stage.heal(host)?;
         }
-        let mut args = vec!["delete", "tasks.tallyman.dev", "--timeout=60s"];
-        args.extend(names.iter().map(String::as_str));
-        stage.user.k(&args)?;
+        stage.delete_tasks(names.iter().map(String::as_str))?;
         stage.same(&before, None)?;
     }
     Ok(times)
@@ -259,8 +256,7 @@ fn flapping(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
     let mut times = Vec::new();
     for _ in 0..count {
         let host = stage.any_host();
-        let exits = stage.exits(6, Some(host), 60)?;
-        stage.reach(&exits, &["RUNNING", "STOPPED"])?;
+        let exits = stage.running_exits(6, Some(host), 60)?;
         for _ in 0..FLAPS {
             stage.cut(host)?;
             stage.pass(FLAP);

@@ -176,6 +176,18 @@ impl<'a> Stage<'a> {
         self.steady_rolling()
     }
 
+    /// Waits until all runs again, containers that went with their host or engine among it.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn whole(&self) -> Result<()> {
+        wait_until("every container to run", PATIENCE, || {
+            self.proof()?;
+            Ok(true)
+        })?;
+        self.all_steady()
+    }
+
     // --- what must stay ---
 
     /// What the containers that nothing may touch are.
@@ -308,6 +320,16 @@ impl<'a> Stage<'a> {
         Ok(Exits(all))
     }
 
+    /// [`Stage::exits`], once every one runs or has run.
+    ///
+    /// # Errors
+    /// The API server refuses, or they do not start.
+    pub fn running_exits(&self, n: u32, host: Option<&Host>, seconds: u32) -> Result<Exits> {
+        let exits = self.exits(n, host, seconds)?;
+        self.reach(&exits, &["RUNNING", "STOPPED"])?;
+        Ok(exits)
+    }
+
     /// Waits until each of them is at least in this status.
     ///
     /// # Errors
@@ -346,8 +368,16 @@ impl<'a> Stage<'a> {
             }
             names.push(name);
         }
+        self.delete_tasks(names.iter().map(String::as_str))
+    }
+
+    /// Deletes Tasks, and waits until they are gone.
+    ///
+    /// # Errors
+    /// They do not go.
+    pub fn delete_tasks<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<()> {
         let mut args = vec!["delete", "tasks.tallyman.dev", "--timeout=60s"];
-        args.extend(names.iter().map(String::as_str));
+        args.extend(names);
         self.user.k(&args)?;
         Ok(())
     }
