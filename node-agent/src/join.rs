@@ -40,6 +40,8 @@ const CALL: Duration = Duration::from_secs(15);
 /// How long a 403 is not believed: the API server's authorizer hears of a Role a little after whoever made it did, later on a
 /// busy machine.
 const NEW_RIGHTS: Duration = Duration::from_secs(30);
+/// How long an API server may be away or overloaded: it restarts in less.
+const OUTAGE: Duration = Duration::from_secs(60);
 
 /// Joins this host: asks with the token of a HostJoin, waits until it is accepted, and writes the agent's kubeconfig.
 ///
@@ -132,7 +134,7 @@ pub async fn run(options: JoinOptions) -> anyhow::Result<()> {
     // What was written is what the agent uses: it has to work.
     let config = crate::api::config(Some(&kubeconfig)).await?;
     let instances: Api<ContainerInstance> = Api::namespaced(Client::try_from(config)?, &namespace);
-    once_allowed(|| instances.get(&host))
+    patiently("the API server", || instances.get(&host))
         .await
         .context("the API server does not take the host's own token")?;
     println!("This host has joined as {host} in namespace {namespace}.");
@@ -200,7 +202,7 @@ impl Desk {
     }
 
     async fn read(&self) -> anyhow::Result<HostJoin> {
-        match once_allowed(|| self.joins.get(&self.join)).await {
+        match patiently("the API server", || self.joins.get(&self.join)).await {
             Err(kube::Error::Api(status)) if status.code == 401 => bail!(
                 "the API server does not take the token: it has ended, or its HostJoin {} was deleted",
                 self.join
@@ -219,8 +221,9 @@ impl Desk {
             "id": id, "publicKey": public_key, "containerInstance": self.name,
         }}});
         let (params, patch) = (PatchParams::default(), Patch::Merge(body));
-        let write = self.joins.patch_status(&self.join, &params, &patch);
-        match timed(write).await {
+        // Written twice it is the same request.
+        let write = || self.joins.patch_status(&self.join, &params, &patch);
+        match patiently("the API server", write).await {
             Ok(_) => Ok(id),
             Err(error) => Err(anyhow!(words(&error)).context("the API server refuses the request")),
         }
@@ -266,14 +269,15 @@ async fn authority(options: &JoinOptions) -> anyhow::Result<Vec<Vec<u8>>> {
     // Those of the system are not asked, and a small host has none.
     config.root_cert = Some(Vec::new());
     let maps: Api<ConfigMap> = Api::namespaced(Client::try_from(config)?, PUBLIC_NAMESPACE);
-    let map = match timed(maps.get(PUBLIC_CONFIG_MAP)).await {
+    let whom = format!("cannot reach {}", options.server);
+    let map = match patiently(&whom, || maps.get(PUBLIC_CONFIG_MAP)).await {
         Ok(map) => map,
         Err(kube::Error::Api(status)) => bail!(
             "the API server does not show its certificate authority to a host that has no name yet ({}); copy it here and \
              give --ca FILE instead of --ca-cert-hash",
             status.message
         ),
-        Err(error) => bail!("cannot reach {}: {}", options.server, words(&error)),
+        Err(error) => bail!("{whom}: {}", words(&error)),
     };
     let pem = map.data.and_then(|mut data| data.remove(PUBLIC_KEY));
     let found = pin::pinned(pem.unwrap_or_default().as_bytes(), wanted)?;
@@ -337,19 +341,34 @@ async fn timed<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<
     })
 }
 
-/// An answer in time, asked for again while new rights may not have reached the API server's authorizer.
-async fn once_allowed<T, F>(mut call: impl FnMut() -> F) -> Result<T, kube::Error>
+/// An answer in time, asked for again as long as another one may come. `whom` begins the sentence of what is wrong meanwhile.
+async fn patiently<T, F>(whom: &str, mut call: impl FnMut() -> F) -> Result<T, kube::Error>
 where
     F: Future<Output = Result<T, kube::Error>>,
 {
     let start = tokio::time::Instant::now();
+    let mut told = false;
     loop {
-        match timed(call()).await {
-            Err(kube::Error::Api(status)) if status.code == 403 && start.elapsed() < NEW_RIGHTS => {
-                tokio::time::sleep(FIRST_WAIT).await;
-            }
+        let error = match timed(call()).await {
+            Err(error) if start.elapsed() < patience(&error) => error,
             answer => return answer,
+        };
+        if !told {
+            let seconds = patience(&error).as_secs();
+            eprintln!("{whom}: {}; asking again for {seconds} s", words(&error));
+            told = true;
         }
+        tokio::time::sleep(FIRST_WAIT).await;
+    }
+}
+
+/// How long such an answer, or none, is not believed.
+fn patience(error: &kube::Error) -> Duration {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => NEW_RIGHTS,
+        kube::Error::Api(status) if status.code == 429 || status.code >= 500 => OUTAGE,
+        kube::Error::Service(_) | kube::Error::HyperError(_) => OUTAGE,
+        _ => Duration::ZERO,
     }
 }
 
@@ -361,28 +380,37 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn new_rights_may_come_a_little_later_and_other_refusals_count_at_once() {
+    async fn new_rights_may_come_a_little_later_an_outage_passes_and_other_refusals_count_at_once()
+    {
         let refused = |code: u16| -> kube::Error {
             let status = json!({ "status": "Failure", "message": "no", "code": code });
             kube::Error::Api(serde_json::from_value(status).unwrap())
         };
-        let mut codes = [403, 403].into_iter();
-        let found =
-            once_allowed(|| std::future::ready(codes.next().map_or(Ok(7), |c| Err(refused(c)))));
+        let away = || kube::Error::Service("connection refused".into());
+        let answers = [refused(403), away(), refused(503), refused(429)];
+        let mut answers = answers.into_iter();
+        let found = patiently("it", || {
+            std::future::ready(answers.next().map_or(Ok(7), Err))
+        });
         assert_eq!(found.await.unwrap(), 7);
-        for code in [401, 404, 500] {
+        for code in [401, 404, 422] {
             let mut asked = 0;
-            let said = once_allowed(|| {
+            let said = patiently("it", || {
                 asked += 1;
                 std::future::ready(Err::<(), _>(refused(code)))
             });
             assert!(said.await.is_err());
             assert_eq!(asked, 1, "{code}");
         }
-        let start = tokio::time::Instant::now();
-        let never = once_allowed(|| std::future::ready(Err::<(), _>(refused(403))));
-        assert!(matches!(never.await, Err(kube::Error::Api(s)) if s.code == 403));
-        assert!(start.elapsed() >= NEW_RIGHTS && start.elapsed() < NEW_RIGHTS * 2);
+        for (error, longest) in [
+            (&(|| refused(403)) as &dyn Fn() -> kube::Error, NEW_RIGHTS),
+            (&away, OUTAGE),
+        ] {
+            let start = tokio::time::Instant::now();
+            let never = patiently("it", || std::future::ready(Err::<(), _>(error())));
+            assert_eq!(words(&never.await.unwrap_err()), words(&error()));
+            assert!(start.elapsed() >= longest && start.elapsed() < longest * 2);
+        }
     }
 
     #[test]

@@ -94,6 +94,8 @@ impl Memory {
         self.settled = definitions.len() == 0;
         let told = objects.unreadable.iter().map(|object| object.note());
         definitions.notes.extend(told);
+        let remedies = objects.unreadable.iter().filter_map(|o| o.remedy());
+        definitions.actions.extend(remedies);
         // What is not true any more needs no room beside what is.
         self.clusters = BTreeMap::new();
         self.retiring = families::retiring(objects);

@@ -3,7 +3,8 @@
 //!
 //! Such an object is not absent, and nobody may take it for that: whose service is gone stops. So what is its own is left as it
 //! is, and everything else goes on. Of what people want (Services, TaskDefinitions, runs, schedules) that is all. From what is
-//! (hosts, tasks, plans, revisions, clusters) everything else in a cluster is reckoned, so that cluster waits as a whole.
+//! (hosts, tasks, plans, revisions, clusters) everything else in a cluster is reckoned, so that cluster waits as a whole. A plan is
+//! only a copy of that: one that cannot be read is deleted and made anew.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,16 +12,19 @@ use std::sync::Arc;
 use tallyman_crds::readable::Unread;
 
 use crate::gather::{cluster_name, object_name};
-use crate::plan::{Kind, Note, Target};
+use crate::plan::{Action, Kind, Note, Target};
 
 /// Reason of the events that tell of such an object.
 pub const REASON: &str = "Unreadable";
 
-/// What is told of an object of a kind, and what waits for it.
-fn sentence(kind: &str, unread: &Unread, waits: &str) -> String {
+/// What people are to do about it.
+const PUT_RIGHT: &str = "Put the field right, or delete the object";
+
+/// What is told of an object of a kind, what comes of it, and what waits for it.
+fn sentence(kind: &str, unread: &Unread, next: &str, waits: &str) -> String {
     let (name, problem) = (object_name(&unread.metadata), unread.problem());
     format!(
-        "({kind} {name}) is stored in a way that this version cannot read: {problem}. Put the field right, or delete the object. {waits}."
+        "({kind} {name}) is stored in a way that this version cannot read: {problem}. {next}. {waits}."
     )
 }
 
@@ -29,6 +33,7 @@ pub fn of_join(unread: &Unread) -> String {
     sentence(
         "HostJoin",
         unread,
+        PUT_RIGHT,
         "Until then no host joins by it; hosts that have joined and other joins do not wait",
     )
 }
@@ -85,12 +90,26 @@ impl Unreadable {
                     .to_owned()
             }
         };
+        let next = match self.kind {
+            Kind::HostPlan => "It is deleted and made anew; its host keeps to the one before",
+            _ => PUT_RIGHT,
+        };
         Note {
-            target: Target::of(self.kind, &self.unread.metadata),
+            target: self.target(),
             warning: true,
             reason: REASON,
-            message: sentence(self.kind.as_str(), &self.unread, &waits),
+            message: sentence(self.kind.as_str(), &self.unread, next, &waits),
         }
+    }
+
+    fn target(&self) -> Target {
+        Target::of(self.kind, &self.unread.metadata)
+    }
+
+    /// What ends it without anybody's help: all that a plan says is known elsewhere.
+    pub(crate) fn remedy(&self) -> Option<Action> {
+        let leaves = self.unread.metadata.deletion_timestamp.is_some();
+        (self.kind == Kind::HostPlan && !leaves).then(|| Action::Delete(self.target()))
     }
 }
 

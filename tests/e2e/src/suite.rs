@@ -177,7 +177,7 @@ pub fn run(
     }
     if !tally.failures.is_empty() {
         tell_logs(&lab);
-        lab.keep().ok();
+        lab.save_logs();
     }
     lab.down().context("the lab did not go down")?;
     std::fs::remove_dir_all(pipes(generation)).context("the pipes of MPS")?;

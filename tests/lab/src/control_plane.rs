@@ -401,19 +401,43 @@ impl ControlPlane {
     /// # Errors
     /// When etcd refuses.
     pub fn compact(&self) -> Result<()> {
+        let status = self.ask_etcd("/v3/maintenance/status", &json!({}))?;
+        let newest = &status["header"]["revision"];
+        let body = json!({"revision": newest, "physical": true});
+        self.ask_etcd("/v3/kv/compaction", &body).map(drop)
+    }
+
+    /// An object of ours as etcd holds it: `plural` of its kind, namespace and name. `None` when there is none.
+    ///
+    /// # Errors
+    /// When etcd refuses.
+    pub fn stored(&self, of: [&str; 3]) -> Result<Option<Value>> {
+        let found = self.ask_etcd("/v3/kv/range", &json!({ "key": etcd_key(of) }))?;
+        let Some(value) = found["kvs"].get(0).map(|kv| kv["value"].clone()) else {
+            return Ok(None);
+        };
+        let bytes: ByteString = serde_json::from_value(value)?;
+        Ok(Some(serde_json::from_slice(&bytes.0)?))
+    }
+
+    /// Has etcd hold this in place of the object, past the API server and all its rules.
+    ///
+    /// # Errors
+    /// When etcd refuses.
+    pub fn store(&self, of: [&str; 3], object: &Value) -> Result<()> {
+        let value = ByteString(serde_json::to_vec(object)?);
+        let body = json!({ "key": etcd_key(of), "value": value });
+        self.ask_etcd("/v3/kv/put", &body).map(drop)
+    }
+
+    fn ask_etcd(&self, path: &str, body: &Value) -> Result<Value> {
         // etcd takes JSON, too, and kubectl sends it.
         let folder = self.ledger.folder("control-plane")?;
         let kubectl = self.kubectl.as_user(folder.join(ETCD_KUBECONFIG));
-        let ask = |path: &str, body: Value| {
-            let args = ["create", "--raw", path, "-f", "-"];
-            let tool = kubectl.tool().args(args);
-            tool.stdin(body.to_string()).check()
-        };
-        let status = ask("/v3/maintenance/status", json!({}))?;
-        let status: Value = serde_json::from_str(&status)?;
-        let newest = &status["header"]["revision"];
-        let body = json!({"revision": newest, "physical": true});
-        ask("/v3/kv/compaction", body).map(drop)
+        let tool = kubectl.tool().args(["create", "--raw", path, "-f", "-"]);
+        Ok(serde_json::from_str(
+            &tool.stdin(body.to_string()).check()?,
+        )?)
     }
 
     fn without_etcd(&self, work: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<()> {
@@ -471,6 +495,15 @@ impl ControlPlane {
         paths::private_file(&path, serde_json::to_vec_pretty(&config)?)?;
         Ok(path)
     }
+}
+
+/// Where etcd holds an object of ours.
+fn etcd_key([plural, namespace, name]: [&str; 3]) -> ByteString {
+    let key = format!(
+        "/registry/{}/{plural}/{namespace}/{name}",
+        tallyman_crds::GROUP
+    );
+    ByteString(key.into_bytes())
 }
 
 /// Makes `to` what `from` is.

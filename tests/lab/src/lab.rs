@@ -464,6 +464,11 @@ impl Lab {
         self.ledger.keep()
     }
 
+    /// The logs outlive the lab, and where they are is said.
+    pub fn save_logs(&self) {
+        self.ledger.save_logs();
+    }
+
     /// Takes everything down and says what could not be.
     ///
     /// # Errors

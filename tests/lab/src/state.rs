@@ -285,6 +285,11 @@ impl Ledger {
         self.lock().kept
     }
 
+    /// Logs of what failed are worth more than a clean folder: they outlive the run, and where they are is said.
+    pub fn save_logs(&self) {
+        save_logs(&self.state());
+    }
+
     /// Takes away all that is written here. Doing it twice is fine.
     ///
     /// # Errors
@@ -310,7 +315,7 @@ impl Drop for Ledger {
             return;
         }
         if std::thread::panicking() {
-            save_logs(&self.state());
+            self.save_logs();
         }
         if let Err(error) = self.clear() {
             eprintln!("{error:#}");
@@ -318,7 +323,6 @@ impl Drop for Ledger {
     }
 }
 
-/// Logs of a failed test are worth more than a clean folder.
 fn save_logs(state: &State) {
     let Some(folder) = state.work.parent() else {
         return;

@@ -7,7 +7,7 @@ use serde_json::json;
 use tallyman_crds::DesiredStatus;
 use tallyman_crds::readable::Unread;
 use tallyman_operator_core::unreadable::of_join;
-use tallyman_operator_core::{Kind, Memory, Plan, Unreadable};
+use tallyman_operator_core::{Action, Kind, Memory, Plan, Unreadable};
 
 use crate::common::Bench;
 use crate::common::build::{definition, service};
@@ -38,6 +38,7 @@ fn darken(bench: &mut Bench, kind: Kind, name: &str) {
         Kind::ContainerInstance => take(&mut objects.instances, |o| &o.metadata, name),
         Kind::TaskDefinition => take(&mut objects.task_definitions, |o| &o.metadata, name),
         Kind::TaskDefinitionRevision => take(&mut objects.revisions, |o| &o.metadata, name),
+        Kind::HostPlan => take(&mut objects.plans, |o| &o.metadata, name),
         other => panic!("no test needs a {other:?}"),
     };
     objects.unreadable.push(Arc::new(Unreadable {
@@ -118,6 +119,36 @@ fn the_field_is_told_and_not_its_value() {
              or delete the object. Until then it and what is its own are left as they are; nothing else waits for it."
         ]
     );
+}
+
+#[test]
+fn a_plan_that_cannot_be_read_is_made_anew_and_says_what_it_said() {
+    let mut bench = at_rest();
+    let plan = |bench: &Bench| {
+        bench
+            .objects
+            .plans
+            .iter()
+            .find(|p| p.metadata.name.as_deref() == Some("host-a"))
+            .cloned()
+    };
+    let before = plan(&bench).unwrap();
+    assert!(!before.spec.tasks.is_empty());
+    darken(&mut bench, Kind::HostPlan, "host-a");
+    let all = plans(&bench);
+    let actions: Vec<_> = all.iter().flat_map(|p| &p.actions).collect();
+    assert!(
+        matches!(actions[..], [Action::Delete(of)] if of.kind == Kind::HostPlan && Some(&of.uid) == before.metadata.uid.as_ref()),
+        "{actions:?}"
+    );
+    let [message] = told(&all).try_into().unwrap();
+    assert!(message.contains("It is deleted and made anew"), "{message}");
+    // It is gone.
+    bench.objects.unreadable.clear();
+    settle(&mut bench);
+    let after = plan(&bench).unwrap();
+    assert_eq!(after.spec.tasks, before.spec.tasks);
+    assert_eq!(after.spec.definitions, before.spec.definitions);
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn main() -> Result<ExitCode> {
         })
     });
     if result.is_err() || !lost.is_empty() {
-        lab.keep()?;
+        lab.save_logs();
     }
     lab.down()?;
     result?;

@@ -84,7 +84,7 @@ fn main() -> Result<ExitCode> {
         }
     });
     if result.is_err() || !missed.is_empty() {
-        lab.keep()?;
+        lab.save_logs();
     }
     lab.down()?;
     result?;

@@ -15,6 +15,7 @@ mod mixed;
 mod registry;
 pub mod report;
 mod stage;
+mod store;
 mod users;
 mod witness;
 
@@ -99,6 +100,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
         links::ROWS,
         leaders::ROWS,
         control_plane::ROWS,
+        store::ROWS,
         users::ROWS,
         mixed::ROWS,
         hosts::ROWS,
