@@ -32,7 +32,7 @@ impl<E: Engine> Agent<E> {
             return None;
         }
         let now = Timestamp::now();
-        let due = self.outbox.due(&report, now)?;
+        let due = self.outbox.due(&report, now);
         if due <= now {
             let api = self.shared.api.clone();
             self.reporting = Some(Box::pin(async move {

@@ -9,40 +9,46 @@ use crate::backoff::{Backoff, later};
 
 /// Which plan is at hand alone is not worth more than one write in this time.
 const GENERATION_PACE: Duration = Duration::from_secs(5);
+/// What is told is told again after this long, as a kubelet does it: nobody else would put it right if it changed where it is
+/// stored. The API server writes nothing when it did not.
+const AGAIN: Duration = Duration::from_secs(300);
 const FAILED: Backoff = Backoff {
     first: Duration::from_millis(500),
     longest: Duration::from_secs(30),
 };
 
 /// When the host's report is sent: at once when something changed, with patience when only the plan's
-/// generation did.
+/// generation did, with more when nothing did.
 #[derive(Clone, Debug, Default)]
 pub struct HostOutbox {
-    sent: Option<HostReport>,
-    sent_at: Option<Timestamp>,
+    /// And when.
+    sent: Option<(HostReport, Timestamp)>,
     failures: u32,
     not_before: Option<Timestamp>,
 }
 
 impl HostOutbox {
-    /// When `report` is to be sent; `None` if it need not be.
-    pub fn due(&self, report: &HostReport, now: Timestamp) -> Option<Timestamp> {
+    /// When `report` is to be sent.
+    pub fn due(&self, report: &HostReport, now: Timestamp) -> Timestamp {
         let at = match &self.sent {
             None => now,
-            Some(sent) if sent == report => return None,
-            Some(sent) => {
+            Some((sent, at)) if sent == report => later(*at, AGAIN),
+            Some((sent, at)) => {
                 let same_otherwise = HostReport {
                     applied_plan_generation: report.applied_plan_generation,
                     applied_plan_epoch: report.applied_plan_epoch,
                     ..sent.clone()
                 } == *report;
-                match self.sent_at {
-                    Some(sent_at) if same_otherwise => later(sent_at, GENERATION_PACE),
-                    _ => now,
+                if same_otherwise {
+                    later(*at, GENERATION_PACE)
+                } else {
+                    now
                 }
             }
         };
-        Some(at.max(self.not_before.unwrap_or(Timestamp::MIN)))
+        // A clock that was put back must not make it wait for longer.
+        let at = at.min(later(now, AGAIN));
+        at.max(self.not_before.unwrap_or(Timestamp::MIN))
     }
 
     /// The API server may have lost what it was told: it is told again.
@@ -52,8 +58,7 @@ impl HostOutbox {
 
     /// The API server took `report`.
     pub fn sent(&mut self, report: HostReport, now: Timestamp) {
-        self.sent = Some(report);
-        self.sent_at = Some(now);
+        self.sent = Some((report, now));
         self.failures = 0;
         self.not_before = None;
     }

@@ -38,10 +38,7 @@ impl Agent {
             return;
         };
         p.news |= !p.holdings.account.registered(&report).is_empty();
-        let Some(at) = p.outbox.due(&report, shared.now) else {
-            p.report_at = shared.now + SignedDuration::from_secs(600);
-            return;
-        };
+        let at = p.outbox.due(&report, shared.now);
         p.report_at = at.max(shared.now + SignedDuration::from_millis(100));
         if at > shared.now {
             return;
