@@ -1,15 +1,16 @@
 //! `make chaos`. Breaks one thing after the other on a lab of four hosts with some fifty containers and two operators, and writes
 //! what came of it into docs/reliability.md.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use tallyman_e2e::chaos::{Load, Row, Times, report, rows, run};
+use tallyman_e2e::chaos::{Load, Row, Times, UPGRADE, Versions, report, rows, run};
 use tallyman_e2e::table::chosen;
-use tallyman_lab::{EngineGeneration, HostOptions, Lab};
+use tallyman_lab::{EngineGeneration, HostOptions, Lab, paths};
 
 /// Breaks one thing after the other, and says what came of it.
 #[derive(Parser, Debug)]
@@ -31,6 +32,9 @@ struct Args {
     /// Which engine the hosts have.
     #[arg(long, default_value = "current")]
     engine: EngineGeneration,
+    /// Another version of tallyman-agent, for row 4.
+    #[arg(long, env = "CHAOS_OTHER_AGENT", value_name = "FILE")]
+    other_agent: Option<PathBuf>,
     /// Where random moments come from; another one each time without.
     #[arg(long)]
     seed: Option<u64>,
@@ -63,26 +67,52 @@ impl Args {
         };
         said.unwrap_or(row.count)
     }
+
+    /// Of all rows, the one that needs what is not there; by its number it says so.
+    fn leaves_out(&self, row: &Row) -> bool {
+        let missing = row.number == UPGRADE && self.other_agent.is_none();
+        if missing && self.rows.is_empty() {
+            println!("row {UPGRADE} is left out: it needs --other-agent FILE");
+        }
+        missing && self.rows.is_empty()
+    }
 }
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
     let chosen: Vec<_> = chosen(rows(), |row| row.number, &args.rows)?
         .into_iter()
+        .filter(|row| !args.leaves_out(row))
         .map(|row| (row, args.count(row)))
         .collect();
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed}");
-    let lab = lab(args.engine)?;
-    let mut missed = Vec::new();
-    let result = run(&lab, LOAD, TIMES, seed, &chosen, &mut |row, outcome| {
-        if !outcome.held(row.bound) {
-            missed.push(row.number);
-        }
-        if let Err(error) = report::write(&args.out, row, outcome) {
-            println!("  {error:#}");
-        }
+    let installed = tempfile::tempdir()?;
+    let versions = args.other_agent.as_ref().map(|other| Versions {
+        installed: installed.path().join("tallyman-agent"),
+        other: other.clone(),
     });
+    if let Some(versions) = &versions {
+        fs::copy(paths::built_program("tallyman-agent")?, &versions.installed)?;
+    }
+    let lab = lab(args.engine, versions.as_ref())?;
+    let mut missed = Vec::new();
+    let result = run(
+        &lab,
+        LOAD,
+        TIMES,
+        versions,
+        seed,
+        &chosen,
+        &mut |row, outcome| {
+            if !outcome.held(row.bound) {
+                missed.push(row.number);
+            }
+            if let Err(error) = report::write(&args.out, row, outcome) {
+                println!("  {error:#}");
+            }
+        },
+    );
     if result.is_err() || !missed.is_empty() {
         lab.save_logs();
     }
@@ -96,15 +126,17 @@ fn main() -> Result<ExitCode> {
 }
 
 /// Three hosts whose containers outlive their engine, and one whose do not.
-fn lab(generation: EngineGeneration) -> Result<Lab> {
+fn lab(generation: EngineGeneration, versions: Option<&Versions>) -> Result<Lab> {
     let brittle = HostOptions {
         live_restore: false,
         ..HostOptions::new(generation)
     };
-    Lab::builder()
+    let mut lab = Lab::builder()
         .hosts(3, generation)
         .host("host-4", brittle)
-        .operator_args(OPERATOR_FLAGS)
-        .start()
-        .context("the lab did not come up")
+        .operator_args(OPERATOR_FLAGS);
+    if let Some(versions) = versions {
+        lab = lab.agent_binary(&versions.installed);
+    }
+    lab.start().context("the lab did not come up")
 }

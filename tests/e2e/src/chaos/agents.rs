@@ -1,10 +1,12 @@
 //! Agents that are killed, that sleep, and that find their disk changed.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tallyman_lab::Signal;
 
 use crate::chaos::{Row, Stage};
@@ -28,6 +30,15 @@ pub const ROWS: &[Row] = &[
         bound: Duration::from_secs(15),
         count: 2,
         run: asleep,
+    },
+    Row {
+        number: UPGRADE,
+        name: "agents are upgraded and put back",
+        fault: "the agent's program is replaced by another version and every agent restarted, one host after the other, in the middle of a rollout, with tasks that end meanwhile; then the same with the first version",
+        measured: "start of the agent until it is ready",
+        bound: Duration::from_secs(5),
+        count: 5,
+        run: upgraded,
     },
     Row {
         number: "5",
@@ -91,6 +102,60 @@ fn asleep(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
     Ok(times)
 }
 
+/// The row that needs [`Versions`].
+pub const UPGRADE: &str = "4";
+
+/// The agent's program as the hosts of a lab run it, and another version of it.
+#[derive(Clone, Debug)]
+pub struct Versions {
+    /// What every agent of the lab is started from.
+    pub installed: PathBuf,
+    /// Another version.
+    pub other: PathBuf,
+}
+
+fn upgraded(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let versions = stage.versions.as_ref();
+    let versions =
+        versions.context("another version of the agent is missing: --other-agent FILE")?;
+    let before = stage.proof()?;
+    let (first, other) = (fs::read(&versions.installed)?, fs::read(&versions.other)?);
+    let mut times = Vec::new();
+    for program in [&other, &first]
+        .into_iter()
+        .cycle()
+        .take(2 * count as usize)
+    {
+        stage.roll()?;
+        let exits = stage.exits(6, None, 12)?;
+        install(program, &versions.installed)?;
+        for host in stage.lab().hosts() {
+            let agent = host.agent();
+            stage.hold(agent);
+            agent.stop(Duration::from_secs(10))?;
+            stage.release(agent);
+            let since = Instant::now();
+            agent.start()?;
+            times.push(stage.agent_ready(host, since)?);
+            let pid = agent.pid().context("the agent has no process")?;
+            let runs = fs::read(format!("/proc/{pid}/exe"))?;
+            ensure!(runs == *program, "{} runs another version", host.name());
+        }
+        stage.rolled()?;
+        stage.accounted(exits)?;
+        stage.same(&before, None)?;
+    }
+    Ok(times)
+}
+
+/// As a package manager does it: who runs the old program goes on with it.
+fn install(program: &[u8], path: &Path) -> Result<()> {
+    let beside = path.with_extension("new");
+    fs::write(&beside, program)?;
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o755))?;
+    Ok(fs::rename(&beside, path)?)
+}
+
 /// What the agent keeps on disk: files, and a folder with a file for each task.
 const KEPT: [&str; 4] = ["plan.json", "tasks", "engine.json", "images.json"];
 
@@ -134,13 +199,13 @@ type Contents = BTreeMap<PathBuf, Vec<u8>>;
 
 /// A file, or those of a folder.
 fn contents(path: &Path) -> Contents {
-    let below = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let below = fs::read_dir(path).into_iter().flatten().flatten();
     let paths = below
         .map(|entry| entry.path())
         .chain([path.to_owned()])
         .filter(|path| path.is_file());
     paths
-        .filter_map(|path| Some((path.clone(), std::fs::read(&path).ok()?)))
+        .filter_map(|path| Some((path.clone(), fs::read(&path).ok()?)))
         .collect()
 }
 
@@ -154,7 +219,7 @@ fn damage(stage: &Stage<'_>, path: &Path, how: usize, old: &Contents) -> Result<
         }
         match how {
             0 | 3 => {
-                std::fs::remove_file(file)?;
+                fs::remove_file(file)?;
                 continue;
             }
             1 => bytes.truncate(stage.below(bytes.len())),
@@ -166,11 +231,11 @@ fn damage(stage: &Stage<'_>, path: &Path, how: usize, old: &Contents) -> Result<
                 }
             }
         }
-        std::fs::write(file, bytes)?;
+        fs::write(file, bytes)?;
     }
     if how == 3 {
         for (file, bytes) in old {
-            std::fs::write(file, bytes)?;
+            fs::write(file, bytes)?;
         }
     }
     Ok(())

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tallyman_lab::Lab;
 
+pub use agents::{UPGRADE, Versions};
 pub use stage::{Load, Stage, Times};
 pub use witness::Witness;
 
@@ -117,11 +118,12 @@ pub fn run(
     lab: &Lab,
     load: Load,
     times: Times,
+    versions: Option<Versions>,
     seed: u64,
     rows: &[(&'static Row, u32)],
     told: &mut dyn FnMut(&'static Row, &Outcome),
 ) -> Result<()> {
-    let stage = Stage::set(lab, load, times, seed)?;
+    let stage = Stage::set(lab, load, times, versions, seed)?;
     let witness = &stage.witness;
     let result = witness.watch(
         lab,

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::{Host, Lab, LabHost, Process, Signal, http, wait_until};
 
+use crate::chaos::Versions;
 use crate::chaos::witness::{Eyes, Witness};
 use crate::inside::BUSYBOX;
 use crate::user::{PATIENCE, User, hello, service};
@@ -55,6 +56,8 @@ pub struct Stage<'a> {
     pub user: User<'a>,
     /// Times of the operator.
     pub times: Times,
+    /// Another version of the agent, if there is one.
+    pub versions: Option<Versions>,
     /// Reads objects quickly.
     pub eyes: Eyes,
     load: Load,
@@ -77,11 +80,18 @@ impl<'a> Stage<'a> {
     ///
     /// # Errors
     /// It does not start.
-    pub fn set(lab: &'a Lab, load: Load, times: Times, seed: u64) -> Result<Stage<'a>> {
+    pub fn set(
+        lab: &'a Lab,
+        load: Load,
+        times: Times,
+        versions: Option<Versions>,
+        seed: u64,
+    ) -> Result<Stage<'a>> {
         let stage = Stage {
             witness: Witness::default(),
             user: User::new(lab),
             times,
+            versions,
             eyes: Eyes::open(lab)?,
             load,
             second: lab.start_operator("operator-2")?,

@@ -49,12 +49,20 @@ fn reduced(user: &User<'_>) -> Result<()> {
         rows.push((row.with_context(|| format!("no row {number}"))?, count));
     }
     let mut missed = Vec::new();
-    chaos::run(user.lab, LOAD, TIMES, SEED, &rows, &mut |row, outcome| {
-        if !outcome.held(row.bound) {
-            let why = outcome.complaints(row.bound).join("; ");
-            missed.push(format!("row {}, {}: {why}", row.number, row.name));
-        }
-    })?;
+    chaos::run(
+        user.lab,
+        LOAD,
+        TIMES,
+        None,
+        SEED,
+        &rows,
+        &mut |row, outcome| {
+            if !outcome.held(row.bound) {
+                let why = outcome.complaints(row.bound).join("; ");
+                missed.push(format!("row {}, {}: {why}", row.number, row.name));
+            }
+        },
+    )?;
     ensure!(missed.is_empty(), "{}", missed.join("\n  "));
     Ok(())
 }
