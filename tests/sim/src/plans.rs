@@ -61,11 +61,12 @@ impl Told {
     }
 }
 
-/// Tells one plan in `share` of every life, as the environment says otherwise.
-pub fn tell(share: usize) -> Told {
+/// Tells `some` plans of `of` of every life; or as the environment says.
+pub fn tell((some, of): (usize, usize)) -> Told {
     let chosen = option("TALLYMAN_SIM_PLAN");
     let given = |name: &str| option(name).and_then(|s| s.parse::<u64>().ok());
-    let share = given("TALLYMAN_SIM_SHARE").map_or(share, |s| usize::try_from(s).unwrap_or(1));
+    let share = given("TALLYMAN_SIM_SHARE").map(|s| usize::try_from(s).unwrap_or(1));
+    let (some, of) = share.map_or((some, of), |share| (1, share.max(1)));
     let seeds = given("TALLYMAN_SIM_SEEDS").unwrap_or(1);
     let mut parts = chosen.iter().flat_map(|text| text.split('/'));
     let (life, seed, number) = (parts.next(), parts.next(), parts.next());
@@ -82,7 +83,7 @@ pub fn tell(share: usize) -> Told {
             let turn = usize::try_from(seed).unwrap_or(0);
             plans.extend(all.into_iter().filter(|p| match number {
                 Some(number) => p.number == number,
-                None => (p.number + turn).is_multiple_of(share.max(1)),
+                None => (p.number + turn) % of < some,
             }));
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tallyman_lab::{LabHost, wait_until};
+use tallyman_lab::{CommandSpec, LabHost, wait_until};
 
 use crate::chaos::witness::engine_runs;
 use crate::chaos::{Row, Stage};
@@ -66,6 +66,16 @@ pub const ROWS: &[Row] = &[
         bound: Duration::from_secs(90),
         count: 2,
         run: sole,
+    },
+    Row {
+        number: "24",
+        name: "a host that is cut off sleeps, with such a task",
+        fault: "the same with stopAfter an hour; after a moment the agent is killed and started with a boot clock 100,000 s further (a time namespace), \
+                as after a day of sleep",
+        measured: "start of the agent until the task has ended",
+        bound: Duration::from_secs(10),
+        count: 2,
+        run: sleeps,
     },
 ];
 
@@ -282,19 +292,78 @@ fn flapping(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
 /// Service of which never two tasks may run.
 const SOLE: &str = "sole";
 
-fn sole(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
-    let before = stage.proof()?;
-    let user = &stage.user;
+/// Makes that service, with seconds until its task stops on a host that is cut off, and until it is replaced.
+fn make_sole(stage: &Stage<'_>, stop_after: u32, replace_after: u32) -> Result<()> {
     let mut service = service(SOLE, 1);
     service["spec"]["deploymentConfiguration"] =
         json!({ "minimumHealthyPercent": 0, "maximumPercent": 100 });
-    service["spec"]["disconnect"] = json!({ "stopAfter": 30, "replaceAfter": 55 });
-    user.apply(&[hello(SOLE, "x"), service])?;
+    service["spec"]["disconnect"] =
+        json!({ "stopAfter": stop_after, "replaceAfter": replace_after });
+    stage.user.apply(&[hello(SOLE, "x"), service])?;
+    Ok(())
+}
+
+/// The host of its task, once that runs.
+fn host_of_sole<'a>(stage: &Stage<'a>) -> Result<&'a LabHost> {
+    let task = stage.user.wait_steady(SOLE, 1)?.remove(0);
+    let host = task["spec"]["containerInstance"].as_str();
+    stage.lab().host_named(host.unwrap_or_default())
+}
+
+/// A boot clock that is further than the host's by longer than any stopAfter.
+const SLEPT: [&str; 4] = ["--time", "--boottime", "100000", "--"];
+
+fn sleeps(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let before = stage.proof()?;
+    make_sole(stage, 3600, 3700)?;
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let host = host_of_sole(stage)?;
+        let agent = host.agent();
+        let awake = agent.command();
+        let program = awake.program.display().to_string();
+        let asleep = CommandSpec {
+            program: "unshare".into(),
+            args: SLEPT
+                .map(str::to_owned)
+                .into_iter()
+                .chain([program])
+                .collect(),
+            ..awake.clone()
+        };
+        stage.cut(host)?;
+        stage.any_moment(Duration::from_secs(5));
+        stage.hold(agent);
+        agent.kill9()?;
+        agent.set_command(asleep.args(awake.args.clone()));
+        let since = Instant::now();
+        agent.start()?;
+        let ended = wait_until("it to be stopped", PATIENCE, || {
+            Ok(running(stage, SOLE)?.is_empty())
+        });
+        times.push(since.elapsed());
+        stage.same(&before, None)?;
+        agent.kill9()?;
+        agent.set_command(awake);
+        ended?;
+        stage.release(agent);
+        agent.start()?;
+        stage.heal(host)?;
+        stage.wait_connected(host, true, PATIENCE)?;
+        stage.user.wait_steady(SOLE, 1)?;
+        stage.same(&before, None)?;
+    }
+    stage.user.delete(&[SOLE])?;
+    Ok(times)
+}
+
+fn sole(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let before = stage.proof()?;
+    let user = &stage.user;
+    make_sole(stage, 30, 55)?;
     let mut times = Vec::new();
     for round in 0..count {
-        let task = user.wait_steady(SOLE, 1)?.remove(0);
-        let host = task["spec"]["containerInstance"].as_str();
-        let host = stage.lab().host_named(host.unwrap_or_default())?;
+        let host = host_of_sole(stage)?;
         let mut moved = None;
         let seen = watched(
             || Ok(running(stage, SOLE)?.len()),

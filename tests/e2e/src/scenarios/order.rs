@@ -14,16 +14,14 @@ pub const SCENARIOS: &[Scenario] = &[
         run: in_order,
     },
     Scenario {
+        name: "a container is linked by name and restarted in place with the API server away",
+        run: linked_and_restarted,
+    },
+    Scenario {
         name: "a task says why it did not start and what killed its container",
         run: reasons,
     },
 ];
-
-/// What agents do by themselves, whatever the engine. ECS allows no restart within a minute, so it takes that long.
-pub const ALONE: &[Scenario] = &[Scenario {
-    name: "a container is linked by name and restarted in place with the API server away",
-    run: linked_and_restarted,
-}];
 
 /// Runs until SIGTERM.
 const STAY: &str = "trap 'exit 0' TERM; while :; do sleep 1; done";

@@ -2,8 +2,8 @@
 
 use tallyman_sim::plans;
 
-/// One plan in so many is told here; `make soak` tells all of them. Odd, because plans of two kinds take turns.
-const SHARE: usize = 5;
+/// So many plans of so many are told here; `make soak` tells all of them. The second is odd, because plans of two kinds take turns.
+const SHARE: (usize, usize) = (2, 13);
 /// The least that is told.
 const LEAST: usize = 5_000;
 
