@@ -12,5 +12,5 @@ pub mod suite;
 pub mod table;
 pub mod user;
 
-pub use suite::{Scenario, Tally, run};
+pub use suite::{Lane, Scenario, Tally, run};
 pub use user::User;

@@ -53,27 +53,63 @@ pub const WITHOUT_GELF: &str =
 /// With which the first host's engine sends to CloudWatch Logs.
 pub const AWS_KEY: &str = "KEY4711";
 
-/// A folder of this machine for what scenarios on a lab with engines of `generation` mount.
-pub fn folder(generation: EngineGeneration) -> PathBuf {
+/// One of the labs that run side by side, each with scenarios of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// What engines do, on Docker 20.10.
+    Debian2010,
+    /// The same on current Docker.
+    Current,
+    /// What operator and agents decide whatever the engine, on current Docker.
+    Deciding,
+}
+
+impl Lane {
+    /// All of them, with the words that choose them.
+    pub const ALL: [(&str, Lane); 3] = [
+        ("20.10", Lane::Debian2010),
+        ("current", Lane::Current),
+        ("deciding", Lane::Deciding),
+    ];
+
+    /// Which engine its hosts have.
+    pub fn generation(self) -> EngineGeneration {
+        match self {
+            Lane::Debian2010 => EngineGeneration::Debian2010,
+            Lane::Current | Lane::Deciding => EngineGeneration::Current,
+        }
+    }
+
+    /// Where scenarios about an engine meet engines of this generation.
+    pub fn about(generation: EngineGeneration) -> Lane {
+        match generation {
+            EngineGeneration::Debian2010 => Lane::Debian2010,
+            EngineGeneration::Current => Lane::Current,
+        }
+    }
+}
+
+/// A folder of this machine for what scenarios mount.
+pub fn folder(lane: Lane) -> PathBuf {
     let id = std::process::id();
-    std::env::temp_dir().join(format!("tallyman-e2e-{id}-{generation:?}"))
+    std::env::temp_dir().join(format!("tallyman-e2e-{id}-{lane:?}"))
 }
 
 /// The directory of the pipes of MPS on the first host.
-pub fn pipes(generation: EngineGeneration) -> PathBuf {
+pub fn pipes(lane: Lane) -> PathBuf {
     let id = std::process::id();
-    std::env::temp_dir().join(format!("tallyman-e2e-{id}-{generation:?}-mps"))
+    std::env::temp_dir().join(format!("tallyman-e2e-{id}-{lane:?}-mps"))
 }
 
 /// What stands for MPS' control daemons while they run: who listens at `control` in their directories.
-static DAEMONS: Mutex<BTreeMap<EngineGeneration, UnixListener>> = Mutex::new(BTreeMap::new());
+static DAEMONS: Mutex<BTreeMap<Lane, UnixListener>> = Mutex::new(BTreeMap::new());
 
 /// MPS' control daemon of the first host begins.
 ///
 /// # Errors
 /// It cannot listen.
-pub fn daemon_begins(generation: EngineGeneration) -> Result<()> {
-    let pipes = pipes(generation);
+pub fn daemon_begins(lane: Lane) -> Result<()> {
+    let pipes = pipes(lane);
     std::fs::create_dir_all(&pipes)?;
     let control = pipes.join("control");
     // One that was killed left it.
@@ -82,14 +118,14 @@ pub fn daemon_begins(generation: EngineGeneration) -> Result<()> {
     }
     let daemon = UnixListener::bind(&control).context("MPS' control daemon")?;
     let mut daemons = DAEMONS.lock().unwrap_or_else(PoisonError::into_inner);
-    daemons.insert(generation, daemon);
+    daemons.insert(lane, daemon);
     Ok(())
 }
 
 /// MPS' control daemon of the first host is killed, and leaves its socket's file.
-pub fn daemon_is_killed(generation: EngineGeneration) {
+pub fn daemon_is_killed(lane: Lane) {
     let mut daemons = DAEMONS.lock().unwrap_or_else(PoisonError::into_inner);
-    daemons.remove(&generation);
+    daemons.remove(&lane);
 }
 
 /// How scenarios went.
@@ -101,13 +137,12 @@ pub struct Tally {
     pub failures: Vec<String>,
 }
 
-/// Runs every scenario whose name holds one of `filters` (all when there is none) on a lab of three hosts with engines
-/// of `generation`.
+/// Runs every scenario whose name holds one of `filters` (all when there is none) on a lab of three hosts.
 ///
 /// # Errors
 /// The lab does not come up.
 pub fn run(
-    generation: EngineGeneration,
+    lane: Lane,
     scenarios: &[Scenario],
     joining: &[Joining],
     filters: &[String],
@@ -119,10 +154,11 @@ pub fn run(
     if chosen.is_empty() && joining.is_empty() {
         return Ok(Tally::default());
     }
-    println!("\nlab: 3 hosts, {generation:?}");
+    println!("\nlab: 3 hosts, {lane:?}");
+    let generation = lane.generation();
     let started = Instant::now();
     let mut lab = Lab::builder()
-        .host("host-1", first_host(generation)?)
+        .host("host-1", first_host(lane)?)
         .host(
             "host-2",
             HostOptions {
@@ -161,50 +197,43 @@ pub fn run(
         .start()
         .context("the lab did not come up")?;
     println!(
-        "lab of {generation:?} up in {:.1} s\n",
+        "lab of {lane:?} up in {:.1} s\n",
         started.elapsed().as_secs_f64()
     );
     let mut tally = Tally::default();
     for scenario in chosen {
         let started = Instant::now();
         let result = (scenario.run)(&User::new(&lab));
-        tally.take(&lab, generation, scenario.name, started, result);
+        tally.take(&lab, lane, scenario.name, started, result);
     }
     for scenario in joining {
         let started = Instant::now();
         let result = (scenario.run)(&mut lab, &plain_host(generation));
-        tally.take(&lab, generation, scenario.name, started, result);
+        tally.take(&lab, lane, scenario.name, started, result);
     }
     if !tally.failures.is_empty() {
         tell_logs(&lab);
         lab.save_logs();
     }
     lab.down().context("the lab did not go down")?;
-    std::fs::remove_dir_all(pipes(generation)).context("the pipes of MPS")?;
+    std::fs::remove_dir_all(pipes(lane)).context("the pipes of MPS")?;
     Ok(tally)
 }
 
 impl Tally {
     /// Counts a scenario, tells how it went, and clears up after one that failed.
-    fn take(
-        &mut self,
-        lab: &Lab,
-        generation: EngineGeneration,
-        name: &str,
-        started: Instant,
-        result: Result<()>,
-    ) {
+    fn take(&mut self, lab: &Lab, lane: Lane, name: &str, started: Instant, result: Result<()>) {
         let user = User::new(lab);
         let result = result.and_then(|()| user.leaves_nothing());
         let seconds = started.elapsed().as_secs_f64();
         match result {
             Ok(()) => {
                 self.passed += 1;
-                println!("test {generation:?}: {name} ... ok ({seconds:.1} s)");
+                println!("test {lane:?}: {name} ... ok ({seconds:.1} s)");
             }
             Err(error) => {
                 let line =
-                    format!("test {generation:?}: {name} ... FAILED ({seconds:.1} s)\n  {error:#}");
+                    format!("test {lane:?}: {name} ... FAILED ({seconds:.1} s)\n  {error:#}");
                 println!("{line}");
                 self.failures.push(line);
                 user.describe();
@@ -221,12 +250,12 @@ fn plain_host(generation: EngineGeneration) -> HostOptions {
 
 /// A host that allows a folder for files of variables. Its engine has credentials of AWS. It has two GPUs as far as its files say, and what stands for the
 /// vendor's hook: Docker takes it for its GPU driver and runs it before a container's first process. What stands for MPS is there, too.
-fn first_host(generation: EngineGeneration) -> Result<HostOptions> {
+fn first_host(lane: Lane) -> Result<HostOptions> {
     let toolkit = paths::source_root()?.join("tests/e2e/toolkit");
     let info = toolkit.join("nvidia-gpu-info.json").display().to_string();
-    let pipes = pipes(generation);
-    daemon_begins(generation)?;
-    let mut options = HostOptions::new(generation);
+    let pipes = pipes(lane);
+    daemon_begins(lane)?;
+    let mut options = HostOptions::new(lane.generation());
     options.tools = Some(toolkit);
     let credentials = [
         ("AWS_ACCESS_KEY_ID", AWS_KEY),
@@ -244,7 +273,7 @@ fn first_host(generation: EngineGeneration) -> Result<HostOptions> {
         ),
         (
             "ECS_ENVIRONMENT_FILE_FOLDERS".to_owned(),
-            json!([folder(generation).join("allowed")]).to_string(),
+            json!([folder(lane).join("allowed")]).to_string(),
         ),
     ]
     .into();

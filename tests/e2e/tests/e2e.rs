@@ -1,31 +1,28 @@
-//! Runs the scenarios on three hosts with Docker 20.10 and on three hosts with current Docker, side by side.
+//! Runs the scenarios on three hosts with Docker 20.10, on three with current Docker, and what does not depend on it on three more,
+//! side by side.
 //!
-//! `cargo test -p tallyman-e2e --test e2e [-- [20.10|current] WORD ...]`: only scenarios whose name holds a WORD.
+//! `cargo test -p tallyman-e2e --test e2e [-- [20.10|current|deciding] WORD ...]`: only scenarios whose name holds a WORD.
 
 use std::process::ExitCode;
 
-use tallyman_e2e::{Tally, run, scenarios};
-use tallyman_lab::EngineGeneration;
+use tallyman_e2e::{Lane, Tally, run, scenarios};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args()
         .skip(1)
         .filter(|a| !a.starts_with('-'))
         .collect();
-    let mut generations = vec![
-        ("20.10", EngineGeneration::Debian2010),
-        ("current", EngineGeneration::Current),
-    ];
+    let mut lanes = Lane::ALL.to_vec();
     let (names, filters): (Vec<String>, Vec<String>) = words
         .into_iter()
-        .partition(|w| generations.iter().any(|(name, _)| name == w));
-    generations.retain(|(name, _)| names.is_empty() || names.iter().any(|w| w == name));
+        .partition(|w| lanes.iter().any(|(name, _)| name == w));
+    lanes.retain(|(name, _)| names.is_empty() || names.iter().any(|w| w == name));
 
     let filters = &filters;
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
-        let labs: Vec<_> = generations
+        let labs: Vec<_> = lanes
             .into_iter()
-            .map(|(name, generation)| scope.spawn(move || on(name, generation, filters)))
+            .map(|(name, lane)| scope.spawn(move || on(name, lane, filters)))
             .collect();
         labs.into_iter()
             .map(|lab| lab.join().unwrap_or_else(|_| lost("a scenario panicked")))
@@ -48,11 +45,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn on(name: &str, generation: EngineGeneration, filters: &[String]) -> Tally {
+fn on(name: &str, lane: Lane, filters: &[String]) -> Tally {
     let tally = run(
-        generation,
-        &scenarios::all(generation),
-        &scenarios::joining(generation),
+        lane,
+        &scenarios::all(lane),
+        &scenarios::joining(lane),
         filters,
     );
     tally.unwrap_or_else(|error| lost(&format!("test {name}: the lab ... FAILED\n  {error:#}")))

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::{LabHost as Host, wait_until};
 
-use crate::suite::{Scenario, daemon_begins, daemon_is_killed, pipes};
+use crate::suite::{Lane, Scenario, daemon_begins, daemon_is_killed, pipes};
 use crate::user::{PATIENCE, User, condition, hello, service};
 
 /// Scenarios of this file.
@@ -234,18 +234,15 @@ fn parts(user: &User<'_>) -> Result<()> {
 /// The agent is not restarted, and a task that has its part goes on.
 fn daemon_comes_and_goes(user: &User<'_>) -> Result<()> {
     let host = user.lab.host(0);
-    let generation = host.generation();
+    let lane = Lane::about(host.generation());
     user.apply(&[sharing("share", 1000), service("share", 1)])?;
     user.wait_steady("share", 1)?;
     let before = user.running("share")?;
-    daemon_is_killed(generation);
-    ensure!(
-        pipes(generation).join("control").exists(),
-        "it leaves nothing"
-    );
+    daemon_is_killed(lane);
+    ensure!(pipes(lane).join("control").exists(), "it leaves nothing");
     let seen = without_daemon(user, host);
     // Whatever was seen, others find the host as it was.
-    daemon_begins(generation)?;
+    daemon_begins(lane)?;
     seen?;
     user.wait_steady("share", 2)?;
     let (offered, said) = offers(user, host)?;

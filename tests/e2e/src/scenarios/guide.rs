@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::{Host, wait_until};
 
-use crate::suite::{Scenario, folder};
+use crate::suite::{Lane, Scenario, folder};
 use crate::user::{PATIENCE, User};
 
 /// Scenarios of this file.
@@ -121,7 +121,7 @@ const EXAMPLES: &[Example] = &[
 fn examples(user: &User<'_>) -> Result<()> {
     let host = user.lab.host(0);
     // The hosts of the lab are this machine: what the guide mounts of the host is taken from here.
-    let of_host = folder(host.generation()).join("guide");
+    let of_host = folder(Lane::about(host.generation())).join("guide");
     host.docker_ok(["run", "--name", MOULD, BUSYBOX, "sh", "-c", APACHE])?;
     // One after the other: most of them want port 80.
     let volumes = || host.docker_ok(["volume", "ls", "--quiet"]);

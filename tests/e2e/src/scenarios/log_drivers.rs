@@ -177,7 +177,7 @@ async fn take(State(all): State<Arc<Mutex<Vec<Asked>>>>, request: Request) -> St
 
 /// Prints what is sent by the Forward protocol, in the host's network.
 fn forward(host: &LabHost) -> Result<()> {
-    let path = folder(host.generation()).join("forward.conf");
+    let path = folder(Lane::about(host.generation())).join("forward.conf");
     std::fs::create_dir_all(path.parent().context("a file has a folder")?)?;
     let input = format!("[INPUT]\n    Name forward\n    Listen 0.0.0.0\n    Port {FORWARD}\n");
     let output = "[OUTPUT]\n    Name stdout\n    Match *\n    json_date_key at\n";
@@ -207,7 +207,7 @@ fn delivered(user: &User<'_>) -> Result<()> {
     let shown = forward(host).and_then(|()| with_receivers(user, host));
     // Whatever was seen, nobody else shall find it there.
     let _ = host.docker(["rm", "--force", "forward"]);
-    let _ = std::fs::remove_dir_all(folder(host.generation()));
+    let _ = std::fs::remove_dir_all(folder(Lane::about(host.generation())));
     shown
 }
 

@@ -40,77 +40,74 @@ pub(crate) mod traces;
 mod unreadable;
 mod volumes;
 
-use tallyman_lab::EngineGeneration;
+use crate::suite::{Joining, Lane, Scenario};
 
-use crate::suite::{Joining, Scenario};
+/// What is about containers, and so about engines.
+const OF_BOTH_ENGINES: &[&[Scenario]] = &[
+    deploy::SCENARIOS,
+    engines::SCENARIOS,
+    failures::SCENARIOS,
+    fault_injection::SCENARIOS,
+    firelens::SCENARIOS,
+    standalone::SCENARIOS,
+    gpus::SCENARIOS,
+    guide::SCENARIOS,
+    hands::SCENARIOS,
+    hosts::SCENARIOS,
+    log_drivers::SCENARIOS,
+    metadata::SCENARIOS,
+    network::SCENARIOS,
+    order::SCENARIOS,
+    parameters::SCENARIOS,
+    placement::SCENARIOS,
+    protection::SCENARIOS,
+    readers::SCENARIOS,
+    registries::SCENARIOS,
+    resources::SCENARIOS,
+    secrets::SCENARIOS,
+    volumes::SCENARIOS,
+];
 
-/// Every scenario in which a host joins.
-pub fn joining(generation: EngineGeneration) -> Vec<Joining> {
-    let joins = match generation {
-        EngineGeneration::Current => joins::joining(),
-        EngineGeneration::Debian2010 => Vec::new(),
-    };
-    daemons::joining().into_iter().chain(joins).collect()
+/// What operator and agents decide, whatever the engine.
+const OF_ONE: &[&[Scenario]] = &[
+    attack::SCENARIOS,
+    bad_input::SCENARIOS,
+    chaos::SCENARIOS,
+    daemons::SCENARIOS,
+    disconnect::SCENARIOS,
+    explain::SCENARIOS,
+    gitops::SCENARIOS,
+    hosts::ACCOUNTS,
+    jobs::SCENARIOS,
+    metrics::SCENARIOS,
+    parameters::PRIVILEGED,
+    placement::TOLD,
+    plugin::SCENARIOS,
+    rogue::SCENARIOS,
+    rollouts::SCENARIOS,
+    task_sets::SCENARIOS,
+    tour::SCENARIOS,
+    unreadable::SCENARIOS,
+];
+
+/// Every scenario of a lane in which a host joins.
+pub fn joining(lane: Lane) -> Vec<Joining> {
+    match lane {
+        Lane::Debian2010 | Lane::Current => daemons::joining(),
+        Lane::Deciding => joins::joining(),
+    }
 }
 
-/// Every scenario that is for engines of `generation`: those about containers are for both, those about what operator and
-/// agent decide are for one of them, so that both labs end at about the same time.
-pub fn all(generation: EngineGeneration) -> Vec<Scenario> {
-    let of_one: &[&[Scenario]] = match generation {
-        EngineGeneration::Current => &[
-            attack::SCENARIOS,
-            bad_input::SCENARIOS,
-            disconnect::SCENARIOS,
-            explain::SCENARIOS,
-            gitops::SCENARIOS,
-            parameters::PRIVILEGED,
-            rogue::SCENARIOS,
-            rollouts::SCENARIOS,
-            task_sets::SCENARIOS,
-            unreadable::SCENARIOS,
-        ],
-        EngineGeneration::Debian2010 => &[
-            chaos::SCENARIOS,
-            daemons::SCENARIOS,
-            hosts::ACCOUNTS,
-            jobs::SCENARIOS,
-            metrics::SCENARIOS,
-            placement::TOLD,
-            plugin::SCENARIOS,
-            tour::SCENARIOS,
-        ],
+/// Every other scenario of a lane. The lanes end at about the same time.
+pub fn all(lane: Lane) -> Vec<Scenario> {
+    let lists = match lane {
+        Lane::Debian2010 | Lane::Current => OF_BOTH_ENGINES,
+        Lane::Deciding => OF_ONE,
     };
-    let of_both = [
-        deploy::SCENARIOS,
-        engines::SCENARIOS,
-        failures::SCENARIOS,
-        fault_injection::SCENARIOS,
-        firelens::SCENARIOS,
-        standalone::SCENARIOS,
-        gpus::SCENARIOS,
-        guide::SCENARIOS,
-        hands::SCENARIOS,
-        hosts::SCENARIOS,
-        log_drivers::SCENARIOS,
-        metadata::SCENARIOS,
-        network::SCENARIOS,
-        order::SCENARIOS,
-        parameters::SCENARIOS,
-        placement::SCENARIOS,
-        protection::SCENARIOS,
-        readers::SCENARIOS,
-        registries::SCENARIOS,
-        resources::SCENARIOS,
-        secrets::SCENARIOS,
-        volumes::SCENARIOS,
-    ];
-    let lists = of_both.iter().chain(of_one).copied();
-    lists
-        .flat_map(|list| {
-            list.iter().map(|s| Scenario {
-                name: s.name,
-                run: s.run,
-            })
-        })
-        .collect()
+    let all = lists.iter().copied().flatten();
+    all.map(|s| Scenario {
+        name: s.name,
+        run: s.run,
+    })
+    .collect()
 }

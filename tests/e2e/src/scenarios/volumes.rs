@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::{Host, http, wait_until};
 
-use crate::suite::{Scenario, folder};
+use crate::suite::{Lane, Scenario, folder};
 use crate::user::{PATIENCE, User, service};
 
 /// Scenarios of this file.
@@ -119,7 +119,7 @@ fn page_over_a_volume(user: &User<'_>) -> Result<()> {
 
 fn what_stays(user: &User<'_>) -> Result<()> {
     let host = user.lab.host(1);
-    let folder = folder(host.generation()).join("volumes");
+    let folder = folder(Lane::about(host.generation())).join("volumes");
     let path = folder.join("made/by/the/engine");
     let mut app = container(
         "app",

@@ -43,7 +43,9 @@ impl NamedTests {
             }
         }
         let list = std::fs::read_to_string(root().join(SCENARIOS).join("mod.rs")).unwrap();
-        let (_, of_both) = list.split_once("let of_both = [").unwrap();
+        let (_, of_both) = list
+            .split_once("OF_BOTH_ENGINES: &[&[Scenario]] = &[")
+            .unwrap();
         let (of_both, _) = of_both.split_once("];").unwrap();
         let modules = of_both
             .split(',')
