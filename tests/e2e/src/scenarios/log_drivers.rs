@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 
 use super::firelens::{ROUTER, import};
 use super::secrets::kept;
-use crate::suite::{AWS_KEY, Scenario, WITHOUT_GELF, folder};
+use crate::suite::{AWS_KEY, Lane, Scenario, WITHOUT_GELF, folder};
 use crate::user::{PATIENCE, User};
 
 /// Scenarios of this file.
