@@ -203,7 +203,7 @@ fn etcd_restored(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
             stage.kill(stage.leader()?.0)?;
             stage.leader()?;
         }
-        scale(stage, 4)?;
+        stage.scale(AGED, 4)?;
         user.apply(&[hello(LATER, "x"), service(LATER, 1)])?;
         user.wait_steady(AGED, 4)?;
         user.wait_steady(LATER, 1)?;
@@ -212,7 +212,7 @@ fn etcd_restored(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
 
         stage.witness.goes_back(|| plane.restore())?;
         let since = Instant::now();
-        scale(stage, 3)?;
+        stage.scale(AGED, 3)?;
         user.wait_steady(AGED, 3)?;
         times.push(since.elapsed());
         all_connected(stage)?;
@@ -250,7 +250,7 @@ fn etcd_restored(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
             let host = stage.lab().host_named(&container.host)?;
             host.docker_ok(["rm", "-f", &container.id])?;
         }
-        scale(stage, 2)?;
+        stage.scale(AGED, 2)?;
         user.wait_steady(AGED, 2)?;
     }
     user.delete(&[AGED])?;
@@ -260,18 +260,6 @@ fn etcd_restored(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
 fn all_connected(stage: &Stage<'_>) -> Result<()> {
     let mut hosts = stage.lab().hosts().iter();
     hosts.try_for_each(|host| stage.wait_connected(host, true, PATIENCE))
-}
-
-/// `kubectl scale`, as often as it takes: the API server has only just come back.
-fn scale(stage: &Stage<'_>, n: usize) -> Result<()> {
-    let (object, replicas) = (
-        format!("services.tallyman.dev/{AGED}"),
-        format!("--replicas={n}"),
-    );
-    wait_until("kubectl scale to be taken", PATIENCE, || {
-        stage.user.k(&["scale", &object, &replicas])?;
-        Ok(true)
-    })
 }
 
 /// Containers of both services that run.

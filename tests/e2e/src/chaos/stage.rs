@@ -265,6 +265,19 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// `kubectl scale`, as often as it takes: the API server may only just have come back.
+    ///
+    /// # Errors
+    /// The API server does not take it.
+    pub fn scale(&self, service: &str, n: usize) -> Result<()> {
+        let object = format!("services.tallyman.dev/{service}");
+        let replicas = format!("--replicas={n}");
+        wait_until("kubectl scale to be taken", PATIENCE, || {
+            self.user.k(&["scale", &object, &replicas])?;
+            Ok(true)
+        })
+    }
+
     /// Waits until the service that rolls is done with it.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ const SHIFTED: &str = "shifted";
 const OTHER: &str = "other";
 
 /// Kinds whose objects are changed.
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "clusters",
     "containerinstances",
     "hostjoins",
@@ -41,6 +41,7 @@ const KINDS: [&str; 10] = [
     "services",
     "taskdefinitionrevisions",
     "taskdefinitions",
+    "tasks",
     "tasksets",
 ];
 
@@ -65,24 +66,21 @@ fn fields_change(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
     set_up(stage)?;
     let before = stage.proof()?;
     let mut fields = Vec::new();
-    for plural in KINDS.into_iter().chain(["tasks"]) {
+    for plural in KINDS {
         let (_, object) = find(stage, plural)?.with_context(|| format!("none of {plural}"))?;
         fields.extend(all_fields(plural, &object, |n| stage.below(n)));
     }
     println!("  {} changes are possible", fields.len());
     let (mut times, mut told) = (Vec::new(), 0);
-    for round in 0..count {
-        if fields.is_empty() {
-            break;
-        }
+    while times.len() < count as usize && !fields.is_empty() {
         let field = fields.swap_remove(stage.below(fields.len()));
         stage.user.k(&["delete", "events", "--all"])?;
         let (pids, started) = (processes(stage), Instant::now());
         let Some(undo) = change(stage, &field)? else {
             continue;
         };
-        let n = 1 + (round as usize + 1) % 2;
-        scale(stage, n)?;
+        let n = 1 + (times.len() + 1) % 2;
+        stage.scale(CANARY, n)?;
         wait_until(format!("it to go on after {field:?}"), PATIENCE, || {
             if is_told(stage, &undo)? {
                 told += 1;
@@ -338,15 +336,6 @@ fn put(object: &mut Value, pointer: &str, value: Option<Value>) -> Result<()> {
         }
         (Some(_) | None, _) => bail!("there is no {parent}"),
     }
-    Ok(())
-}
-
-fn scale(stage: &Stage<'_>, n: usize) -> Result<()> {
-    let (object, replicas) = (
-        format!("services.tallyman.dev/{CANARY}"),
-        format!("--replicas={n}"),
-    );
-    stage.user.k(&["scale", &object, &replicas])?;
     Ok(())
 }
 
