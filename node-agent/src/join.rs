@@ -37,11 +37,6 @@ const PUBLIC_KEY: &str = "ca.crt";
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 const CALL: Duration = Duration::from_secs(15);
-/// How long a 403 is not believed: the API server's authorizer hears of a Role a little after whoever made it did, later on a
-/// busy machine.
-const NEW_RIGHTS: Duration = Duration::from_secs(30);
-/// How long an API server may be away or overloaded: it restarts in less.
-const OUTAGE: Duration = Duration::from_secs(60);
 
 /// Joins this host: asks with the token of a HostJoin, waits until it is accepted, and writes the agent's kubeconfig.
 ///
@@ -365,9 +360,8 @@ where
 /// How long such an answer, or none, is not believed.
 fn patience(error: &kube::Error) -> Duration {
     match error {
-        kube::Error::Api(status) if status.code == 403 => NEW_RIGHTS,
-        kube::Error::Api(status) if status.code == 429 || status.code >= 500 => OUTAGE,
-        kube::Error::Service(_) | kube::Error::HyperError(_) => OUTAGE,
+        kube::Error::Api(status) => joining::patience(Some(status.code)),
+        kube::Error::Service(_) | kube::Error::HyperError(_) => joining::patience(None),
         _ => Duration::ZERO,
     }
 }
@@ -402,10 +396,11 @@ mod tests {
             assert!(said.await.is_err());
             assert_eq!(asked, 1, "{code}");
         }
-        for (error, longest) in [
-            (&(|| refused(403)) as &dyn Fn() -> kube::Error, NEW_RIGHTS),
-            (&away, OUTAGE),
+        for (error, seconds) in [
+            (&(|| refused(403)) as &dyn Fn() -> kube::Error, 30),
+            (&away, 60),
         ] {
+            let longest = Duration::from_secs(seconds);
             let start = tokio::time::Instant::now();
             let never = patiently("it", || std::future::ready(Err::<(), _>(error())));
             assert_eq!(words(&never.await.unwrap_err()), words(&error()));

@@ -3,8 +3,25 @@
 //! The token of a HostJoin serves one host once; several may have it. Who it served is in the status: the host that was admitted
 //! is known by the key that its request shows.
 
+use std::time::Duration;
+
 use tallyman_crds::conditions::{READY, STALLED};
 use tallyman_crds::{ConditionStatus, HostJoinStatus, names};
+
+/// How long a 403 is not believed: the API server's authorizer hears of a Role a little after whoever made it did, later on a
+/// busy machine.
+const NEW_RIGHTS: Duration = Duration::from_secs(30);
+/// How long an API server may be away or overloaded: it restarts in less.
+const OUTAGE: Duration = Duration::from_secs(60);
+
+/// How long an answer with the HTTP status `code`, or none, is not believed: until then it is asked again.
+pub fn patience(code: Option<u16>) -> Duration {
+    match code {
+        Some(403) => NEW_RIGHTS,
+        None | Some(429 | 500..) => OUTAGE,
+        Some(_) => Duration::ZERO,
+    }
+}
 
 /// The host's own public key.
 #[derive(Clone, Copy, Debug)]
@@ -155,6 +172,17 @@ mod tests {
 
     fn request(key: &str) -> Value {
         json!({ "id": "1", "publicKey": key, "containerInstance": "a" })
+    }
+
+    #[test]
+    fn rights_come_a_little_later_outages_pass_and_what_is_wrong_stays_wrong() {
+        let seconds = |code| patience(code).as_secs();
+        assert_eq!(seconds(Some(403)), 30);
+        assert_eq!(
+            [None, Some(429), Some(500), Some(503)].map(seconds),
+            [60; 4]
+        );
+        assert_eq!([400, 401, 404, 409, 422].map(|c| seconds(Some(c))), [0; 5]);
     }
 
     #[test]
