@@ -11,7 +11,7 @@ help: ## This list
 
 up: tools-build tools-packages tools-control-plane ## Tallyman on this machine, with a page to look at; KUBECONFIG=file uses that cluster instead
 	$(CARGO) build -p tallyman-lab -p tallyman-operator -p tallyman-agent
-	$(LAB) quickstart $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig "$(KUBECONFIG)")
+	$(LAB) quickstart $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig "$(patsubst ~/%,$(HOME)/%,$(KUBECONFIG))")
 
 down: ## Take away all that `make up` made
 	@if [ -x $(LAB) ]; then $(LAB) quickstart-down; else echo "nothing was built here, so nothing is up"; fi

@@ -14,19 +14,38 @@ use crate::ecs::{
 };
 use crate::task_definition::TaskDefinitionSpec;
 
-/// Folders and sockets that lead to the engine or to the agent: who writes there has the host.
-const PROTECTED: &[&str] = &[
+/// What leads to the engine, to the agent, or to other ways into the host: sockets, which are used and not written, keys and
+/// passwords, and people's own folders, which have theirs.
+const CLOSED: &[&str] = &[
+    "/etc/ecs",
+    "/etc/gshadow",
+    "/etc/shadow",
+    "/etc/ssh",
     "/etc/tallyman",
-    "/run/containerd",
-    "/run/docker.sock",
+    "/home",
+    "/root",
+    "/run",
     "/var/lib/containerd",
     "/var/lib/docker",
     "/var/lib/tallyman",
-    "/var/run/containerd",
-    "/var/run/docker.sock",
+    "/var/run",
 ];
-/// The kernel's own; to read them is what monitoring does.
-const READ_ONLY: &[&str] = &["/dev", "/proc", "/sys"];
+/// The kernel's own, and what the host itself runs from: to read it is what monitoring does, who writes there has the host.
+const READ_ONLY: &[&str] = &[
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/proc",
+    "/sbin",
+    "/sys",
+    "/usr",
+    "/var/spool/cron",
+];
 /// Devices that are the host's memory, and beginnings of the names of its disks.
 const RAW_DEVICES: &[&str] = &["/dev/mem", "/dev/kmem", "/dev/port"];
 const DISKS: &[&str] = &[
@@ -60,6 +79,10 @@ const STRONG: &[&str] = &[
     "SYSLOG",
 ];
 
+/// As good as root where it comes with something else.
+const SYS_PTRACE: &str = "SYS_PTRACE";
+const NET_ADMIN: &str = "NET_ADMIN";
+
 /// What tasks of a cluster may ask of its hosts. A field that is absent has the default that it names; an empty list allows none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -73,13 +96,14 @@ pub struct TaskPolicy {
     pub host_namespaces: Option<Vec<HostNamespace>>,
     /// Capabilities that `linuxParameters.capabilities.add` may name, such as `NET_ADMIN`; `ALL` is any. Default: all but ALL,
     /// AUDIT_CONTROL, BPF, CHECKPOINT_RESTORE, DAC_READ_SEARCH, MAC_ADMIN, MAC_OVERRIDE, PERFMON, SYS_ADMIN, SYS_BOOT, SYS_MODULE,
-    /// SYS_RAWIO, SYS_TIME and SYSLOG.
+    /// SYS_RAWIO, SYS_TIME and SYSLOG; and NET_ADMIN on the host's network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
     pub capabilities: Option<Vec<String>>,
-    /// Paths of the host that may be mounted, each with all that is below it. Default: all but those that lead to the engine or
-    /// the agent (`/var/run/docker.sock`, `/var/lib/docker`, `/etc/tallyman` and the like, and what holds them, such as `/`), and
-    /// `/dev`, `/proc` and `/sys` read-only.
+    /// Paths of the host that may be mounted, each with all that is below it. Default: all but those that lead to the engine, to the
+    /// agent or to other ways into the host (`/run`, `/var/lib/docker`, `/etc/tallyman`, `/etc/ssh`, `/etc/shadow`, `/root`, `/home`
+    /// and the like, and what holds them, such as `/`), and what the kernel has and the system runs from read-only: `/dev`, `/proc`,
+    /// `/sys`, `/etc`, `/usr`, `/bin`, `/sbin`, `/lib`, `/boot`, `/var/spool/cron`; but not `/proc` beside SYS_PTRACE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 4096)))]
     pub host_paths: Option<Vec<String>>,
@@ -138,11 +162,14 @@ impl std::fmt::Display for Breach {
 /// What of `spec` the policy of its cluster does not allow, in the order of the definition; `None` is the default policy.
 pub fn breaches(policy: Option<&TaskPolicy>, spec: &TaskDefinitionSpec) -> Vec<Breach> {
     let default = TaskPolicy::default();
-    let judge = Judge(policy.unwrap_or(&default));
+    let judge = Judge {
+        policy: policy.unwrap_or(&default),
+        closed: &[],
+    };
     let mut found = Found::default();
     judge.namespaces(spec, &mut found);
     for c in &spec.container_definitions {
-        judge.container(c, &mut found);
+        judge.container(c, spec, &mut found);
     }
     for volume in &spec.volumes {
         judge.volume(volume, spec, &mut found);
@@ -158,10 +185,17 @@ pub fn bound(docker: &DockerVolumeConfiguration) -> Option<&str> {
     option("device").filter(|device| local && bind && !device.is_empty())
 }
 
-/// Why a mounted path of the host is not allowed, if it is not; for a path that was found by following links.
-pub fn host_path(policy: Option<&TaskPolicy>, path: &str, read_only: bool) -> Option<String> {
+/// Why a mounted path of the host is not allowed, if it is not; for a path that was found by following links. `closed`: where
+/// agent and engine are on this host, beside where they are on others.
+pub fn host_path(
+    policy: Option<&TaskPolicy>,
+    closed: &[String],
+    path: &str,
+    read_only: bool,
+) -> Option<String> {
     let default = TaskPolicy::default();
-    Judge(policy.unwrap_or(&default)).path(path, read_only)
+    let policy = policy.unwrap_or(&default);
+    Judge { policy, closed }.path(path, read_only)
 }
 
 #[derive(Default)]
@@ -174,11 +208,14 @@ impl Found {
     }
 }
 
-struct Judge<'p>(&'p TaskPolicy);
+struct Judge<'p> {
+    policy: &'p TaskPolicy,
+    closed: &'p [String],
+}
 
 impl Judge<'_> {
     fn namespaces(&self, spec: &TaskDefinitionSpec, found: &mut Found) {
-        let allowed = self.0.host_namespaces.as_deref();
+        let allowed = self.policy.host_namespaces.as_deref();
         let allowed = allowed.unwrap_or(&[HostNamespace::Network]);
         let shares = [
             (
@@ -207,16 +244,17 @@ impl Judge<'_> {
         }
     }
 
-    fn container(&self, c: &ContainerDefinition, found: &mut Found) {
+    fn container(&self, c: &ContainerDefinition, spec: &TaskDefinitionSpec, found: &mut Found) {
+        let on_network = spec.network_mode == Some(NetworkMode::Host);
         let at = |field: &str| format!("containerDefinitions[{}].{field}", c.name);
-        if c.privileged == Some(true) && self.0.privileged != Some(true) {
+        if c.privileged == Some(true) && self.policy.privileged != Some(true) {
             found.add(
                 at("privileged"),
                 "must not be true: `spec.taskPolicy.privileged` of the Cluster does not allow it",
             );
         }
         for option in &c.docker_security_options {
-            if self.0.unconfined != Some(true) && takes_confinement(option) {
+            if self.policy.unconfined != Some(true) && takes_confinement(option) {
                 found.add(
                     at("dockerSecurityOptions"),
                     format!("must not have `{option}`: `spec.taskPolicy.unconfined` of the Cluster does not allow it"),
@@ -226,10 +264,17 @@ impl Judge<'_> {
         let linux = c.linux_parameters.as_ref();
         let added = linux.and_then(|l| l.capabilities.as_ref());
         for capability in added.iter().flat_map(|c| &c.add) {
+            let field = || at("linuxParameters.capabilities.add");
+            let because = "`spec.taskPolicy.capabilities` of the Cluster does not allow it";
             if !self.adds(capability) {
+                found.add(field(), format!("must not have `{capability}`: {because}"));
+            } else if on_network
+                && self.policy.capabilities.is_none()
+                && self::capability(capability) == NET_ADMIN
+            {
                 found.add(
-                    at("linuxParameters.capabilities.add"),
-                    format!("must not have `{capability}`: `spec.taskPolicy.capabilities` of the Cluster does not allow it"),
+                    field(),
+                    format!("must not have `{capability}` beside `networkMode: host`, whose network it would be: unless it lists it, {because}"),
                 );
             }
         }
@@ -257,7 +302,7 @@ impl Judge<'_> {
 
     fn adds(&self, capability: &str) -> bool {
         let asked = self::capability(capability);
-        match &self.0.capabilities {
+        match &self.policy.capabilities {
             None => !STRONG.contains(&asked.as_str()),
             Some(list) => list
                 .iter()
@@ -270,7 +315,7 @@ impl Judge<'_> {
         let Some(path) = normal(device) else {
             return false;
         };
-        match &self.0.devices {
+        match &self.policy.devices {
             Some(list) => list.iter().any(|one| below(&path, one)),
             None => {
                 let raw = RAW_DEVICES.iter().any(|raw| path == *raw);
@@ -282,7 +327,7 @@ impl Judge<'_> {
     }
 
     fn sets(&self, control: &str) -> bool {
-        let list = self.0.system_controls.as_ref();
+        let list = self.policy.system_controls.as_ref();
         list.is_none_or(|list| {
             list.iter().any(|one| match one.strip_suffix('*') {
                 Some(beginning) => control.starts_with(beginning),
@@ -304,15 +349,31 @@ impl Judge<'_> {
             .host
             .as_ref()
             .and_then(|host| host.source_path.as_deref());
-        if let Some(why) = path
-            .filter(|p| !p.is_empty())
-            .and_then(|p| self.path(p, read_only))
-        {
-            found.add(at("host.sourcePath"), why);
+        if let Some(path) = path.filter(|p| !p.is_empty()) {
+            let why = self.path(path, read_only);
+            if let Some(why) = why.or_else(|| self.traces(path, spec)) {
+                found.add(at("host.sourcePath"), why);
+            }
         }
         if let Some(docker) = &volume.docker_volume_configuration {
             self.driver(docker, &at, found);
         }
+    }
+
+    /// Why the host's processes may not be seen by who may trace them: `/proc` shows the files of each.
+    fn traces(&self, path: &str, spec: &TaskDefinitionSpec) -> Option<String> {
+        let containers = spec.container_definitions.iter();
+        let linux = containers.filter_map(|c| c.linux_parameters.as_ref());
+        let mut added = linux
+            .filter_map(|l| l.capabilities.as_ref())
+            .flat_map(|c| &c.add);
+        let traces = added.any(|one| matches!(capability(one).as_str(), SYS_PTRACE | "ALL"));
+        let listed = self.policy.host_paths.is_some();
+        let seen = normal(path).is_some_and(|path| below(&path, "/proc"));
+        (seen && traces && !listed).then(|| format!(
+            "must not be `{path}` beside the capability {SYS_PTRACE}, for which it leads to all files of the host: unless it lists the \
+             path, `spec.taskPolicy.hostPaths` of the Cluster does not allow it"
+        ))
     }
 
     fn driver(
@@ -327,7 +388,7 @@ impl Judge<'_> {
             .filter(|d| !d.is_empty())
             .unwrap_or("local");
         if driver != "local" {
-            let allowed = self.0.volume_drivers.as_ref();
+            let allowed = self.policy.volume_drivers.as_ref();
             if allowed.is_some_and(|list| !list.iter().any(|one| one == driver)) {
                 found.add(
                     at("dockerVolumeConfiguration.driver"),
@@ -346,7 +407,7 @@ impl Judge<'_> {
                     found.add(field(), format!("has a `device` that {why}"));
                 }
             }
-            _ if self.0.host_paths.iter().flatten().any(|path| path == "/") => {}
+            _ if self.policy.host_paths.iter().flatten().any(|path| path == "/") => {}
             other => found.add(
                 field(),
                 format!(
@@ -365,22 +426,30 @@ impl Judge<'_> {
             ));
         };
         let because = "of the Cluster does not allow it";
-        match &self.0.host_paths {
+        match &self.policy.host_paths {
             Some(list) if list.iter().any(|one| below(&normal, one)) => None,
             Some(_) => Some(format!(
                 "must not be `{path}`: `spec.taskPolicy.hostPaths` {because}"
             )),
             None => {
-                let leads = PROTECTED
+                let own = self.closed.iter().map(String::as_str);
+                let leads = CLOSED
                     .iter()
+                    .copied()
+                    .chain(own)
                     .find(|p| below(&normal, p) || below(p, &normal));
-                if let Some(leads) = leads {
+                if let Some(closed) = leads {
+                    let how = match below(&normal, closed) {
+                        true if normal == *closed => String::new(),
+                        true => format!(", which is in `{closed}`"),
+                        false => format!(", which holds `{closed}`"),
+                    };
                     return Some(format!(
-                        "must not be `{path}`, which leads to `{leads}`: unless it lists the path, `spec.taskPolicy.hostPaths` {because}"
+                        "must not be `{path}`{how}: unless it lists the path, `spec.taskPolicy.hostPaths` {because}"
                     ));
                 }
-                let kernels = READ_ONLY.iter().any(|k| below(&normal, k));
-                (kernels && !read_only).then(|| format!(
+                let system = READ_ONLY.iter().any(|k| below(&normal, k));
+                (system && !read_only).then(|| format!(
                     "must not be `{path}` without `readOnly: true` at its `mountPoints`: unless it lists the path, \
                      `spec.taskPolicy.hostPaths` {because}"
                 ))

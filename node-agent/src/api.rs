@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use tallyman_agent_core::proxy::is_direct;
 use tallyman_agent_core::{Delivery, Parcel, tenure};
 
+use crate::clock::Clock;
+
 /// No answer takes longer; it is asked again.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// For a lease every attempt must fit several times into the grace that the operator allows.
@@ -29,6 +31,8 @@ pub struct Api {
     pub client: Client,
     /// For the lease alone, so that nothing else can delay it.
     pub lease_client: Client,
+    /// What the answers to it say of this host's clock.
+    pub clock: Clock,
     /// Namespace of the host's objects.
     pub namespace: String,
     /// Name of the ContainerInstance, and of the HostPlan.
@@ -112,9 +116,11 @@ impl Api {
         let mut lease = config.clone();
         lease.read_timeout = Some(LEASE_PATIENCE);
         lease.write_timeout = Some(LEASE_PATIENCE);
+        let clock = Clock::default();
         Ok(Self {
             client: Client::try_from(config.clone()).context("cannot set up the client")?,
-            lease_client: Client::try_from(lease).context("cannot set up the lease client")?,
+            lease_client: clock.client(lease)?,
+            clock,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         })

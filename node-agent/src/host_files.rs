@@ -1,28 +1,55 @@
-//! Files of environment variables on this host, and its sockets. What was opened is asked where it is, so that no symbolic link that is
+//! Files of environment variables on this host, its sockets, and what of it is never mounted. What was opened is asked where it is, so that no symbolic link that is
 //! changed meanwhile leads elsewhere.
 
+use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use tallyman_agent_core::host_files::{HostFiles, LARGEST, Opened, cannot_open, check};
 use tallyman_agent_engine::EngineError;
 
-/// Folders whose files tasks may be given.
+/// What of the host's files tasks may be given, and may not.
 #[derive(Debug)]
-pub struct AllowedFolders(pub Vec<String>);
+pub struct HostFolders {
+    /// Folders whose files tasks may be given.
+    allowed: Vec<String>,
+    closed: RwLock<BTreeSet<String>>,
+}
+
+impl HostFolders {
+    /// Files of `allowed` may be given to tasks; nothing may be mounted that leads to `closed`.
+    pub fn new(allowed: Vec<String>, closed: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            allowed,
+            closed: RwLock::new(closed.into_iter().collect()),
+        }
+    }
+
+    /// Nothing may be mounted that leads there either.
+    pub fn close(&self, path: &str) {
+        let mut closed = self.closed.write().unwrap_or_else(PoisonError::into_inner);
+        closed.insert(path.to_owned());
+    }
+}
 
 /// As many links in a row as the kernel follows.
 const MOST_LINKS: usize = 40;
 
-impl HostFiles for AllowedFolders {
+impl HostFiles for HostFolders {
     fn leads_to(&self, path: &str) -> String {
         let led = followed(Path::new(path), MOST_LINKS);
         led.display().to_string()
+    }
+
+    fn closed(&self) -> Vec<String> {
+        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        closed.iter().cloned().collect()
     }
 
     fn listens(&self, path: &str) -> bool {
@@ -31,8 +58,12 @@ impl HostFiles for AllowedFolders {
 
     fn read(&self, path: &str) -> Result<String, EngineError> {
         // A folder that is not there allows nothing.
-        let folders: Vec<PathBuf> = self.0.iter().flat_map(std::fs::canonicalize).collect();
-        let failed = |error: io::Error| cannot_open(path, &error.to_string(), &self.0);
+        let folders: Vec<PathBuf> = self
+            .allowed
+            .iter()
+            .flat_map(std::fs::canonicalize)
+            .collect();
+        let failed = |error: io::Error| cannot_open(path, &error.to_string(), &self.allowed);
         // Before it is opened, too: to open a device may do something.
         let asked = std::fs::canonicalize(path).map_err(failed)?;
         let metadata = std::fs::metadata(&asked).map_err(failed)?;
@@ -106,7 +137,7 @@ mod tests {
         symlink(at("real"), at("link")).unwrap();
         symlink("../link/new", at("real/relative")).unwrap();
         symlink(at("real/circle"), at("real/circle")).unwrap();
-        let files = AllowedFolders(Vec::new());
+        let files = HostFolders::new(Vec::new(), []);
         for (path, real) in [
             ("real", "real"),
             ("link", "real"),
@@ -160,7 +191,7 @@ mod tests {
         symlink(at("real"), at("allowed")).unwrap();
         symlink(at("private/web.env"), at("real/out.env")).unwrap();
         symlink(at("real/web.env"), at("private/in.env")).unwrap();
-        let files = AllowedFolders(vec![at("allowed"), at("missing")]);
+        let files = HostFolders::new(vec![at("allowed"), at("missing")], []);
         let read = |path: &str| files.read(&at(path));
         assert_eq!(read("allowed/web.env").unwrap(), "A=1\n");
         assert_eq!(read("real/web.env").unwrap(), "A=1\n");

@@ -21,6 +21,7 @@ use tallyman_crds::{ContainerInstance, HostJoin, names};
 use tallyman_join::{HostKey, Purpose, pin};
 
 use crate::api::{tune, words};
+use crate::clock::Clock;
 use crate::{files, options, token};
 
 /// File of the host's private key, beside its token.
@@ -111,8 +112,9 @@ pub async fn run(options: JoinOptions) -> anyhow::Result<()> {
     let mut config = config(&options.server)?;
     config.root_cert = Some(authority.clone());
     config.auth_info.token = Some(options.token.trim().to_owned().into());
+    let clock = Clock::default();
     let desk = Desk {
-        joins: Api::namespaced(Client::try_from(config)?, &namespace),
+        joins: Api::namespaced(clock.client(config)?, &namespace),
         join,
         name,
         key,
@@ -132,6 +134,9 @@ pub async fn run(options: JoinOptions) -> anyhow::Result<()> {
     patiently("the API server", || instances.get(&host))
         .await
         .context("the API server does not take the host's own token")?;
+    if let Some(complaint) = clock.complaint() {
+        eprintln!("{complaint}");
+    }
     println!("This host has joined as {host} in namespace {namespace}.");
     println!(
         "The agent runs with: tallyman-agent --kubeconfig {}",

@@ -11,13 +11,16 @@
 mod address;
 mod agent;
 mod api;
+mod clock;
 mod contact;
 mod desk;
 mod files;
+mod firewall;
 mod gpus;
 mod heartbeat;
 mod host_files;
 mod instance;
+mod instance_metadata;
 mod introspection;
 mod jitter;
 mod join;
@@ -59,7 +62,7 @@ use tracing::{error, info, warn};
 use crate::agent::{Agent, Parts};
 use crate::desk::Desk;
 use crate::heartbeat::{Heartbeat, Identity};
-use crate::host_files::AllowedFolders;
+use crate::host_files::HostFolders;
 use crate::introspection::Facts;
 use crate::metadata::files::Folder;
 use crate::options::{Command, Options};
@@ -228,6 +231,24 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         address: address.clone(),
         tags: settings.registration.instance_tags.clone(),
     };
+    // As the engine finds it.
+    let data_of_host = match &asked.host_data_dir {
+        Some(folder) => format!("{folder}/data"),
+        None => std::path::absolute(&data_dir)?.display().to_string(),
+    };
+    let key_file = token_file
+        .as_deref()
+        .map(|file| Path::new(file).with_file_name(join::KEY));
+    // Wherever the owner has put them.
+    let own = [
+        Some(data_of_host.clone()),
+        docker_host.strip_prefix("unix://").map(str::to_owned),
+        saved.engine.as_ref().map(|engine| engine.data_root.clone()),
+        options.kubeconfig.as_deref().map(shown),
+        token_file.clone(),
+        key_file.as_deref().map(shown),
+    ];
+    let own = own.into_iter().flatten().filter(|path| !path.is_empty());
     let shared = Arc::new(Shared {
         contacts: Arc::clone(&contacts),
         engine: Arc::new(engine),
@@ -252,7 +273,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         routers: Routers {
             path: data_dir.join(ROUTERS),
         },
-        host_files: AllowedFolders(settings.tasks.environment_file_folders.clone()),
+        host_files: HostFolders::new(settings.tasks.environment_file_folders.clone(), own),
         slots: Arc::new(Semaphore::new(SLOTS)),
         stops: Stops::default(),
         patches: Semaphore::new(PATCHES),
@@ -269,6 +290,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         desk: Arc::clone(&shared.desk),
         offhost: asked.offhost_introspection,
     });
+    instance_metadata::close(settings.network.block_imds).await;
     let opened = metadata::open(options.task_metadata, &data_dir).await;
     let key = opened.as_ref().map(|opened| opened.key.clone());
     let port_80 = opened.as_ref().map(|opened| opened.port_80);
@@ -286,11 +308,6 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         let endpoint = metadata::Endpoint::new(shared, facts, opened.key, asked.rate);
         tokio::spawn(metadata::serve(opened.listener, Arc::new(endpoint)));
     }
-    // As the engine finds it.
-    let data_of_host = match asked.host_data_dir {
-        Some(folder) => format!("{folder}/data"),
-        None => std::path::absolute(&data_dir)?.display().to_string(),
-    };
     let door = Door {
         namespace: namespace.clone(),
         stop_timeout: settings.tasks.stop_timeout,
@@ -337,6 +354,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
             ledger_trouble: None,
             forgotten: Vec::new(),
             rival: None,
+            clock: None,
         },
         saved_plan: saved.plan,
         saved_records: saved.records,
@@ -348,10 +366,7 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
     let (sender, plans) = mpsc::channel(16);
     tokio::spawn(mailbox::plan(api.clone(), sender));
     let (sender, supplies) = mpsc::channel(16);
-    let key = token_file
-        .as_deref()
-        .map(|file| Path::new(file).with_file_name(join::KEY));
-    tokio::spawn(mailbox::supply(api.clone(), key, sender));
+    tokio::spawn(mailbox::supply(api.clone(), key_file, sender));
     let rival = tokio::spawn(heartbeat.run());
     tokio::spawn(async {
         loop {
@@ -391,4 +406,8 @@ async fn run(options: Options, parsed: Parsed) -> anyhow::Result<()> {
         metadata::close().await;
     }
     outcome
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }

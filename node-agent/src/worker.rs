@@ -26,7 +26,7 @@ use crate::api::Api;
 use crate::contact::Contacts;
 use crate::desk::Desk;
 use crate::files;
-use crate::host_files::AllowedFolders;
+use crate::host_files::HostFolders;
 use crate::ledger::Ledger;
 use crate::metadata::files::{Files, Folder};
 use crate::ports::HostPorts;
@@ -65,7 +65,7 @@ pub struct Shared<E> {
     /// Where the files of log routers are.
     pub routers: Routers,
     /// Files of the host that tasks may be given variables from.
-    pub host_files: AllowedFolders,
+    pub host_files: HostFolders,
     /// What tasks hold of the host.
     pub holdings: Holdings,
     /// What the engine fails to do, whichever task asks.

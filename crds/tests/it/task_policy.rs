@@ -117,6 +117,19 @@ fn refused() -> Vec<(Value, Value, &'static str, &'static str, Value)> {
         "/var/lib/docker/volumes/x",
         "/etc",
         "/etc/tallyman/token",
+        "/etc/systemd/system",
+        "/etc/cron.d",
+        "/etc/ssh",
+        "/etc/shadow",
+        "/etc/ecs",
+        "/root",
+        "/root/.ssh",
+        "/home/admin",
+        "/usr/local/bin",
+        "/boot",
+        "/lib/systemd/system",
+        "/run/dbus/system_bus_socket",
+        "/var/spool/cron/crontabs",
         "/var/lib/tallyman",
         "/dev",
         "/proc",
@@ -130,6 +143,33 @@ fn refused() -> Vec<(Value, Value, &'static str, &'static str, Value)> {
             json!({ "hostPaths": [path] }),
         ));
     }
+    // Read-only helps with neither: a socket is used, a key is read, and who traces processes has their files.
+    let read = json!({ "sourceVolume": "v", "containerPath": "/v", "readOnly": true });
+    for path in ["/run/docker.sock", "/run", "/root/.ssh", "/etc/shadow"] {
+        rows.push((
+            mount(path),
+            json!({ "mountPoints": [read] }),
+            "volumes[v].host.sourcePath",
+            "hostPaths",
+            json!({ "hostPaths": [path] }),
+        ));
+    }
+    for path in ["/proc", "/proc/1"] {
+        rows.push((
+            mount(path),
+            json!({ "mountPoints": [read], "linuxParameters": { "capabilities": { "add": ["CAP_SYS_PTRACE"] } } }),
+            "volumes[v].host.sourcePath",
+            "hostPaths",
+            json!({ "hostPaths": [path] }),
+        ));
+    }
+    rows.push((
+        json!({ "networkMode": "host" }),
+        add("NET_ADMIN"),
+        container("linuxParameters.capabilities.add"),
+        "capabilities",
+        json!({ "capabilities": ["NET_ADMIN"] }),
+    ));
     for options in [
         json!({ "type": "none", "o": "bind", "device": "/var/run" }),
         json!({ "o": "bind", "device": "/" }),
@@ -204,6 +244,10 @@ fn what_the_ecs_guide_shows_is_taken() {
             json!({ "volumes": [{ "name": "v", "dockerVolumeConfiguration": {
                 "driver": "local", "driverOpts": { "type": "nfs", "o": "addr=10.0.0.5,rw", "device": ":/data" } } }] }),
             json!({}),
+        ),
+        (
+            json!({ "volumes": [{ "name": "v", "host": { "sourcePath": "/etc/ssl/certs" } }] }),
+            json!({ "mountPoints": [{ "sourceVolume": "v", "containerPath": "/etc/ssl/certs", "readOnly": true }] }),
         ),
         (
             json!({}),
@@ -281,7 +325,7 @@ fn paths_are_compared_by_whole_parts() {
         ("data", false),
         ("/", false),
     ] {
-        let found = task_policy::host_path(Some(&policy), path, false);
+        let found = task_policy::host_path(Some(&policy), &[], path, false);
         assert_eq!(found.is_none(), fine, "{path}: {found:?}");
     }
     let names: TaskPolicy =

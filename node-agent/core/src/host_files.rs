@@ -16,6 +16,9 @@ pub trait HostFiles: Send + Sync {
     /// Where an absolute path leads once every symbolic link is followed; what is not there leads no further.
     fn leads_to(&self, path: &str) -> String;
 
+    /// Folders and sockets that lead to this host's agent and engine, wherever its owner has put them.
+    fn closed(&self) -> Vec<String>;
+
     /// Whether a process listens at the socket at an absolute path. The file of one that was killed stays.
     fn listens(&self, path: &str) -> bool;
 

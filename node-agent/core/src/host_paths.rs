@@ -55,9 +55,12 @@ impl HostPaths {
             let led: Vec<String> = listed.iter().map(|path| files.leads_to(path)).collect();
             listed.extend(led);
         }
+        let closed = files.closed();
+        let closed: Vec<String> = closed.iter().map(|path| files.leads_to(path)).collect();
         for (path, read_only) in &self.mounted {
             let to = files.leads_to(path);
-            if let Some(why) = task_policy::host_path(Some(&policy), &to, *read_only) {
+            let why = task_policy::host_path(Some(&policy), &closed, &to, *read_only);
+            if let Some(why) = why {
                 let path = path.clone();
                 return Err(EngineError::LeadsAstray { path, why });
             }

@@ -19,6 +19,7 @@
 pub mod account;
 pub mod assignment;
 pub mod backoff;
+pub mod clock;
 pub mod containers;
 pub mod disk;
 pub mod dynamic_ports;

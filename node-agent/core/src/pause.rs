@@ -25,7 +25,9 @@ use crate::refused::Refused;
 pub const NAME: &str = "~internal~ecs~pause";
 
 /// The network that is made for tasks with an address of their own, and its bridge on the host.
-const NETWORK: (&str, &str) = ("tallyman", "tallyman0");
+const NETWORK: (&str, &str) = ("tallyman", BRIDGE);
+/// Bridge of the network that is made for tasks with an address of their own.
+pub const BRIDGE: &str = "tallyman0";
 /// The network to the metadata endpoint, of tasks on a network on which their host cannot be reached, and its bridge.
 const TO_AGENT: (&str, &str) = (TO_AGENT_NETWORK, "tallyman1");
 /// Its name on the engine.

@@ -45,6 +45,8 @@ pub struct HostFacts {
     pub forgotten: Vec<String>,
     /// Another machine came up under this host's name ([`crate::tenure`]); in words.
     pub rival: Option<String>,
+    /// Its clock is off ([`crate::clock`]); in words.
+    pub clock: Option<String>,
 }
 
 /// What the agent knows of its engine.
@@ -142,6 +144,7 @@ fn message(host: &HostFacts, engine: &EngineFacts) -> Option<String> {
         engine.failing.as_ref().map(|told| told.words.clone()),
         host.ledger_trouble.clone(),
         host.rival.clone(),
+        host.clock.clone(),
         forgotten(&host.forgotten),
         host.gpus.complaint(),
     ];

@@ -198,6 +198,9 @@ impl<E: Engine> Agent<E> {
                 if self.engine.description.as_ref() != Some(&description) {
                     self.shared.ledger.put_engine(description.clone());
                 }
+                if !description.data_root.is_empty() {
+                    self.shared.host_files.close(&description.data_root);
+                }
                 self.engine.description = Some(description);
                 self.set_enforcement(&groups);
                 if self.list_failures < LIST_FAILURES {

@@ -178,6 +178,7 @@ impl<E: Engine> Agent<E> {
             let forgotten = self.shared.ledger.forgotten(&self.host);
             self.host_facts.forgotten = forgotten.into_values().collect();
             self.host_facts.rival = self.identity.complaint();
+            self.host_facts.clock = self.shared.api.clock.complaint();
             self.engine.failing = self.shared.failing.complaint(Timestamp::now());
             let report = register::report(
                 &self.settings,

@@ -75,9 +75,10 @@ pub async fn open(switch: Switch, data_dir: &Path) -> Option<Opened> {
 }
 
 async fn lead() -> bool {
-    match port_80::lead().await {
+    let rules = port_80::rules();
+    match rules.put().await {
         Ok(()) => {
-            tokio::spawn(port_80::keep());
+            tokio::spawn(rules.keep(false));
             true
         }
         Err(error) => {
@@ -94,5 +95,5 @@ async fn lead() -> bool {
 
 /// Takes away what was put into the host's firewall. The address stays: containers have URIs with it.
 pub async fn close() {
-    port_80::leave().await;
+    port_80::rules().leave().await;
 }

@@ -20,6 +20,8 @@ use tallyman_operator_core::{
     Action, Change, Kind, Memory, Objects, Plan, Settings, World, deployments,
 };
 
+use crate::table::against;
+
 /// Sizes of the cluster.
 const HOSTS: [usize; 3] = [100, 1_000, 5_000];
 /// Tasks of a service, and services for each host.
@@ -108,10 +110,13 @@ fn row(text: &mut String, name: &str, turns: &[[f64; 3]], goal: Option<f64>) {
     let [small, middle, large] = [0, 1, 2].map(|n| median(turns.iter().map(|t| t[n]).collect()));
     let ratio = median(turns.iter().map(|t| t[2] / t[0]).collect());
     println!("{name}: {small:.1} {middle:.1} {large:.1}, {ratio:.2}");
-    let goal = goal.map(|goal| goal.to_string()).unwrap_or_default();
+    let ratio = match goal {
+        Some(goal) => against(ratio, goal),
+        None => format!("{ratio:.2} |"),
+    };
     let _ = writeln!(
         text,
-        "| {name} | {small:.1} | {middle:.1} | {large:.1} | {ratio:.2} | {goal} |"
+        "| {name} | {small:.1} | {middle:.1} | {large:.1} | {ratio} |"
     );
 }
 

@@ -43,8 +43,12 @@ pub fn run(containers: usize) -> Result<String> {
         println!("  idle {idle:?}, with {containers} {full:?}, {calls:.2} calls a start");
         let _ = writeln!(
             text,
-            "| {name} | {:.1} | 15 | {:.1} | 20 | {:.2} | {:.2} | 0.3 | {calls:.2} | 4 |",
-            idle.memory, full.memory, idle.cpu, full.cpu
+            "| {name} | {} | {} | {:.2} | {} | {} |",
+            table::against(idle.memory, 15.0),
+            table::against(full.memory, 20.0),
+            idle.cpu,
+            table::against(full.cpu, 0.3),
+            table::against(calls, 4.0),
         );
     }
     Ok(text)

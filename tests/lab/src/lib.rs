@@ -17,6 +17,7 @@
 
 pub mod audit;
 pub mod certificates;
+pub mod clock;
 mod cluster_changes;
 pub mod command;
 pub mod components;

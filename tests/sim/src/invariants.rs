@@ -29,6 +29,7 @@
 //! | S24 | of a service with `stopAfter`, one task and no room for a second no two run at a time            | every engine call |
 //! | S25 | what an API server that went back to an older state forgot goes on until somebody decides    | every stop |
 //! | S26 | no task is placed on a host that the operator calls disconnected, before the host is heard again | every create |
+//! | S27 | a STOPPED task says its stopCode, reason and time, and of each container that ran an exit code or why there is none | every step |
 //!
 //! What is promised, and who holds it:
 //!
@@ -43,7 +44,7 @@
 //! | an agent touches only containers of its own cluster and host          | S10, the engine's conformance suite |
 //! | singleton tasks never overlap                                         | S24 |
 //! | each field has one writer                                             | S11, the admission policy of `deploy/` |
-//! | a STOPPED task says why                                               | I12 |
+//! | a STOPPED task says why                                               | S27 |
 //! | nothing is destroyed on a view that is not verified                   | S4, S10, S14, S22, S25 |
 //! | no value of a Secret is in a log, event or status                     | `tests/it/secrets.rs`, end to end |
 //! | wanted leads to so it is, and stays (ESR)                             | S8, S9 |
@@ -562,6 +563,13 @@ impl Monitor {
             let now: LastStatus =
                 serde_json::from_value(task["status"]["lastStatus"].clone()).unwrap_or_default();
             let before = self.last.insert(uid, now).unwrap_or_default();
+            if now == LastStatus::Stopped
+                && before != now
+                && let Some(missing) = unexplained(&task["status"])
+            {
+                let message = format!("{name} is STOPPED without {missing}: {}", task["status"]);
+                self.broken("S27", message);
+            }
             if before == LastStatus::Stopped && now != before {
                 self.found
                     .push(format!("S7: {name} was STOPPED and is {}", now.as_str()));
@@ -665,6 +673,23 @@ impl Monitor {
             }
         }
     }
+}
+
+/// What a STOPPED task does not say of why it stopped.
+fn unexplained(status: &Value) -> Option<String> {
+    let said = |of: &Value, field: &str| match &of[field] {
+        Value::String(text) => !text.is_empty(),
+        other => !other.is_null(),
+    };
+    for field in ["stopCode", "stoppedReason", "stoppedAt"] {
+        if !said(status, field) {
+            return Some(field.to_owned());
+        }
+    }
+    let containers = status["containers"].as_array().into_iter().flatten();
+    let mut ran = containers.filter(|c| said(c, "runtimeId"));
+    let silent = ran.find(|c| !said(c, "exitCode") && !said(c, "reason"))?;
+    Some(format!("exitCode or reason of {}", silent["name"]))
 }
 
 fn wanted_by_anyone(server: &Server, task: &TaskUid) -> bool {

@@ -62,6 +62,8 @@ pub enum Perturbation {
         /// Its disk goes with it.
         disk: bool,
     },
+    /// A report of the first host's agent is answered by an error, taken or not.
+    AgentUnanswered(CrashPoint),
     /// A watch of the first host's agent brings nothing for so many seconds.
     AgentLags {
         /// From this event of HostPlans on.
@@ -123,7 +125,7 @@ pub enum Perturbation {
 }
 
 /// Names of the classes, in the order in which they are counted and printed.
-pub const CLASSES: [&str; 14] = [
+pub const CLASSES: [&str; 15] = [
     "operator dies at a write",
     "operator's write is answered by an error",
     "leader hangs and goes on under another",
@@ -138,6 +140,7 @@ pub const CLASSES: [&str; 14] = [
     "engine restarts",
     "host is cut off or loses power",
     "API server is away",
+    "agent's report is answered by an error",
 ];
 
 impl Perturbation {
@@ -158,6 +161,7 @@ impl Perturbation {
             Self::EngineRestarts { .. } => 11,
             Self::CutOff { .. } | Self::Reboots { .. } => 12,
             Self::ApiAway { .. } => 13,
+            Self::AgentUnanswered(_) => 14,
         }
     }
 
@@ -176,6 +180,7 @@ impl Perturbation {
             | Self::OperatorLags { .. }
             | Self::OperatorMisses { .. }
             | Self::AgentDies { .. }
+            | Self::AgentUnanswered(_)
             | Self::AgentLags { .. }
             | Self::AgentMisses { .. }
             | Self::ApiAway { .. } => false,
@@ -211,6 +216,7 @@ impl Sim {
                 self.agents[0].crash = Some(point);
                 self.agents[0].loses_disk = disk;
             }
+            Perturbation::AgentUnanswered(point) => self.agents[0].unanswered = Some(point),
             Perturbation::AgentLags { from, seconds } => {
                 self.agents[0].gap = Some(Gap::lag(Kind::HostPlan, from, seconds));
             }
@@ -254,6 +260,7 @@ impl Sim {
             | Perturbation::OperatorLags { .. }
             | Perturbation::OperatorMisses { .. } => self.shared.came_to_pass,
             Perturbation::AgentDies { point, .. } => self.agents[0].deeds >= point.at,
+            Perturbation::AgentUnanswered(point) => self.agents[0].reports >= point.at,
             Perturbation::AgentLags { .. } | Perturbation::AgentMisses { .. } => {
                 self.agents[0].gap.is_none_or(|gap| gap.began())
             }

@@ -201,6 +201,10 @@ fn plans_of(life: &'static Life, seed: u64) -> Vec<Plan> {
             all.push(Perturbation::AgentDies { point, disk });
         }
     }
+    for (at, carried_out) in points(sim.agents[0].reports.min(MOST)) {
+        let point = CrashPoint { at, carried_out };
+        all.push(Perturbation::AgentUnanswered(point));
+    }
     for from in 1..=plans_written(&sim).min(MOST_EVENTS) {
         let lag = |seconds| Perturbation::AgentLags { from, seconds };
         let miss = |events| Perturbation::AgentMisses { from, events };

@@ -27,10 +27,6 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("ECS_ALTERNATE_CREDENTIAL_PROFILE", AWS),
     ("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", ENI),
     (
-        "ECS_AWSVPC_BLOCK_IMDS",
-        "there is no instance metadata of EC2; another cloud's is for the host's firewall to close",
-    ),
-    (
         "ECS_BACKEND_HOST",
         "the kubeconfig says where the control plane is",
     ),

@@ -23,6 +23,10 @@ settings! {
              "network of the engine that gives those tasks their addresses, such as one of `docker network create \
               --driver macvlan` (default: a bridge `tallyman` that the agent makes)"],
             some(network);
+        block_imds: bool = false,
+            ["ECS_AWSVPC_BLOCK_IMDS", "AWSVPCBlockInstanceMetdata",
+             "true: tasks with an address of their own do not reach a cloud's instance metadata at 169.254.169.254 (default false)"],
+            flag;
         pause_labels: BTreeMap<String, String> = BTreeMap::new(),
             ["ECS_PAUSE_LABELS", "",
              "labels for pause containers, beside those of every container, JSON object of texts (default {})"],

@@ -466,16 +466,18 @@ fn a_path_that_leads_where_the_policy_does_not_allow_is_not_mounted() {
     let options = json!({ "type": "none", "o": "bind", "device": "/srv/link/x" });
     let bound = json!({ "dockerVolumeConfiguration": { "driverOpts": options } });
     let listed = |paths: &[&str]| Some(json!({ "hostPaths": paths }));
+    // Where this host's engine keeps its data.
+    let elsewhere = json!({ "host": { "sourcePath": "/srv/docker/volumes" } });
     for (volume, policy, why) in [
         (
             &path,
             None,
-            Some("must not be `/run/docker.sock`, which leads to `/run/docker.sock`: "),
+            Some("must not be `/run/docker.sock`, which is in `/run`: "),
         ),
         (
             &bound,
             None,
-            Some("must not be `/run/docker.sock/x`, which leads to `/run/docker.sock`: "),
+            Some("must not be `/run/docker.sock/x`, which is in `/run`: "),
         ),
         (
             &path,
@@ -484,6 +486,12 @@ fn a_path_that_leads_where_the_policy_does_not_allow_is_not_mounted() {
         ),
         (&path, listed(&["/srv", "/run"]), None),
         (&bound, listed(&["/srv", "/run"]), None),
+        (
+            &elsewhere,
+            None,
+            Some("must not be `/srv/docker/volumes`, which is in `/srv/docker`: "),
+        ),
+        (&elsewhere, listed(&["/srv/docker"]), None),
         // What is listed is a link itself.
         (&path, listed(&["/srv/link"]), None),
     ] {
@@ -502,7 +510,7 @@ fn a_path_that_leads_where_the_policy_does_not_allow_is_not_mounted() {
             .iter()
             .find_map(|c| c.reason.clone())
             .unwrap();
-        let beginning = "ResourceInitializationError: the mounted path `/srv/link";
+        let beginning = "ResourceInitializationError: the mounted path `/srv/";
         assert!(
             reason.starts_with(beginning) && reason.contains(why),
             "{reason}"

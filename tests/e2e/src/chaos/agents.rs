@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use tallyman_lab::Signal;
+use tallyman_lab::{CommandSpec, LabHost, Signal, clock, wait_until};
 
 use crate::chaos::{Row, Stage};
+use crate::user::PATIENCE;
 
 /// Rows of this file.
 pub const ROWS: &[Row] = &[
@@ -48,6 +49,16 @@ pub const ROWS: &[Row] = &[
         bound: Duration::from_secs(5),
         count: 50,
         run: damaged,
+    },
+    Row {
+        number: "43",
+        name: "a host's clock is off",
+        fault: "an agent is killed and started with a clock that is five minutes ahead, the next one with one five minutes behind, with a \
+                rollout under way and tasks that end by themselves; then with the right one again",
+        measured: "start of the agent until its ContainerInstance says so",
+        bound: Duration::from_secs(30),
+        count: 4,
+        run: clock_off,
     },
 ];
 
@@ -93,7 +104,7 @@ fn asleep(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
         host.agent().signal(Signal::CONT);
         let since = Instant::now();
         told?;
-        stage.wait_connected(host, true, crate::user::PATIENCE)?;
+        stage.wait_connected(host, true, PATIENCE)?;
         stage.reach(&exits, &["STOPPED"])?;
         times.push(since.elapsed());
         stage.accounted(exits)?;
@@ -192,6 +203,58 @@ fn damaged(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
         stage.same(&before, None)?;
     }
     Ok(times)
+}
+
+/// Seconds by which clocks are off.
+const OFF: [i64; 2] = [300, -300];
+
+fn clock_off(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
+    let before = stage.proof()?;
+    let mut times = Vec::new();
+    for off in OFF.into_iter().cycle().take(count as usize) {
+        let host = stage.any_host();
+        let right = host.agent().command();
+        let mut wrong = right.clone();
+        for (name, value) in clock::off_by(off)? {
+            wrong = wrong.env(name, value);
+        }
+        stage.roll()?;
+        let exits = stage.exits(6, None, 12)?;
+        let started = clocked(stage, host, wrong)?;
+        let told = says(stage, host, true);
+        times.push(started.elapsed());
+        stage.rolled()?;
+        stage.accounted(exits)?;
+        stage.same(&before, None)?;
+        clocked(stage, host, right)?;
+        told?;
+        says(stage, host, false)?;
+        stage.same(&before, None)?;
+    }
+    Ok(times)
+}
+
+/// Kills the host's agent and starts it so.
+fn clocked(stage: &Stage<'_>, host: &LabHost, command: CommandSpec) -> Result<Instant> {
+    let agent = host.agent();
+    stage.hold(agent);
+    agent.kill9()?;
+    agent.set_command(command);
+    stage.release(agent);
+    let since = Instant::now();
+    agent.start()?;
+    Ok(since)
+}
+
+/// Waits until its ContainerInstance says, or does not say any more, that its clock is off.
+fn says(stage: &Stage<'_>, host: &LabHost, wanted: bool) -> Result<()> {
+    wait_until("it to say how its clock is", PATIENCE, || {
+        let instance = stage.user.get("containerinstances", host.name())?;
+        let said = instance["status"]["host"]["message"].as_str();
+        let said = said.unwrap_or_default();
+        ensure!(said.contains("The clock of this host") == wanted, "{said}");
+        Ok(true)
+    })
 }
 
 /// Files with what they hold.

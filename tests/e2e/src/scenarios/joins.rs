@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tallyman_crds::names::host_identity;
 use tallyman_lab::command::Output;
-use tallyman_lab::{HostOptions, Lab, wait_until};
+use tallyman_lab::{HostOptions, Lab, clock, wait_until};
 
 use crate::suite::Joining;
 use crate::user::{PATIENCE, User, condition, hello};
@@ -33,6 +33,7 @@ fn one_command(lab: &mut Lab, options: &HostOptions) -> Result<()> {
     taken_name_is_refused(lab)?;
     by_hand_and_from_git(lab)?;
     invited_by_the_plugin(lab)?;
+    clock_is_off(lab, index)?;
     revoked_host_is_locked_out(lab, index)?;
     comes_back(lab, index)
 }
@@ -186,6 +187,71 @@ fn by_hand_and_from_git(lab: &Lab) -> Result<()> {
         instance["spec"]
     );
     forget(lab, &["from-git"], &["any", "from-git"])
+}
+
+/// Seconds of a token's life, the least that the API server grants, and a clock by which most of it is over at once.
+const SHORT: i64 = 600;
+const LATE: i64 = 500;
+
+/// It joins and works all the same, and says so. By the way its token grows old, and is renewed.
+fn clock_is_off(lab: &Lab, index: usize) -> Result<()> {
+    let user = User::new(lab);
+    let token = lab.permit_join("late", &json!({ "accept": "Automatic" }))?;
+    let folder = lab.ledger().folder("late")?;
+    let mut command = lab.join_command(lab.host(0), &token, "late", &folder)?;
+    for (name, value) in clock::off_by(-300)? {
+        command = command.env(name, value);
+    }
+    let answer = command.run()?;
+    ensure!(
+        answer.success
+            && answer.stderr.contains("The clock of this host is ")
+            && answer.stderr.contains(" s behind the API server's"),
+        "{answer:?}"
+    );
+    forget(lab, &["late"], &["late"])?;
+    let agent = lab.host(index).agent();
+    let token = lab.host(index).agent_kubeconfig().with_file_name("token");
+    let short = short_token(&user)?;
+    std::fs::write(&token, &short)?;
+    let right = agent.command();
+    let mut early = right.clone();
+    for (name, value) in clock::off_by(LATE)? {
+        early = early.env(name, value);
+    }
+    for (command, told) in [(early, true), (right, false)] {
+        agent.kill9()?;
+        agent.set_command(command);
+        agent.start()?;
+        wait_until("the host to say how its clock is", PATIENCE, || {
+            let instance = user.get("containerinstances", HOST)?;
+            let said = instance["status"]["host"]["message"].as_str();
+            let said = said.unwrap_or_default();
+            let named = said.contains(" s ahead of the API server's");
+            ensure!(named == told, "{said}");
+            Ok(true)
+        })?;
+        if told {
+            wait_until("the token to be renewed", PATIENCE, || {
+                Ok(std::fs::read_to_string(&token)? != short)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// A token of the host that does not live long.
+fn short_token(user: &User<'_>) -> Result<String> {
+    let identity = host_identity(HOST);
+    let token = user.k(&[
+        "create",
+        "token",
+        &identity,
+        &format!("--duration={SHORT}s"),
+        "--bound-object-kind=Secret",
+        &format!("--bound-object-name={identity}"),
+    ])?;
+    Ok(token.trim().to_owned())
 }
 
 /// What `kubectl tally join` prints is run on the host as it stands.

@@ -46,6 +46,7 @@ use crate::suite::{Joining, Lane, Scenario};
 const OF_BOTH_ENGINES: &[&[Scenario]] = &[
     deploy::SCENARIOS,
     engines::SCENARIOS,
+    explain::SCENARIOS,
     failures::SCENARIOS,
     fault_injection::SCENARIOS,
     firelens::SCENARIOS,
@@ -75,7 +76,6 @@ const OF_ONE: &[&[Scenario]] = &[
     chaos::SCENARIOS,
     daemons::SCENARIOS,
     disconnect::SCENARIOS,
-    explain::SCENARIOS,
     gitops::SCENARIOS,
     hosts::ACCOUNTS,
     jobs::SCENARIOS,

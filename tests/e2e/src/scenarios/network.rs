@@ -23,6 +23,10 @@ pub const SCENARIOS: &[Scenario] = &[
         run: on_a_lan,
     },
     Scenario {
+        name: "tasks with addresses of their own do not reach a cloud's instance metadata where the host says so",
+        run: instance_metadata,
+    },
+    Scenario {
         name: "containers of a task see each other's processes and memory segments",
         run: shared_namespaces,
     },
@@ -413,6 +417,72 @@ fn asks_its_agent(user: &User<'_>, names: [&str; 2], addresses: &[String]) -> Re
         let said = one.shell(line)?;
         let route = one.shell("cat /proc/net/route /etc/hosts")?;
         ensure!(said.is_ok(), "not so: {line}: {route:?}");
+    }
+    Ok(())
+}
+
+/// Something answers on the host where a cloud's instance metadata would.
+fn instance_metadata(user: &User<'_>) -> Result<()> {
+    let host = user.lab.host(0);
+    let cloud = "169.254.169.254";
+    let on_lo = |verb: &str| {
+        let address = format!("{cloud}/32");
+        host.inside("ip")
+            .args(["addr", verb, &address, "dev", "lo"])
+            .check()
+    };
+    on_lo("add")?;
+    let sleeps = |name: &str, mode: &str| {
+        let app = container(
+            "app",
+            "trap 'exit 0' TERM; while :; do sleep 1; done",
+            json!({}),
+        );
+        definition(name, &[app], json!({ "networkMode": mode }))
+    };
+    let cloud_of_it = container("web", &serving("keys-of-the-machine", &[80]), json!({}));
+    user.apply(&[
+        definition("cloud", &[cloud_of_it], json!({ "networkMode": "host" })),
+        sleeps("own", "awsvpc"),
+        sleeps("shared", "bridge"),
+    ])?;
+    let names = ["cloud", "own", "shared"];
+    for name in names {
+        task(user, name, name)?;
+        until(user, name, "RUNNING")?;
+    }
+    // Without an answer the command fails.
+    let got = |name: &str| {
+        inside(user, name, "app", &fetch(cloud))
+            .is_ok_and(|page| page.contains("keys-of-the-machine"))
+    };
+    wait_until("it to answer both", PATIENCE, || {
+        Ok(got("own") && got("shared"))
+    })?;
+    let agent = host.agent();
+    let open = agent.command();
+    let shown = (|| {
+        for (command, answered) in [
+            (open.clone().env("ECS_AWSVPC_BLOCK_IMDS", "true"), false),
+            (open.clone(), true),
+        ] {
+            agent.set_command(command);
+            agent.restart()?;
+            wait_until("the agent to close or open it", PATIENCE, || {
+                ensure!(got("own") == answered, "it was to answer: {answered}");
+                Ok(true)
+            })?;
+            ensure!(got("shared"), "a task on Docker's bridge is not answered");
+        }
+        Ok(())
+    })();
+    agent.set_command(open);
+    agent.restart()?;
+    on_lo("del")?;
+    shown?;
+    for name in names {
+        user.k(&["delete", "tasks.tallyman.dev", name, "--timeout=60s"])?;
+        user.delete(&[name])?;
     }
     Ok(())
 }

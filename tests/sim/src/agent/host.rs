@@ -32,6 +32,7 @@ impl Agent {
             ledger_trouble: None,
             forgotten: forgotten.into_values().collect(),
             rival: None,
+            clock: None,
         };
         let Ok(report) = register::report(&self.settings, &facts, &p.facts, p.host.applied())
         else {

@@ -91,6 +91,10 @@ pub struct Agent {
     pub deeds: u64,
     /// Where it dies.
     pub crash: Option<CrashPoint>,
+    /// Reports of tasks so far.
+    pub reports: u64,
+    /// Which of them is answered by an error, taken or not.
+    pub unanswered: Option<CrashPoint>,
     /// What a watch of it meets once.
     pub gap: Option<Gap>,
     /// Its disk does not survive the next death.
@@ -181,6 +185,8 @@ impl Agent {
             sleeps: false,
             deeds: 0,
             crash: None,
+            reports: 0,
+            unanswered: None,
             gap: None,
             loses_disk: false,
             settings,

@@ -81,7 +81,16 @@ impl Agent {
             let reachable = self.reachable(shared);
             let name = self.name.clone();
             let mut delivery = Delivery::Failed("no answer".to_owned());
-            self.deed(|_| delivery = deliver(&name, &parcel, reachable, shared))?;
+            self.reports += 1;
+            let lost = self.unanswered.filter(|lost| lost.at == self.reports);
+            self.deed(|_| {
+                if lost.is_none_or(|lost| lost.carried_out) {
+                    delivery = deliver(&name, &parcel, reachable, shared);
+                }
+                if lost.is_some() {
+                    delivery = Delivery::Failed("no answer within 15 s".to_owned());
+                }
+            })?;
             if let Some(machine) = p.machines.get_mut(&uid) {
                 machine.delivered(&parcel, &delivery, shared.now);
             }

@@ -245,6 +245,10 @@ impl HostFiles for Disk {
         below.map_or(path.to_owned(), |rest| format!("/run/docker.sock{rest}"))
     }
 
+    fn closed(&self) -> Vec<String> {
+        vec!["/srv/docker".to_owned()]
+    }
+
     /// MPS listens.
     fn listens(&self, path: &str) -> bool {
         path == "/run/mps-ecs/control"
