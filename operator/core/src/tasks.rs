@@ -281,6 +281,9 @@ fn wait_for_definition(
 }
 
 /// Writes the end of a task that no agent ends.
+/// Of a container that ran, and of whose end nothing is known.
+const UNKNOWN: &str = "Unknown: its host was given up before it told how the container ended";
+
 fn end(
     name: &TaskName,
     t: &TaskState,
@@ -294,6 +297,12 @@ fn end(
     next.stop_code = Some(code);
     next.stopped_reason = Some(reason.clone());
     next.stopped_at = Some(time(now));
+    // What a host that was given up says later is not taken any more: STOPPED is the end.
+    for container in &mut next.containers {
+        if container.exit_code.is_none() && container.reason.is_none() {
+            container.reason = Some(UNKNOWN.to_owned());
+        }
+    }
     write_status(
         name,
         t,

@@ -29,7 +29,7 @@
 //! | S24 | of a service with `stopAfter`, one task and no room for a second no two run at a time            | every engine call |
 //! | S25 | what an API server that went back to an older state forgot goes on until somebody decides    | every stop |
 //! | S26 | no task is placed on a host that the operator calls disconnected, before the host is heard again | every create |
-//! | S27 | a STOPPED task says its stopCode, reason and time, and of each container that ran an exit code or why there is none | every step |
+//! | S27 | a STOPPED task says its stopCode, reason and time, and, if it ran, an exit code of each container or why there is none | every step |
 //!
 //! What is promised, and who holds it:
 //!
@@ -686,8 +686,10 @@ fn unexplained(status: &Value) -> Option<String> {
             return Some(field.to_owned());
         }
     }
+    // One of a task that did not come to run may be stopped before it started.
+    let ran = said(status, "startedAt");
     let containers = status["containers"].as_array().into_iter().flatten();
-    let mut ran = containers.filter(|c| said(c, "runtimeId"));
+    let mut ran = containers.filter(|c| ran && said(c, "runtimeId"));
     let silent = ran.find(|c| !said(c, "exitCode") && !said(c, "reason"))?;
     Some(format!("exitCode or reason of {}", silent["name"]))
 }
