@@ -3,5 +3,6 @@
 
 mod convert;
 mod golden;
+mod krew;
 mod reading;
 mod support;
