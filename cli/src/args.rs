@@ -120,8 +120,9 @@ pub enum Command {
     Instances(Instances),
     /// Make manifests of ECS JSON or of a Compose file
     ///
-    /// Takes what `aws ecs describe-task-definition`, `describe-services`, `register-task-definition` and `create-service` print
-    /// or take, and Compose files. What cannot be carried over is named on stderr and in a comment; nothing is dropped
+    /// Takes what `aws ecs` prints with `describe-task-definition`, `describe-services`, `describe-tasks`, `describe-task-sets`,
+    /// `describe-container-instances` and `describe-clusters`, what `register-task-definition` and `create-service` take, and
+    /// Compose files. What cannot be carried over is named on stderr and in a comment; nothing is dropped
     /// without a word.
     Convert(Convert),
     /// Look for what is wrong with this installation, and say what to do about it
