@@ -58,8 +58,28 @@ pub enum Form {
     Json,
     /// YAML.
     Yaml,
-    /// `kind/name`, a line each.
+    /// `service.tallyman.dev/web`, a line each, as kubectl takes it.
     Name,
+}
+
+/// Whether to look into one namespace or into all.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct Reach {
+    /// Look into all namespaces, whatever -n says
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+}
+
+/// Form of findings, which have neither names nor more columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FindingForm {
+    /// Lines for people.
+    #[default]
+    Table,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
 }
 
 /// What to do.
@@ -140,8 +160,11 @@ pub enum Command {
 #[derive(Args, Debug)]
 pub struct Get {
     /// Name of a service, run or task; `service/web` when names are ambiguous. Default: all
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", conflicts_with = "all_namespaces")]
     pub name: Option<String>,
+    /// Where.
+    #[command(flatten)]
+    pub reach: Reach,
     /// Go on showing, until Ctrl-C
     #[arg(short, long)]
     pub watch: bool,
@@ -331,6 +354,9 @@ pub struct Top {
     /// What to show; both by default
     #[arg(value_enum, value_name = "WHAT")]
     pub what: Option<TopOf>,
+    /// Where.
+    #[command(flatten)]
+    pub reach: Reach,
     /// Form.
     #[command(flatten)]
     pub output: Output,
@@ -351,6 +377,9 @@ pub struct Instances {
     /// Expression of the cluster query language
     #[arg(long, value_name = "EXPRESSION")]
     pub filter: Option<String>,
+    /// Where.
+    #[command(flatten)]
+    pub reach: Reach,
     /// Form.
     #[command(flatten)]
     pub output: Output,
@@ -377,9 +406,9 @@ pub struct Doctor {
     /// Namespace of the operator
     #[arg(long, default_value = "tallyman-system", value_name = "NAME")]
     pub system_namespace: String,
-    /// Form.
-    #[command(flatten)]
-    pub output: Output,
+    /// Form of the output.
+    #[arg(short, long, value_enum, value_name = "FORM", default_value_t)]
+    pub output: FindingForm,
 }
 
 /// `completion`

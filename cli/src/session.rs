@@ -47,6 +47,8 @@ pub struct Session {
     pub namespace: String,
     /// Address of the API server.
     pub server: String,
+    /// Lists are of all namespaces, and not of that one alone.
+    everywhere: bool,
     /// Certificates of its authority, in DER; none where that is one that everybody trusts.
     pub authority: Vec<Vec<u8>>,
     /// What was said of objects that cannot be read: once is enough.
@@ -56,7 +58,7 @@ pub struct Session {
 /// Objects of a kind.
 #[derive(Clone, Debug)]
 pub struct Listed<K> {
-    /// Those that can be read, in order of name.
+    /// Those that can be read, in order of namespace and name.
     pub items: Vec<K>,
     /// What is known of the others.
     pub unread: Vec<Unread>,
@@ -74,9 +76,8 @@ impl<K: Named> Listed<K> {
                 Err(unread) => listed.unread.push(unread),
             }
         }
-        listed
-            .items
-            .sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+        let key = |o: &K| (o.meta().namespace.clone(), o.meta().name.clone());
+        listed.items.sort_by_key(key);
         listed
     }
 }
@@ -119,8 +120,26 @@ impl Session {
             client,
             namespace,
             server,
+            everywhere: false,
             authority: Vec::new(),
             said: Arc::default(),
+        }
+    }
+
+    /// The same, with lists of all namespaces if so it is said.
+    pub fn everywhere(&self, everywhere: bool) -> Session {
+        Session {
+            everywhere,
+            ..self.clone()
+        }
+    }
+
+    /// Where it lists, for sentences: `namespace prod`, `any namespace`.
+    pub fn place(&self) -> String {
+        if self.everywhere {
+            "any namespace".to_owned()
+        } else {
+            format!("namespace {}", self.namespace)
         }
     }
 
@@ -146,7 +165,12 @@ impl Session {
     /// # Errors
     /// The API server refused or did not answer.
     pub async fn listed<K: Named>(&self, params: &ListParams) -> Result<Listed<K>> {
-        let found = self.api::<Readable<K>>().list(params).await;
+        let api = if self.everywhere {
+            Api::all(self.client.clone())
+        } else {
+            self.api::<Readable<K>>()
+        };
+        let found = api.list(params).await;
         let found = found.map_err(|e| self.explained(e, &K::plural(&())))?;
         Ok(Listed::of(found.items))
     }

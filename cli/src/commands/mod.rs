@@ -12,6 +12,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Result;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Cli, Command};
 use crate::complete::{self, Wanted};
@@ -20,6 +21,32 @@ use crate::session::Session;
 
 /// How often is looked while something is waited for.
 pub(crate) const PERIOD: Duration = Duration::from_millis(1000);
+
+/// Ctrl-C. One that comes while nobody waits for it, as during a request, is kept until somebody does.
+pub(crate) struct Interrupts(Signal);
+
+impl Interrupts {
+    /// From now on Ctrl-C does not end the program by itself.
+    pub(crate) fn new() -> Result<Interrupts> {
+        Ok(Interrupts(signal(SignalKind::interrupt())?))
+    }
+
+    /// Waits for one.
+    pub(crate) async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            // There will be none any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits for a while, or for one; says whether to go on.
+    pub(crate) async fn pause(&mut self, period: Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(period) => true,
+            () = self.next() => false,
+        }
+    }
+}
 
 /// Runs a command; the exit code is what it says.
 ///

@@ -26,6 +26,7 @@ mod order;
 mod parameters;
 mod placement;
 mod plugin;
+mod plugin_output;
 mod protection;
 mod readers;
 mod registries;
@@ -83,6 +84,7 @@ const OF_ONE: &[&[Scenario]] = &[
     parameters::PRIVILEGED,
     placement::TOLD,
     plugin::SCENARIOS,
+    plugin_output::SCENARIOS,
     rogue::SCENARIOS,
     rollouts::SCENARIOS,
     task_sets::SCENARIOS,
