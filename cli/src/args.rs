@@ -424,9 +424,9 @@ pub struct Completion {
 pub enum Shell {
     /// For `kubectl-tally` in bash: `source <(kubectl tally completion bash)`
     Bash,
-    /// For `kubectl-tally` in zsh
+    /// For `kubectl-tally` in zsh: `source <(kubectl tally completion zsh)`
     Zsh,
-    /// For `kubectl-tally` in fish
+    /// For `kubectl-tally` in fish: `kubectl tally completion fish | source`
     Fish,
     /// For `kubectl tally`: save it as `kubectl_complete-tally` in the PATH and make it executable
     Kubectl,

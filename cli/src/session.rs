@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource};
@@ -182,6 +183,18 @@ impl Session {
     pub async fn names<K: Named>(&self) -> Result<Vec<String>> {
         let found = self.api::<K>().list_metadata(&ListParams::default()).await;
         let found = found.map_err(|e| self.explained(e, &K::plural(&())))?;
+        let names = found.items.into_iter();
+        Ok(names.filter_map(|o| o.metadata.name).collect())
+    }
+
+    /// Names of all namespaces.
+    ///
+    /// # Errors
+    /// The API server refused or did not answer.
+    pub async fn namespaces(&self) -> Result<Vec<String>> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found = api.list_metadata(&ListParams::default()).await;
+        let found = found.map_err(|e| self.explained(e, "namespaces"))?;
         let names = found.items.into_iter();
         Ok(names.filter_map(|o| o.metadata.name).collect())
     }

@@ -57,10 +57,10 @@ pub async fn run(cli: Cli) -> Result<u8> {
     match &cli.command {
         Command::Convert(args) => return convert::convert(args),
         Command::Completion(args) => {
-            std::io::stdout().write_all(&complete::script(args.shell))?;
+            print(complete::script(args.shell))?;
             return Ok(outcome::DONE);
         }
-        Command::Complete(args) => return Ok(complete(connection, &args.words).await),
+        Command::Complete(args) => return Ok(complete(&args.words).await),
         Command::Doctor(args) => return doctor::doctor(connection, args).await,
         _ => {}
     }
@@ -97,13 +97,19 @@ pub(crate) fn print(text: &str) -> Result<()> {
 }
 
 /// Answers a shell; one that is offered nothing is told so, and no error.
-async fn complete(connection: &crate::args::Connection, words: &[String]) -> u8 {
-    let (candidates, files) = match complete::wanted(words) {
+async fn complete(words: &[String]) -> u8 {
+    let (wanted, connection) = complete::wanted(words);
+    let resources = match &wanted {
+        Wanted::Names(resources) => *resources,
+        Wanted::Namespace => &["namespaces"],
+        Wanted::These(_) | Wanted::File => &[],
+    };
+    let (candidates, files) = match wanted {
         Wanted::These(list) => (list, false),
         Wanted::File => (Vec::new(), true),
-        Wanted::Names(resources) => {
+        Wanted::Names(_) | Wanted::Namespace => {
             let prefix = words.last().map(String::as_str).unwrap_or_default();
-            let found = names(connection, resources, prefix);
+            let found = names(&connection, resources, prefix);
             let found = tokio::time::timeout(Duration::from_secs(3), found).await;
             (found.ok().and_then(Result::ok).unwrap_or_default(), false)
         }
@@ -126,6 +132,7 @@ async fn names(
             "runtasks" => session.names::<RunTask>().await?,
             "tasks" => session.names::<Task>().await?,
             "taskdefinitions" => session.names::<TaskDefinition>().await?,
+            "namespaces" => session.namespaces().await?,
             _ => session.names::<ContainerInstance>().await?,
         };
         let named = names.into_iter().filter(|n| n.starts_with(prefix));

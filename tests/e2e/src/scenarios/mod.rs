@@ -27,6 +27,7 @@ mod parameters;
 mod placement;
 mod plugin;
 mod plugin_output;
+mod plugin_shells;
 mod protection;
 mod readers;
 mod registries;
@@ -85,6 +86,7 @@ const OF_ONE: &[&[Scenario]] = &[
     placement::TOLD,
     plugin::SCENARIOS,
     plugin_output::SCENARIOS,
+    plugin_shells::SCENARIOS,
     rogue::SCENARIOS,
     rollouts::SCENARIOS,
     task_sets::SCENARIOS,
