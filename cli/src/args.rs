@@ -154,6 +154,15 @@ pub enum Command {
     /// What kubectl asks for completion.
     #[command(name = "__complete", hide = true)]
     Complete(Complete),
+    /// Not there yet.
+    #[command(hide = true, disable_help_flag = true)]
+    Logs(Later),
+    /// Not there yet.
+    #[command(hide = true, disable_help_flag = true)]
+    Exec(Later),
+    /// Not there yet.
+    #[command(hide = true, disable_help_flag = true)]
+    PortForward(Later),
 }
 
 /// `get`
@@ -437,6 +446,14 @@ pub enum Shell {
 pub struct Complete {
     /// The words so far; the last is to be completed.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
+}
+
+/// What will be a command: whatever it is given, it says that it is not there yet.
+#[derive(Args, Debug)]
+pub struct Later {
+    /// Anything.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     pub words: Vec<String>,
 }
 

@@ -11,7 +11,7 @@ mod run;
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Cli, Command};
@@ -48,6 +48,14 @@ impl Interrupts {
     }
 }
 
+/// What `logs`, `exec` and `port-forward` say until they are there.
+const NO_LOGS: &str = "`kubectl tally logs` is not there yet; meanwhile `kubectl tally get -o wide` names the host and the id of each \
+                       container, and `docker logs ID` on that host prints what it wrote";
+const NO_EXEC: &str = "`kubectl tally exec` is not there yet; meanwhile `kubectl tally get -o wide` names the host and the id of each \
+                       container, and `docker exec -it ID sh` on that host opens a shell in it";
+const NO_PORT_FORWARD: &str = "`kubectl tally port-forward` is not there yet; meanwhile `kubectl tally get` shows at which address of \
+                               its host each published port of a task is reached";
+
 /// Runs a command; the exit code is what it says.
 ///
 /// # Errors
@@ -61,6 +69,9 @@ pub async fn run(cli: Cli) -> Result<u8> {
             return Ok(outcome::DONE);
         }
         Command::Complete(args) => return Ok(complete(&args.words).await),
+        Command::Logs(_) => bail!(NO_LOGS),
+        Command::Exec(_) => bail!(NO_EXEC),
+        Command::PortForward(_) => bail!(NO_PORT_FORWARD),
         Command::Doctor(args) => return doctor::doctor(connection, args).await,
         _ => {}
     }
@@ -83,6 +94,9 @@ pub async fn run(cli: Cli) -> Result<u8> {
         Command::Convert(_)
         | Command::Completion(_)
         | Command::Complete(_)
+        | Command::Logs(_)
+        | Command::Exec(_)
+        | Command::PortForward(_)
         | Command::Doctor(_) => Ok(outcome::DONE),
     }
 }

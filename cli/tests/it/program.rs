@@ -121,3 +121,32 @@ fn kubeconfig() -> PathBuf {
     std::fs::write(&path, text).unwrap();
     path
 }
+
+#[test]
+fn what_is_not_there_yet_says_what_to_use_meanwhile() {
+    for (args, meanwhile) in [
+        (&["logs", "web", "-f"][..], "`docker logs ID`"),
+        (&["logs", "-f", "web", "--tail=5"], "`docker logs ID`"),
+        (
+            &["exec", "-it", "web", "--", "sh"],
+            "`docker exec -it ID sh`",
+        ),
+        (&["port-forward", "web", "8080:80"], "`kubectl tally get`"),
+        (&["logs", "--help"], "`kubectl tally get -o wide`"),
+        (&["logs"], "`kubectl tally get -o wide`"),
+    ] {
+        let (code, stderr) = refusal(args);
+        assert_eq!(code, Some(1), "{args:?}: {stderr}");
+        assert!(stderr.starts_with(&format!(
+            "error: `kubectl tally {}` is not there yet; ",
+            args[0]
+        )));
+        assert!(stderr.contains(meanwhile), "{args:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    for hidden in ["  logs", "  exec", "  port-forward", "__complete"] {
+        assert!(!help.contains(hidden), "{help}");
+    }
+    assert!(help.contains("Usage: kubectl tally "), "{help}");
+}
