@@ -13,8 +13,8 @@ use crate::table::{Cell, Data, Listing, Table, Tone, object};
 use crate::words::{name, ours, resource, word};
 
 /// What neither table can tell.
-pub const NOT_KNOWN: &str = "Reserved, not used: hosts report what tasks set aside and no measurements. What a container really \
-                             takes is known on its host (`docker stats`).";
+pub const NOT_KNOWN: &str = "Reserved, not used: this is what tasks set aside. What containers really take, `/metrics` of agents and operator \
+                             tells (docs/metrics.md), and `docker stats` on their host.";
 
 /// `512/2048 25%`.
 fn part(reserved: i64, whole: i64) -> String {
