@@ -91,7 +91,7 @@ crds: tools-control-plane tools-node ## Write crds/generated from the types, and
 	$(CARGO) build -q -p tallyman-operator
 	TALLYMAN_WRITE=1 $(CARGO) test -q -p tallyman-node --test chart
 
-tools: tools-build tools-packages tools-control-plane tools-engines tools-node
+tools: tools-build tools-packages tools-shells tools-control-plane tools-engines tools-node
 
 tools-%:
 	@dev/tools.sh $*

@@ -4,6 +4,7 @@
 #
 #   dev/tools.sh build           what compiling Tallyman needs (checks only)
 #   dev/tools.sh packages        Debian packages for the lab: Docker 20.10, busybox, iptables, iproute2
+#   dev/tools.sh shells          zsh and fish, in which completion is tested
 #   dev/tools.sh control-plane   etcd, kube-apiserver, kube-controller-manager, kubectl  -> .tools/bin
 #   dev/tools.sh engines         current Docker, containerd and runc                     -> .tools/engines/current/bin
 #                                and for tests an image registry, a program that reads   -> .tools/engines/bin
@@ -76,6 +77,13 @@ packages() {
   [ ${#missing[@]} = 0 ] || install_packages "Docker engine, small images and host networks for the lab" "${missing[@]}"
   # From Debian 13 on the docker command is a package of its own.
   have docker || install_packages "the docker command" docker-cli
+}
+
+shells() {
+  local missing=()
+  have zsh || missing+=(zsh)
+  have fish || missing+=(fish)
+  [ ${#missing[@]} = 0 ] || install_packages "shells whose completion is tested" "${missing[@]}"
 }
 
 need_cc() {
@@ -274,11 +282,12 @@ for what in "$@"; do
   case "$what" in
     build) build ;;
     packages) packages ;;
+    shells) shells ;;
     control-plane) control_plane ;;
     engines) engines ;;
     node) node ;;
-    all) build; packages; control_plane; engines; node ;;
-    -h | --help | help) sed -n '2,16p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' ;;
-    *) die "unknown: $what (build, packages, control-plane, engines, node, all)" ;;
+    all) build; packages; shells; control_plane; engines; node ;;
+    -h | --help | help) sed -n '2,17p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' ;;
+    *) die "unknown: $what (build, packages, shells, control-plane, engines, node, all)" ;;
   esac
 done

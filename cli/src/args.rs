@@ -58,8 +58,28 @@ pub enum Form {
     Json,
     /// YAML.
     Yaml,
-    /// `kind/name`, a line each.
+    /// `service.tallyman.dev/web`, a line each, as kubectl takes it.
     Name,
+}
+
+/// Whether to look into one namespace or into all.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct Reach {
+    /// Look into all namespaces, whatever -n says
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+}
+
+/// Form of findings, which have neither names nor more columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FindingForm {
+    /// Lines for people.
+    #[default]
+    Table,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
 }
 
 /// What to do.
@@ -120,8 +140,9 @@ pub enum Command {
     Instances(Instances),
     /// Make manifests of ECS JSON or of a Compose file
     ///
-    /// Takes what `aws ecs describe-task-definition`, `describe-services`, `register-task-definition` and `create-service` print
-    /// or take, and Compose files. What cannot be carried over is named on stderr and in a comment; nothing is dropped
+    /// Takes what `aws ecs` prints with `describe-task-definition`, `describe-services`, `describe-tasks`, `describe-task-sets`,
+    /// `describe-container-instances` and `describe-clusters`, what `register-task-definition` and `create-service` take, and
+    /// Compose files. What cannot be carried over is named on stderr and in a comment; nothing is dropped
     /// without a word.
     Convert(Convert),
     /// Look for what is wrong with this installation, and say what to do about it
@@ -133,14 +154,26 @@ pub enum Command {
     /// What kubectl asks for completion.
     #[command(name = "__complete", hide = true)]
     Complete(Complete),
+    /// Not there yet.
+    #[command(hide = true, disable_help_flag = true)]
+    Logs(Later),
+    /// Not there yet.
+    #[command(hide = true, disable_help_flag = true)]
+    Exec(Later),
+    /// Not there yet.
+    #[command(hide = true, disable_help_flag = true)]
+    PortForward(Later),
 }
 
 /// `get`
 #[derive(Args, Debug)]
 pub struct Get {
     /// Name of a service, run or task; `service/web` when names are ambiguous. Default: all
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", conflicts_with = "all_namespaces")]
     pub name: Option<String>,
+    /// Where.
+    #[command(flatten)]
+    pub reach: Reach,
     /// Go on showing, until Ctrl-C
     #[arg(short, long)]
     pub watch: bool,
@@ -330,6 +363,9 @@ pub struct Top {
     /// What to show; both by default
     #[arg(value_enum, value_name = "WHAT")]
     pub what: Option<TopOf>,
+    /// Where.
+    #[command(flatten)]
+    pub reach: Reach,
     /// Form.
     #[command(flatten)]
     pub output: Output,
@@ -350,6 +386,9 @@ pub struct Instances {
     /// Expression of the cluster query language
     #[arg(long, value_name = "EXPRESSION")]
     pub filter: Option<String>,
+    /// Where.
+    #[command(flatten)]
+    pub reach: Reach,
     /// Form.
     #[command(flatten)]
     pub output: Output,
@@ -376,9 +415,9 @@ pub struct Doctor {
     /// Namespace of the operator
     #[arg(long, default_value = "tallyman-system", value_name = "NAME")]
     pub system_namespace: String,
-    /// Form.
-    #[command(flatten)]
-    pub output: Output,
+    /// Form of the output.
+    #[arg(short, long, value_enum, value_name = "FORM", default_value_t)]
+    pub output: FindingForm,
 }
 
 /// `completion`
@@ -394,9 +433,9 @@ pub struct Completion {
 pub enum Shell {
     /// For `kubectl-tally` in bash: `source <(kubectl tally completion bash)`
     Bash,
-    /// For `kubectl-tally` in zsh
+    /// For `kubectl-tally` in zsh: `source <(kubectl tally completion zsh)`
     Zsh,
-    /// For `kubectl-tally` in fish
+    /// For `kubectl-tally` in fish: `kubectl tally completion fish | source`
     Fish,
     /// For `kubectl tally`: save it as `kubectl_complete-tally` in the PATH and make it executable
     Kubectl,
@@ -407,6 +446,14 @@ pub enum Shell {
 pub struct Complete {
     /// The words so far; the last is to be completed.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
+}
+
+/// What will be a command: whatever it is given, it says that it is not there yet.
+#[derive(Args, Debug)]
+pub struct Later {
+    /// Anything.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     pub words: Vec<String>,
 }
 

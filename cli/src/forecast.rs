@@ -19,7 +19,7 @@ use crate::explain::{Answer, answers, table_of};
 use crate::session::world;
 use crate::standing::{condition, holds};
 use crate::table::{Paint, Table, Tone};
-use crate::words::{count, label, name};
+use crate::words::{count, label, name, resource};
 
 /// What becomes of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -36,6 +36,8 @@ pub enum Verb {
 /// An object that is applied.
 #[derive(Clone, Debug, Serialize)]
 pub struct Change {
+    /// Group of its kind; empty for that of Kubernetes' first kinds.
+    pub group: String,
     /// Kind.
     pub kind: String,
     /// Name.
@@ -387,6 +389,14 @@ impl Outlook {
 }
 
 impl Forecast {
+    /// Names of the objects that would be made or changed, a line each.
+    pub fn names(&self) -> String {
+        let changed = self.objects.iter().filter(|c| c.verb != Verb::Keep);
+        changed
+            .map(|c| resource(&c.group, &c.kind, &c.name) + "\n")
+            .collect()
+    }
+
     /// Applying it would change something.
     pub fn changes(&self) -> bool {
         self.objects.iter().any(|c| c.verb != Verb::Keep)

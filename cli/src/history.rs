@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tallyman_crds::{Service, TaskDefinitionRevision, names};
 
 use crate::standing::followed;
-use crate::table::{Cell, Listing, Table, Tone};
-use crate::words::{age, age_of, name, word};
+use crate::table::{Cell, Data, Listing, Table, Tone};
+use crate::words::{age, age_of, name, ours, word};
 
 /// The family of a service, and its revisions by number.
 pub struct Past<'a> {
@@ -180,12 +180,8 @@ impl<'a> Past<'a> {
         }
         Listing {
             table,
-            names: self
-                .revisions
-                .iter()
-                .map(|r| format!("taskdefinitionrevision/{}", name(&r.metadata)))
-                .collect(),
-            data: Value::Array(data),
+            names: self.revisions.iter().map(|r| ours(*r)).collect(),
+            data: Data::Rows(data),
         }
     }
 }
@@ -201,4 +197,9 @@ pub fn events(service: &Service, now: Timestamp) -> Table {
         ]
     }));
     table
+}
+
+/// The same for programs.
+pub fn events_data(service: &Service) -> Value {
+    json!(service.status.as_ref().map_or(&[][..], |s| &s.events))
 }

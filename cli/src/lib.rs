@@ -18,6 +18,7 @@ pub mod foresight;
 pub mod history;
 pub mod invitation;
 pub mod manifests;
+pub mod namespaces;
 pub mod outcome;
 pub mod session;
 pub mod standing;

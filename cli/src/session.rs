@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource};
@@ -47,6 +48,8 @@ pub struct Session {
     pub namespace: String,
     /// Address of the API server.
     pub server: String,
+    /// Lists are of all namespaces, and not of that one alone.
+    everywhere: bool,
     /// Certificates of its authority, in DER; none where that is one that everybody trusts.
     pub authority: Vec<Vec<u8>>,
     /// What was said of objects that cannot be read: once is enough.
@@ -56,7 +59,7 @@ pub struct Session {
 /// Objects of a kind.
 #[derive(Clone, Debug)]
 pub struct Listed<K> {
-    /// Those that can be read, in order of name.
+    /// Those that can be read, in order of namespace and name.
     pub items: Vec<K>,
     /// What is known of the others.
     pub unread: Vec<Unread>,
@@ -74,9 +77,8 @@ impl<K: Named> Listed<K> {
                 Err(unread) => listed.unread.push(unread),
             }
         }
-        listed
-            .items
-            .sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+        let key = |o: &K| (o.meta().namespace.clone(), o.meta().name.clone());
+        listed.items.sort_by_key(key);
         listed
     }
 }
@@ -119,8 +121,26 @@ impl Session {
             client,
             namespace,
             server,
+            everywhere: false,
             authority: Vec::new(),
             said: Arc::default(),
+        }
+    }
+
+    /// The same, with lists of all namespaces if so it is said.
+    pub fn everywhere(&self, everywhere: bool) -> Session {
+        Session {
+            everywhere,
+            ..self.clone()
+        }
+    }
+
+    /// Where it lists, for sentences: `namespace prod`, `any namespace`.
+    pub fn place(&self) -> String {
+        if self.everywhere {
+            "any namespace".to_owned()
+        } else {
+            format!("namespace {}", self.namespace)
         }
     }
 
@@ -146,7 +166,12 @@ impl Session {
     /// # Errors
     /// The API server refused or did not answer.
     pub async fn listed<K: Named>(&self, params: &ListParams) -> Result<Listed<K>> {
-        let found = self.api::<Readable<K>>().list(params).await;
+        let api = if self.everywhere {
+            Api::all(self.client.clone())
+        } else {
+            self.api::<Readable<K>>()
+        };
+        let found = api.list(params).await;
         let found = found.map_err(|e| self.explained(e, &K::plural(&())))?;
         Ok(Listed::of(found.items))
     }
@@ -158,6 +183,18 @@ impl Session {
     pub async fn names<K: Named>(&self) -> Result<Vec<String>> {
         let found = self.api::<K>().list_metadata(&ListParams::default()).await;
         let found = found.map_err(|e| self.explained(e, &K::plural(&())))?;
+        let names = found.items.into_iter();
+        Ok(names.filter_map(|o| o.metadata.name).collect())
+    }
+
+    /// Names of all namespaces.
+    ///
+    /// # Errors
+    /// The API server refused or did not answer.
+    pub async fn namespaces(&self) -> Result<Vec<String>> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found = api.list_metadata(&ListParams::default()).await;
+        let found = found.map_err(|e| self.explained(e, "namespaces"))?;
         let names = found.items.into_iter();
         Ok(names.filter_map(|o| o.metadata.name).collect())
     }

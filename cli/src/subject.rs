@@ -57,6 +57,17 @@ pub enum Found {
     Task(Task),
 }
 
+impl Found {
+    /// What kubectl takes for its name.
+    pub fn resource(&self) -> String {
+        match self {
+            Found::Service(s) => words::ours(s),
+            Found::Run(r) => words::ours(r),
+            Found::Task(t) => words::ours(t),
+        }
+    }
+}
+
 impl Subject {
     /// Reads `web`, `service/web` or `services.tallyman.dev/web`, where one of `kinds` can be meant.
     ///

@@ -1,8 +1,9 @@
 //! Columns for people, and the other forms of the same.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::args::Form;
 
@@ -99,6 +100,19 @@ impl Table {
         }
     }
 
+    /// The tables of these namespaces, which have the same columns, as one that says of which each row is.
+    fn of_namespaces(parts: BTreeMap<String, Table>) -> Table {
+        let mut all = Table::default();
+        for (namespace, part) in parts {
+            all.narrow = part.narrow + 1;
+            all.headings = std::iter::once("NAMESPACE").chain(part.headings).collect();
+            let cell = || std::iter::once(Cell::from(namespace.as_str()));
+            let rows = part.rows.into_iter();
+            all.rows.extend(rows.map(|row| cell().chain(row).collect()));
+        }
+        all
+    }
+
     /// The table as text, a line for each row; the last column of a line is not padded.
     pub fn text(&self, wide: bool, paint: Paint) -> String {
         let columns = if wide {
@@ -141,18 +155,81 @@ impl Table {
 pub struct Listing {
     /// For people.
     pub table: Table,
-    /// `kind/name` of each row.
+    /// Of each row what kubectl takes for its name, as [`crate::words::resource`] makes it.
     pub names: Vec<String>,
     /// For programs.
-    pub data: Value,
+    pub data: Data,
+}
+
+/// What there is for programs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// Facts of our own, an object for each row: an array.
+    Rows(Vec<Value>),
+    /// Objects as the API server has them, each as [`object`] makes it: a List, as of `kubectl get`.
+    Objects(Vec<Value>),
+}
+
+impl Default for Data {
+    fn default() -> Data {
+        Data::Rows(Vec::new())
+    }
+}
+
+impl Data {
+    /// The same as one value.
+    pub fn value(&self) -> Value {
+        match self {
+            Data::Rows(rows) => Value::Array(rows.clone()),
+            Data::Objects(items) => json!({ "apiVersion": "v1", "kind": "List", "items": items,
+                                            "metadata": { "resourceVersion": "" } }),
+        }
+    }
+
+    /// This, and then the other.
+    fn and(self, other: Data) -> Data {
+        match (self, other) {
+            (Data::Rows(a), Data::Rows(b)) => Data::Rows([a, b].concat()),
+            (Data::Rows(a) | Data::Objects(a), Data::Objects(b) | Data::Rows(b)) => {
+                Data::Objects([a, b].concat())
+            }
+        }
+    }
+}
+
+/// An object as kubectl prints it: without the book that the API server keeps of who wrote which field.
+pub fn object(of: &impl serde::Serialize) -> Value {
+    let mut object = serde_json::to_value(of).unwrap_or_default();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    object
 }
 
 impl Listing {
+    /// The listings of these namespaces as one.
+    pub fn of_namespaces(parts: BTreeMap<String, Listing>) -> Listing {
+        let (mut tables, mut names, mut data) = (BTreeMap::new(), Vec::new(), None);
+        for (namespace, part) in parts {
+            tables.insert(namespace, part.table);
+            names.extend(part.names);
+            data = Some(match data {
+                None => part.data,
+                Some(before) => Data::and(before, part.data),
+            });
+        }
+        Listing {
+            table: Table::of_namespaces(tables),
+            names,
+            data: data.unwrap_or_default(),
+        }
+    }
+
     /// The listing in a form.
     pub fn text(&self, form: Form, paint: Paint) -> String {
         match form {
             Form::Table | Form::Wide => self.table.text(form == Form::Wide, paint),
-            Form::Json | Form::Yaml => data(&self.data, form),
+            Form::Json | Form::Yaml => data(&self.data.value(), form),
             Form::Name => self.names.iter().map(|n| format!("{n}\n")).collect(),
         }
     }

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
-use tallyman_crds::ContainerInstance;
+use serde_json::json;
+use tallyman_crds::{ContainerInstance, GROUP};
 use tallyman_operator_core::Objects;
 use tallyman_operator_core::placement::{Invalid, Ledger, Query};
-use tallyman_operator_core::world::cluster_names;
+use tallyman_operator_core::world::{cluster_name, cluster_names};
 
 use crate::session::world;
-use crate::table::{Cell, Listing, Table, Tone};
-use crate::words::{name, word};
+use crate::table::{Cell, Data, Listing, Table, Tone, object};
+use crate::words::{name, ours, resource, word};
 
 /// What neither table can tell.
-pub const NOT_KNOWN: &str = "Reserved, not used: hosts report what tasks set aside and no measurements. What a container really \
-                             takes is known on its host (`docker stats`).";
+pub const NOT_KNOWN: &str = "Reserved, not used: this is what tasks set aside. What containers really take, `/metrics` of agents and operator \
+                             tells (docs/metrics.md), and `docker stats` on their host.";
 
 /// `512/2048 25%`.
 fn part(reserved: i64, whole: i64) -> String {
@@ -55,12 +55,12 @@ pub fn hosts(objects: &Objects) -> Listing {
             .map(ToString::to_string)
             .collect();
         data.push(json!({
-            "host": name(&i.metadata), "cluster": i.spec.cluster, "status": status.status, "agentConnected": status.agent_connected,
+            "namespace": i.metadata.namespace, "host": name(&i.metadata), "cluster": cluster_name(i.spec.cluster.as_deref()), "status": status.status, "agentConnected": status.agent_connected,
             "registered": has, "remaining": left, "runningTasks": status.running_tasks_count, "pendingTasks": status.pending_tasks_count,
         }));
         table.rows.push(vec![
             name(&i.metadata).into(),
-            i.spec.cluster.as_deref().unwrap_or("default").into(),
+            cluster_name(i.spec.cluster.as_deref()).into(),
             word(&status.status).into(),
             connected(status.agent_connected),
             text(cpu).into(),
@@ -76,12 +76,8 @@ pub fn hosts(objects: &Objects) -> Listing {
     }
     Listing {
         table,
-        names: objects
-            .instances
-            .iter()
-            .map(|i| format!("containerinstance/{}", name(&i.metadata)))
-            .collect(),
-        data: Value::Array(data),
+        names: objects.instances.iter().map(|i| ours(&**i)).collect(),
+        data: Data::Rows(data),
     }
 }
 
@@ -130,7 +126,7 @@ pub fn services(objects: &Objects, namespace: &str) -> Listing {
             .iter()
             .map(|(host, n)| format!("{host} {n}"))
             .collect();
-        data.push(json!({ "service": service, "cluster": cluster, "tasks": tasks, "cpu": cpu, "memory": memory, "gpus": gpus, "hosts": hosts }));
+        data.push(json!({ "namespace": namespace, "service": service, "cluster": cluster, "tasks": tasks, "cpu": cpu, "memory": memory, "gpus": gpus, "hosts": hosts }));
         table.rows.push(vec![
             service.as_str().into(),
             cluster.as_str().into(),
@@ -145,9 +141,9 @@ pub fn services(objects: &Objects, namespace: &str) -> Listing {
         table,
         names: rows
             .iter()
-            .map(|(_, service, ..)| format!("service/{service}"))
+            .map(|(_, service, ..)| resource(GROUP, "service", service))
             .collect(),
-        data: Value::Array(data),
+        data: Data::Rows(data),
     }
 }
 
@@ -190,7 +186,7 @@ pub fn instances(objects: &Objects, namespace: &str, query: Option<&Query>) -> L
         let given: Vec<String> = given.collect();
         table.rows.push(vec![
             name(&i.metadata).into(),
-            i.spec.cluster.as_deref().unwrap_or("default").into(),
+            cluster_name(i.spec.cluster.as_deref()).into(),
             word(&status.status).into(),
             connected(status.agent_connected),
             status.cpu_free.unwrap_or_default().into(),
@@ -204,11 +200,8 @@ pub fn instances(objects: &Objects, namespace: &str, query: Option<&Query>) -> L
     }
     Listing {
         table,
-        names: chosen
-            .iter()
-            .map(|i| format!("containerinstance/{}", name(&i.metadata)))
-            .collect(),
-        data: json!({ "apiVersion": "v1", "kind": "List", "items": chosen }),
+        names: chosen.iter().map(|i| ours(*i)).collect(),
+        data: Data::Objects(chosen.iter().map(|i| object(i)).collect()),
     }
 }
 

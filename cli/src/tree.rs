@@ -12,8 +12,8 @@ use tallyman_crds::{
 use tallyman_operator_core::Objects;
 
 use crate::standing::{condition, holds};
-use crate::table::{Cell, Table, Tone};
-use crate::words::{age, age_of, label, name, word};
+use crate::table::{Cell, Data, Listing, Table, Tone, object};
+use crate::words::{age, age_of, label, name, ours, word};
 
 /// How many STOPPED tasks of a service are shown unless all are asked for.
 const FAILED_SHOWN: usize = 2;
@@ -30,6 +30,43 @@ pub enum Scope<'a> {
     Run(&'a str),
     /// One task.
     Task(&'a str),
+}
+
+/// A listing of all that is shown: the tree, and the objects of it, services first, then runs, then tasks. `all` is of the tree
+/// alone: programs get every task.
+pub fn listing(objects: &Objects, scope: Scope<'_>, all: bool, now: Timestamp) -> Listing {
+    let services = objects
+        .services
+        .iter()
+        .filter(|s| scope == Scope::All || scope == Scope::Service(name(&s.metadata)));
+    let runs = objects
+        .run_tasks
+        .iter()
+        .filter(|r| scope == Scope::All || scope == Scope::Run(name(&r.metadata)));
+    let tasks = objects.tasks.iter().filter(|t| match scope {
+        Scope::All => true,
+        Scope::Service(s) => label(&t.metadata, labels::SERVICE) == Some(s),
+        Scope::Run(r) => label(&t.metadata, labels::RUN_TASK) == Some(r),
+        Scope::Task(one) => name(&t.metadata) == one,
+    });
+    let (mut names, mut items) = (Vec::new(), Vec::new());
+    for s in services {
+        names.push(ours(&**s));
+        items.push(object(&**s));
+    }
+    for r in runs {
+        names.push(ours(&**r));
+        items.push(object(&**r));
+    }
+    for t in tasks {
+        names.push(ours(&**t));
+        items.push(object(&**t));
+    }
+    Listing {
+        table: tree(objects, scope, all, now),
+        names,
+        data: Data::Objects(items),
+    }
 }
 
 /// A line of the tree, with what is below it.
@@ -69,7 +106,7 @@ pub fn tree(objects: &Objects, scope: Scope<'_>, all: bool, now: Timestamp) -> T
         }
     }
     let headings = ["NAME", "STATUS", "HEALTH", "HOST", "AGE", "INFO"];
-    let mut table = Table::new(&headings, &[]);
+    let mut table = Table::new(&headings, &["CONTAINER ID"]);
     for root in roots {
         draw(root, "", "", &mut table);
     }
@@ -361,6 +398,12 @@ fn health(health: HealthStatus) -> Cell {
     }
 }
 
+/// A container's id as `docker ps` prints it.
+fn short_id(c: &ContainerStatus) -> &str {
+    let id = c.runtime_id.as_deref().unwrap_or_default();
+    id.get(..12).unwrap_or(id)
+}
+
 fn container(c: &ContainerStatus) -> Node {
     let exit = c.exit_code.map(|code| format!("exit {code}"));
     let info = [exit, c.reason.clone()]
@@ -381,6 +424,7 @@ fn container(c: &ContainerStatus) -> Node {
             "".into(),
             "".into(),
             info.into(),
+            short_id(c).into(),
         ],
         below: Vec::new(),
     }

@@ -63,6 +63,17 @@ pub fn list(names: &[String]) -> String {
     }
 }
 
+/// What `kubectl -o name` prints and kubectl takes: `service.tallyman.dev/web`, and `configmap/web` of the group that has no name.
+pub fn resource(group: &str, kind: &str, name: &str) -> String {
+    let dot = if group.is_empty() { "" } else { "." };
+    format!("{}{dot}{group}/{name}", kind.to_ascii_lowercase())
+}
+
+/// That of one of our objects.
+pub fn ours<K: kube::Resource<DynamicType = ()>>(of: &K) -> String {
+    resource(&K::group(&()), &K::kind(&()), name(of.meta()))
+}
+
 /// Name of an object.
 pub fn name(meta: &ObjectMeta) -> &str {
     meta.name.as_deref().unwrap_or_default()
@@ -100,6 +111,13 @@ mod tests {
         ] {
             assert_eq!(span(seconds), text, "{seconds}");
         }
+    }
+
+    #[test]
+    fn resources_are_named_as_kubectl_takes_them() {
+        let web = tallyman_crds::Service::new("web", tallyman_crds::ServiceSpec::default());
+        assert_eq!(ours(&web), "service.tallyman.dev/web");
+        assert_eq!(resource("", "ConfigMap", "web"), "configmap/web");
     }
 
     #[test]

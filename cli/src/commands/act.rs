@@ -12,7 +12,7 @@ use tallyman_crds::{
 };
 
 use super::look::service_and_revisions;
-use super::{PERIOD, print};
+use super::{Interrupts, PERIOD, print};
 use crate::args::{Drain, Restart, Stop, Undo, Undrain};
 use crate::history::Past;
 use crate::outcome;
@@ -190,6 +190,7 @@ async fn wait_until_empty(
     timeout: Duration,
 ) -> Result<u8> {
     let began = Instant::now();
+    let mut interrupts = Interrupts::new()?;
     let mut said = String::new();
     loop {
         let instance: ContainerInstance = session.need(given).await?;
@@ -246,9 +247,8 @@ async fn wait_until_empty(
             print(&format!("after {} s: {said}\n", timeout.as_secs()))?;
             return Ok(outcome::TIMED_OUT);
         }
-        tokio::select! {
-            () = tokio::time::sleep(PERIOD) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(outcome::INTERRUPTED),
+        if !interrupts.pause(PERIOD).await {
+            return Ok(outcome::INTERRUPTED);
         }
     }
 }

@@ -13,7 +13,7 @@ use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 
 use super::print;
-use crate::args::{Connection, Doctor, Form};
+use crate::args::{Connection, Doctor, FindingForm, Form};
 use crate::checks::{self, Finding, Level, PERMISSIONS};
 use crate::outcome;
 use crate::session::Session;
@@ -24,9 +24,10 @@ const LEASE: &str = "tallyman-operator";
 
 pub(super) async fn doctor(connection: &Connection, args: &Doctor) -> Result<u8> {
     let findings = look(connection, args).await;
-    print(&match args.output.output {
-        form @ (Form::Json | Form::Yaml) => data(&serde_json::to_value(&findings)?, form),
-        Form::Table | Form::Wide | Form::Name => {
+    print(&match args.output {
+        FindingForm::Json => data(&serde_json::to_value(&findings)?, Form::Json),
+        FindingForm::Yaml => data(&serde_json::to_value(&findings)?, Form::Yaml),
+        FindingForm::Table => {
             let text = checks::text(&findings, Paint::of_stdout());
             format!("{text}{}\n", checks::summary(&findings))
         }

@@ -4,74 +4,69 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use jiff::Timestamp;
 use kube::api::ListParams;
 use serde_json::json;
 use tallyman_crds::readable::Unread;
-use tallyman_crds::{RunTask, Service, TaskDefinition, TaskDefinitionRevision, labels};
+use tallyman_crds::{RunTask, Service, TaskDefinition, TaskDefinitionRevision};
 use tallyman_operator_core::Objects;
 use tallyman_operator_core::placement::Query;
 
-use super::{PERIOD, print};
-use crate::args::{Explain, Form, Get, History, Instances, Status, Top, TopOf};
+use super::{Interrupts, PERIOD, print};
+use crate::args::{Explain, Form, Get, History, Instances, Reach, Status, Top, TopOf};
 use crate::session::{Listed, Session};
 use crate::standing::{self, Standing, followed};
 use crate::subject::{Found, SubjectKind};
-use crate::table::{Paint, data};
+use crate::table::{Listing, Paint, data};
 use crate::tree::{self, Scope};
-use crate::words::{label, left_out, name};
-use crate::{explain, history, outcome, totals};
+use crate::words::{left_out, name};
+use crate::{explain, history, namespaces, outcome, totals};
 
 const ALL_KINDS: [SubjectKind; 3] = [SubjectKind::Service, SubjectKind::Run, SubjectKind::Task];
 
-/// Waits for a while, or for Ctrl-C; says whether to go on.
-async fn pause() -> bool {
-    tokio::select! {
-        () = tokio::time::sleep(PERIOD) => true,
-        _ = tokio::signal::ctrl_c() => false,
-    }
-}
-
 pub(super) async fn get(session: &Session, args: &Get) -> Result<u8> {
+    let session = &session.everywhere(args.reach.all_namespaces);
     let found = match &args.name {
         Some(given) => Some(session.find(given, &ALL_KINDS).await?),
         None => None,
     };
-    let paint = Paint::of_stdout();
-    let clears = std::io::stdout().is_terminal();
+    let form = args.output.output;
+    let clears = matches!(form, Form::Table | Form::Wide) && std::io::stdout().is_terminal();
+    let mut interrupts = Interrupts::new()?;
     let mut shown = String::new();
     loop {
-        let text = tree_text(session, args, found.as_ref(), paint).await?;
+        let text = tokio::select! {
+            text = tree_text(session, args, found.as_ref()) => text?,
+            () = interrupts.next() => return Ok(outcome::INTERRUPTED),
+        };
         if text != shown {
-            let clear = if args.watch && clears {
-                "\u{1b}[H\u{1b}[2J"
-            } else {
-                ""
+            let before = match form {
+                _ if !args.watch => "",
+                _ if clears => "\u{1b}[H\u{1b}[2J",
+                Form::Yaml => "---\n",
+                Form::Table | Form::Wide if !shown.is_empty() => "\n",
+                Form::Table | Form::Wide | Form::Json | Form::Name => "",
             };
-            let apart = if args.watch && !clears && !shown.is_empty() {
-                "\n"
-            } else {
-                ""
-            };
-            print(&format!("{clear}{apart}{text}"))?;
+            print(&format!("{before}{text}"))?;
             shown = text;
         }
-        if !args.watch || !pause().await {
+        if !args.watch {
             return Ok(outcome::DONE);
+        }
+        if !interrupts.pause(PERIOD).await {
+            return Ok(outcome::INTERRUPTED);
         }
     }
 }
 
-async fn tree_text(
-    session: &Session,
-    args: &Get,
-    found: Option<&Found>,
-    paint: Paint,
-) -> Result<String> {
-    let all = &ListParams::default();
-    let (services, run_tasks, tasks) =
-        futures::try_join!(session.list(all), session.list(all), session.list(all))?;
+async fn tree_text(session: &Session, args: &Get, found: Option<&Found>) -> Result<String> {
+    let every = &ListParams::default();
+    let (services, run_tasks, tasks) = futures::try_join!(
+        session.list(every),
+        session.list(every),
+        session.list(every)
+    )?;
     let objects = Objects {
         services: shared(services),
         run_tasks: shared(run_tasks),
@@ -84,47 +79,40 @@ async fn tree_text(
         Some(Found::Run(r)) => Scope::Run(name(&r.metadata)),
         Some(Found::Task(t)) => Scope::Task(name(&t.metadata)),
     };
-    if matches!(args.output.output, Form::Table | Form::Wide) {
-        let table = tree::tree(&objects, scope, args.all, Timestamp::now());
-        if table.rows.is_empty() {
-            let namespace = &session.namespace;
-            return Ok(format!(
-                "There is no service, run or task in namespace {namespace}{}.\n",
-                if session.warned() {
-                    " that this version can read"
-                } else {
-                    ""
-                }
-            ));
-        }
-        return Ok(table.text(false, paint));
-    }
-    let is_of = |key: &str, wanted: &str, meta| label(meta, key) == Some(wanted);
-    let services = objects
-        .services
-        .iter()
-        .filter(|s| scope == Scope::All || scope == Scope::Service(name(&s.metadata)));
-    let runs = objects
-        .run_tasks
-        .iter()
-        .filter(|r| scope == Scope::All || scope == Scope::Run(name(&r.metadata)));
-    let tasks = objects.tasks.iter().filter(|t| match scope {
-        Scope::All => true,
-        Scope::Service(s) => is_of(labels::SERVICE, s, &t.metadata),
-        Scope::Run(r) => is_of(labels::RUN_TASK, r, &t.metadata),
-        Scope::Task(one) => name(&t.metadata) == one,
+    let now = Timestamp::now();
+    let listing = by_namespace(args.reach, objects, |_, objects| {
+        tree::listing(objects, scope, args.all, now)
     });
-    if args.output.output == Form::Name {
-        let names = services.map(|s| format!("service/{}", name(&s.metadata)));
-        let names = names.chain(runs.map(|r| format!("runtask/{}", name(&r.metadata))));
-        let names = names.chain(tasks.map(|t| format!("task/{}", name(&t.metadata))));
-        return Ok(names.map(|n| n + "\n").collect());
+    let form = args.output.output;
+    if listing.table.rows.is_empty() && matches!(form, Form::Table | Form::Wide) {
+        let readable = if session.warned() {
+            " that this version can read"
+        } else {
+            ""
+        };
+        let place = session.place();
+        return Ok(format!(
+            "There is no service, run or task in {place}{readable}.\n"
+        ));
     }
-    let mut items: Vec<_> = services.map(|o| json!(**o)).collect();
-    items.extend(runs.map(|o| json!(**o)));
-    items.extend(tasks.map(|o| json!(**o)));
-    let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
-    Ok(data(&list, args.output.output))
+    Ok(listing.text(form, Paint::of_stdout()))
+}
+
+/// A listing of these objects: of one namespace, or of each and then as one.
+fn by_namespace(
+    reach: Reach,
+    objects: Objects,
+    list: impl Fn(Option<&str>, &Objects) -> Listing,
+) -> Listing {
+    if !reach.all_namespaces {
+        return list(None, &objects);
+    }
+    let parts = namespaces::apart(objects).into_iter();
+    let parts = parts.map(|(namespace, objects)| {
+        let listing = list(Some(&namespace), &objects);
+        (namespace, listing)
+    });
+    Listing::of_namespaces(parts.collect())
 }
 
 fn shared<K>(items: Vec<K>) -> Vec<Arc<K>> {
@@ -136,9 +124,13 @@ pub(super) async fn status(session: &Session, args: &Status) -> Result<u8> {
         .find(&args.name, &[SubjectKind::Service, SubjectKind::Run])
         .await?;
     let began = Instant::now();
+    let mut interrupts = Interrupts::new()?;
     let mut said = String::new();
     loop {
-        let standing = stand(session, &found).await;
+        let standing = tokio::select! {
+            standing = stand(session, &found) => standing,
+            () = interrupts.next() => return Ok(outcome::INTERRUPTED),
+        };
         let standing = match standing {
             // An API server that is away for a moment is no answer about the service.
             Err(error) if began.elapsed() < args.timeout => Standing::Going(format!("{error:#}")),
@@ -165,7 +157,7 @@ pub(super) async fn status(session: &Session, args: &Status) -> Result<u8> {
             print(&format!("after {seconds} s not there yet: {said}\n"))?;
             return Ok(outcome::TIMED_OUT);
         }
-        if !pause().await {
+        if !interrupts.pause(PERIOD).await {
             return Ok(outcome::INTERRUPTED);
         }
     }
@@ -216,7 +208,7 @@ pub(super) async fn explain(session: &Session, args: &Explain) -> Result<u8> {
     let explanation = explain::explain(&objects, &session.namespace, &found, Timestamp::now());
     print(&match args.output.output {
         form @ (Form::Json | Form::Yaml) => data(&explanation.data(), form),
-        Form::Name => format!("{}\n", explanation.subject.replacen(' ', "/", 1)),
+        Form::Name => format!("{}\n", found.resource()),
         form @ (Form::Table | Form::Wide) => {
             explanation.text(form == Form::Wide, Paint::of_stdout())
         }
@@ -237,33 +229,51 @@ pub(super) async fn service_and_revisions(
 }
 
 pub(super) async fn history(session: &Session, args: &History) -> Result<u8> {
+    let form = args.output.output;
+    if args.events && form == Form::Name {
+        bail!("events have no names: `-o name` and --events do not go together");
+    }
     let (service, revisions, unread) = service_and_revisions(session, &args.name).await?;
     for unread in &unread {
         session.warn(&left_out("TaskDefinitionRevision", unread));
     }
     let past = history::Past::of(&service, &revisions).map_err(|why| anyhow!(why))?;
     let now = Timestamp::now();
-    let form = args.output.output;
     let paint = Paint::of_stdout();
-    print(&past.listing(&service, now).text(form, paint))?;
-    if args.events && matches!(form, Form::Table | Form::Wide) {
-        print(&format!(
-            "\n{}",
-            history::events(&service, now).text(false, paint)
-        ))?;
-    }
+    let listing = past.listing(&service, now);
+    print(&match form {
+        Form::Json | Form::Yaml if args.events => {
+            let events = history::events_data(&service);
+            let both = json!({ "revisions": listing.data.value(), "events": events });
+            data(&both, form)
+        }
+        Form::Table | Form::Wide if args.events => {
+            let events = history::events(&service, now).text(false, paint);
+            format!("{}\n{events}", listing.text(form, paint))
+        }
+        Form::Table | Form::Wide | Form::Json | Form::Yaml | Form::Name => {
+            listing.text(form, paint)
+        }
+    })?;
     Ok(outcome::DONE)
 }
 
 pub(super) async fn top(session: &Session, args: &Top) -> Result<u8> {
-    let objects = session.objects().await?;
+    let objects = session
+        .everywhere(args.reach.all_namespaces)
+        .objects()
+        .await?;
     let (form, paint) = (args.output.output, Paint::of_stdout());
-    let hosts = (args.what != Some(TopOf::Services)).then(|| totals::hosts(&objects));
-    let services =
-        (args.what != Some(TopOf::Hosts)).then(|| totals::services(&objects, &session.namespace));
+    let hosts = (args.what != Some(TopOf::Services))
+        .then(|| by_namespace(args.reach, objects.clone(), |_, o| totals::hosts(o)));
+    let services = (args.what != Some(TopOf::Hosts)).then(|| {
+        by_namespace(args.reach, objects, |namespace, o| {
+            totals::services(o, namespace.unwrap_or(&session.namespace))
+        })
+    });
     match (form, &hosts, &services) {
         (Form::Json | Form::Yaml, Some(hosts), Some(services)) => {
-            let both = json!({ "hosts": hosts.data, "services": services.data });
+            let both = json!({ "hosts": hosts.data.value(), "services": services.data.value() });
             print(&data(&both, form))?;
         }
         _ => {
@@ -288,14 +298,17 @@ pub(super) async fn instances(session: &Session, args: &Instances) -> Result<u8>
             Some(Query::parse(text).map_err(|wrong| anyhow!(totals::pointed(text, &wrong)))?)
         }
     };
+    let session = &session.everywhere(args.reach.all_namespaces);
     let objects = session.objects().await?;
-    let listing = totals::instances(&objects, &session.namespace, query.as_ref());
+    let listing = by_namespace(args.reach, objects, |namespace, o| {
+        totals::instances(o, namespace.unwrap_or(&session.namespace), query.as_ref())
+    });
     if listing.table.rows.is_empty() && matches!(args.output.output, Form::Table | Form::Wide) {
         let of = args
             .filter
             .as_ref()
             .map_or(String::new(), |f| format!(" of which `{f}` is true"));
-        eprintln!("There is no host{of} in namespace {}.", session.namespace);
+        eprintln!("There is no host{of} in {}.", session.place());
         return Ok(outcome::DONE);
     }
     print(&listing.text(args.output.output, Paint::of_stdout()))?;

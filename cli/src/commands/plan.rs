@@ -40,12 +40,7 @@ pub(super) async fn plan(session: &Session, args: &Plan) -> Result<u8> {
     let forecast = forecast(changes, &now, &anyway, &then, namespace);
     print(&match args.output.output {
         form @ (Form::Json | Form::Yaml) => data(&serde_json::to_value(&forecast)?, form),
-        Form::Name => forecast
-            .objects
-            .iter()
-            .filter(|c| c.verb != Verb::Keep)
-            .map(|c| format!("{}/{}\n", c.kind.to_lowercase(), c.name))
-            .collect(),
+        Form::Name => forecast.names(),
         form @ (Form::Table | Form::Wide) => forecast.text(form == Form::Wide, Paint::of_stdout()),
     })?;
     Ok(if forecast.changes() {
@@ -140,6 +135,7 @@ async fn attempt(session: &Session, mut object: Value, manager: &str) -> Result<
     };
     Ok(Tried {
         change: Change {
+            group: group.to_owned(),
             kind,
             name,
             verb,

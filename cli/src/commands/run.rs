@@ -11,7 +11,7 @@ use tallyman_crds::{
 };
 
 use super::act::{stop_task, tasks_of_run};
-use super::{PERIOD, print};
+use super::{Interrupts, PERIOD, print};
 use crate::args::Run;
 use crate::outcome;
 use crate::session::{MANAGER, Session};
@@ -176,6 +176,7 @@ enum Cut {
 
 async fn wait(session: &Session, args: &Run, subject: &str) -> Result<u8> {
     let began = Instant::now();
+    let mut interrupts = Interrupts::new()?;
     let mut said = String::new();
     let mut cut = None;
     loop {
@@ -221,16 +222,13 @@ async fn wait(session: &Session, args: &Run, subject: &str) -> Result<u8> {
             cut = Some(Cut::TimedOut);
             continue;
         }
-        tokio::select! {
-            () = tokio::time::sleep(PERIOD) => {}
-            _ = tokio::signal::ctrl_c() => {
-                if cut.is_some() {
-                    eprintln!("run {subject} is left as it is");
-                    return Ok(outcome::INTERRUPTED);
-                }
-                eprintln!("its tasks are stopped; Ctrl-C again does not wait for them");
-                cut = Some(Cut::Interrupted);
+        if !interrupts.pause(PERIOD).await {
+            if cut.is_some() {
+                eprintln!("run {subject} is left as it is");
+                return Ok(outcome::INTERRUPTED);
             }
+            eprintln!("its tasks are stopped; Ctrl-C again does not wait for them");
+            cut = Some(Cut::Interrupted);
         }
     }
 }
@@ -282,12 +280,8 @@ async fn delete(session: &Session, subject: &str) -> Result<()> {
         Err(error) => return Err(session.explained(error, "runtasks")),
         Ok(_) => {}
     }
-    while session.get::<RunTask>(subject).await?.is_some() {
-        tokio::select! {
-            () = tokio::time::sleep(PERIOD) => {}
-            _ = tokio::signal::ctrl_c() => break,
-        }
-    }
+    let mut interrupts = Interrupts::new()?;
+    while session.get::<RunTask>(subject).await?.is_some() && interrupts.pause(PERIOD).await {}
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod compose_container;
 mod compose_ports;
 mod compose_values;
 mod compose_volumes;
+mod described;
 mod ecs;
 
 use std::collections::BTreeMap;

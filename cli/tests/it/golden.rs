@@ -60,6 +60,7 @@ fn planned(kind: &str, name: &str, verb: Verb, how: impl FnOnce(&mut Objects)) -
     let anyway = foresight::settle(before.clone(), "default", now());
     let then = foresight::settle(then, "default", now());
     let change = Change {
+        group: "tallyman.dev".to_owned(),
         kind: kind.to_owned(),
         name: name.to_owned(),
         verb,
@@ -366,9 +367,12 @@ fn a_filter_is_the_query_language_and_a_mistake_is_pointed_at() {
     };
     assert_eq!(
         names("attribute:stack == prod and agentConnected == true"),
-        ["containerinstance/a", "containerinstance/b"]
+        ["a", "b"].map(|host| format!("containerinstance.tallyman.dev/{host}"))
     );
-    assert_eq!(names("runningTasksCount > 1"), ["containerinstance/a"]);
+    assert_eq!(
+        names("runningTasksCount > 1"),
+        ["containerinstance.tallyman.dev/a"]
+    );
     let text = "attribute:stack prod";
     assert_snapshot!(totals::pointed(text, &Query::parse(text).unwrap_err()));
 }

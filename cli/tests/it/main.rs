@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod convert;
+mod forms;
 mod golden;
+mod krew;
+mod program;
 mod reading;
 mod support;

@@ -26,6 +26,8 @@ mod order;
 mod parameters;
 mod placement;
 mod plugin;
+mod plugin_output;
+mod plugin_shells;
 mod protection;
 mod readers;
 mod registries;
@@ -83,6 +85,8 @@ const OF_ONE: &[&[Scenario]] = &[
     parameters::PRIVILEGED,
     placement::TOLD,
     plugin::SCENARIOS,
+    plugin_output::SCENARIOS,
+    plugin_shells::SCENARIOS,
     rogue::SCENARIOS,
     rollouts::SCENARIOS,
     task_sets::SCENARIOS,

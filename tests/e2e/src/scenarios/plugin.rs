@@ -15,7 +15,7 @@ pub const SCENARIOS: &[Scenario] = &[Scenario {
 }];
 
 /// `text` has all of these.
-fn says(text: &str, parts: &[&str]) -> Result<()> {
+pub(super) fn says(text: &str, parts: &[&str]) -> Result<()> {
     for part in parts {
         ensure!(text.contains(part), "it lacks '{part}':\n{text}");
     }
