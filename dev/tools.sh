@@ -270,7 +270,7 @@ debian_mirror() {
 }
 
 # What is in the disk beside Debian's packages. The one who starts the machine brings a second disk, whose script `boot` runs first:
-# it says who the machine is, what its address is, and who may log in.
+# it says who the machine is, what its address is, and who may log in. What is emulated may take longer than systemd expects.
 machine_files() {
   cat <<'END'
 == /etc/fstab
@@ -280,16 +280,20 @@ machine_files() {
 [Unit]
 Description=What is on the second disk
 RequiresMountsFor=/seed
-Requires=sys-subsystem-net-devices-eth0.device
-After=sys-subsystem-net-devices-eth0.device
 Before=network-online.target ssh.service containerd.service docker.service
 Wants=network-online.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+ExecStartPre=/sbin/modprobe virtio_net
 ExecStart=/bin/sh /seed/boot
 [Install]
 WantedBy=multi-user.target
+== /etc/systemd/system.conf.d/slow.conf
+[Manager]
+DefaultTimeoutStartSec=10min
+DefaultTimeoutStopSec=10min
+DefaultDeviceTimeoutSec=10min
 END
 }
 
@@ -324,7 +328,7 @@ machine() {
   local line file=""
   while IFS= read -r line; do
     case "$line" in
-      "== "*) file="$root${line#== }"; : >"$file" ;;
+      "== "*) file="$root${line#== }"; mkdir -p "${file%/*}"; : >"$file" ;;
       *) printf '%s\n' "$line" >>"$file" ;;
     esac
   done < <(machine_files)

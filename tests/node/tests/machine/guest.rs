@@ -12,7 +12,7 @@ use tallyman_lab::command::{Output, Tool};
 use tallyman_lab::{CommandSpec, EngineGeneration, Lab, Process, image, paths, wait_until};
 
 /// How long anything may take in there.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Programs of an engine that take the place of Debian's.
 const ENGINE: [&str; 5] = [
@@ -22,6 +22,10 @@ const ENGINE: [&str; 5] = [
     "containerd-shim-runc-v2",
     "runc",
 ];
+
+/// Nothing is searched for that QEMU does not give it.
+const COMMAND_LINE: &str = "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 mitigations=off \
+                            modprobe.blacklist=kvm_amd,powernow_k8,ata_piix,floppy";
 
 /// What a machine is to be.
 pub struct Kind {
@@ -69,7 +73,7 @@ impl Machine {
             .args(["-chardev", "stdio,id=console,signal=off"])
             .args(["-serial", "chardev:console"])
             .args(["-kernel", &kernel, "-initrd", &initrd, "-append"])
-            .arg("root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off")
+            .arg(COMMAND_LINE)
             .arg("-drive")
             .arg(format!("file={root},format=raw,if=virtio,snapshot=on"))
             .arg("-drive")
