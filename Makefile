@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh Debian machine: `make up` and `make test`. Each installs what it needs, says so,
 # and can be run twice. `make help` lists the rest.
 
-.PHONY: help up down test lint unit soak soak-properties alike fuzz real chaos attack bench crds tools clean
+.PHONY: help up down test lint unit soak soak-properties alike fuzz real chaos attack machine bench crds tools clean
 
 CARGO ?= cargo
 LAB := target/debug/lab
@@ -19,7 +19,7 @@ down: ## Take away all that `make up` made
 test: tools lint unit real ## Every test: lint, unit, property, simulation, schema, engines, end to end
 
 # Tests of real parts. Their targets have `test = false`, so `cargo test` alone leaves them, and no feature makes a second build.
-REAL_TESTS := apiserver alike conformance pulls cleanup real chart gitops monitoring node e2e
+REAL_TESTS := apiserver alike conformance pulls cleanup real chart gitops monitoring node machine e2e
 
 # What is behind a feature is tested, too: with it everywhere, nothing is built twice.
 FEATURES := --features tallyman-operator/otlp
@@ -79,6 +79,11 @@ ATTACK_ROWS ?=
 attack: tools ## Try to break in from a container, from another host and with a stolen host token; writes docs/security.md, fails if anything is got
 	$(CARGO) build --workspace --bins
 	target/debug/tallyman-attack $(ATTACK_ROWS)
+
+# One after the other: each has two processors to itself.
+machine: tools tools-machine ## A whole Debian machine as a host, in QEMU: NFS, ipvlan, journald, cgroup v2, systemd, a reboot
+	$(CARGO) build --workspace $(FEATURES) --bins --tests
+	$(CARGO) test --workspace --test machine -- --nocapture --test-threads=1
 
 bench: tools ## Measure against the raw engine; writes docs/benchmarks.md
 	$(CARGO) build --release -p tallyman-operator -p tallyman-agent -p tallyman-bench

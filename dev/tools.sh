@@ -12,6 +12,7 @@
 #   dev/tools.sh node            Helm, kubelet, kube-scheduler, network plugins, systemd -> .tools/bin
 #                                and ctr beside the engine whose containerd the node has
 #   dev/tools.sh all             all of the above (the default)
+#   dev/tools.sh machine         a whole Debian 12 for QEMU: kernel, initrd and disk          -> .tools/machine
 #
 # It may be run any number of times: what is there and unchanged costs nothing. With KUBEBUILDER_ASSETS pointing at a
 # folder with kube-apiserver, etcd and kubectl, those are used and not built.
@@ -270,6 +271,98 @@ node() {
   fi
 }
 
+# --- a whole machine --------------------------------------------------------------------------------------------
+
+# The mirror of this machine's own Debian, where it names one for that release.
+debian_mirror() {
+  apt-get indextargets --format '$(SITE) $(CODENAME)' 2>/dev/null | awk '$2 == "bookworm" { print $1; exit }'
+}
+
+# What is in the disk beside Debian's packages. The one who starts the machine brings a second disk, whose script `boot` runs first:
+# it says who the machine is, what its address is, and who may log in. What is emulated may take longer than systemd expects.
+machine_files() {
+  cat <<'END'
+== /etc/fstab
+/dev/vda / ext4 defaults 0 1
+/dev/vdb /seed ext4 ro 0 0
+== /etc/systemd/system/seed.service
+[Unit]
+Description=What is on the second disk
+RequiresMountsFor=/seed
+Before=network-online.target ssh.service containerd.service docker.service
+Wants=network-online.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStartPre=/sbin/modprobe virtio_net
+ExecStart=/bin/sh /seed/boot
+[Install]
+WantedBy=multi-user.target
+== /etc/systemd/system.conf.d/slow.conf
+[Manager]
+DefaultTimeoutStartSec=10min
+DefaultTimeoutStopSec=10min
+DefaultDeviceTimeoutSec=10min
+END
+}
+
+machine() {
+  local folder="$tools/machine" stamp="$stamps/machine" sum
+  mkdir -p "$folder" "$stamps"
+  have qemu-system-x86_64 && have debootstrap && have mke2fs && [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||
+    install_packages "a whole machine for tests" qemu-system-x86 debootstrap e2fsprogs debian-archive-keyring
+  have ssh && have ssh-keygen || install_packages "a way into that machine" openssh-client
+  sum="$({ declare -f machine machine_files; machine_files; } | sha256sum | cut -d' ' -f1)"
+  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$sum" ] && [ -f "$folder/vmlinuz" ] && [ -f "$folder/initrd" ] && [ -f "$folder/root.img" ] && return 0
+  [ "$(id -u)" = 0 ] || die "a disk is filled as root."
+
+  local began=$SECONDS root="$folder/root" log="$folder/log"
+  say "making a Debian machine (about five minutes; what is said is in $log)"
+  empty_machine "$root"
+  # Its own service manager starts what is installed, not this one's.
+  if ! {
+    debootstrap --variant=minbase \
+      --include=systemd,systemd-sysv,dbus,udev,kmod,initramfs-tools,iproute2,iptables,procps,openssh-server,ca-certificates \
+      bookworm "$root" $(debian_mirror) &&
+      printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" && chmod 0755 "$root/usr/sbin/policy-rc.d" &&
+      sed -i 's/^MODULES=.*/MODULES=list/' "$root/etc/initramfs-tools/initramfs.conf" &&
+      printf 'virtio_pci\nvirtio_blk\next4\n' >>"$root/etc/initramfs-tools/modules" &&
+      chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        linux-image-cloud-amd64 docker.io apparmor nfs-kernel-server nfs-common
+  } >"$log" 2>&1; then
+    tail -n 30 "$log" >&2; die "the machine could not be made; its last lines are above."
+  fi
+  rm -f "$root/usr/sbin/policy-rc.d" "$root"/var/cache/apt/archives/*.deb
+  mkdir -p "$root/seed"
+  local line file=""
+  while IFS= read -r line; do
+    case "$line" in
+      "== "*) file="$root${line#== }"; mkdir -p "${file%/*}"; : >"$file" ;;
+      *) printf '%s\n' "$line" >>"$file" ;;
+    esac
+  done < <(machine_files)
+  chroot "$root" systemctl -q enable seed.service
+  # Each machine is another.
+  : >"$root/etc/machine-id"
+  cp "$root"/boot/vmlinuz-* "$folder/vmlinuz"
+  cp "$root"/boot/initrd.img-* "$folder/initrd"
+  umount_machine "$root"
+  rm -f "$folder/root.img"
+  truncate -s 6G "$folder/root.img"
+  mke2fs -q -t ext4 -d "$root" "$folder/root.img"
+  empty_machine "$root"
+  printf '%s\n' "$sum" >"$stamp"
+  say "made a Debian machine in $((SECONDS - began)) s"
+}
+
+# What a chroot was given goes before its files do.
+umount_machine() {
+  local mounted
+  { grep -o " $1/[^ ]*" /proc/mounts || true; } | sort -r | while read -r mounted; do umount "$mounted"; done
+}
+
+empty_machine() { umount_machine "$1"; rm -rf --one-file-system "$1"; }
+
 # --- main -------------------------------------------------------------------------------------------------------
 
 mkdir -p "$tools"
@@ -286,8 +379,9 @@ for what in "$@"; do
     control-plane) control_plane ;;
     engines) engines ;;
     node) node ;;
+    machine) machine ;;
     all) build; packages; shells; control_plane; engines; node ;;
-    -h | --help | help) sed -n '2,17p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' ;;
-    *) die "unknown: $what (build, packages, shells, control-plane, engines, node, all)" ;;
+    -h | --help | help) sed -n '2,18p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' ;;
+    *) die "unknown: $what (build, packages, shells, control-plane, engines, node, machine, all)" ;;
   esac
 done

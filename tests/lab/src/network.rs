@@ -28,6 +28,15 @@ pub struct Network {
     subnet: Subnet,
 }
 
+/// A machine's plug on the bridge.
+#[derive(Clone, Debug)]
+pub struct Tap {
+    /// The link.
+    pub name: String,
+    /// Address for the machine.
+    pub address: Ipv4Addr,
+}
+
 /// A host's place in it.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -92,16 +101,29 @@ impl Network {
         self.subnet.to_string()
     }
 
+    /// Makes a plug for host number `index`, from 0, that is a machine of its own: its emulator holds the other end.
+    ///
+    /// # Errors
+    /// When the subnet is full, or `ip` refuses.
+    pub fn tap(&self, index: usize) -> Result<Tap> {
+        let number = number(index)?;
+        let _busy = interrupt::busy();
+        let name = format!("{}-{index}", self.bridge);
+        self.ledger.update(|state| state.links.push(name.clone()))?;
+        ip(&["tuntap", "add", "dev", &name, "mode", "tap"])?;
+        ip(&["link", "set", &name, "master", &self.bridge, "up"])?;
+        Ok(Tap {
+            name,
+            address: self.subnet.address(number),
+        })
+    }
+
     /// Makes the network namespace of host number `index`, from 0.
     ///
     /// # Errors
     /// When the subnet is full, or `ip` refuses.
     pub fn place(&self, index: usize, host: &str) -> Result<Place> {
-        let number = u8::try_from(index)
-            .ok()
-            .and_then(|index| index.checked_add(FIRST_HOST))
-            .filter(|number| *number < 255)
-            .context("a lab has room for 245 hosts")?;
+        let number = number(index)?;
         let _busy = interrupt::busy();
         let namespace = format!("tallyman-{}-{host}", self.ledger.id());
         // The end in the root namespace; the other one goes with the host's namespace.
@@ -139,6 +161,15 @@ impl Network {
         ])?;
         Ok(Place { namespace, address })
     }
+}
+
+/// The last part of a host's address.
+fn number(index: usize) -> Result<u8> {
+    u8::try_from(index)
+        .ok()
+        .and_then(|index| index.checked_add(FIRST_HOST))
+        .filter(|number| *number < 255)
+        .context("a lab has room for 245 hosts")
 }
 
 fn ip(args: &[&str]) -> Result<String> {
