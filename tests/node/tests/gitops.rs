@@ -257,7 +257,7 @@ fn argo_cd_is_taught_every_kind() -> Result<()> {
 }
 
 #[test]
-fn kustomize_changes_images_and_follows_names() -> Result<()> {
+fn kustomize_changes_images_and_follows_names_and_hashes() -> Result<()> {
     let folder = Folder::new("overlay")?;
     let overlay = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/overlay");
     for file in ["kustomization.yaml", "objects.yaml"] {
@@ -291,5 +291,94 @@ fn kustomize_changes_images_and_follows_names() -> Result<()> {
         run["taskDefinition"] == "shop-web" && run["cluster"] == "shop-main",
         "{run}"
     );
+    // Generated ones have a name by what is in them: everything that named them does again.
+    let made = |kind: &str, prefix: &str| {
+        let mut names = rendered
+            .iter()
+            .filter(|object| object["kind"] == kind)
+            .filter_map(|object| object["metadata"]["name"].as_str())
+            .filter(|name| name.starts_with(prefix) && name.len() > prefix.len());
+        names
+            .next()
+            .map(str::to_owned)
+            .with_context(|| format!("{kind} {prefix} is not generated"))
+    };
+    let database = made("Secret", "shop-database-")?;
+    let registry = made("Secret", "shop-registry-")?;
+    let role = made("Secret", "shop-web-role-")?;
+    let settings = made("ConfigMap", "shop-settings-")?;
+    let keys = made("Secret", "shop-keys-")?;
+    let web = &containers[0];
+    for (field, named) in [
+        ("/secrets/0/valueFrom", &database),
+        ("/logConfiguration/secretOptions/0/valueFrom", &database),
+        ("/repositoryCredentials/credentialsParameter", &registry),
+        ("/environmentFiles/0/value", &settings),
+        ("/environmentFiles/1/value", &keys),
+    ] {
+        let value = web.pointer(field).and_then(Value::as_str);
+        ensure!(value == Some(named), "{field} is {value:?} and not {named}");
+    }
+    // A key behind the name is no name to kustomize.
+    ensure!(web["secrets"][1]["valueFrom"] == "fixed:password", "{web}");
+    let definition = &find("TaskDefinition")?["spec"];
+    ensure!(definition["taskRoleArn"] == role.as_str(), "{definition}");
+    for run in [run, &find("RunTask")?["spec"], &find("Task")?["spec"]] {
+        let overrides = &run["overrides"];
+        let file = &overrides["containerOverrides"][0]["environmentFiles"][0]["value"];
+        ensure!(
+            overrides["taskRoleArn"] == role.as_str() && file == settings.as_str(),
+            "{overrides}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn manifests_of_the_guide_name_what_they_bring() -> Result<()> {
+    let guide = std::fs::read_to_string(paths::source_root()?.join("docs/gitops.md"))?;
+    let blocks = guide.split("```yaml\n").skip(1);
+    let mut found = Vec::new();
+    for block in blocks.filter_map(|block| block.split("```").next()) {
+        // Parts of objects are shown, too.
+        if block.starts_with("apiVersion") {
+            found.extend(objects(block).with_context(|| block.to_owned())?);
+        }
+    }
+    let is = |kind: &Value, name: &Value, namespace: &Value| {
+        found.iter().any(|o| {
+            o["kind"] == *kind
+                && o["metadata"]["name"] == *name
+                && o["metadata"]["namespace"] == *namespace
+        })
+    };
+    let mut named = 0;
+    for o in &found {
+        let namespace = &o["metadata"]["namespace"];
+        for source in [
+            &o["spec"]["sourceRef"],
+            &o["spec"]["chart"]["spec"]["sourceRef"],
+        ] {
+            named += usize::from(source.is_object());
+            ensure!(
+                source.is_null() || is(&source["kind"], &source["name"], namespace),
+                "nothing is {source} of {o}"
+            );
+        }
+        for before in o["spec"]["dependsOn"].as_array().into_iter().flatten() {
+            named += 1;
+            ensure!(
+                is(&o["kind"], &before["name"], namespace),
+                "nothing is {before} of {o}"
+            );
+        }
+        let target = &o["spec"]["targetNamespace"];
+        let made = o["spec"]["install"]["createNamespace"] == true;
+        ensure!(
+            target.is_null() || made || is(&json!("Namespace"), target, &Value::Null),
+            "nobody makes namespace {target} of {o}"
+        );
+    }
+    ensure!(named == 4, "{named} names in {} objects", found.len());
     Ok(())
 }
