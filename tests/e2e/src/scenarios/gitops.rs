@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tallyman_lab::command::{Output, Tool};
 use tallyman_lab::{http, paths, wait_until};
 
@@ -201,7 +201,7 @@ fn runs_only(user: &User<'_>, revision: u32, text: &str) -> Result<()> {
 }
 
 /// A git repository, and what brings it to the cluster.
-struct Repository {
+pub(super) struct Repository {
     folder: PathBuf,
     program: PathBuf,
     kubeconfig: PathBuf,
@@ -209,7 +209,7 @@ struct Repository {
 }
 
 impl Repository {
-    fn new(user: &User<'_>, name: &str) -> Result<Repository> {
+    pub(super) fn new(user: &User<'_>, name: &str) -> Result<Repository> {
         let program = paths::test_tool("gitops")?;
         let repository = Repository {
             folder: user.lab.ledger().folder(&format!("git-{name}"))?,
@@ -242,6 +242,14 @@ impl Repository {
         Ok(())
     }
 
+    /// An object of ours as a manifest.
+    pub(super) fn write(&self, file: &str, mut object: Value) -> Result<()> {
+        object["apiVersion"] = json!("tallyman.dev/v1alpha1");
+        // JSON is YAML.
+        std::fs::write(self.path(file), serde_json::to_vec_pretty(&object)?)
+            .with_context(|| file.to_owned())
+    }
+
     /// Changes the text of a file; it has to become another one.
     fn edit(&self, file: &str, change: impl FnOnce(String) -> String) -> Result<()> {
         let before = std::fs::read_to_string(self.path(file)).with_context(|| file.to_owned())?;
@@ -254,7 +262,7 @@ impl Repository {
         std::fs::remove_file(self.path(file)).with_context(|| file.to_owned())
     }
 
-    fn commit(&self, message: &str) -> Result<()> {
+    pub(super) fn commit(&self, message: &str) -> Result<()> {
         self.git(&["add", "--all"])?;
         self.git(&["commit", "--quiet", "--message", message])
             .map(drop)
@@ -275,12 +283,12 @@ impl Repository {
     }
 
     /// One that has to end well: what it says.
-    fn passes(&self) -> Result<String> {
+    pub(super) fn passes(&self) -> Result<String> {
         self.passes_with(&[])
     }
 
     /// The same with options.
-    fn passes_with(&self, options: &[&str]) -> Result<String> {
+    pub(super) fn passes_with(&self, options: &[&str]) -> Result<String> {
         let output = self.pass(options)?;
         ensure!(output.success, "{}{}", output.stdout, output.stderr);
         Ok(output.stdout)

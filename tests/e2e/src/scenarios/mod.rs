@@ -32,6 +32,7 @@ mod registries;
 mod resources;
 pub(crate) mod rogue;
 mod rollouts;
+mod scaling;
 pub(crate) mod secrets;
 mod standalone;
 mod task_sets;
@@ -85,6 +86,7 @@ const OF_ONE: &[&[Scenario]] = &[
     plugin::SCENARIOS,
     rogue::SCENARIOS,
     rollouts::SCENARIOS,
+    scaling::SCENARIOS,
     task_sets::SCENARIOS,
     tour::SCENARIOS,
     unreadable::SCENARIOS,
