@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tallyman_lab::{EngineGeneration, HostOptions, Lab, paths};
 
+use crate::conditions::Conditions;
 use crate::scenarios::traces;
 use crate::user::User;
 
@@ -200,17 +201,21 @@ pub fn run(
         "lab of {lane:?} up in {:.1} s\n",
         started.elapsed().as_secs_f64()
     );
+    let conditions = Conditions::watch(lab.kubectl().kubeconfig())?;
     let mut tally = Tally::default();
     for scenario in chosen {
         let started = Instant::now();
         let result = (scenario.run)(&User::new(&lab));
+        let result = result.and(conditions.hold());
         tally.take(&lab, lane, scenario.name, started, result);
     }
     for scenario in joining {
         let started = Instant::now();
         let result = (scenario.run)(&mut lab, &plain_host(generation));
+        let result = result.and(conditions.hold());
         tally.take(&lab, lane, scenario.name, started, result);
     }
+    drop(conditions);
     if !tally.failures.is_empty() {
         tell_logs(&lab);
         lab.save_logs();

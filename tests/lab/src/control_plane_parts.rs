@@ -26,6 +26,7 @@ const CONTROLLERS: &[&str] = &[
     "certificatesigningrequest-signing-controller",
     "clusterrole-aggregation-controller",
     "validatingadmissionpolicy-status-controller",
+    "horizontal-pod-autoscaler-controller",
 ];
 
 pub(crate) const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -190,6 +191,8 @@ pub(crate) fn controller_manager_command(
             .flag("secure-port", 0)
             .flag("controllers", controllers)
             .flag("use-service-account-credentials", true)
+            // Fifteen by default. Without an autoscaler it is nothing.
+            .flag("horizontal-pod-autoscaler-sync-period", "2s")
             .flag(
                 "service-account-private-key-file",
                 pki.accounts.private.display(),

@@ -13,17 +13,6 @@ fn argo() -> Result<PathBuf> {
     Ok(paths::source_root()?.join("deploy/gitops/argocd"))
 }
 
-/// Runs a script as Argo CD does.
-fn lua(script: &Path, object: &Value) -> Result<Value> {
-    let program = paths::test_tool("gitops")?;
-    let said = Tool::new(program)
-        .arg("lua")
-        .arg(script)
-        .stdin(object.to_string())
-        .check()?;
-    serde_json::from_str(&said).context(said)
-}
-
 fn kustomize(folder: &Path) -> Result<Vec<Value>> {
     let kubectl = paths::control_plane_tool("kubectl")?;
     objects(&Tool::new(kubectl).arg("kustomize").arg(folder).check()?)
@@ -46,170 +35,183 @@ impl Drop for Folder {
     }
 }
 
-/// An object of generation 3 that its controller has seen as `observed`, with conditions that are True.
-fn object(observed: i64, conditions: &[(&str, &str)], spec: Value) -> Value {
-    let conditions: Vec<Value> = conditions
-        .iter()
-        .map(|(kind, message)| json!({"type": kind, "status": "True", "message": message}))
-        .collect();
-    json!({
-        "metadata": {"name": "x", "generation": 3},
-        "spec": spec,
-        "status": {"observedGeneration": observed, "conditions": conditions},
-    })
-}
-
 #[test]
-fn health_is_what_the_conditions_say_of_this_generation() -> Result<()> {
-    let ready = ("Ready", "steady");
-    let mut deleted = object(3, &[ready], json!({}));
-    deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    let mut unseen = object(-1, &[], json!({}));
-    unseen["status"]["conditions"] = Value::Null;
-    let cases = [
-        ("Healthy", "steady", object(3, &[ready], json!({}))),
-        ("Progressing", "generation", object(2, &[ready], json!({}))),
-        ("Progressing", "generation", unseen),
-        (
-            "Progressing",
-            "generation",
-            json!({"metadata": {"generation": 1}}),
-        ),
-        ("Progressing", "deleted", deleted),
-        (
-            "Progressing",
-            "rolling",
-            object(3, &[("Reconciling", "rolling")], json!({})),
-        ),
-        ("Progressing", "not ready", object(3, &[], json!({}))),
-        (
-            "Degraded",
-            "no image",
-            object(3, &[("Stalled", "no image")], json!({})),
-        ),
-        // Worse goes before what was asked for, and that before everything else.
-        (
-            "Degraded",
-            "no image",
-            object(
-                3,
-                &[("Reconciling", "x"), ("Stalled", "no image")],
-                json!({"paused": true}),
-            ),
-        ),
-        (
-            "Suspended",
-            "paused",
-            object(3, &[ready], json!({"paused": true})),
-        ),
-        (
-            "Suspended",
-            "paused",
-            object(3, &[ready], json!({"suspend": true})),
-        ),
-    ];
-    for (status, word, object) in cases {
-        let said = lua(&argo()?.join("health.lua"), &object)?;
-        let message = said["message"].as_str().unwrap_or_default();
-        ensure!(
-            said["status"] == status && message.contains(word),
-            "{object} is {said}, and not {status}"
-        );
-    }
+fn health_and_actions_pass_their_cases() -> Result<()> {
+    let program = paths::test_tool("gitops")?;
+    let said = Tool::new(program)
+        .arg("argo-test")
+        .arg(argo()?.join(CUSTOMIZATIONS))
+        .check()?;
+    let of = |word: &str| {
+        said.lines()
+            .filter(|l| l.starts_with("ok ") && l.contains(word))
+            .count()
+    };
+    ensure!(
+        of("health of") >= 12 && of("/actions") >= 20,
+        "few cases: {said}"
+    );
     Ok(())
 }
 
+/// What Flux' checks find in objects: failures and warnings.
+fn checked(folder: &Folder, objects: &[Value]) -> Result<(Vec<String>, Vec<String>)> {
+    let file = folder.0.join("objects.json");
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    std::fs::write(&file, list.to_string())?;
+    let said = Tool::new(paths::test_tool("gitops")?)
+        .args(["conditions", "--objects"])
+        .arg(&file)
+        .check()?;
+    let said: Value = serde_json::from_str(&said).with_context(|| said.clone())?;
+    ensure!(said["objects"] == objects.len(), "{said}");
+    let texts = |field: &str| -> Vec<String> {
+        let list = said[field].as_array().into_iter().flatten();
+        list.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    Ok((texts("failures"), texts("warnings")))
+}
+
+/// The end-to-end tests run these checks on every version of every object: here is that they can fail.
 #[test]
-fn actions_change_what_they_say_and_are_offered_when_they_would() -> Result<()> {
-    let folder = Folder::new("actions")?;
-    let bare = |spec: Value| json!({"metadata": {"name": "x"}, "spec": spec});
-    // Kind, state before, action, what it sets, and which action undoes it.
-    for (kind, before, action, pointer, after, undo) in [
-        (
-            "service",
-            json!({}),
-            "pause",
-            "/spec/paused",
-            json!(true),
-            "resume",
-        ),
-        (
-            "containerinstance",
-            json!({}),
-            "drain",
-            "/spec/status",
-            json!("DRAINING"),
-            "activate",
-        ),
-        (
-            "scheduledtask",
-            json!({}),
-            "suspend",
-            "/spec/suspend",
-            json!(true),
-            "resume",
-        ),
-    ] {
-        let actions = Actions::read(kind, &folder)?;
-        let old = bare(before);
-        ensure!(!actions.disabled(action, &old)? && actions.disabled(undo, &old)?);
-        let new = actions.run(action, &old)?;
-        ensure!(new.pointer(pointer) == Some(&after), "{action} made {new}");
-        ensure!(actions.disabled(action, &new)? && !actions.disabled(undo, &new)?);
-        let undone = actions.run(undo, &new)?;
-        ensure!(
-            undone.pointer(pointer) != Some(&after),
-            "{undo} made {undone}"
-        );
-    }
-    let restarted = Actions::read("service", &folder)?.run("restart", &bare(json!({})))?;
-    let annotation = &restarted["metadata"]["annotations"][tallyman_crds::labels::RESTARTED_AT];
-    ensure!(annotation.is_string(), "restart made {restarted}");
-    Ok(())
-}
-
-/// The actions of a kind, as Argo CD reads them.
-struct Actions<'a> {
-    kind: String,
-    value: Value,
-    folder: &'a Folder,
-}
-
-impl Actions<'_> {
-    fn read<'a>(kind: &str, folder: &'a Folder) -> Result<Actions<'a>> {
-        let path = argo()?.join(format!("actions-{kind}.yaml"));
-        Ok(Actions {
-            kind: kind.to_owned(),
-            value: serde_saphyr::from_str(&std::fs::read_to_string(path)?)?,
-            folder,
+fn fluxs_checks_of_conditions_find_what_is_wrong() -> Result<()> {
+    let folder = Folder::new("conditions")?;
+    let condition = |kind: &str, status: &str, generation: i64| {
+        json!({
+            "type": kind, "status": status, "observedGeneration": generation,
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "reason": "X", "message": "x",
         })
+    };
+    let object = |name: &str, generation: i64, conditions: &[Value]| {
+        json!({
+            "apiVersion": "tallyman.dev/v1alpha1", "kind": "Service",
+            "metadata": {"name": name, "namespace": "shop", "uid": name, "generation": generation},
+            "status": {"observedGeneration": generation, "conditions": conditions},
+        })
+    };
+    let ready = condition("Ready", "True", 2);
+    let wrong = [
+        ("absent", vec![]),
+        ("both", vec![ready.clone(), condition("Stalled", "True", 2)]),
+        (
+            "busy",
+            vec![ready.clone(), condition("Reconciling", "True", 2)],
+        ),
+        (
+            "torn",
+            vec![
+                condition("Ready", "False", 2),
+                condition("Reconciling", "True", 2),
+                condition("Stalled", "True", 2),
+            ],
+        ),
+        ("old", vec![condition("Ready", "True", 1)]),
+        ("unknown", vec![condition("Ready", "Unknown", 2)]),
+    ];
+    for (name, conditions) in wrong {
+        let (failures, _) = checked(&folder, &[object(name, 2, &conditions)])?;
+        let named = failures
+            .first()
+            .is_some_and(|f| f.starts_with(&format!("Service shop/{name}: ")));
+        ensure!(named, "{name}: {failures:?}");
     }
+    let superfluous = [ready.clone(), condition("Stalled", "False", 2)];
+    let (failures, warnings) = checked(&folder, &[object("idle", 2, &superfluous)])?;
+    ensure!(
+        failures.is_empty() && !warnings.is_empty(),
+        "{failures:?} {warnings:?}"
+    );
+    // Of this generation nothing has been said yet.
+    let mut behind = object("behind", 2, &[]);
+    behind["status"]["observedGeneration"] = json!(-1);
+    let right = [object("right", 2, &[ready]), behind];
+    let (failures, warnings) = checked(&folder, &right)?;
+    ensure!(
+        failures.is_empty() && warnings.is_empty(),
+        "{failures:?} {warnings:?}"
+    );
+    Ok(())
+}
 
-    fn script(&self, name: &str, text: &Value, object: &Value) -> Result<Value> {
-        let text = text
-            .as_str()
-            .with_context(|| format!("{name} is no script"))?;
-        let path = self.folder.0.join(format!("{}-{name}.lua", self.kind));
-        std::fs::write(&path, text)?;
-        lua(&path, object)
-    }
+/// Where Argo CD's own source has its scripts, and how.
+const CUSTOMIZATIONS: &str = "resource_customizations";
 
-    fn disabled(&self, action: &str, object: &Value) -> Result<bool> {
-        let offered = self.script("discovery", &self.value["discovery.lua"], object)?;
-        offered[action]["disabled"]
-            .as_bool()
-            .with_context(|| format!("{action} is not among {offered}"))
-    }
+/// Names in a folder, in order.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let mut names = entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
+}
 
-    fn run(&self, action: &str, object: &Value) -> Result<Value> {
-        let definitions = self.value["definitions"].as_array();
-        let definition = definitions
-            .into_iter()
-            .flatten()
-            .find(|definition| definition["name"] == action)
-            .with_context(|| format!("{action} is not defined"))?;
-        self.script(action, &definition["action.lua"], object)
+/// The actions of a kind as Argo CD's ConfigMap has them: one text with every script.
+fn actions_of(kind: &str) -> Result<String> {
+    let folder = argo()?.join(CUSTOMIZATIONS).join(GROUP).join(kind);
+    let folder = folder.join("actions");
+    let script = |path: PathBuf, indent: &str| -> Result<String> {
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let lines = text.lines().map(|line| match line {
+            "" => "\n".to_owned(),
+            line => format!("{indent}{line}\n"),
+        });
+        Ok(lines.collect())
+    };
+    let mut text = format!(
+        "# Made of {CUSTOMIZATIONS}/{GROUP}/{kind}/actions by `make crds`.\ndiscovery.lua: |\n{}definitions:\n",
+        script(folder.join("discovery.lua"), "  ")?
+    );
+    for name in names(&folder)? {
+        let path = folder.join(&name).join("action.lua");
+        if path.is_file() {
+            let action = script(path, "      ")?;
+            text.push_str(&format!("  - name: {name}\n    action.lua: |\n{action}"));
+        }
     }
+    Ok(text)
+}
+
+/// The group of all kinds, and of the folder of scripts.
+const GROUP: &str = "tallyman.dev";
+
+#[test]
+fn the_config_map_has_the_scripts_that_are_tested() -> Result<()> {
+    let kustomization = std::fs::read_to_string(argo()?.join("kustomization.yaml"))?;
+    let mut kinds = names(&argo()?.join(CUSTOMIZATIONS).join(GROUP))?;
+    // Every kind, which has health alone.
+    kinds.retain(|kind| kind != "_");
+    ensure!(
+        kinds == ["ContainerInstance", "ScheduledTask", "Service", "Task"],
+        "{kinds:?}"
+    );
+    for kind in kinds {
+        let file = format!("actions-{}.yaml", kind.to_lowercase());
+        let line = format!("resource.customizations.actions.{GROUP}_{kind}={file}");
+        ensure!(kustomization.contains(&line), "it has no `{line}`");
+        let path = argo()?.join(&file);
+        let made = actions_of(&kind)?;
+        if std::env::var_os("TALLYMAN_WRITE").is_some() {
+            std::fs::write(&path, &made)?;
+        }
+        let kept = std::fs::read_to_string(&path).with_context(|| file.clone())?;
+        ensure!(
+            kept == made,
+            "{file} is not made of the scripts: `make crds`"
+        );
+        let parsed: Value = serde_saphyr::from_str(&kept)?;
+        let discovery = parsed["discovery.lua"].as_str();
+        let source = argo()?
+            .join(CUSTOMIZATIONS)
+            .join(GROUP)
+            .join(&kind)
+            .join("actions/discovery.lua");
+        ensure!(
+            discovery == Some(&std::fs::read_to_string(source)?),
+            "{file} reads as {discovery:?}"
+        );
+    }
+    Ok(())
 }
 
 #[test]
@@ -255,7 +257,7 @@ fn argo_cd_is_taught_every_kind() -> Result<()> {
 }
 
 #[test]
-fn kustomize_changes_images_and_follows_names() -> Result<()> {
+fn kustomize_changes_images_and_follows_names_and_hashes() -> Result<()> {
     let folder = Folder::new("overlay")?;
     let overlay = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/overlay");
     for file in ["kustomization.yaml", "objects.yaml"] {
@@ -289,5 +291,94 @@ fn kustomize_changes_images_and_follows_names() -> Result<()> {
         run["taskDefinition"] == "shop-web" && run["cluster"] == "shop-main",
         "{run}"
     );
+    // Generated ones have a name by what is in them: everything that named them does again.
+    let made = |kind: &str, prefix: &str| {
+        let mut names = rendered
+            .iter()
+            .filter(|object| object["kind"] == kind)
+            .filter_map(|object| object["metadata"]["name"].as_str())
+            .filter(|name| name.starts_with(prefix) && name.len() > prefix.len());
+        names
+            .next()
+            .map(str::to_owned)
+            .with_context(|| format!("{kind} {prefix} is not generated"))
+    };
+    let database = made("Secret", "shop-database-")?;
+    let registry = made("Secret", "shop-registry-")?;
+    let role = made("Secret", "shop-web-role-")?;
+    let settings = made("ConfigMap", "shop-settings-")?;
+    let keys = made("Secret", "shop-keys-")?;
+    let web = &containers[0];
+    for (field, named) in [
+        ("/secrets/0/valueFrom", &database),
+        ("/logConfiguration/secretOptions/0/valueFrom", &database),
+        ("/repositoryCredentials/credentialsParameter", &registry),
+        ("/environmentFiles/0/value", &settings),
+        ("/environmentFiles/1/value", &keys),
+    ] {
+        let value = web.pointer(field).and_then(Value::as_str);
+        ensure!(value == Some(named), "{field} is {value:?} and not {named}");
+    }
+    // A key behind the name is no name to kustomize.
+    ensure!(web["secrets"][1]["valueFrom"] == "fixed:password", "{web}");
+    let definition = &find("TaskDefinition")?["spec"];
+    ensure!(definition["taskRoleArn"] == role.as_str(), "{definition}");
+    for run in [run, &find("RunTask")?["spec"], &find("Task")?["spec"]] {
+        let overrides = &run["overrides"];
+        let file = &overrides["containerOverrides"][0]["environmentFiles"][0]["value"];
+        ensure!(
+            overrides["taskRoleArn"] == role.as_str() && file == settings.as_str(),
+            "{overrides}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn manifests_of_the_guide_name_what_they_bring() -> Result<()> {
+    let guide = std::fs::read_to_string(paths::source_root()?.join("docs/gitops.md"))?;
+    let blocks = guide.split("```yaml\n").skip(1);
+    let mut found = Vec::new();
+    for block in blocks.filter_map(|block| block.split("```").next()) {
+        // Parts of objects are shown, too.
+        if block.starts_with("apiVersion") {
+            found.extend(objects(block).with_context(|| block.to_owned())?);
+        }
+    }
+    let is = |kind: &Value, name: &Value, namespace: &Value| {
+        found.iter().any(|o| {
+            o["kind"] == *kind
+                && o["metadata"]["name"] == *name
+                && o["metadata"]["namespace"] == *namespace
+        })
+    };
+    let mut named = 0;
+    for o in &found {
+        let namespace = &o["metadata"]["namespace"];
+        for source in [
+            &o["spec"]["sourceRef"],
+            &o["spec"]["chart"]["spec"]["sourceRef"],
+        ] {
+            named += usize::from(source.is_object());
+            ensure!(
+                source.is_null() || is(&source["kind"], &source["name"], namespace),
+                "nothing is {source} of {o}"
+            );
+        }
+        for before in o["spec"]["dependsOn"].as_array().into_iter().flatten() {
+            named += 1;
+            ensure!(
+                is(&o["kind"], &before["name"], namespace),
+                "nothing is {before} of {o}"
+            );
+        }
+        let target = &o["spec"]["targetNamespace"];
+        let made = o["spec"]["install"]["createNamespace"] == true;
+        ensure!(
+            target.is_null() || made || is(&json!("Namespace"), target, &Value::Null),
+            "nobody makes namespace {target} of {o}"
+        );
+    }
+    ensure!(named == 4, "{named} names in {} objects", found.len());
     Ok(())
 }

@@ -34,6 +34,7 @@ mod registries;
 mod resources;
 pub(crate) mod rogue;
 mod rollouts;
+mod scaling;
 pub(crate) mod secrets;
 mod standalone;
 mod task_sets;
@@ -89,6 +90,7 @@ const OF_ONE: &[&[Scenario]] = &[
     plugin_shells::SCENARIOS,
     rogue::SCENARIOS,
     rollouts::SCENARIOS,
+    scaling::SCENARIOS,
     task_sets::SCENARIOS,
     tour::SCENARIOS,
     unreadable::SCENARIOS,
