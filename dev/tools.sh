@@ -301,7 +301,6 @@ WantedBy=multi-user.target
 == /etc/systemd/system.conf.d/slow.conf
 [Manager]
 DefaultTimeoutStartSec=10min
-DefaultTimeoutStopSec=10min
 DefaultDeviceTimeoutSec=10min
 END
 }

@@ -129,7 +129,11 @@ fn shares_a_folder_over_nfs(world: &World) -> Result<()> {
     writer["mountPoints"] = mounts.clone();
     writer["logConfiguration"] =
         json!({ "logDriver": "journald", "options": { "tag": "the-writer" } });
-    let mut reader = container("reader", "exec httpd -f -p 80 -h /data");
+    // A service manager that shuts down waits for whoever does not end when told to.
+    let mut reader = container(
+        "reader",
+        "trap 'exit 0' TERM; httpd -f -p 80 -h /data & wait",
+    );
     reader["mountPoints"] = mounts;
     reader["portMappings"] = json!([{ "containerPort": 80 }]);
     world.apply(&json!({

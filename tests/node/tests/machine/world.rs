@@ -177,22 +177,30 @@ impl World {
 
     /// Waits until a Task is this far, and returns its status.
     pub fn wait_task(&self, name: &str, last_status: &str) -> Result<Value> {
-        wait_until(format!("{name} to be {last_status}"), PATIENCE, || {
-            let status = self.task(name)?["status"].clone();
-            ensure!(status["lastStatus"] == last_status, "{status}");
-            Ok(Some(status))
-        })
+        let field = format!("jsonpath={{.status.lastStatus}}={last_status}");
+        self.wait(&format!("tasks.tallyman.dev/{name}"), &field)
+            .with_context(|| format!("{name} is not {last_status}"))?;
+        Ok(self.task(name)?["status"].clone())
+    }
+
+    /// By kubectl's own wait: asking again and again would take the processors that the machine needs.
+    fn wait(&self, object: &str, what: &str) -> Result<()> {
+        let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+        let what = format!("--for={what}");
+        self.kubectl()
+            .tool()
+            .args(["wait", object, &what, "-n", NAMESPACE, &timeout])
+            .timeout(PATIENCE + Duration::from_secs(20))
+            .check()
+            .map(drop)
     }
 
     /// Deletes a Task and waits until it is gone.
     pub fn delete_task(&self, name: &str) -> Result<()> {
-        let wait = format!("--timeout={}s", PATIENCE.as_secs());
+        let task = format!("tasks.tallyman.dev/{name}");
         self.kubectl()
-            .tool()
-            .args(["delete", "tasks.tallyman.dev", name, "-n", NAMESPACE, &wait])
-            .timeout(PATIENCE)
-            .check()
-            .map(drop)
+            .ok(["delete", &task, "-n", NAMESPACE, "--wait=false"])?;
+        self.wait(&task, "delete")
     }
 
     /// Changes how many tasks a service has, and waits until it has them.
@@ -210,6 +218,9 @@ impl World {
     }
 
     fn wait_ready(&self, service: &str, count: usize) -> Result<Vec<Value>> {
+        let field = format!("jsonpath={{.status.runningCount}}={count}");
+        self.wait(&format!("services.tallyman.dev/{service}"), &field)
+            .with_context(|| format!("{service} does not run {count} tasks"))?;
         wait_until(
             format!("{service} to be Ready with {count} tasks"),
             PATIENCE,
