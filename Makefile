@@ -94,7 +94,8 @@ bench: tools ## Measure against the raw engine; writes docs/benchmarks.md
 crds: tools-control-plane tools-node ## Write crds/generated from the types, and what charts and plain manifests take from it
 	$(CARGO) run -q -p tallyman-crds --bin crdgen
 	$(CARGO) build -q -p tallyman-operator
-	TALLYMAN_WRITE=1 $(CARGO) test -q -p tallyman-node --test chart --test gitops
+	TALLYMAN_WRITE=1 $(CARGO) test -q -p tallyman-node --test chart
+	TALLYMAN_WRITE=1 $(CARGO) test -q -p tallyman-node --test gitops the_config_map
 
 tools: tools-build tools-packages tools-shells tools-control-plane tools-engines tools-node
 

@@ -8,7 +8,7 @@
 #   dev/tools.sh control-plane   etcd, kube-apiserver, kube-controller-manager, kubectl  -> .tools/bin
 #   dev/tools.sh engines         current Docker, containerd and runc                     -> .tools/engines/current/bin
 #                                and for tests an image registry, a program that reads   -> .tools/engines/bin
-#                                task metadata, a log router, what Flux, Argo and Prometheus do
+#                                task metadata, a log router, what Flux, Argo, Prometheus and kube-state-metrics do
 #   dev/tools.sh node            Helm, kubelet, kube-scheduler, network plugins, systemd -> .tools/bin
 #                                and ctr beside the engine whose containerd the node has
 #   dev/tools.sh all             all of the above (the default)
@@ -194,6 +194,8 @@ engines() {
   test_program gitops "The GitOps program"
   # What Prometheus does with alert rules, and Grafana with a dashboard.
   test_program monitoring "The monitoring program"
+  # What kube-state-metrics does with objects of ours.
+  test_program state-metrics "The program of kube-state-metrics"
   mkdir -p "$engines_bin" "$stamps"
   local sum; sum="$(digest "$here/engines/go.mod" "$here/engines/go.sum")"
   local parts=(dockerd docker-proxy containerd containerd-shim-runc-v2 runc)

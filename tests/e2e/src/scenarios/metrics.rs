@@ -107,7 +107,60 @@ fn measured(user: &User<'_>) -> Result<()> {
         ensure!(took.iter().sum::<f64>() > 0.0, "starts took {took:?}");
     }
     ensure!(running == 3, "agents measure {running} containers of 3");
+    told_by_objects(user)?;
     user.delete(&["counted"])
+}
+
+/// The same from outside: what kube-state-metrics tells of the objects, with the configuration that is shipped.
+fn told_by_objects(user: &User<'_>) -> Result<()> {
+    let kinds = "tclu,cinst,hjoin,tdef,tdrev,tsvc,task";
+    let objects = user.k(&["get", kinds, "-o", "json"])?;
+    let configuration = paths::source_root()?.join("deploy/monitoring/kube-state-metrics.yaml");
+    let told = Tool::new(paths::test_tool("state-metrics")?)
+        .arg(configuration)
+        .stdin(objects)
+        .check()?;
+    for (metric, part, wanted) in [
+        (
+            "kube_tallyman_service_desired_tasks",
+            "\"counted\"",
+            vec![3.0],
+        ),
+        (
+            "kube_tallyman_service_running_tasks",
+            "\"counted\"",
+            vec![3.0],
+        ),
+        (
+            "kube_tallyman_service_pending_tasks",
+            "\"counted\"",
+            vec![0.0],
+        ),
+        (
+            "kube_tallyman_service_condition",
+            "type=\"Ready\"",
+            vec![1.0],
+        ),
+        (
+            "kube_tallyman_service_rollout_state",
+            "rollout_state=\"COMPLETED\",status=\"PRIMARY\"",
+            vec![1.0],
+        ),
+        (
+            "kube_tallyman_task_last_status",
+            "last_status=\"RUNNING\"",
+            vec![1.0; 3],
+        ),
+        (
+            "kube_tallyman_container_instance_agent_connected",
+            "",
+            vec![1.0; 3],
+        ),
+    ] {
+        let found = values(&told, metric, part)?;
+        ensure!(found == wanted, "{metric} {part}: {found:?}");
+    }
+    Ok(())
 }
 
 /// Prometheus' own engine, two minutes of real answers, and everything that rules and dashboard ask.
