@@ -201,7 +201,7 @@ pub fn instances(objects: &Objects, namespace: &str, query: Option<&Query>) -> L
     Listing {
         table,
         names: chosen.iter().map(|i| ours(*i)).collect(),
-        data: Data::Objects(chosen.iter().map(|i| object(i)).collect()),
+        data: Data::Objects(chosen.iter().map(object).collect()),
     }
 }
 
