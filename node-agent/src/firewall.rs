@@ -19,7 +19,7 @@ pub struct Rules {
     pub purpose: &'static str,
     /// Of one table of `iptables`.
     pub table: &'static str,
-    /// What comes in from containers, and what starts on the host itself.
+    /// Chains of that table, each of which has the rule.
     pub chains: &'static [&'static str],
     /// Which packets, and what becomes of them.
     pub does: String,

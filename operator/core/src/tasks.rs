@@ -280,10 +280,10 @@ fn wait_for_definition(
     );
 }
 
-/// Writes the end of a task that no agent ends.
 /// Of a container that ran, and of whose end nothing is known.
 const UNKNOWN: &str = "Unknown: its host was given up before it told how the container ended";
 
+/// Writes the end of a task that no agent ends.
 fn end(
     name: &TaskName,
     t: &TaskState,
