@@ -165,6 +165,7 @@ pub fn breaches(policy: Option<&TaskPolicy>, spec: &TaskDefinitionSpec) -> Vec<B
     let judge = Judge {
         policy: policy.unwrap_or(&default),
         closed: &[],
+        traces: traces(spec),
     };
     let mut found = Found::default();
     judge.namespaces(spec, &mut found);
@@ -185,17 +186,32 @@ pub fn bound(docker: &DockerVolumeConfiguration) -> Option<&str> {
     option("device").filter(|device| local && bind && !device.is_empty())
 }
 
+/// Whether a container of the task may trace processes, so that `/proc` of the host would lead it to the files of each.
+pub fn traces(spec: &TaskDefinitionSpec) -> bool {
+    let containers = spec.container_definitions.iter();
+    let linux = containers.filter_map(|c| c.linux_parameters.as_ref());
+    let mut added = linux
+        .filter_map(|l| l.capabilities.as_ref())
+        .flat_map(|c| &c.add);
+    added.any(|one| matches!(capability(one).as_str(), SYS_PTRACE | "ALL"))
+}
+
 /// Why a mounted path of the host is not allowed, if it is not; for a path that was found by following links. `closed`: where
-/// agent and engine are on this host, beside where they are on others.
+/// agent and engine are on this host, beside where they are on others. `traces`: what [`traces`] says of the task.
 pub fn host_path(
     policy: Option<&TaskPolicy>,
     closed: &[String],
+    traces: bool,
     path: &str,
     read_only: bool,
 ) -> Option<String> {
     let default = TaskPolicy::default();
-    let policy = policy.unwrap_or(&default);
-    Judge { policy, closed }.path(path, read_only)
+    let judge = Judge {
+        policy: policy.unwrap_or(&default),
+        closed,
+        traces,
+    };
+    judge.path(path, read_only)
 }
 
 #[derive(Default)]
@@ -211,6 +227,8 @@ impl Found {
 struct Judge<'p> {
     policy: &'p TaskPolicy,
     closed: &'p [String],
+    /// A container of the task traces processes.
+    traces: bool,
 }
 
 impl Judge<'_> {
@@ -349,31 +367,15 @@ impl Judge<'_> {
             .host
             .as_ref()
             .and_then(|host| host.source_path.as_deref());
-        if let Some(path) = path.filter(|p| !p.is_empty()) {
-            let why = self.path(path, read_only);
-            if let Some(why) = why.or_else(|| self.traces(path, spec)) {
-                found.add(at("host.sourcePath"), why);
-            }
+        if let Some(why) = path
+            .filter(|p| !p.is_empty())
+            .and_then(|p| self.path(p, read_only))
+        {
+            found.add(at("host.sourcePath"), why);
         }
         if let Some(docker) = &volume.docker_volume_configuration {
             self.driver(docker, &at, found);
         }
-    }
-
-    /// Why the host's processes may not be seen by who may trace them: `/proc` shows the files of each.
-    fn traces(&self, path: &str, spec: &TaskDefinitionSpec) -> Option<String> {
-        let containers = spec.container_definitions.iter();
-        let linux = containers.filter_map(|c| c.linux_parameters.as_ref());
-        let mut added = linux
-            .filter_map(|l| l.capabilities.as_ref())
-            .flat_map(|c| &c.add);
-        let traces = added.any(|one| matches!(capability(one).as_str(), SYS_PTRACE | "ALL"));
-        let listed = self.policy.host_paths.is_some();
-        let seen = normal(path).is_some_and(|path| below(&path, "/proc"));
-        (seen && traces && !listed).then(|| format!(
-            "must not be `{path}` beside the capability {SYS_PTRACE}, for which it leads to all files of the host: unless it lists the \
-             path, `spec.taskPolicy.hostPaths` of the Cluster does not allow it"
-        ))
     }
 
     fn driver(
@@ -446,6 +448,12 @@ impl Judge<'_> {
                     };
                     return Some(format!(
                         "must not be `{path}`{how}: unless it lists the path, `spec.taskPolicy.hostPaths` {because}"
+                    ));
+                }
+                if self.traces && below(&normal, "/proc") {
+                    return Some(format!(
+                        "must not be `{path}` beside the capability {SYS_PTRACE}, for which it leads to all files of the host: \
+                         unless it lists the path, `spec.taskPolicy.hostPaths` {because}"
                     ));
                 }
                 let system = READ_ONLY.iter().any(|k| below(&normal, k));

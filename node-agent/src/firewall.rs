@@ -88,7 +88,7 @@ impl Rules {
             Verb::Delete => "-D",
         };
         let rule = format!(
-            "-w 5 -t {} {verb} {chain} -m comment --comment tallyman {}",
+            "-w 5 -t {} {verb} {chain} {} -m comment --comment tallyman",
             self.table, self.does
         );
         let output = Command::new("iptables")

@@ -18,7 +18,9 @@ pub async fn close(closed: bool) {
         does: format!("-i {BRIDGE} -d {ADDRESS}/32 -j DROP"),
     };
     if !closed {
-        return rules.leave().await;
+        // Nobody waits for what is open.
+        tokio::spawn(async move { rules.leave().await });
+        return;
     }
     let put = rules.put().await;
     match &put {

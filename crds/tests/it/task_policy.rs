@@ -325,7 +325,7 @@ fn paths_are_compared_by_whole_parts() {
         ("data", false),
         ("/", false),
     ] {
-        let found = task_policy::host_path(Some(&policy), &[], path, false);
+        let found = task_policy::host_path(Some(&policy), &[], false, path, false);
         assert_eq!(found.is_none(), fine, "{path}: {found:?}");
     }
     let names: TaskPolicy =

@@ -15,6 +15,8 @@ pub struct HostPaths {
     /// Path as written, and whether it is mounted read-only.
     mounted: Vec<(String, bool)>,
     policy: TaskPolicy,
+    /// A container of the task traces processes.
+    traces: bool,
 }
 
 impl HostPaths {
@@ -41,6 +43,7 @@ impl HostPaths {
             Box::new(Self {
                 mounted,
                 policy: policy.cloned().unwrap_or_default(),
+                traces: task_policy::traces(&planned.definition),
             })
         })
     }
@@ -59,7 +62,7 @@ impl HostPaths {
         let closed: Vec<String> = closed.iter().map(|path| files.leads_to(path)).collect();
         for (path, read_only) in &self.mounted {
             let to = files.leads_to(path);
-            let why = task_policy::host_path(Some(&policy), &closed, &to, *read_only);
+            let why = task_policy::host_path(Some(&policy), &closed, self.traces, &to, *read_only);
             if let Some(why) = why {
                 let path = path.clone();
                 return Err(EngineError::LeadsAstray { path, why });

@@ -518,3 +518,28 @@ fn a_path_that_leads_where_the_policy_does_not_allow_is_not_mounted() {
         assert_eq!(done(&rig, Verb::Start), [""; 0]);
     }
 }
+
+/// What a link hides the words of the definition do not show.
+#[test]
+fn a_link_to_the_hosts_processes_is_not_mounted_for_who_may_trace_them() {
+    for (added, wanted) in [
+        (json!(["SYS_PTRACE"]), LastStatus::Stopped),
+        (json!(["NET_RAW"]), LastStatus::Running),
+    ] {
+        let containers = json!([{
+            "name": "app",
+            "mountPoints": [{ "sourceVolume": "data", "containerPath": "/data", "readOnly": true }],
+            "linuxParameters": { "capabilities": { "add": added } },
+        }]);
+        let volumes = json!([{ "name": "data", "host": { "sourcePath": "/srv/processes" } }]);
+        let mut spec = written(&containers, &volumes);
+        spec.task_policy = None;
+        let mut rig = Rig::of(spec);
+        rig.run(Duration::from_secs(60));
+        let status = rig.status();
+        assert_eq!(status.last_status, wanted, "{added}");
+        let mut reasons = status.containers.iter().filter_map(|c| c.reason.clone());
+        let told = reasons.any(|reason| reason.contains("beside the capability SYS_PTRACE"));
+        assert_eq!(told, wanted == LastStatus::Stopped, "{added}");
+    }
+}

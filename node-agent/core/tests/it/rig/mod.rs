@@ -239,8 +239,11 @@ impl RouterFolder for Disk {
 
 /// It has one file.
 impl HostFiles for Disk {
-    /// It has one link.
+    /// It has two links.
     fn leads_to(&self, path: &str) -> String {
+        if path == "/srv/processes" {
+            return "/proc".to_owned();
+        }
         let below = path.strip_prefix("/srv/link");
         below.map_or(path.to_owned(), |rest| format!("/run/docker.sock{rest}"))
     }
