@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -131,7 +132,7 @@ func withStatus(api discovery.DiscoveryInterface) ([]schema.GroupVersionResource
 	}
 	var kinds []schema.GroupVersionResource
 	for _, r := range listed.APIResources {
-		if plural, ok := statusOf(r.Name); ok {
+		if plural, ok := strings.CutSuffix(r.Name, "/status"); ok {
 			kinds = append(kinds, schema.GroupVersionResource{Group: "tallyman.dev", Version: "v1alpha1", Resource: plural})
 		}
 	}
@@ -139,15 +140,6 @@ func withStatus(api discovery.DiscoveryInterface) ([]schema.GroupVersionResource
 		return nil, fmt.Errorf("%s has no kind with a status", version)
 	}
 	return kinds, nil
-}
-
-func statusOf(resource string) (string, bool) {
-	const status = "/status"
-	n := len(resource) - len(status)
-	if n > 0 && resource[n:] == status {
-		return resource[:n], true
-	}
-	return "", false
 }
 
 // One version, as a watch brings it.

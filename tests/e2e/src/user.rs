@@ -310,10 +310,8 @@ impl<'a> User<'a> {
             &["get", "events", "--sort-by=.lastTimestamp"],
             &["get", "tsvc,trun,tsched,task", "-o", "yaml"],
         ] {
-            match self.k(args) {
-                Ok(text) => println!("$ kubectl {}\n{text}", args.join(" ")),
-                Err(error) => println!("$ kubectl {}\n{error:#}", args.join(" ")),
-            }
+            self.kubectl()
+                .tell(&[args, &["-n", self.namespace()]].concat());
         }
         for host in self.lab.hosts() {
             if let Ok(text) = host.docker_ok(["ps", "--all"]) {

@@ -75,6 +75,15 @@ impl Kubectl {
         self.tool().args(args).check()
     }
 
+    /// Prints what `kubectl args` says, for whoever looks at a failure.
+    pub fn tell(&self, args: &[&str]) {
+        let command = args.join(" ");
+        match self.run(args) {
+            Ok(said) => println!("--- kubectl {command}\n{}{}", said.stdout, said.stderr),
+            Err(error) => println!("--- kubectl {command}: {error:#}"),
+        }
+    }
+
     /// Runs `kubectl args --output=json`.
     ///
     /// # Errors

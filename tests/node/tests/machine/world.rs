@@ -272,15 +272,7 @@ impl World {
             vec!["get", "tallyman,events", "-A", "-o", "wide"],
             vec!["get", "tasks.tallyman.dev,cinst", "-A", "-o", "yaml"],
         ] {
-            match self.kubectl().run(&args) {
-                Ok(output) => println!(
-                    "--- kubectl {}\n{}{}",
-                    args.join(" "),
-                    output.stdout,
-                    output.stderr
-                ),
-                Err(error) => println!("--- kubectl {}: {error:#}", args.join(" ")),
-            }
+            self.kubectl().tell(&args);
         }
         let agent =
             format!("journalctl --no-pager --unit {AGENT} --lines 60; docker ps -a; df -h /");

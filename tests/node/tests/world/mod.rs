@@ -314,15 +314,7 @@ impl World {
                 "--tail=60",
             ],
         ] {
-            match self.kubectl().run(&args) {
-                Ok(output) => println!(
-                    "--- kubectl {}\n{}{}",
-                    args.join(" "),
-                    output.stdout,
-                    output.stderr
-                ),
-                Err(error) => println!("--- kubectl {}: {error:#}", args.join(" ")),
-            }
+            self.kubectl().tell(&args);
         }
         println!("--- kubelet\n{}", self.node.kubelet().log_tail());
         println!("--- agent\n{}", self.agent.log_tail());
