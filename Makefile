@@ -19,7 +19,7 @@ down: ## Take away all that `make up` made
 test: tools lint unit real ## Every test: lint, unit, property, simulation, schema, engines, end to end
 
 # Tests of real parts. Their targets have `test = false`, so `cargo test` alone leaves them, and no feature makes a second build.
-REAL_TESTS := apiserver alike conformance pulls cleanup real chart gitops monitoring node machine e2e
+REAL_TESTS := apiserver alike conformance pulls cleanup real quickstart chart gitops monitoring node machine e2e
 
 # What is behind a feature is tested, too: with it everywhere, nothing is built twice.
 FEATURES := --features tallyman-operator/otlp
@@ -63,7 +63,7 @@ real: tools ## What needs root, the control plane and both engines
 	$(CARGO) build --workspace $(FEATURES) --bins --tests
 	$(LAB) with --control-plane -- $(CARGO) test --workspace --test apiserver --test alike
 	$(LAB) with --engines -- $(CARGO) test --workspace --test conformance --test pulls --test cleanup
-	$(CARGO) test --workspace --test real
+	$(CARGO) test --workspace --test real --test quickstart
 	$(CARGO) test --workspace --test chart --test gitops --test monitoring
 	$(CARGO) test --workspace --test node -- --nocapture
 	$(CARGO) test --workspace --test e2e

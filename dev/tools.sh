@@ -9,7 +9,8 @@
 #   dev/tools.sh engines         current Docker, containerd and runc                     -> .tools/engines/current/bin
 #                                and for tests an image registry, a program that reads   -> .tools/engines/bin
 #                                task metadata, a log router, what Flux, Argo, Prometheus and kube-state-metrics do
-#   dev/tools.sh node            Helm, kubelet, kube-scheduler, network plugins, systemd -> .tools/bin
+#   dev/tools.sh node            Helm, kubelet, kube-scheduler, network plugins, systemd,
+#                                cargo-deb                                               -> .tools/bin
 #                                and ctr beside the engine whose containerd the node has
 #   dev/tools.sh all             all of the above (the default)
 #   dev/tools.sh machine         a whole Debian 12 for QEMU: kernel, initrd and disk          -> .tools/machine
@@ -23,6 +24,7 @@ tools="$(dirname "$here")/.tools"
 control_plane_bin="$tools/bin"
 engines_bin="$tools/engines/current/bin"
 stamps="$tools/stamps"
+cargo_deb_version=3.8.0
 
 say() { printf '%s\n' "tools: $*" >&2; }
 die() { printf '%s\n' "tools: $*" >&2; exit 1; }
@@ -241,8 +243,22 @@ helm() {
   printf '%s\n' "$sum" >"$stamps/helm"
 }
 
+# Packs the agent for Debian hosts.
+cargo_deb() {
+  have dpkg-shlibdeps || install_packages "it finds which C library the agent's package needs" dpkg-dev
+  mkdir -p "$control_plane_bin" "$stamps"
+  current "$stamps/cargo-deb" "$cargo_deb_version" "$control_plane_bin/cargo-deb" && return 0
+  have cargo || die "cargo is missing: install it from https://rustup.rs and run this again."
+  local began=$SECONDS
+  say "building cargo-deb $cargo_deb_version"
+  cargo install --quiet --locked --root "$tools" --version "$cargo_deb_version" cargo-deb
+  printf '%s\n' "$cargo_deb_version" >"$stamps/cargo-deb"
+  say "built cargo-deb in $((SECONDS - began)) s"
+}
+
 node() {
   helm
+  cargo_deb
   # The agent's unit is started by it, in namespaces of its own.
   [ -x /lib/systemd/systemd ] || install_packages "a service manager that starts the agent's unit in tests" systemd
   mkdir -p "$control_plane_bin" "$engines_bin" "$stamps"

@@ -66,10 +66,10 @@ pub struct Idle {
     pub reasons: Vec<String>,
 }
 
-/// What every host of a cluster answers to a question; only the one that it names, if it names one.
+/// What every host of a cluster answers to a question; only those that it names, if it names any.
 pub fn answers(world: &World, ledger: &Ledger, question: &Question) -> Vec<Answer> {
     let asked = world.instances.keys();
-    let asked = asked.filter(|h| question.host.as_ref().is_none_or(|only| only == *h));
+    let asked = asked.filter(|h| question.hosts.is_empty() || question.hosts.contains(h));
     asked
         .map(|host| {
             let refusals = ledger
@@ -245,12 +245,17 @@ fn compose(
         Some(Ok(question)) => {
             asks = Some(in_words(&question));
             hosts = answers(world, &Ledger::of(world), &question);
-            if let Some(host) = question.host.filter(|h| !world.instances.contains_key(h)) {
+            let named = question.hosts.iter();
+            let missing: Vec<_> = named
+                .filter(|h| !world.instances.contains_key(*h))
+                .collect();
+            for host in &missing {
                 sentences.push(format!(
-                    "`spec.containerInstance` names `{host}`, which is not in cluster `{}`.",
+                    "Host `{host}`, which it names, is not in cluster `{}`.",
                     world.cluster
                 ));
-            } else if hosts.is_empty() {
+            }
+            if missing.is_empty() && hosts.is_empty() {
                 sentences.push(format!(
                     "Cluster `{}` has no hosts; `kubectl tally join` lets one join.",
                     world.cluster

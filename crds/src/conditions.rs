@@ -90,7 +90,8 @@ pub struct Statement {
 }
 
 /// Conditions after `statements` at `generation`: transition times are kept where the status did not change,
-/// types that are not stated any more disappear, order is that of the statements; what others set stays, behind them.
+/// types that are not stated any more disappear, order is that of the statements; what others set stays, behind them. They need not
+/// know the generation: who reads it (Flux does, of every condition) is told that the condition was seen at this one.
 pub fn merge(
     previous: &[Condition],
     statements: &[Statement],
@@ -98,6 +99,10 @@ pub fn merge(
     now: &Time,
 ) -> Vec<Condition> {
     let others = previous.iter().filter(|c| c.type_.starts_with(ALARM));
+    let others = others.map(|c| Condition {
+        observed_generation: Some(generation),
+        ..c.clone()
+    });
     let stated = statements.iter().map(|s| {
         let since = previous
             .iter()
@@ -112,7 +117,7 @@ pub fn merge(
             message: s.message.clone(),
         }
     });
-    stated.chain(others.cloned()).collect()
+    stated.chain(others).collect()
 }
 
 #[cfg(test)]
@@ -192,7 +197,11 @@ mod tests {
         });
         let next = merge(&list, &[ready(ConditionStatus::True, "Steady")], 2, &now);
         assert_eq!(next[0].reason, "Steady");
-        assert_eq!(next[1..], list[1..]);
+        let seen = Condition {
+            observed_generation: Some(2),
+            ..list[1].clone()
+        };
+        assert_eq!(next[1..], [seen]);
     }
 
     #[test]

@@ -38,7 +38,12 @@ pub struct RunTaskSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = patterns::REFERENCE), extend("default" = "default"))]
     pub cluster: Option<String>,
-    /// How many copies, 1 to 10. Default 1.
+    /// Hosts that the copies run on, one copy on each, up to 10 (ECS `StartTask`). Nothing is placed then: a host is asked for room
+    /// and attributes, and for nothing else. Without: the operator chooses a host for each copy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "set"))]
+    pub container_instances: Vec<String>,
+    /// How many copies, 1 to 10. Default 1, and as many as `containerInstances` names.
     #[serde(
         default,
         deserialize_with = "crate::numbers::whole_or_none",

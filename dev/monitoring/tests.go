@@ -15,7 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The format of `promtool test rules`, as far as alerts need it.
+// The format of `promtool test rules`, as far as our rules need it.
 type testFile struct {
 	RuleFiles          []string       `yaml:"rule_files"`
 	EvaluationInterval model.Duration `yaml:"evaluation_interval"`
@@ -30,6 +30,19 @@ type testGroup struct {
 		Values string `yaml:"values"`
 	} `yaml:"input_series"`
 	AlertRuleTests []alertTest `yaml:"alert_rule_test"`
+	ExprTests      []exprTest  `yaml:"promql_expr_test"`
+}
+
+// What is looked at once its time has come.
+type question interface {
+	at() time.Duration
+	look(p *prometheus, began time.Time, seen *tally) error
+}
+
+// How often alerts fired and did not where tests looked, and how many expressions were tried.
+type tally struct {
+	fired, quiet map[string]int
+	expressions  int
 }
 
 type alertTest struct {
@@ -39,6 +52,15 @@ type alertTest struct {
 		Labels      map[string]string `yaml:"exp_labels"`
 		Annotations map[string]string `yaml:"exp_annotations"`
 	} `yaml:"exp_alerts"`
+}
+
+type exprTest struct {
+	Expr       string         `yaml:"expr"`
+	EvalTime   model.Duration `yaml:"eval_time"`
+	ExpSamples []struct {
+		Labels string  `yaml:"labels"`
+		Value  float64 `yaml:"value"`
+	} `yaml:"exp_samples"`
 }
 
 func test(file string) error {
@@ -57,14 +79,14 @@ func test(file string) error {
 		return fmt.Errorf("%s: one file of rules is tested at a time", file)
 	}
 	rules := filepath.Join(filepath.Dir(file), tests.RuleFiles[0])
-	fired, quiet := map[string]int{}, map[string]int{}
+	seen := tally{fired: map[string]int{}, quiet: map[string]int{}}
 	var failures []error
 	for _, group := range tests.Tests {
 		every := time.Duration(tests.EvaluationInterval)
 		if every == 0 {
 			every = step
 		}
-		if err := group.run(rules, every, fired, quiet); err != nil {
+		if err := group.run(rules, every, &seen); err != nil {
 			failures = append(failures, fmt.Errorf("%s: %w", group.Name, err))
 		}
 	}
@@ -74,20 +96,20 @@ func test(file string) error {
 	}
 	for _, group := range groups.Groups {
 		for _, rule := range group.Rules {
-			if rule.Alert != "" && (fired[rule.Alert] == 0 || quiet[rule.Alert] == 0) {
+			if rule.Alert != "" && (seen.fired[rule.Alert] == 0 || seen.quiet[rule.Alert] == 0) {
 				failures = append(failures, fmt.Errorf("alert %s: %d tests while it fires and %d while it does not; it needs both",
-					rule.Alert, fired[rule.Alert], quiet[rule.Alert]))
+					rule.Alert, seen.fired[rule.Alert], seen.quiet[rule.Alert]))
 			}
 		}
 	}
 	if len(failures) > 0 {
 		return errors.Join(failures...)
 	}
-	fmt.Printf("%d alerts\n", len(fired))
+	fmt.Printf("%d alerts, %d expressions\n", len(seen.fired), seen.expressions)
 	return nil
 }
 
-func (group testGroup) run(rules string, every time.Duration, fired, quiet map[string]int) error {
+func (group testGroup) run(rules string, every time.Duration, seen *tally) error {
 	groups, err := readRules(rules)
 	if err != nil {
 		return err
@@ -115,8 +137,14 @@ func (group testGroup) run(rules string, every time.Duration, fired, quiet map[s
 	if interval == 0 {
 		interval = every
 	}
-	checks := append([]alertTest{}, group.AlertRuleTests...)
-	sort.SliceStable(checks, func(i, j int) bool { return checks[i].EvalTime < checks[j].EvalTime })
+	var checks []question
+	for _, one := range group.AlertRuleTests {
+		checks = append(checks, one)
+	}
+	for _, one := range group.ExprTests {
+		checks = append(checks, one)
+	}
+	sort.SliceStable(checks, func(i, j int) bool { return checks[i].at() < checks[j].at() })
 	if len(checks) == 0 {
 		return errors.New("nothing is tested")
 	}
@@ -131,8 +159,8 @@ func (group testGroup) run(rules string, every time.Duration, fired, quiet map[s
 			}
 		}
 		// A check between two evaluations sees the one before.
-		for len(checks) > 0 && time.Duration(checks[0].EvalTime) < at {
-			failures = append(failures, checks[0].check(p, fired, quiet))
+		for len(checks) > 0 && checks[0].at() < at {
+			failures = append(failures, checks[0].look(p, began, seen))
 			checks = checks[1:]
 		}
 		if err := p.rules(groups, began.Add(at)); err != nil {
@@ -142,7 +170,9 @@ func (group testGroup) run(rules string, every time.Duration, fired, quiet map[s
 	return errors.Join(failures...)
 }
 
-func (t alertTest) check(p *prometheus, fired, quiet map[string]int) error {
+func (t alertTest) at() time.Duration { return time.Duration(t.EvalTime) }
+
+func (t alertTest) look(p *prometheus, _ time.Time, seen *tally) error {
 	told := func(lset, annotations labels.Labels) string {
 		return fmt.Sprintf("  %s %s", lset, annotations)
 	}
@@ -159,12 +189,39 @@ func (t alertTest) check(p *prometheus, fired, quiet map[string]int) error {
 	sort.Strings(expected)
 	sort.Strings(got)
 	if len(expected) > 0 {
-		fired[t.Alertname]++
+		seen.fired[t.Alertname]++
 	} else {
-		quiet[t.Alertname]++
+		seen.quiet[t.Alertname]++
 	}
 	if a, b := strings.Join(expected, "\n"), strings.Join(got, "\n"); a != b {
 		return fmt.Errorf("%s after %s: expected\n%s\nand there is\n%s", t.Alertname, t.EvalTime, a, b)
+	}
+	return nil
+}
+
+func (t exprTest) at() time.Duration { return time.Duration(t.EvalTime) }
+
+func (t exprTest) look(p *prometheus, began time.Time, seen *tally) error {
+	found, err := p.query(t.Expr, began.Add(t.at()))
+	if err != nil {
+		return err
+	}
+	var expected, got []string
+	for _, one := range t.ExpSamples {
+		lset, err := expressions.ParseMetric(one.Labels)
+		if err != nil {
+			return fmt.Errorf("%s: %w", one.Labels, err)
+		}
+		expected = append(expected, fmt.Sprintf("  %s %g", lset, one.Value))
+	}
+	for _, one := range found {
+		got = append(got, fmt.Sprintf("  %s %g", one.Metric, one.F))
+	}
+	seen.expressions++
+	sort.Strings(expected)
+	sort.Strings(got)
+	if a, b := strings.Join(expected, "\n"), strings.Join(got, "\n"); a != b {
+		return fmt.Errorf("%s after %s: expected\n%s\nand there is\n%s", t.Expr, t.EvalTime, a, b)
 	}
 	return nil
 }

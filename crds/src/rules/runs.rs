@@ -11,6 +11,25 @@ pub(super) const RULES: &[Row] = &[
         "`launchType` must be absent with a `capacityProviderStrategy`",
     ),
     (
+        "run-task-container-instances",
+        "RunTaskSpec",
+        ".containerInstances",
+        "!has(self.containerInstances) || self.containerInstances.size() == 0
+         || ((!has(self.placementConstraints) || self.placementConstraints.size() == 0)
+             && (!has(self.placementStrategy) || self.placementStrategy.size() == 0)
+             && (!has(self.capacityProviderStrategy) || self.capacityProviderStrategy.size() == 0)
+             && !has(self.launchType))",
+        "`containerInstances` must be absent with `placementConstraints`, `placementStrategy`, `launchType` or `capacityProviderStrategy`: hosts that are named are not chosen (ECS StartTask)",
+    ),
+    (
+        "run-task-count",
+        "RunTaskSpec",
+        ".count",
+        "!has(self.containerInstances) || self.containerInstances.size() == 0 || !has(self.count) || self.count == 1
+         || self.count == self.containerInstances.size()",
+        "`count` must be absent with `containerInstances`, which has one copy for each host",
+    ),
+    (
         "run-task-immutable",
         "RunTask/object",
         ".spec",

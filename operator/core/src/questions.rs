@@ -18,8 +18,8 @@ pub struct Question {
     pub revision: String,
     /// What it asks for.
     pub request: Request,
-    /// The one host that is asked, if the task names it (ECS StartTask).
-    pub host: Option<InstanceName>,
+    /// The hosts that are asked, where they are named (ECS StartTask); without any, every one.
+    pub hosts: Vec<InstanceName>,
 }
 
 /// What the next task of a service asks for.
@@ -57,7 +57,7 @@ pub fn of_service(world: &World, name: &ServiceName) -> Result<Question, String>
     Ok(Question {
         revision: part.revision.ecs_name(),
         request: part.request(),
-        host: None,
+        hosts: Vec::new(),
     })
 }
 
@@ -85,7 +85,7 @@ pub fn of_run(world: &World, name: &RunTaskName) -> Result<Question, String> {
     Ok(Question {
         revision: revision.ecs_name(),
         request: runs::request(run, &task, revision),
-        host: None,
+        hosts: run.hosts.clone(),
     })
 }
 
@@ -111,7 +111,7 @@ pub fn of_task(world: &World, name: &TaskName) -> Result<Question, String> {
     Ok(Question {
         revision: revision.ecs_name(),
         request,
-        host: host.map(InstanceName::from),
+        hosts: host.map(InstanceName::from).into_iter().collect(),
     })
 }
 

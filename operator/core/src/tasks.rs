@@ -14,7 +14,7 @@ use crate::guards;
 use crate::host_plans;
 use crate::instances::Lost;
 use crate::names::{DeploymentId, InstanceName, ServiceName, TaskName};
-use crate::placement::{self, Ledger, Request};
+use crate::placement::{self, Ledger, Refusal, Request};
 use crate::plan::{Action, Kind, Note, Plan, Target, merge_patch};
 use crate::problem::{self, Problem};
 use crate::runs;
@@ -227,16 +227,16 @@ fn admit(
             );
         }
         Err(why) => {
-            let (failure, reason) = match (&given, why.closest()) {
-                (_, Some((_, refusal))) => (refusal.ecs_reason(), why.sentence()),
-                (Some(i), None) => (
-                    "MISSING",
+            let (failure, reason) = match why.closest() {
+                Some((i, refusal @ Refusal::Missing)) => (
+                    refusal.ecs_reason(),
                     format!(
                         "`spec.containerInstance` names `{i}`, which is not in cluster `{}`",
                         world.cluster
                     ),
                 ),
-                (None, None) => (runs::NO_HOSTS, why.sentence()),
+                Some((_, refusal)) => (refusal.ecs_reason(), why.sentence()),
+                None => (runs::NO_HOSTS, why.sentence()),
             };
             fail(plan, format!("TaskFailedToStart: {failure}. {reason}"));
         }

@@ -362,6 +362,8 @@ pub struct RunState {
     pub created_at: Option<Timestamp>,
     /// Copies wanted, 1 to 10.
     pub count: u32,
+    /// The host of each copy; without any, hosts are chosen.
+    pub hosts: Vec<InstanceName>,
     /// Further tries of all copies together.
     pub backoff_limit: u32,
     /// How long it may take.

@@ -5,6 +5,7 @@
 
 pub mod attack;
 pub mod chaos;
+mod clients;
 mod conditions;
 mod inside;
 pub mod scenarios;

@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::{Kubectl, Lab, http, wait_until};
 
+use crate::clients::{Clients, Served};
+
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -187,15 +189,32 @@ impl<'a> User<'a> {
         service: &str,
         work: impl FnOnce() -> Result<()>,
     ) -> Result<Vec<(usize, usize)>> {
-        let look = || {
-            let tasks = self.alive(service)?;
-            let addresses = tasks.iter().flat_map(|t| self.addresses(t));
-            let answers = |a: &SocketAddr| {
-                http::get(*a, "/", Duration::from_secs(2)).is_ok_and(|r| r.status == 200)
-            };
-            Ok((addresses.filter(answers).count(), tasks.len()))
+        watched(|| self.sample(service, |_| {}), work)
+    }
+
+    /// [`User::sampled`] while clients ask for pages as well, and what became of their requests.
+    ///
+    /// # Errors
+    /// What `work` says, or kubectl failed.
+    pub fn under_load(
+        &self,
+        service: &str,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<(Vec<(usize, usize)>, Served)> {
+        let clients = Clients::default();
+        let look = || self.sample(service, |addresses| clients.know(addresses));
+        let (samples, served) = clients.ask_during(|| watched(look, work));
+        Ok((samples?, served))
+    }
+
+    fn sample(&self, service: &str, tell: impl Fn(Vec<SocketAddr>)) -> Result<(usize, usize)> {
+        let tasks = self.alive(service)?;
+        let addresses: Vec<_> = tasks.iter().flat_map(|t| self.addresses(t)).collect();
+        tell(addresses.clone());
+        let answers = |a: &&SocketAddr| {
+            http::get(**a, "/", Duration::from_secs(2)).is_ok_and(|r| r.status == 200)
         };
-        watched(look, work)
+        Ok((addresses.iter().filter(answers).count(), tasks.len()))
     }
 
     /// Every container of ours on every host.

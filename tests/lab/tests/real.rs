@@ -1,66 +1,19 @@
 //! The lab's own promises, on real engines and a real API server. Needs root and `dev/tools.sh all`; what is missing fails here.
 
+mod traces;
+
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tallyman_lab::control_plane::{ControlPlane, ControlPlaneOptions};
 use tallyman_lab::{
-    EngineGeneration, Host, HostOptions, Ledger, Network, Signal, image, procfs, wait_until,
+    EngineGeneration, Host, HostOptions, Ledger, Network, Signal, image, wait_until,
 };
 
-const SOON: Duration = Duration::from_secs(20);
+use traces::traces;
 
-/// What a run leaves on the machine, if it leaves something.
-fn traces(id: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for process in procfs::with_variable(tallyman_lab::process::MARK, id) {
-        found.push(format!("process {}", process.pid));
-    }
-    for folder in ["/run/netns", "/sys/class/net", "/run/tallyman-lab"] {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.contains(id) {
-                found.push(format!("{folder}/{name}"));
-            }
-        }
-    }
-    for hierarchy in std::fs::read_dir("/sys/fs/cgroup")
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        for entry in std::fs::read_dir(hierarchy.path())
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.contains(id) {
-                found.push(format!("cgroup {}", entry.path().display()));
-            }
-        }
-    }
-    for file in ["/proc/self/mountinfo", "/proc/net/unix"] {
-        let table = std::fs::read_to_string(file).unwrap_or_default();
-        found.extend(
-            table
-                .lines()
-                .filter(|line| line.contains(id))
-                .map(str::to_owned),
-        );
-    }
-    let rules = tallyman_lab::command::Tool::new("iptables-save")
-        .check()
-        .unwrap_or_default();
-    found.extend(
-        rules
-            .lines()
-            .filter(|line| line.contains(id))
-            .map(str::to_owned),
-    );
-    found
-}
+const SOON: Duration = Duration::from_secs(20);
 
 fn import(host: &Host, rootfs: &[u8]) -> Result<()> {
     host.import_image(rootfs, image::HELLO, image::HELLO_CHANGES)

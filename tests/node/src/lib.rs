@@ -45,6 +45,13 @@ impl Helm {
         self.root.join("charts").join(name).display().to_string()
     }
 
+    /// A chart that people may have installed before: with it a cluster is upgraded from definitions, rights and policies that are
+    /// older than those of the tree. Once there are releases, the last one belongs here.
+    pub fn previous_chart(&self) -> String {
+        let chart = self.root.join("tests/node/previous/tallyman-0.0.1.tgz");
+        chart.display().to_string()
+    }
+
     /// Runs `helm args`; a refusal is an answer like any other.
     ///
     /// # Errors
@@ -93,4 +100,36 @@ pub fn objects(text: &str) -> Result<Vec<Value>> {
         })
         .map(|document| serde_saphyr::from_str(document).with_context(|| document.to_owned()))
         .collect()
+}
+
+/// Makes the agent's Debian package of the program that was built beside the running test, and says where in `folder` it is.
+///
+/// # Errors
+/// When cargo-deb is not there, or finds something missing.
+pub fn package(folder: &Path) -> Result<PathBuf> {
+    let program = paths::built_program("tallyman-agent")?;
+    let built = program.parent().context("a program is in a folder")?;
+    let target = built.parent().context("profiles have folders")?;
+    let profile = match built.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(profile) => profile,
+        None => "release",
+    };
+    let said = Tool::new(paths::node_tool("cargo-deb")?)
+        .args([
+            "--package",
+            "tallyman-agent",
+            "--no-build",
+            "--profile",
+            profile,
+        ])
+        .arg("--manifest-path")
+        .arg(paths::source_root()?.join("Cargo.toml"))
+        .arg("--output")
+        .arg(folder)
+        .env("CARGO_TARGET_DIR", target)
+        .timeout(PATIENCE)
+        .check()?;
+    let path = said.lines().last().context("cargo-deb says no path")?;
+    Ok(PathBuf::from(path))
 }

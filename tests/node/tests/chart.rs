@@ -2,7 +2,7 @@
 //!
 //! After a change that is meant, `make crds` writes the goldens anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -110,6 +110,74 @@ fn without_files(rendered: &str) -> Result<String> {
         text = text.replace(&indented, &format!("{indent}# files/{name}\n"));
     }
     Ok(text)
+}
+
+/// What values.yaml says of its settings, each by its path: the comment that begins with `# --`.
+fn said_of_values(text: &str) -> BTreeMap<String, String> {
+    let mut said = BTreeMap::new();
+    let mut path: Vec<(usize, &str)> = Vec::new();
+    let mut comment = Vec::new();
+    for line in text.lines() {
+        let word = line.trim_start();
+        let indent = line.len() - word.len();
+        if let Some(first) = word.strip_prefix("# -- ") {
+            comment = vec![first];
+        } else if let Some(more) = word.strip_prefix("# ")
+            && !comment.is_empty()
+        {
+            comment.push(more);
+        } else {
+            let key = word.split_once(':').map(|(key, _)| key);
+            if let Some(key) = key.filter(|key| key.chars().all(char::is_alphanumeric)) {
+                path.retain(|(of_parent, _)| *of_parent < indent);
+                path.push((indent, key));
+                if !comment.is_empty() {
+                    let keys: Vec<&str> = path.iter().map(|(_, key)| *key).collect();
+                    said.insert(keys.join("."), comment.join(" "));
+                }
+            }
+            comment.clear();
+        }
+    }
+    said
+}
+
+/// The settings of a schema without settings of their own, and what it says of each.
+fn described(schema: &Value, path: &str, found: &mut BTreeMap<String, String>) {
+    for (key, value) in schema["properties"].as_object().into_iter().flatten() {
+        let path = match path {
+            "" => key.clone(),
+            path => format!("{path}.{key}"),
+        };
+        let description = value["description"].as_str();
+        if description.is_some() || value["properties"].is_null() {
+            found.insert(path.clone(), description.unwrap_or_default().to_owned());
+        }
+        described(value, &path, found);
+    }
+}
+
+#[test]
+fn the_schema_says_of_every_setting_what_the_values_say() -> Result<()> {
+    for chart in ["tallyman", "tallyman-crds"] {
+        let folder = paths::source_root()?.join("charts").join(chart);
+        let said = said_of_values(&std::fs::read_to_string(folder.join("values.yaml"))?);
+        let schema = std::fs::read_to_string(folder.join("values.schema.json"))?;
+        let mut described_as = BTreeMap::new();
+        described(&serde_json::from_str(&schema)?, "", &mut described_as);
+        // Helm's own, and no setting of ours.
+        described_as.remove("global");
+        ensure!(said.len() > 2, "nothing is said of {chart}'s settings");
+        for path in said.keys().chain(described_as.keys()) {
+            ensure!(
+                said.get(path) == described_as.get(path),
+                "{chart}: values.yaml says of {path} {:?}, and values.schema.json {:?}",
+                said.get(path),
+                described_as.get(path)
+            );
+        }
+    }
+    Ok(())
 }
 
 #[test]

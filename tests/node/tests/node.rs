@@ -1,7 +1,7 @@
 //! Tallyman as people install it: with Helm, on a real Kubernetes node, with a real Docker host beside it.
 //!
-//! One story, told in order, because each chapter is about what the one before has left: install, add a host, run a service, lose
-//! the leader, upgrade, roll back, uninstall, install again. Through all of it the first containers must stay the ones they are.
+//! One story, told in order, because each chapter is about what the one before has left: install the chart of before, add a host, run a
+//! service, lose the leader, upgrade to the chart of the tree, roll back, uninstall, install again. Through all of it the first containers must stay the ones they are.
 //! Needs root and `dev/tools.sh all`.
 
 mod unit;
@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tallyman_lab::command::Tool;
 use tallyman_lab::{http, paths, wait_until};
 use tallyman_node::{NAMESPACE, RELEASE};
@@ -18,8 +19,9 @@ use tallyman_node::{NAMESPACE, RELEASE};
 use crate::world::{IMAGE, PATIENCE, TAG, World};
 
 /// Times that are shorter than a user's: a leader that is gone is replaced sooner.
-const SETTINGS: [&str; 4] = [
+const SETTINGS: [&str; 5] = [
     "--set=operator.leaseDuration=4s",
+    "--set=operator.logFormat=json",
     "--set=operator.healthyAfter=3s",
     "--set=image.tag=e2e",
     "--wait",
@@ -47,23 +49,18 @@ fn the_unit_starts_with_the_file_of_an_ecs_host() -> Result<()> {
 
 #[test]
 fn the_package_of_the_agent_holds_what_a_host_needs() -> Result<()> {
-    let root = paths::source_root()?;
     let folder = std::env::temp_dir().join(format!("tallyman-deb-{}", std::process::id()));
-    let package = Tool::new(root.join("dev/deb.sh"))
-        .arg(&folder)
-        .arg(paths::built_program("tallyman-agent")?)
-        .check()?;
+    std::fs::create_dir_all(&folder)?;
+    let package = tallyman_node::package(&folder)?;
     let files = folder.join("root");
     Tool::new("dpkg-deb")
-        .args(["--extract", package.trim()])
-        .arg(&files)
+        .arg("--extract")
+        .args([&package, &files])
         .check()?;
     let version = Tool::new(files.join("usr/bin/tallyman-agent"))
         .arg("--version")
         .check()?;
-    let fields = Tool::new("dpkg-deb")
-        .args(["--field", package.trim()])
-        .check()?;
+    let fields = Tool::new("dpkg-deb").arg("--field").arg(&package).check()?;
     for field in ["Package: tallyman-agent", "iptables", "libc6 (>= 2."] {
         ensure!(fields.contains(field), "{field} is not in\n{fields}");
     }
@@ -73,16 +70,14 @@ fn the_package_of_the_agent_holds_what_a_host_needs() -> Result<()> {
         "{version} is in\n{fields}"
     );
     let unit = std::fs::read_to_string(files.join("lib/systemd/system/tallyman-agent.service"))?;
-    ensure!(
-        unit.contains("ExecStart=/usr/bin/tallyman-agent "),
-        "{unit}"
-    );
+    ensure!(unit.contains("ExecStart=tallyman-agent "), "{unit}");
     // A link that the agent cannot see leads tasks where their policy does not let them.
     for hides in ["ProtectHome=yes", "ProtectHome=tmpfs", "PrivateTmp=yes"] {
         ensure!(!unit.contains(hides), "{hides} hides files of the host");
     }
     // systemd reads the unit, and the program is where the unit has it.
-    let moved = unit.replace("=/usr/bin/", &format!("={}/usr/bin/", files.display()));
+    let program = format!("ExecStart={}/usr/bin/", files.display());
+    let moved = unit.replace("ExecStart=", &program);
     let copy = folder.join("tallyman-agent.service");
     std::fs::write(&copy, moved)?;
     let said = Tool::new("systemd-analyze")
@@ -100,8 +95,8 @@ fn the_package_of_the_agent_holds_what_a_host_needs() -> Result<()> {
 }
 
 fn story(world: &World, clock: &mut Clock) -> Result<()> {
-    install(world)?;
-    clock.tell("helm install --wait");
+    install(world, &world.helm.previous_chart())?;
+    clock.tell("helm install --wait of the previous chart");
     world.add_host()?;
     clock.tell("the host joined");
     let first = run_a_service(world)?;
@@ -124,12 +119,11 @@ fn story(world: &World, clock: &mut Clock) -> Result<()> {
     Ok(())
 }
 
-fn install(world: &World) -> Result<()> {
-    let chart = world.helm.chart("tallyman");
+fn install(world: &World, chart: &str) -> Result<()> {
     let command = [
         "install",
         RELEASE,
-        &chart,
+        chart,
         "--create-namespace",
         "-n",
         NAMESPACE,
@@ -147,10 +141,27 @@ fn install(world: &World) -> Result<()> {
         ensure!(pod["status"]["containerStatuses"][0]["ready"] == true);
         ensure!(pod["status"]["containerStatuses"][0]["restartCount"] == 0);
     }
+    logs_are_json(world, &pods)?;
     let budget = world
         .kubectl()
         .get("poddisruptionbudget", NAMESPACE, "tallyman-operator")?;
     ensure!(budget.is_some(), "there is no PodDisruptionBudget");
+    Ok(())
+}
+
+/// As `operator.logFormat` has it: programs that collect logs get one object a line, with the same fields in each.
+fn logs_are_json(world: &World, pods: &[Value]) -> Result<()> {
+    for pod in pods {
+        let name = pod["metadata"]["name"].as_str().context("no name")?;
+        let log = world.kubectl().ok(["logs", "-n", NAMESPACE, name])?;
+        ensure!(!log.trim().is_empty(), "{name} logs nothing");
+        for line in log.lines() {
+            let said: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+            for field in ["timestamp", "level", "target", "message"] {
+                ensure!(said[field].is_string(), "no {field} in {line}");
+            }
+        }
+    }
     Ok(())
 }
 
@@ -193,7 +204,7 @@ fn lose_the_leader(world: &World, first: &BTreeSet<String>) -> Result<BTreeSet<S
 
 fn upgrade_and_roll_back(world: &World, first: &BTreeSet<String>) -> Result<()> {
     let chart = world.helm.chart("tallyman");
-    let retention = |pods: &[serde_json::Value], wanted: &str| {
+    let retention = |pods: &[Value], wanted: &str| {
         let wanted = format!("--task-retention={wanted}");
         pods.len() == 2
             && pods.iter().all(|pod| {
@@ -215,13 +226,23 @@ fn upgrade_and_roll_back(world: &World, first: &BTreeSet<String>) -> Result<()> 
         NAMESPACE,
         "--set=operator.taskRetention=2h",
     ];
+    let before = world.definitions()?;
     world.helm.ok(&[command.as_slice(), &SETTINGS].concat())?;
     settled("2h")?;
+    world.wait_steady(4)?;
+    ensure!(
+        world.definitions()? != before,
+        "the previous chart has the definitions of the tree: nothing was upgraded"
+    );
     world
         .helm
         .ok(&["rollback", RELEASE, "1", "-n", NAMESPACE, "--wait"])?;
     settled("1h")?;
     world.wait_steady(4)?;
+    ensure!(
+        world.definitions()? == before,
+        "a rollback left definitions that are not the previous chart's"
+    );
     ensure!(
         &world.containers()? == first,
         "an upgrade of the operator touched containers"
@@ -258,9 +279,7 @@ fn uninstall(world: &World, first: &BTreeSet<String>) -> Result<()> {
 }
 
 fn install_again(world: &World, first: &BTreeSet<String>) -> Result<()> {
-    let chart = world.helm.chart("tallyman");
-    let command = ["install", RELEASE, &chart, "-n", NAMESPACE];
-    world.helm.ok(&[command.as_slice(), &SETTINGS].concat())?;
+    install(world, &world.helm.chart("tallyman"))?;
     world.k(&["scale", "tsvc", "hello", "--replicas=5"])?;
     world.wait_steady(5)?;
     let now = world.containers()?;

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1 as k8s_meta;
 use tallyman_crds::{RunTask, ScheduledTask, labels};
 
 use super::{identity, label};
-use crate::names::{RevisionName, RunTaskName, ScheduledTaskName};
+use crate::names::{InstanceName, RevisionName, RunTaskName, ScheduledTaskName};
 use crate::placement::Rules;
 use crate::plan::Kind;
 use crate::problem::Problem;
@@ -36,7 +36,16 @@ pub(crate) fn run(r: &Arc<RunTask>) -> RunState {
         }
         u32::try_from(given.clamp(least, most)).unwrap_or_default()
     };
-    let count = number("spec.count", spec.count.unwrap_or(1), 1, 10);
+    let hosts: Vec<_> = spec
+        .container_instances
+        .iter()
+        .map(|host| InstanceName::from(host.as_str()))
+        .collect();
+    let named = i32::try_from(hosts.len()).unwrap_or(i32::MAX);
+    let count = match named {
+        0 => number("spec.count", spec.count.unwrap_or(1), 1, 10),
+        named => number("spec.containerInstances", named, 1, 10),
+    };
     let backoff_limit = number("spec.backoffLimit", spec.backoff_limit.unwrap_or(0), 0, 100);
     let wanted = spec.active_deadline_seconds;
     number(
@@ -68,6 +77,7 @@ pub(crate) fn run(r: &Arc<RunTask>) -> RunState {
         status: r.status.clone().unwrap_or_default(),
         created_at: r.metadata.creation_timestamp.as_ref().map(|t| t.0),
         count,
+        hosts,
         backoff_limit,
         deadline: seconds(wanted),
         keep_for: seconds(kept),

@@ -95,6 +95,7 @@ impl Refusal {
             format!("lacks {what}: the task needs {needs}{unit}, {free} are free")
         };
         match self {
+            Refusal::Missing => "is not in the cluster".to_owned(),
             Refusal::NotRegistered => "has not registered: its agent never reported".to_owned(),
             Refusal::BeyondQuota => {
                 "is one host more than the cluster may have (a quota)".to_owned()

@@ -9,6 +9,7 @@ use tallyman_crds::Resources;
 use super::check::{lacks, lacks_attribute, outside};
 use super::index::Index;
 use super::query::Query;
+use super::refusal::Refusal;
 use super::request::Request;
 use super::room::Room;
 use super::unplaceable::{Refusals, Unplaceable};
@@ -327,26 +328,25 @@ impl Ledger {
     /// Checks one host only and enters the task (ECS StartTask: neither constraints nor strategy matter).
     ///
     /// # Errors
-    /// The host's reason; an unknown host is an empty list.
+    /// The host's reason.
     pub fn place_on(
         &mut self,
         instance: &InstanceName,
         request: &Request,
     ) -> Result<(), Unplaceable> {
         self.asked = true;
-        let Some(host) = self.hosts.number(instance) else {
-            return Err(self.unplaceable(request, Arc::default()));
+        let refusal = match self.hosts.number(instance) {
+            None => Refusal::Missing,
+            Some(host) => match lacks(&self.hosts.rooms[host], &request.demand) {
+                None => {
+                    self.place_in(host, request);
+                    return Ok(());
+                }
+                Some(refusal) => refusal,
+            },
         };
-        match lacks(&self.hosts.rooms[host], &request.demand) {
-            None => {
-                self.place_in(host, request);
-                Ok(())
-            }
-            Some(refusal) => {
-                let refusals = BTreeMap::from([(instance.clone(), refusal)]);
-                Err(self.unplaceable(request, Arc::new(refusals)))
-            }
-        }
+        let refusals = BTreeMap::from([(instance.clone(), refusal)]);
+        Err(self.unplaceable(request, Arc::new(refusals)))
     }
 
     /// Keeps room for a task that is not started yet, if there is room.

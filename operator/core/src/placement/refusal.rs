@@ -5,6 +5,8 @@ use std::sync::Arc;
 /// Why a host does not take a task. In the order in which they are checked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
+    /// The cluster has no such host.
+    Missing,
     /// Its agent has not registered yet.
     NotRegistered,
     /// Its cluster has as many older hosts as it may have.
@@ -60,6 +62,7 @@ impl Refusal {
     /// ECS `failures[].reason` (ECS API failure reasons).
     pub fn ecs_reason(&self) -> &'static str {
         match self {
+            Refusal::Missing => "MISSING",
             Refusal::NotRegistered
             | Refusal::AgentDisconnected
             | Refusal::EngineUnreachable
@@ -81,6 +84,7 @@ impl Refusal {
     /// How the ECS service event goes on after "The closest matching container-instance I" (ECS service event messages).
     pub(super) fn ecs_sentence(&self) -> String {
         match self {
+            Refusal::Missing => "encountered error \"MISSING\".".to_owned(),
             Refusal::NotRegistered
             | Refusal::AgentDisconnected
             | Refusal::EngineUnreachable
@@ -107,23 +111,24 @@ impl Refusal {
     /// How many checks came before this one: the closest host is the one that failed last.
     pub(super) fn rank(&self) -> u8 {
         match self {
-            Refusal::NotRegistered => 0,
-            Refusal::BeyondQuota => 1,
-            Refusal::Deregistering => 2,
-            Refusal::Draining => 3,
-            Refusal::AgentDisconnected => 4,
-            Refusal::EngineUnreachable => 5,
-            Refusal::DiskFull => 6,
-            Refusal::EngineFails => 7,
-            Refusal::Attribute(_) => 8,
-            Refusal::Cpu { .. } => 9,
-            Refusal::Memory { .. } => 10,
-            Refusal::Port(_) => 11,
-            Refusal::Gpu { .. } => 12,
-            Refusal::GpuMemory { .. } => 13,
-            Refusal::Address { .. } => 14,
-            Refusal::DistinctInstance => 15,
-            Refusal::MemberOf(_) => 16,
+            Refusal::Missing => 0,
+            Refusal::NotRegistered => 1,
+            Refusal::BeyondQuota => 2,
+            Refusal::Deregistering => 3,
+            Refusal::Draining => 4,
+            Refusal::AgentDisconnected => 5,
+            Refusal::EngineUnreachable => 6,
+            Refusal::DiskFull => 7,
+            Refusal::EngineFails => 8,
+            Refusal::Attribute(_) => 9,
+            Refusal::Cpu { .. } => 10,
+            Refusal::Memory { .. } => 11,
+            Refusal::Port(_) => 12,
+            Refusal::Gpu { .. } => 13,
+            Refusal::GpuMemory { .. } => 14,
+            Refusal::Address { .. } => 15,
+            Refusal::DistinctInstance => 16,
+            Refusal::MemberOf(_) => 17,
         }
     }
 
@@ -134,7 +139,8 @@ impl Refusal {
             | Refusal::Memory { free }
             | Refusal::Gpu { free }
             | Refusal::GpuMemory { free } => *free,
-            Refusal::NotRegistered
+            Refusal::Missing
+            | Refusal::NotRegistered
             | Refusal::BeyondQuota
             | Refusal::Deregistering
             | Refusal::Draining

@@ -97,6 +97,7 @@ impl Unplaceable {
             };
             let _ = write!(text, "{n}{noun} ");
             let _ = match group[0].1 {
+                Refusal::Missing => write!(text, "{is} not in the cluster"),
                 Refusal::NotRegistered => write!(
                     text,
                     "ha{} not registered yet",
@@ -189,6 +190,7 @@ impl Unplaceable {
             Refusal::MemberOf(expression) => {
                 write!(text, " (`{expression}` is not true of `{name}`)")
             }
+            Refusal::Missing => write!(text, " (`{name}`)"),
             Refusal::NotRegistered
             | Refusal::BeyondQuota
             | Refusal::Deregistering

@@ -63,7 +63,7 @@ pub(super) fn start(
                 continue;
             }
         };
-        match place(run, &task, revision.1, ledger, progress) {
+        match place(run, copy.index, &task, revision.1, ledger, progress) {
             Ok(host) => {
                 *left -= 1;
                 let object = run_task(world, name, run, &task, revision, &host);
@@ -126,19 +126,32 @@ fn before(state: &State<'_>) -> Option<RunTaskCopy> {
     }
 }
 
-/// The one place where runs ask for a host. The same demand meets the same refusals: who was refused once in a pass is not
-/// asked again.
+/// The one place where runs ask for a host: the one that the copy's is, or whichever. The same demand meets the same refusals: who
+/// was refused by all hosts once in a pass is not asked again.
 fn place(
     run: &RunState,
+    index: u32,
     task: &TaskName,
     revision: &Revision,
     ledger: &mut Ledger,
     progress: &mut Progress,
 ) -> Result<InstanceName, Unplaceable> {
+    let request = || request(run, task, revision);
+    let named = usize::try_from(index).ok().and_then(|i| run.hosts.get(i));
+    if let Some(host) = named {
+        return match ledger.place_on(host, &request()) {
+            Ok(()) => Ok(host.clone()),
+            Err(why) => {
+                let all = progress.unplaceable.get_or_insert_with(|| why.clone());
+                Arc::make_mut(&mut all.refusals).extend((*why.refusals).clone());
+                Err(why)
+            }
+        };
+    }
     if let Some(why) = &progress.unplaceable {
         return Err(why.clone());
     }
-    let placed = ledger.place(&request(run, task, revision));
+    let placed = ledger.place(&request());
     progress.unplaceable = placed.as_ref().err().cloned();
     placed
 }

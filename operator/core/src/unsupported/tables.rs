@@ -318,6 +318,7 @@ pub(super) const TASK: &[(&str, Support)] = &[
 
 /// What a RunTask has beside or otherwise than a Task.
 pub(super) const RUN_TASK: &[(&str, Support)] = &[
+    ("containerInstances", Full),
     ("count", Full),
     ("waitForCapacity", Full),
     ("backoffLimit", Full),

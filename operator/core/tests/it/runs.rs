@@ -217,6 +217,72 @@ fn copies_that_find_no_host_are_failures_as_of_ecs() {
     assert_eq!(bench.run_status("etl").failures.len(), 3);
 }
 
+/// J19.
+///
+/// Step 1.11 of `docs/ecs-rules.md`.
+#[test]
+fn a_run_that_names_its_hosts_has_a_copy_on_each_and_fails_where_there_is_no_room() {
+    let mut bench = Bench::default();
+    bench.host("host-a", 4096, 8192);
+    bench.host("host-b", 100, 8192);
+    bench.host("host-c", 4096, 8192);
+    // Whatever the definition asks of hosts that are chosen.
+    let mut spec = definition("job:1");
+    spec["placementConstraints"] =
+        json!([{ "type": "memberOf", "expression": "ec2InstanceId == host-z" }]);
+    bench.apply_definition("job", spec);
+    bench.settle();
+    let hosts = ["host-c", "host-b", "host-z", "host-a"];
+    bench.apply_run(
+        "etl",
+        json!({ "containerInstances": hosts, "backoffLimit": 0 }),
+    );
+    bench.settle();
+    assert_eq!(alive(&bench), ["etl-1", "etl-4"]);
+    let on = |task: &str| bench.task(task).spec.container_instance.clone();
+    assert_eq!(on("etl-1").as_deref(), Some("host-c"));
+    assert_eq!(on("etl-4").as_deref(), Some("host-a"));
+    let status = bench.run_status("etl");
+    let failures = status.failures.iter();
+    let failures: Vec<_> = failures
+        .map(|f| (f.arn.as_deref().unwrap(), f.reason.as_str()))
+        .collect();
+    assert_eq!(
+        failures,
+        [("host-b", "RESOURCE:CPU"), ("host-z", "MISSING")]
+    );
+    let why = |copy: usize| status.tasks[copy].stopped_reason.clone().unwrap();
+    assert!(why(1).contains("RESOURCE:CPU"), "{}", why(1));
+    assert!(
+        why(2).contains("Of 1 host, 1 is not in the cluster (`host-z`)."),
+        "{}",
+        why(2)
+    );
+}
+
+/// J19: another try of a copy is on the copy's host, and one that waits waits for it.
+#[test]
+fn a_copy_stays_on_the_host_that_it_was_named() {
+    let mut bench = Bench::with_job(3);
+    bench.silent("host-b", 60);
+    bench.apply_run(
+        "etl",
+        json!({ "containerInstances": ["host-b", "host-c"], "waitForCapacity": true, "backoffLimit": 1 }),
+    );
+    bench.settle();
+    assert_eq!(alive(&bench), ["etl-2"]);
+    bench.silent("host-b", 0);
+    bench.settle();
+    assert_eq!(alive(&bench), ["etl-1", "etl-2"]);
+    bench.run_all();
+    bench.exit("etl-2", 7);
+    bench.settle();
+    bench.pass_time(10);
+    bench.settle();
+    let again = bench.task("etl-4");
+    assert_eq!(again.spec.container_instance.as_deref(), Some("host-c"));
+}
+
 #[test]
 fn a_cluster_without_hosts_says_so() {
     let mut bench = Bench::with_job(0);

@@ -150,7 +150,8 @@ fn scale(user: &User<'_>) -> Result<()> {
     user.delete(&["scaled"])
 }
 
-/// 4 copies at 50/150: never fewer than 2 answering, never more than 6 that are not STOPPED.
+/// 4 copies at 50/150, under load: never fewer than 2 answering, never more than 6 that are not STOPPED, and every request of every
+/// client gets its page.
 fn roll(user: &User<'_>) -> Result<()> {
     let mut s = service("rolled", 4);
     s["spec"]["deploymentConfiguration"] =
@@ -162,7 +163,7 @@ fn roll(user: &User<'_>) -> Result<()> {
         Ok(answering(user, "before")? == 4)
     })?;
 
-    let samples = user.sampled("rolled", || {
+    let (samples, served) = user.under_load("rolled", || {
         user.apply(&[hello("rolled", "after")])?;
         wait_until("every task to run rolled:2", PATIENCE, || {
             let tasks = user.alive("rolled")?;
@@ -193,6 +194,10 @@ fn roll(user: &User<'_>) -> Result<()> {
             "{alive} tasks existed at one time; (answering, alive): {samples:?}"
         );
     }
+    ensure!(
+        served.requests >= 100 && served.failed == 0,
+        "while two tasks at least were healthy all the time: {served:?}"
+    );
     user.wait_steady("rolled", 4)?;
     ensure!(
         answering(user, "after")? == 4,

@@ -77,6 +77,27 @@ fn start_task(user: &User<'_>) -> Result<()> {
         );
         Ok(true)
     })?;
+    // On several hosts at once, of which one is not there.
+    let others: Vec<_> = user.lab.hosts().iter().map(|h| h.name()).collect();
+    let named: Vec<_> = others.iter().copied().chain(["no-such-host"]).collect();
+    user.apply(&[
+        json!({ "kind": "RunTask", "metadata": { "name": "everywhere" },
+                         "spec": { "taskDefinition": "stay", "containerInstances": named } }),
+    ])?;
+    wait_until("a copy on each host, and a failure", PATIENCE, || {
+        let run = user.get("runtasks", "everywhere")?;
+        let status = &run["status"];
+        let copies = status["tasks"].as_array().cloned().unwrap_or_default();
+        let on: Vec<_> = copies
+            .iter()
+            .filter(|c| c["lastStatus"] == "RUNNING")
+            .filter_map(|c| c["containerInstance"].as_str())
+            .collect();
+        ensure!(on == others, "copies run on {on:?}: {status}");
+        let failure = &status["failures"][0];
+        Ok(failure["reason"] == "MISSING" && failure["arn"] == "no-such-host")
+    })?;
+    user.k(&["delete", "trun", "everywhere", "--timeout=60s"])?;
     user.k(&[
         "delete",
         "tasks.tallyman.dev",

@@ -79,7 +79,9 @@ fn story(world: &World, kind: &Kind) -> Result<()> {
 fn installed(world: &World) -> Result<()> {
     let machine = &world.machine;
     let package = world.package_name()?;
-    let install = world.manual.block("dev/deb.sh", &[])?;
+    let install = world
+        .manual
+        .block("cargo install --locked cargo-deb", &[])?;
     let install = install
         .lines()
         .find(|line| line.starts_with("apt-get install ./"))

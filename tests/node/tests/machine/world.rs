@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tallyman_lab::command::Tool;
-use tallyman_lab::{Kubectl, Lab, image, paths, wait_until};
+use tallyman_lab::{Kubectl, Lab, image, wait_until};
 
 use crate::guest::{Kind, Machine, PATIENCE};
 use crate::manual::Manual;
@@ -47,11 +47,7 @@ impl World {
     pub fn up(kind: &Kind) -> Result<Self> {
         let began = Instant::now();
         let lab = Lab::builder().start()?;
-        let package = Tool::new(paths::source_root()?.join("dev/deb.sh"))
-            .arg(lab.ledger().folder("package")?)
-            .arg(paths::built_program("tallyman-agent")?)
-            .check()?;
-        let package = PathBuf::from(package.trim());
+        let package = tallyman_node::package(&lab.ledger().folder("package")?)?;
         let machine = Machine::boot(&lab, HOST, kind, &package).inspect_err(|_| lab.save_logs())?;
         let world = World {
             machine,

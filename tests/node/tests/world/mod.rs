@@ -2,7 +2,7 @@
 
 mod notices;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -296,6 +296,14 @@ impl World {
             }
         }
         Ok(found)
+    }
+
+    /// What the definitions of Tallyman's kinds say, by name.
+    pub fn definitions(&self) -> Result<BTreeMap<String, Value>> {
+        let found = self.kubectl().json(["get", "customresourcedefinitions"])?;
+        let items = found["items"].as_array().into_iter().flatten();
+        let named = items.map(|crd| (crd["metadata"]["name"].to_string(), crd["spec"].clone()));
+        Ok(named.collect())
     }
 
     /// Prints what helps to understand a failure.
