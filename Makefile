@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh Debian machine: `make up` and `make test`. Each installs what it needs, says so,
 # and can be run twice. `make help` lists the rest.
 
-.PHONY: help up down test lint unit soak soak-properties alike fuzz real chaos attack machine bench crds tools clean
+.PHONY: help up down test lint unit soak soak-properties alike fuzz real chaos attack machine bench supply crds tools clean
 
 CARGO ?= cargo
 LAB := target/debug/lab
@@ -24,8 +24,9 @@ REAL_TESTS := apiserver alike conformance pulls cleanup real quickstart chart gi
 # What is behind a feature is tested, too: with it everywhere, nothing is built twice.
 FEATURES := --features tallyman-operator/otlp
 
-lint: ## Formatting, warnings, documentation
+lint: ## Formatting, warnings, documentation, and that Cargo.lock is what is built
 	$(CARGO) fmt --all --check
+	$(CARGO) metadata --locked --format-version 1 >/dev/null
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --workspace $(FEATURES) --bin tallyman-operator $(addprefix --test ,$(REAL_TESTS)) -- -D warnings
 
@@ -90,6 +91,17 @@ bench: tools ## Measure against the raw engine; writes docs/benchmarks.md
 	target/release/tallyman-bench
 	target/release/tallyman-bench rest
 	target/release/tallyman-bench placement
+
+SBOM := target/sbom
+# Where cargo looks for commands of its own.
+supply: export PATH := $(CURDIR)/.tools/bin:$(PATH)
+
+supply: tools-supply ## Licences, sources and known vulnerabilities of what Tallyman is made of, and its bill of materials in target/sbom
+	$(CARGO) deny --locked check
+	find . -name '*.cdx.json' -not -path './.tools/*' -delete
+	$(CARGO) cyclonedx --format json --describe binaries --target all
+	mkdir -p $(SBOM)
+	find . -name '*.cdx.json' -not -path './target/*' -not -path './.tools/*' -exec mv -t $(SBOM) {} +
 
 crds: tools-control-plane tools-node ## Write crds/generated from the types, and what charts and plain manifests take from it
 	$(CARGO) run -q -p tallyman-crds --bin crdgen

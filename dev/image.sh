@@ -23,7 +23,7 @@ esac
 version="$(awk -F'"' '/^version = /{ print $2; exit }' "$source/Cargo.toml")"
 tag="${2:-localhost/tallyman/$name:$version}"
 program="${3:-$source/target/release/tallyman-$name}"
-[ -x "$program" ] || die "$program is missing: run cargo build --release -p tallyman-$name"
+[ -x "$program" ] || die "$program is missing: run cargo build --release --locked -p tallyman-$name"
 
 context="$(mktemp -d)"
 trap 'rm -rf "$context"' EXIT

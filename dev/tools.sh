@@ -13,6 +13,7 @@
 #                                cargo-deb                                               -> .tools/bin
 #                                and ctr beside the engine whose containerd the node has
 #   dev/tools.sh all             all of the above (the default)
+#   dev/tools.sh supply          cargo-deny and cargo-cyclonedx                          -> .tools/bin
 #   dev/tools.sh machine         a whole Debian 12 for QEMU: kernel, initrd and disk          -> .tools/machine
 #
 # It may be run any number of times: what is there and unchanged costs nothing. With KUBEBUILDER_ASSETS pointing at a
@@ -24,7 +25,6 @@ tools="$(dirname "$here")/.tools"
 control_plane_bin="$tools/bin"
 engines_bin="$tools/engines/current/bin"
 stamps="$tools/stamps"
-cargo_deb_version=3.8.0
 
 say() { printf '%s\n' "tools: $*" >&2; }
 die() { printf '%s\n' "tools: $*" >&2; exit 1; }
@@ -243,17 +243,29 @@ helm() {
   printf '%s\n' "$sum" >"$stamps/helm"
 }
 
+# cargo_tool NAME VERSION: a command of cargo, as its authors locked it.
+cargo_tool() {
+  local name="$1" version="$2"
+  mkdir -p "$control_plane_bin" "$stamps"
+  current "$stamps/$name" "$version" "$control_plane_bin/$name" && return 0
+  have cargo || die "cargo is missing: install it from https://rustup.rs and run this again."
+  local began=$SECONDS
+  say "building $name $version"
+  cargo install --quiet --locked --force --root "$tools" --version "$version" "$name"
+  printf '%s\n' "$version" >"$stamps/$name"
+  say "built $name in $((SECONDS - began)) s"
+}
+
 # Packs the agent for Debian hosts.
 cargo_deb() {
   have dpkg-shlibdeps || install_packages "it finds which C library the agent's package needs" dpkg-dev
-  mkdir -p "$control_plane_bin" "$stamps"
-  current "$stamps/cargo-deb" "$cargo_deb_version" "$control_plane_bin/cargo-deb" && return 0
-  have cargo || die "cargo is missing: install it from https://rustup.rs and run this again."
-  local began=$SECONDS
-  say "building cargo-deb $cargo_deb_version"
-  cargo install --quiet --locked --root "$tools" --version "$cargo_deb_version" cargo-deb
-  printf '%s\n' "$cargo_deb_version" >"$stamps/cargo-deb"
-  say "built cargo-deb in $((SECONDS - began)) s"
+  cargo_tool cargo-deb 3.8.0
+}
+
+# Looks at what the project is made of.
+supply() {
+  cargo_tool cargo-deny 0.20.2
+  cargo_tool cargo-cyclonedx 0.5.9
 }
 
 node() {
@@ -396,9 +408,10 @@ for what in "$@"; do
     control-plane) control_plane ;;
     engines) engines ;;
     node) node ;;
+    supply) supply ;;
     machine) machine ;;
     all) build; packages; shells; control_plane; engines; node ;;
-    -h | --help | help) sed -n '2,18p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' ;;
-    *) die "unknown: $what (build, packages, shells, control-plane, engines, node, machine, all)" ;;
+    -h | --help | help) sed -n '2,20p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' ;;
+    *) die "unknown: $what (build, packages, shells, control-plane, engines, node, supply, machine, all)" ;;
   esac
 done

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use tallyman_crds::names;
 
 use crate::control_plane::ControlPlane;
 use crate::process::Process;
@@ -101,6 +102,20 @@ pub(crate) fn leave_cluster(ledger: &Arc<Ledger>) -> Result<()> {
         plane
             .kubectl()
             .ok(["delete", &object.kind, name, "-n", namespace, DELETION])?;
+        if object.kind.starts_with("ContainerInstance.") {
+            // The cluster's garbage collector may not come to it before the kind is gone, and then never does.
+            let identity = names::host_identity(name);
+            let kinds = "serviceaccounts,roles,rolebindings,secrets,leases";
+            plane.kubectl().ok([
+                "delete",
+                kinds,
+                &identity,
+                "--ignore-not-found",
+                "-n",
+                namespace,
+                DELETION,
+            ])?;
+        }
     }
     Ok(())
 }

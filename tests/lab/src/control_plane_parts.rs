@@ -157,6 +157,8 @@ pub(crate) fn api_command(
         // As Kubernetes has it by default: a host that joins asks for the certificate authority before it has a name.
         .flag("anonymous-auth", true)
         .flag("endpoint-reconciler-type", "none")
+        // Nobody resolves names of nodes here.
+        .flag("kubelet-preferred-address-types", "InternalIP")
         // A fifth of the work of a small API server under load is collecting garbage: on a machine that it shares with an
         // engine, half of that for some memory is a good bargain.
         .env("GOGC", "200");

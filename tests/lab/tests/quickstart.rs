@@ -103,7 +103,7 @@ fn inventory(kubectl: &Kubectl) -> Result<BTreeSet<String>> {
         vec!["get", kinds],
         vec![
             "get",
-            "serviceaccounts,roles,rolebindings,secrets,configmaps",
+            "serviceaccounts,roles,rolebindings,secrets,configmaps,leases",
             "-A",
         ],
     ] {

@@ -86,12 +86,19 @@ fn every_expression_names_metrics_and_labels_that_there_are() -> Result<()> {
 
 #[test]
 fn every_alert_fires_when_it_should_and_not_otherwise() -> Result<()> {
-    let tests = paths::source_root()?.join("deploy/monitoring/rules.test.yaml");
+    let path = "deploy/monitoring/rules.test.yaml";
+    let tests = paths::source_root()?.join(path);
     let said = monitoring()?.arg("test").arg(tests).check()?;
     let alerts = text("charts/tallyman/files/rules.yaml")?
         .matches("- alert: ")
         .count();
-    ensure!(said.trim() == format!("{alerts} alerts"), "{said}");
+    // Utilization, by the worked examples of the ECS guide.
+    let expressions = text(path)?.matches("- expr: ").count();
+    ensure!(expressions >= 6, "{expressions} expressions are tried");
+    ensure!(
+        said.trim() == format!("{alerts} alerts, {expressions} expressions"),
+        "{said}"
+    );
     Ok(())
 }
 

@@ -301,10 +301,13 @@ fn happen(bench: &mut Bench, event: &Event) {
             });
         }
         Event::Run(r, n) => {
-            let fields = json!({
+            let mut fields = json!({
                 "taskDefinition": "api", "count": 1 + n % 4, "backoffLimit": n / 4 % 3,
                 "waitForCapacity": n & 64 != 0,
             });
+            if n & 128 != 0 {
+                fields["containerInstances"] = json!([HOSTS[usize::from(n % 3)], "host-z"]);
+            }
             bench.apply_run(&format!("run-{r}"), fields);
         }
         Event::DeleteRun(r) if exists(bench, Kind::RunTask, &format!("run-{r}")) => {

@@ -168,7 +168,14 @@ fn install(program: &[u8], path: &Path) -> Result<()> {
 }
 
 /// What the agent keeps on disk: files, and a folder with a file for each task.
-const KEPT: [&str; 4] = ["plan.json", "tasks", "engine.json", "images.json"];
+const KEPT: [&str; 6] = [
+    "plan.json",
+    "tasks",
+    "engine.json",
+    "images.json",
+    "contacts.json",
+    "metadata.key",
+];
 
 fn damaged(stage: &Stage<'_>, count: u32) -> Result<Vec<Duration>> {
     let before = stage.proof()?;

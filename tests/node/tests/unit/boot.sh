@@ -37,14 +37,17 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=$folder/disk/upper,workdir=$fol
 cd "$folder/root"
 mount -t proc proc proc
 mount --rbind /sys sys
-# Above the control groups of the first generation is a tmpfs. Systemd makes folders in it and makes it read-only, and that is this
-# machine's: so it gets one of its own.
-if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
+# It sees the control groups of its own and no other: systemd removes whatever is empty below what it takes for the root. Above those of
+# the first generation is a tmpfs, in which systemd makes folders and which it makes read-only, so it gets one of its own.
+group="$(basename "$folder")"
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+  mount --bind "/sys/fs/cgroup/$group" sys/fs/cgroup
+else
   mount -t tmpfs tmpfs sys/fs/cgroup
   for above in /sys/fs/cgroup/*; do
-    if [ -e "$above/cgroup.procs" ] && [ ! -L "$above" ]; then
+    if [ -e "$above/$group/cgroup.procs" ] && [ ! -L "$above" ]; then
       mkdir "sys/fs/cgroup/${above##*/}"
-      mount --bind "$above" "sys/fs/cgroup/${above##*/}"
+      mount --bind "$above/$group" "sys/fs/cgroup/${above##*/}"
     fi
   done
 fi

@@ -1,6 +1,6 @@
 //! The unit of the agent under a real systemd, with the file of an ECS host: what it says where ECS' paths are none here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use tallyman_lab::command::Tool;
@@ -114,10 +114,17 @@ fn shown(row: &Row) -> Result<()> {
     for (path, text) in row.files.iter().chain(&kubeconfig) {
         std::fs::write(parent(&over.join(path))?, text)?;
     }
+    let neighbour = neighbour()?;
     let booted = Tool::new("bash")
         .arg(root.join("tests/node/tests/unit/boot.sh"))
         .arg(&folder)
         .run()?;
+    std::fs::remove_dir(&neighbour).with_context(|| {
+        format!(
+            "it took away {}, which is this machine's",
+            neighbour.display()
+        )
+    })?;
     let told = |name: &str| {
         std::fs::read_to_string(folder.join("told").join(name))
             .with_context(|| format!("systemd told no {name}: {booted:?}"))
@@ -146,6 +153,18 @@ fn shown(row: &Row) -> Result<()> {
     }
     std::fs::remove_dir_all(&folder)?;
     Ok(())
+}
+
+/// A control group of nobody's, which a systemd that takes this machine's for its own would remove.
+fn neighbour() -> Result<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let above = match root.join("cgroup.controllers").exists() {
+        true => root.to_owned(),
+        false => root.join("pids"),
+    };
+    let group = above.join(format!("tallyman-neighbour-{}", std::process::id()));
+    std::fs::create_dir(&group).with_context(|| group.display().to_string())?;
+    Ok(group)
 }
 
 fn parent(path: &Path) -> Result<&Path> {
