@@ -16,7 +16,7 @@ use tallyman_agent_engine::{EngineError, PullFault, Verb};
 
 use crate::backoff::{Backoff, later};
 use crate::perform::Outcome;
-use crate::task::trim;
+use crate::task::{error_name, trim};
 
 /// So many failures in a row are the host's.
 const IN_A_ROW: u32 = 3;
@@ -124,8 +124,9 @@ impl Failing {
             .filter(|(_, row)| row.count >= IN_A_ROW)
             .map(|(verb, row)| {
                 format!(
-                    "The container engine fails to {}, whichever task asks. It said: {}.",
+                    "The container engine fails to {} ({}), whichever task asks. It said: {}.",
                     deed(*verb),
+                    error_name(*verb),
                     row.words.trim_end_matches('.')
                 )
             })
@@ -181,6 +182,8 @@ fn blame(error: &EngineError) -> Option<Blame> {
         EngineError::Engine { status, .. } => {
             (!(400..=499).contains(status)).then_some(Blame::Likely)
         }
+        EngineError::CannotResolve { .. } => Some(Blame::Likely),
+        EngineError::CannotAuthenticate { .. } => Some(Blame::Elsewhere),
         EngineError::PullFailed { why, .. } => match why {
             PullFault::RegistryUnreachable | PullFault::Stalled => Some(Blame::Elsewhere),
             PullFault::Denied | PullFault::Platform | PullFault::RateLimited | PullFault::Other => {
@@ -278,7 +281,8 @@ mod tests {
         failing.note(&broken("no other layer"), "api", at(2));
         let said = told(&failing, 2).unwrap();
         assert!(
-            said.contains("fails to create containers") && said.ends_with("It said: no layer."),
+            said.contains("fails to create containers (CannotCreateContainerError)")
+                && said.ends_with("It said: no layer."),
             "{said}"
         );
         assert!(bars(&failing, 2));

@@ -81,5 +81,5 @@ pub use settings::Settings;
 pub use silence::{Contacts, Silence, Silences};
 pub use task::{
     Action, ContainerRecord, HostContext, Sighting, Step, TaskMachine, TaskObservation, TaskRecord,
-    settle, step,
+    error_name, settle, step,
 };

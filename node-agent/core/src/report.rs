@@ -15,7 +15,7 @@ use crate::assignment::AssignedTask;
 use crate::backoff::{Backoff, later};
 use crate::ids::TaskUid;
 use crate::names::hash;
-use crate::task::TaskRecord;
+use crate::task::{TaskRecord, left_behind};
 
 /// How long a PENDING that has something to tell waits for RUNNING.
 const PULLING: Duration = Duration::from_secs(1);
@@ -128,8 +128,11 @@ impl Outbox {
         if self.in_flight || (record.condemned && !task.planned) {
             return Due::Nothing;
         }
-        // Nothing new can come of a task whose end the API server has, except its removal.
-        if record.end_acknowledged && record.removed_at.is_none() {
+        // Nothing new can come of a task whose end the API server has, except its removal, and what is in its way.
+        if record.end_acknowledged
+            && record.removed_at.is_none()
+            && left_behind(task, record).is_none()
+        {
             return Due::Nothing;
         }
         let body = body(&record.uid, report);

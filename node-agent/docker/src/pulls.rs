@@ -216,12 +216,18 @@ impl DockerEngine {
         self.pulls
             .note(Reference::split(image).registry(), &outcome);
         outcome?;
-        let found = self.cached(image).await?;
-        let found = found.ok_or_else(|| EngineError::ImageNotFound {
+        let unresolved = |message: String| EngineError::CannotResolve {
             image: image.to_owned(),
-            message: format!("{image} was pulled and is not there"),
-        })?;
-        Ok(prepared(image, &found, true, None))
+            message: format!("{image} was pulled and {message}"),
+        };
+        match self.cached(image).await {
+            Ok(Some(found)) => Ok(prepared(image, &found, true, None)),
+            Ok(None) => Err(unresolved("is not there".to_owned())),
+            Err(EngineError::Engine { message, .. } | EngineError::InvalidSpec { message }) => {
+                Err(unresolved(format!("cannot be looked at: {message}")))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// What the host has under this reference.
@@ -250,15 +256,23 @@ async fn work(
     tracing::info!(image, "pulling image");
     let mut readings = 1;
     let reading = async {
-        let user = credentials::find(&image, credentials, settings.client_config.as_deref()).await;
-        loop {
+        let found = credentials::find(&image, credentials, settings.client_config.as_deref()).await;
+        let (user, failed) = match found {
+            Ok(user) => (user, None),
+            Err(failed) => (None, Some(failed)),
+        };
+        let outcome = loop {
             match read(&client, &image, user.clone(), &settings, patience).await {
                 Err(Unread) if readings < READINGS => readings += 1,
                 // It may be there all the same: the caller looks.
-                Err(Unread) => return Ok(()),
-                Ok(outcome) => return outcome,
+                Err(Unread) => break Ok(()),
+                Ok(outcome) => break outcome,
             }
-        }
+        };
+        outcome.map_err(|error| match failed {
+            Some(failed) => failed.explains(error),
+            None => error,
+        })
     };
     let total = settings.pull_total;
     match timeout(total, reading).await {

@@ -414,6 +414,73 @@ async fn progress_that_cannot_be_read_is_looked_up() {
 }
 
 #[tokio::test]
+async fn an_image_that_was_pulled_and_cannot_be_looked_at_has_no_digest() {
+    let done = r#"{"status":"Status: Downloaded newer image"}"#;
+    for (looked, words) in [
+        (unknown(), "web was pulled and is not there"),
+        (
+            refuses(500, "layer does not exist"),
+            "web was pulled and cannot be looked at: layer does not exist",
+        ),
+    ] {
+        let scripted = Scripted::new(move |request| match request {
+            "GET /images/web/json" => looked.clone(),
+            "POST /images/create" => says(200, done),
+            _ => unknown(),
+        });
+        let error = engine(&scripted)
+            .prepare("web", PullBehavior::Always, None)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, EngineError::CannotResolve { .. }),
+            "{error:?}"
+        );
+        assert_eq!(error.to_string(), words);
+        assert_eq!(
+            (error.retry(), error.fault()),
+            (Retry::Later, Fault::Engine)
+        );
+    }
+}
+
+/// As the Docker client, the pull does without what could not be looked up; a registry that wants it has the last word.
+#[tokio::test]
+async fn a_lookup_of_credentials_that_fails_is_told_when_the_registry_wants_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    std::fs::write(&file, "no configuration").unwrap();
+    let settings = Settings {
+        client_config: Some(file),
+        ..quick()
+    };
+    let done = says(200, r#"{"status":"Status: Downloaded newer image"}"#);
+    let denied = refuses(500, "pull access denied for web");
+    let absent = refuses(404, "manifest for web not found");
+    for (answer, wanted) in [(done, None), (denied, Some(true)), (absent, Some(false))] {
+        let scripted = with_image(answer);
+        let engine = DockerEngine::new(&scripted.endpoint(), settings.clone()).unwrap();
+        let error = engine
+            .prepare("web", PullBehavior::Always, None)
+            .await
+            .err();
+        let told = error.as_ref().map(|error| {
+            matches!(error, EngineError::CannotAuthenticate { image, .. } if image == "web")
+        });
+        assert_eq!(told, wanted, "{error:?}");
+        let Some(error) = error.filter(|_| wanted == Some(true)) else {
+            continue;
+        };
+        assert_eq!(
+            error.to_string(),
+            "the credentials for docker.io could not be looked up: the Docker configuration could not be read; \
+             without them: pull access denied for web"
+        );
+        assert_eq!((error.retry(), error.fault()), (Retry::Later, Fault::Host));
+    }
+}
+
+#[tokio::test]
 async fn a_watch_that_breaks_says_so_once_and_ends() {
     let event =
         r#"{"Type":"container","Action":"start","Actor":{"ID":"1","Attributes":{"name":"a"}}}"#;

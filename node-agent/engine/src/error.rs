@@ -33,6 +33,28 @@ pub enum EngineError {
         /// The engine's words.
         message: String,
     },
+    /// The registry wants credentials, and those that the host has for it could not be looked up.
+    #[error(
+        "the credentials for {registry} could not be looked up: {why}; without them: {message}"
+    )]
+    CannotAuthenticate {
+        /// The reference asked for.
+        image: String,
+        /// Whose credentials.
+        registry: String,
+        /// What went wrong with them, as a clause; never a part of them.
+        why: String,
+        /// The engine's words.
+        message: String,
+    },
+    /// The image was pulled, and its id and digest could not be found out.
+    #[error("{message}")]
+    CannotResolve {
+        /// The reference asked for.
+        image: String,
+        /// The engine's words.
+        message: String,
+    },
     /// A container that is not ours has the name.
     #[error("the name {name} is taken by container {holder}, which does not carry our labels")]
     NameTaken {
@@ -241,6 +263,8 @@ impl EngineError {
             Self::PullFailed { why, .. } => why.retry(),
             // ECS retries a missing image like any failed pull: it may be pushed or replicated soon.
             Self::ImageNotFound { .. }
+            | Self::CannotAuthenticate { .. }
+            | Self::CannotResolve { .. }
             | Self::PortTaken { .. }
             | Self::GpusTaken { .. }
             | Self::NoSpace { .. }
@@ -276,7 +300,8 @@ impl EngineError {
             | Self::InvalidSpec { .. }
             | Self::CannotStart { .. }
             | Self::LeadsAstray { .. } => Fault::User,
-            Self::NameTaken { .. }
+            Self::CannotAuthenticate { .. }
+            | Self::NameTaken { .. }
             | Self::VolumeTaken { .. }
             | Self::VolumeInUse { .. }
             | Self::ImageInUse { .. }
@@ -291,7 +316,8 @@ impl EngineError {
             | Self::NotFound { .. }
             | Self::Running { .. }
             | Self::TooOld { .. } => Fault::Host,
-            Self::Timeout { .. }
+            Self::CannotResolve { .. }
+            | Self::Timeout { .. }
             | Self::Unreachable { .. }
             | Self::Interrupted { .. }
             | Self::Engine { .. } => Fault::Engine,

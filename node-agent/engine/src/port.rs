@@ -32,8 +32,9 @@ pub trait Engine: Send + Sync + 'static {
     /// those as the engine's own client would. Concurrent calls for one image with the same credentials share one pull.
     ///
     /// # Errors
-    /// [`EngineError::ImageNotFound`], [`EngineError::PullFailed`], [`EngineError::NoSpace`]: the
-    /// pull failed and, under [`PullBehavior::Default`], the host has no such image either.
+    /// [`EngineError::ImageNotFound`], [`EngineError::PullFailed`], [`EngineError::CannotAuthenticate`],
+    /// [`EngineError::CannotResolve`], [`EngineError::NoSpace`]: the pull failed and, under [`PullBehavior::Default`],
+    /// the host has no such image either.
     fn prepare(
         &self,
         image: &str,

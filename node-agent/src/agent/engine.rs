@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tallyman_agent_core::{Condemned, TaskUid, silence};
-use tallyman_agent_engine::{ContainerSummary, Engine, EngineError, Hint};
+use tallyman_agent_core::{Condemned, TaskUid, error_name, silence};
+use tallyman_agent_engine::{ContainerSummary, Engine, EngineError, Hint, Verb};
 use tallyman_crds::labels;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -72,8 +72,9 @@ impl<E: Engine> Agent<E> {
         self.overdue_at = None;
         warn!("the engine does not answer; tasks stay as known");
         self.engine.trouble = Some(format!(
-            "The container engine has not listed its containers for {} s; tasks keep the status they had.",
-            LIST_PATIENCE.as_secs()
+            "The container engine has not listed its containers for {} s ({}); tasks keep the status they had.",
+            LIST_PATIENCE.as_secs(),
+            error_name(Verb::List),
         ));
     }
 
@@ -89,7 +90,7 @@ impl<E: Engine> Agent<E> {
                 self.list_at = now + LIST_RETRY;
                 if self.list_failures == LIST_FAILURES {
                     warn!(%error, "the engine does not list its containers; tasks stay as known");
-                    self.engine.trouble = Some(trouble(&error));
+                    self.engine.trouble = Some(trouble(Verb::List, &error));
                 }
                 return;
             }
@@ -211,7 +212,7 @@ impl<E: Engine> Agent<E> {
                 if self.engine.trouble.is_none() {
                     warn!(%error, "the engine does not say who it is; asking on");
                 }
-                self.engine.trouble = Some(trouble(&error));
+                self.engine.trouble = Some(trouble(Verb::Describe, &error));
                 self.describe_at = Some(Instant::now() + DESCRIBE_RETRY);
             }
         }
@@ -219,8 +220,9 @@ impl<E: Engine> Agent<E> {
     }
 }
 
-fn trouble(error: &EngineError) -> String {
+fn trouble(verb: Verb, error: &EngineError) -> String {
     format!(
-        "The container engine does not answer; tasks keep the status they had. It said: {error}."
+        "The container engine does not answer ({}); tasks keep the status they had. It said: {error}.",
+        error_name(verb)
     )
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use tallyman_agent_engine::{ContainerState, Health, Moment, Phase, Verb};
-use tallyman_crds::{HealthStatus, NetworkBinding};
+use tallyman_crds::{HealthStatus, NetworkBinding, StopCode};
 
 use crate::assignment::AssignedTask;
 use crate::gpus;
@@ -229,6 +229,7 @@ pub(super) fn conclude(
     now: Timestamp,
 ) {
     let ending = record.stop.is_some();
+    let too_early = stopped_before_pull(record);
     for container in task.containers() {
         let Some(known) = record.containers.get_mut(&container.name) else {
             continue;
@@ -245,10 +246,11 @@ pub(super) fn conclude(
                 Sighting::Stale | Sighting::Absent | Sighting::Made { .. } => None,
             };
             let failure = known.failure.as_ref();
+            let unpulled = too_early.clone().filter(|_| !known.created);
             known.end = exited.or_else(|| {
                 Some(End {
                     exit_code: failure.and_then(|failure| failure.exit_code),
-                    reason: failure.map(|failure| failure.reason.clone()),
+                    reason: failure.map(|failure| failure.reason.clone()).or(unpulled),
                     at: now,
                 })
             });
@@ -272,6 +274,20 @@ pub(super) fn conclude(
     if ending && ended && record.stopped_at.is_none() {
         record.stopped_at = Some(now);
     }
+}
+
+/// What is said of the containers of a task that was told to stop before the first of its images was asked for, in ECS'
+/// words. One that could not be started has a reason of its own.
+fn stopped_before_pull(record: &TaskRecord) -> Option<String> {
+    let stop = record.stop.as_ref()?;
+    let told = stop.code != Some(StopCode::TaskFailedToStart);
+    let pulled = record.pull_started_at.is_some() || record.started_at.is_some();
+    (told && !pulled).then(|| {
+        format!(
+            "TaskStoppedBeforePullBeginError: Task stopped before image pull could begin for task: {}",
+            record.name
+        )
+    })
 }
 
 fn health(container: &PlannedContainer, health: Health) -> HealthStatus {

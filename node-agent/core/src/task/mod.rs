@@ -21,6 +21,7 @@ mod interface;
 mod judge;
 mod learn;
 pub(crate) mod machine;
+mod names;
 mod needs;
 mod observe;
 mod record;
@@ -53,11 +54,13 @@ use crate::silence::Silences;
 
 pub(crate) use learn::trim;
 pub use machine::TaskMachine;
+pub use names::error_name;
 pub use observe::{Sighting, TaskObservation};
 pub use record::{
     ContainerRecord, End, Failure, Interface, Retrying, Stop, TaskRecord, VolumeRecord,
 };
 pub use settle::settle;
+pub(crate) use tell::left_behind;
 pub use volumes::VolumeSighting;
 
 /// What a task must know of its host.

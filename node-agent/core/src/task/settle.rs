@@ -14,6 +14,7 @@ use tallyman_crds::labels;
 use crate::backoff::Backoff;
 use crate::perform::Outcome;
 use crate::task::learn::{exit, trim};
+use crate::task::names::error_name;
 use crate::task::observe::{Sighting, TaskObservation};
 use crate::task::record::{End, Failure, Retrying, TaskRecord};
 use crate::task::volumes;
@@ -279,21 +280,23 @@ pub(super) fn gives_up(verb: Verb, error: &EngineError, attempts: u32) -> bool {
 
 /// ECS's name for the failure, and the engine's words (ECS stopped task error codes).
 pub(super) fn reason(verb: Verb, error: &EngineError) -> String {
-    let (name, state) = match verb {
-        Verb::Prepare => ("CannotPullContainerError", "pulled"),
-        Verb::Create => ("CannotCreateContainerError", "created"),
-        Verb::CreateVolume => ("CannotCreateVolumeError", "created"),
-        Verb::InspectVolume => ("CannotInspectVolumeError", "created"),
-        Verb::EnsureImage => ("ResourceInitializationError", "created"),
-        Verb::EnsureNetwork => ("ContainerNetworkingError", "created"),
-        Verb::Attach => ("ContainerNetworkingError", "started"),
-        _ => ("CannotStartContainerError", "started"),
+    let name = error_name(verb);
+    let state = match verb {
+        Verb::Prepare => "pulled",
+        Verb::Create
+        | Verb::CreateVolume
+        | Verb::InspectVolume
+        | Verb::EnsureImage
+        | Verb::EnsureNetwork => "created",
+        _ => "started",
     };
     trim(match error {
         EngineError::Timeout { after, .. } => format!(
             "DockerTimeoutError: Could not transition to {state}; timed out after waiting {}",
             minutes(*after)
         ),
+        EngineError::CannotAuthenticate { .. } => format!("CannotPullContainerAuthError: {error}"),
+        EngineError::CannotResolve { .. } => format!("CannotPullImageManifestError: {error}"),
         EngineError::CannotLimit { .. }
         | EngineError::CannotWrite { .. }
         | EngineError::CannotRead { .. }

@@ -16,13 +16,14 @@ use crate::planned::PlannedContainer;
 use crate::task::act::all_gone;
 use crate::task::gates::{self, Gate};
 use crate::task::interface;
+use crate::task::names::error_name;
 use crate::task::needs::{Readiness, readiness};
-use crate::task::record::{ContainerRecord, TaskRecord};
+use crate::task::record::{ContainerRecord, Retrying, TaskRecord};
 use crate::task::volumes;
 use crate::task::{HostContext, TaskObservation};
 
-/// Failed stops in a row after which people are told.
-const STOP_TROUBLE: u32 = 3;
+/// Failures in a row, of what is never given up, after which people are told.
+const TROUBLE: u32 = 3;
 
 pub(super) fn tell(
     task: &AssignedTask,
@@ -138,15 +139,10 @@ fn container_status(
     } else {
         LastStatus::Pending
     };
-    let reason = match (&known.end, &known.failure, &known.retrying) {
-        (Some(end), _, _) => end.reason.clone(),
-        (None, Some(failure), _) => Some(failure.reason.clone()),
-        (None, None, Some(retrying))
-            if retrying.verb == Verb::Stop && retrying.attempts >= STOP_TROUBLE =>
-        {
-            Some(format!("CannotStopContainerError: {}", retrying.message))
-        }
-        (None, None, _) => None,
+    let reason = match (&known.end, &known.failure) {
+        (Some(end), _) => end.reason.clone(),
+        (None, Some(failure)) => Some(failure.reason.clone()),
+        (None, None) => hindrance(known, record),
     };
     ContainerStatus {
         name: container.name.clone(),
@@ -165,6 +161,45 @@ fn container_status(
         gpu_ids: known.gpu_ids.clone(),
         network_interfaces: interface::of_container(container, record),
     }
+}
+
+/// What the engine fails to do again and again while the task waits for it to run or to end.
+fn hindrance(known: &ContainerRecord, record: &TaskRecord) -> Option<String> {
+    let waits = record.started_at.is_none() || record.stop.is_some();
+    let stop = known.retrying.as_ref().filter(|r| r.verb == Verb::Stop);
+    let look = known.looking.as_ref().filter(|_| waits);
+    [stop, look].into_iter().flatten().find_map(trouble)
+}
+
+/// `Name: message` of what failed so often that people are told.
+fn trouble(retrying: &Retrying) -> Option<String> {
+    (retrying.attempts >= TROUBLE)
+        .then(|| format!("{}: {}", error_name(retrying.verb), retrying.message))
+}
+
+/// What of a task that is being deleted cannot be removed from the host, for people who wait for that.
+pub(crate) fn left_behind(task: &AssignedTask, record: &TaskRecord) -> Option<String> {
+    if !task.remove || record.removed_at.is_some() {
+        return None;
+    }
+    let of = |what: String, verb, retrying: &Option<Retrying>| {
+        let retrying = retrying.as_ref().filter(|r| r.verb == verb)?;
+        let why = trouble(retrying)?;
+        Some(format!("{what} cannot be removed: {}.", clause(&why)))
+    };
+    let mut containers = record.containers.iter();
+    let container = containers
+        .find_map(|(name, known)| of(format!("Container `{name}`"), Verb::Remove, &known.retrying));
+    let mut volumes = record.volumes.iter();
+    container.or_else(|| {
+        volumes.find_map(|(name, known)| {
+            of(
+                format!("Volume `{name}`"),
+                Verb::RemoveVolume,
+                &known.retrying,
+            )
+        })
+    })
 }
 
 /// `10.0.0.5:32768->80, 10.0.0.5:5353->53/udp`; nothing once the task has stopped.
@@ -268,7 +303,10 @@ fn statements(
         }
         LastStatus::Stopped => {
             let code = record.stop.as_ref().and_then(|stop| stop.code);
-            let message = format!("The task has stopped: {}.", clause(&why()));
+            let mut message = format!("The task has stopped: {}.", clause(&why()));
+            if let Some(left) = left_behind(task, record) {
+                message = format!("{message} {left}");
+            }
             let mut all = vec![say(
                 READY,
                 ConditionStatus::False,

@@ -123,6 +123,89 @@ fn a_stop_before_anything_was_created_calls_nothing() {
 }
 
 #[test]
+fn a_task_that_is_stopped_before_its_first_pull_says_so_of_its_containers() {
+    let mut rig = Rig::new(vec![container("app", true), container("sidecar", false)]);
+    rig.want_stop(StopCode::UserInitiated, "enough");
+    rig.settle_down();
+    let status = rig.status();
+    assert_eq!(status.stopped_reason.as_deref(), Some("enough"));
+    for container in &status.containers {
+        assert_eq!(
+            container.reason.as_deref(),
+            Some(
+                "TaskStoppedBeforePullBeginError: Task stopped before image pull could begin for task: web-000001"
+            )
+        );
+        assert_eq!(container.exit_code, None);
+    }
+    // Once a pull began it is not said, whatever came of it.
+    let mut rig = Rig::new(vec![container("app", true)]);
+    rig.engine.set_missing("app:1");
+    rig.settle_down();
+    rig.want_stop(StopCode::UserInitiated, "enough");
+    rig.settle_down();
+    assert_eq!(rig.status().last_status, LastStatus::Stopped);
+    assert_eq!(rig.status().containers[0].reason, None);
+}
+
+/// Not told at the first try, nor of a task that waits for nothing.
+#[test]
+fn a_look_that_keeps_failing_is_told_while_the_task_waits_for_it() {
+    let broken = tallyman_agent_engine::EngineError::Engine {
+        verb: Verb::Inspect,
+        status: 500,
+        message: "no such file".to_owned(),
+    };
+    let words = "CannotInspectContainerError: no such file";
+    let mut rig = Rig::new(vec![container("app", true)]);
+    rig.engine.fail(Verb::Inspect, 8, &broken);
+    rig.run(SECOND * 10);
+    assert_eq!(rig.status().last_status, LastStatus::Pending);
+    assert_eq!(rig.status().containers[0].reason.as_deref(), Some(words));
+    rig.run(SECOND * 60);
+    assert_eq!(rig.status().last_status, LastStatus::Running);
+    assert_eq!(rig.status().containers[0].reason, None);
+    rig.engine.fail(Verb::Inspect, 8, &broken);
+    rig.want_stop(StopCode::UserInitiated, "enough");
+    rig.run(SECOND * 10);
+    assert_eq!(rig.status().last_status, LastStatus::Stopping);
+    assert_eq!(rig.status().containers[0].reason.as_deref(), Some(words));
+    rig.run(SECOND * 60);
+    assert_eq!(rig.status().last_status, LastStatus::Stopped);
+    assert_eq!(rig.status().containers[0].reason, None);
+}
+
+#[test]
+fn a_removal_that_keeps_failing_is_told_of_a_task_that_is_being_deleted() {
+    let broken = tallyman_agent_engine::EngineError::Engine {
+        verb: Verb::Remove,
+        status: 500,
+        message: "device or resource busy".to_owned(),
+    };
+    let mut rig = Rig::new(vec![container("app", true)]);
+    rig.settle_down();
+    rig.engine.fail(Verb::Remove, 5, &broken);
+    rig.want_removal();
+    rig.want_stop(StopCode::UserInitiated, "deleted");
+    rig.run(SECOND * 30);
+    let told = rig.told.last().unwrap();
+    assert_eq!(
+        (told.last_status, &told.removed_at),
+        (LastStatus::Stopped, &None)
+    );
+    assert_eq!(
+        told.conditions[0].message,
+        "The task has stopped: deleted. Container `app` cannot be removed: CannotRemoveContainerError: device or resource busy."
+    );
+    let so_far = rig.told.len();
+    rig.run(SECOND * 300);
+    let told = rig.told.last().unwrap();
+    assert!(told.removed_at.is_some());
+    assert_eq!(told.conditions[0].message, "The task has stopped: deleted.");
+    assert_eq!(rig.told.len(), so_far + 1, "told once, and that it is over");
+}
+
+#[test]
 fn a_stop_is_one_stop_and_one_look_for_each_container() {
     let mut rig = Rig::new(vec![container("app", true), container("other", true)]);
     rig.settle_down();

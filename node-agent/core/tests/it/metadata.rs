@@ -1,6 +1,7 @@
 //! What containers are told of themselves, as documents.
 
 use crate::rig;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::rig::Rig;
@@ -108,6 +109,52 @@ fn tags_of_task_and_host_are_told_to_who_asks_for_them() {
             told["ContainerInstanceTags"],
             json!({ "rack": "", "row": "7" })
         );
+    }
+}
+
+/// On the host's network its ports are the host's, and it has no address of its own. Ports at the task's own address are
+/// nobody else's, so none are told.
+#[test]
+fn networks_and_ports_are_those_of_the_network_mode() {
+    for mode in ["bridge", "host", "awsvpc"] {
+        let containers = json!([{
+            "name": "web", "memory": 8,
+            "portMappings": [{ "containerPort": 80 }, { "containerPort": 53, "protocol": "udp" }],
+        }]);
+        let mut spec = rig::written(&containers, &json!([]));
+        for definition in spec.definitions.values_mut() {
+            definition.definition.network_mode = serde_json::from_value(json!(mode)).unwrap();
+        }
+        let mut rig = Rig::of(spec);
+        rig.settle_down();
+        rig.run(Duration::from_secs(5));
+        let sight = rig.machine.sight();
+        let document = documents::container(&sight, &place(), "web", Version::Four);
+        let told = serde_json::to_value(document).unwrap();
+        let ports: BTreeMap<(i64, String), i64> = told["Ports"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|port| {
+                let number = |of: &str| port[of].as_i64().unwrap();
+                let protocol = port["Protocol"].as_str().unwrap().to_owned();
+                ((number("ContainerPort"), protocol), number("HostPort"))
+            })
+            .collect();
+        let inside: Vec<(i64, &str)> = ports.keys().map(|(port, p)| (*port, p.as_str())).collect();
+        match mode {
+            "awsvpc" => assert!(inside.is_empty(), "{told}"),
+            _ => assert_eq!(inside, [(53, "udp"), (80, "tcp")], "{mode}: {told}"),
+        }
+        let same = ports.iter().all(|((inside, _), outside)| inside == outside);
+        assert_eq!(same, mode != "bridge", "{told}");
+        let networks = told["Networks"].as_array().unwrap();
+        assert_eq!(networks.len(), 1, "{mode}: {told}");
+        assert_eq!(networks[0]["NetworkMode"], mode, "{told}");
+        let of_its_own = networks[0].get("IPv4Addresses").is_some();
+        assert_eq!(of_its_own, mode != "host", "{told}");
+        let interface = networks[0].get("AttachmentIndex").is_some();
+        assert_eq!(interface, mode == "awsvpc", "{told}");
     }
 }
 

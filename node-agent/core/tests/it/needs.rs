@@ -216,6 +216,8 @@ fn what_is_not_to_be_had_fails_the_task_with_its_name() {
                 .as_str()
             )
         );
+        // Nobody told it to stop.
+        assert_eq!(status.containers[0].reason, None);
         assert!(rig.engine.containers().is_empty());
     }
 }

@@ -75,6 +75,44 @@ fn a_pull_that_fails_for_good_fails_the_task_with_the_name_ecs_has() {
     assert_eq!(rig.engine.calls_of(Verb::Stop), 0);
 }
 
+/// A credential helper may answer the next time, and so may an engine that does not know what it pulled.
+#[test]
+fn what_kept_the_image_away_has_the_name_that_ecs_has_for_it() {
+    let image = "app:1".to_owned();
+    let cases = [
+        (
+            EngineError::CannotAuthenticate {
+                image: image.clone(),
+                registry: "r.test".to_owned(),
+                why: "`docker-credential-shop` failed".to_owned(),
+                message: "no basic auth credentials".to_owned(),
+            },
+            "CannotPullContainerAuthError: the credentials for r.test could not be looked up: \
+             `docker-credential-shop` failed; without them: no basic auth credentials",
+        ),
+        (
+            EngineError::CannotResolve {
+                image,
+                message: "app:1 was pulled and is not there".to_owned(),
+            },
+            "CannotPullImageManifestError: app:1 was pulled and is not there",
+        ),
+    ];
+    for (error, words) in cases {
+        let mut rig = Rig::new(vec![container("app", true)]);
+        rig.engine.fail(Verb::Prepare, 4, &error);
+        rig.run(SECOND * 60);
+        assert_eq!(rig.status().last_status, LastStatus::Running, "{words}");
+        let mut rig = Rig::new(vec![container("app", true)]);
+        rig.engine.fail(Verb::Prepare, 5, &error);
+        rig.run(SECOND * 60);
+        let status = rig.status();
+        assert_eq!(status.stop_code, Some(StopCode::TaskFailedToStart));
+        assert_eq!(status.stopped_reason.as_deref(), Some(words));
+        assert_eq!(status.containers[0].reason.as_deref(), Some(words));
+    }
+}
+
 #[test]
 fn an_image_that_comes_in_time_is_taken() {
     let mut rig = Rig::new(vec![container("app", true)]);

@@ -234,6 +234,29 @@ fn an_engine_that_is_away_is_waited_for() {
 }
 
 #[test]
+fn a_volume_that_cannot_be_removed_is_told_of_a_task_that_is_being_deleted() {
+    let broken = tallyman_agent_engine::EngineError::Engine {
+        verb: Verb::RemoveVolume,
+        status: 500,
+        message: "device or resource busy".to_owned(),
+    };
+    let mut rig = Rig::of(sharing(&json!({})));
+    rig.settle_down();
+    rig.engine.fail(Verb::RemoveVolume, 5, &broken);
+    rig.want_removal();
+    rig.want_stop(StopCode::UserInitiated, "deleted");
+    rig.run(Duration::from_secs(40));
+    let told = rig.told.last().unwrap();
+    assert_eq!(
+        told.conditions[0].message,
+        "The task has stopped: deleted. Volume `data` cannot be removed: CannotRemoveVolumeError: device or resource busy."
+    );
+    rig.run(Duration::from_secs(300));
+    assert!(rig.told.last().unwrap().removed_at.is_some());
+    assert!(names(&rig).is_empty());
+}
+
+#[test]
 fn a_volume_that_somebody_else_uses_does_not_hold_the_task() {
     let mut rig = Rig::of(sharing(&json!({})));
     rig.settle_down();

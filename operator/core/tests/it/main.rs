@@ -32,6 +32,7 @@ mod runs;
 mod schedules;
 mod states;
 mod steps;
+mod stopped_tasks;
 mod supplies;
 mod task_sets;
 mod traces;

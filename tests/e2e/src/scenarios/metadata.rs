@@ -33,48 +33,41 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 const V4: &str = "$ECS_CONTAINER_METADATA_URI_V4";
+/// A port of the host that no other scenario has.
+const HOST_PORT: u16 = 8094;
 
 fn who_am_i(user: &User<'_>) -> Result<()> {
-    let mut app = container("app");
-    app["portMappings"] = json!([{ "containerPort": 80 }]);
-    app["dockerLabels"] = json!({ "team": "shop" });
-    app["healthCheck"] = json!({ "command": ["CMD-SHELL", "echo fine"], "interval": 5 });
-    let mut on_host = definition("hosted", &json!([container("hosted")]));
+    let mut on_host = definition("hosted", &json!([full("hosted", HOST_PORT)]));
     on_host["spec"]["networkMode"] = json!("host");
     on_host["spec"]["tags"] = json!([{ "key": "stage", "value": "test" }]);
     let mut of_definition = service("hosted", 1);
     of_definition["spec"]["propagateTags"] = json!("TASK_DEFINITION");
-    let told = definition("told", &json!([app, container("side")]));
+    let mut told = definition("told", &json!([full("app", 80), container("side")]));
+    for one in [&mut told, &mut on_host] {
+        one["spec"]["cpu"] = json!("128");
+        one["spec"]["memory"] = json!("64");
+        one["spec"]["volumes"] = json!([{ "name": "data" }]);
+    }
     let mut tagged = service("told", 1);
     tagged["spec"]["tags"] = json!([{ "key": "team", "value": "shop" }]);
     tagged["spec"]["propagateTags"] = json!("SERVICE");
     user.apply(&[told, tagged, on_host, of_definition])?;
-    let task = user.wait_steady("told", 1)?.remove(0);
-    user.wait_steady("hosted", 1)?;
-    let name = task["metadata"]["name"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
-    let arn = format!(
-        "arn:aws:ecs:{REGION}:{}:task/default/{name}",
-        user.namespace()
-    );
+    let arn = |task: Value| {
+        let name = task["metadata"]["name"].as_str().unwrap_or_default();
+        format!(
+            "arn:aws:ecs:{REGION}:{}:task/default/{name}",
+            user.namespace()
+        )
+    };
+    let app_arn = arn(user.wait_steady("told", 1)?.remove(0));
+    let hosted_arn = arn(user.wait_steady("hosted", 1)?.remove(0));
     let app = Inside::find(user, "app")?;
-    check_container(&app, &app.get(V4)?, &arn)?;
-    let of_task = app.get(&format!("{V4}/task"))?;
-    for (field, wanted) in [
-        ("TaskARN", json!(arn)),
-        ("Cluster", json!("default")),
-        ("Family", json!("told")),
-        ("Revision", json!("1")),
-        ("ServiceName", json!("told")),
-        ("LaunchType", json!("EC2")),
-        ("DesiredStatus", json!("RUNNING")),
-        ("KnownStatus", json!("RUNNING")),
-    ] {
-        ensure!(of_task[field] == wanted, "{field}: {of_task}");
-    }
-    ensure!(of_task.get("TaskTags").is_none(), "{of_task}");
+    let address = app.inspect("{{.NetworkSettings.Networks.bridge.IPAddress}}")?;
+    let port = app.inspect("{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}")?;
+    let bridge = json!([{ "NetworkMode": "bridge", "IPv4Addresses": [address] }]);
+    let ports = (80, port.parse::<u16>()?);
+    check_container(&app, "app", &app_arn, &bridge, ports)?;
+    let of_task = check_task(&app, "told", &app_arn)?;
     let with_tags = app.get(&format!("{V4}/taskWithTags"))?;
     ensure!(
         with_tags["TaskTags"] == json!({ "team": "shop" })
@@ -96,27 +89,38 @@ fn who_am_i(user: &User<'_>) -> Result<()> {
         ensure!(older["TaskARN"] == of_task["TaskARN"], "{url}: {older}");
         ensure!(older.get("ServiceName").is_none(), "{url}: {older}");
     }
-    wait_until("the health of the container to be told", PATIENCE, || {
-        let health = app.get(V4)?["Health"].clone();
-        ensure!(health["status"] == "HEALTHY", "{health}");
-        ensure!(
-            health["exitCode"] == 0 && health["output"] == "fine\n",
-            "{health}"
-        );
-        Ok(true)
-    })?;
+    // On the host's network it has no address and no interface of its own, and its ports are the host's.
     let hosted = Inside::find(user, "hosted")?;
-    let document = hosted.get(V4)?;
-    ensure!(document["DockerId"] == hosted.id.as_str(), "{document}");
+    let host = json!([{ "NetworkMode": "host" }]);
+    let ports = (HOST_PORT, HOST_PORT);
+    check_container(&hosted, "hosted", &hosted_arn, &host, ports)?;
+    let of_hosted = check_task(&hosted, "hosted", &hosted_arn)?;
     ensure!(
-        document["Networks"] == json!([{ "NetworkMode": "host" }]),
-        "{document}"
+        of_hosted["Containers"].as_array().map(Vec::len) == Some(1),
+        "{of_hosted}"
     );
+    let older = hosted.get("$ECS_CONTAINER_METADATA_URI/task")?;
+    ensure!(older["TaskARN"] == hosted_arn.as_str(), "{older}");
+    ensure!(older.get("ServiceName").is_none(), "{older}");
     let with_tags = hosted.get(&format!("{V4}/taskWithTags"))?;
     ensure!(
-        with_tags["TaskTags"] == json!({ "stage": "test" }),
+        with_tags["TaskTags"] == json!({ "stage": "test" })
+            && with_tags["ContainerInstanceTags"] == json!({ "rack": "r1" }),
         "{with_tags}"
     );
+    for (one, called) in [(&app, "app"), (&hosted, "hosted")] {
+        wait_until("the health of the container to be told", PATIENCE, || {
+            let health = one.get(V4)?["Health"].clone();
+            ensure!(health["status"] == "HEALTHY", "{called}: {health}");
+            ensure!(
+                health["exitCode"] == 0
+                    && health["output"] == "fine\n"
+                    && health["statusSince"].is_string(),
+                "{called}: {health}"
+            );
+            Ok(true)
+        })?;
+    }
     for variable in [
         format!("AWS_REGION={REGION}"),
         format!("AWS_DEFAULT_REGION={REGION}"),
@@ -141,39 +145,103 @@ fn who_am_i(user: &User<'_>) -> Result<()> {
     user.delete(&["told", "hosted"])
 }
 
-/// What docker says of it is what the endpoint says.
-fn check_container(app: &Inside<'_>, told: &Value, task: &str) -> Result<()> {
-    let address = app.inspect("{{.NetworkSettings.Networks.bridge.IPAddress}}")?;
-    let port = app.inspect("{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}")?;
-    let name = app.inspect("{{.Name}}")?;
+/// A container of which there is something to tell in every field.
+fn full(name: &str, port: u16) -> Value {
+    let mut one = container(name);
+    one["portMappings"] = json!([{ "containerPort": port }]);
+    one["dockerLabels"] = json!({ "team": "shop" });
+    one["healthCheck"] = json!({ "command": ["CMD-SHELL", "echo fine"], "interval": 5 });
+    one["mountPoints"] = json!([{ "sourceVolume": "data", "containerPath": "/data" }]);
+    one["logConfiguration"] = json!({ "logDriver": "json-file", "options": { "max-size": "1m" } });
+    one["restartPolicy"] = json!({ "enabled": true });
+    one
+}
+
+/// What is told of the task in each network mode; the document.
+fn check_task(one: &Inside<'_>, family: &str, arn: &str) -> Result<Value> {
+    let of_task = one.get(&format!("{V4}/task"))?;
     for (field, wanted) in [
-        ("/DockerId", json!(app.id)),
-        ("/DockerName", json!(name.trim_start_matches('/'))),
-        ("/Name", json!("app")),
+        ("TaskARN", json!(arn)),
+        ("Cluster", json!("default")),
+        ("Family", json!(family)),
+        ("Revision", json!("1")),
+        ("ServiceName", json!(family)),
+        ("Group", json!(format!("service:{family}"))),
+        ("LaunchType", json!("EC2")),
+        ("DesiredStatus", json!("RUNNING")),
+        ("KnownStatus", json!("RUNNING")),
+        ("Limits", json!({ "CPU": 0.125, "Memory": 64 })),
+        ("FaultInjectionEnabled", json!(false)),
+    ] {
+        ensure!(
+            of_task[field] == wanted,
+            "{field} is not {wanted}: {of_task}"
+        );
+    }
+    for field in ["PullStartedAt", "PullStoppedAt"] {
+        ensure!(of_task[field].is_string(), "{field}: {of_task}");
+    }
+    // Tags are told to who asks for them, and the end once there is one.
+    for field in ["TaskTags", "ContainerInstanceTags", "ExecutionStoppedAt"] {
+        ensure!(of_task.get(field).is_none(), "{field}: {of_task}");
+    }
+    Ok(of_task)
+}
+
+/// What docker says of it is what the endpoint says; `ports` are the container's and the host's.
+fn check_container(
+    one: &Inside<'_>,
+    name: &str,
+    task: &str,
+    networks: &Value,
+    ports: (u16, u16),
+) -> Result<()> {
+    let told = one.get(V4)?;
+    let docker_name = one.inspect("{{.Name}}")?;
+    let mount = one.inspect(
+        "{{range .Mounts}}{{if eq .Destination \"/data\"}}{{.Name}} {{.Source}}{{end}}{{end}}",
+    )?;
+    let (volume, source) = mount.split_once(' ').context("nothing is at /data")?;
+    let (container_port, host_port) = ports;
+    for (field, wanted) in [
+        ("/DockerId", json!(one.id)),
+        ("/DockerName", json!(docker_name.trim_start_matches('/'))),
+        ("/Name", json!(name)),
         ("/Image", json!(BUSYBOX)),
-        ("/ImageID", json!(app.inspect("{{.Image}}")?)),
+        ("/ImageID", json!(one.inspect("{{.Image}}")?)),
         ("/Limits", json!({ "CPU": 16, "Memory": 24 })),
         ("/DesiredStatus", json!("RUNNING")),
         ("/KnownStatus", json!("RUNNING")),
         ("/Type", json!("NORMAL")),
+        ("/Networks", networks.clone()),
         (
-            "/Networks",
-            json!([{ "NetworkMode": "bridge", "IPv4Addresses": [address] }]),
+            "/Ports/0",
+            json!({
+                "ContainerPort": container_port, "Protocol": "tcp", "HostPort": host_port, "HostIp": "0.0.0.0",
+            }),
         ),
-        ("/Ports/0/ContainerPort", json!(80)),
-        ("/Ports/0/HostPort", json!(port.parse::<u16>()?)),
         ("/Labels/team", json!("shop")),
         ("/Labels/com.amazonaws.ecs.task-arn", json!(task)),
+        ("/Labels/com.amazonaws.ecs.container-name", json!(name)),
+        ("/LogDriver", json!("json-file")),
+        ("/LogOptions/max-size", json!("1m")),
+        ("/RestartCount", json!(0)),
         (
             "/ContainerARN",
-            json!(format!("{}/app", task.replace(":task/", ":container/"))),
+            json!(format!("{}/{name}", task.replace(":task/", ":container/"))),
         ),
     ] {
         let found = told.pointer(field).unwrap_or(&Value::Null);
         ensure!(*found == wanted, "{field} is not {wanted}: {told}");
     }
+    let mut volumes = told["Volumes"].as_array().into_iter().flatten();
+    let wanted = json!({ "DockerName": volume, "Source": source, "Destination": "/data" });
+    ensure!(volumes.any(|one| *one == wanted), "no {wanted}: {told}");
     for field in ["CreatedAt", "StartedAt"] {
         ensure!(told[field].is_string(), "{field}: {told}");
+    }
+    for field in ["ExitCode", "FinishedAt"] {
+        ensure!(told.get(field).is_none(), "{field}: {told}");
     }
     Ok(())
 }

@@ -210,8 +210,16 @@ fn of_the_host(user: &User<'_>) -> Result<()> {
             ("ECS_ENGINE_AUTH_DATA", data),
         ]
     };
+    // A helper that is not there: nobody knows whom to be.
+    let helpless = folder.join("helpless");
+    fs::create_dir_all(&helpless)?;
+    fs::write(helpless.join("config.json"), r#"{"credsStore": "nowhere"}"#)?;
     let forms = [
         ("nobody", Vec::new()),
+        (
+            "helpless",
+            vec![("DOCKER_CONFIG", helpless.display().to_string())],
+        ),
         ("dockercfg", auth("dockercfg", dockercfg)),
         ("docker", auth("docker", docker)),
         (
@@ -239,28 +247,31 @@ fn of_the_host(user: &User<'_>) -> Result<()> {
     user.delete(&["vault"])
 }
 
-/// Runs a task on the host, which pulls its image, unless it is `nobody`.
+/// Runs a task on the host, which pulls its image, unless it is `nobody`, or `helpless`.
 fn pulled_by(user: &User<'_>, host: &LabHost, task: &str, image: &str) -> Result<()> {
     user.apply(&[json!({
         "kind": "Task", "metadata": { "name": task },
         "spec": { "taskDefinition": "vault", "containerInstance": host.name() },
     })])?;
-    let denied = task == "nobody";
+    let denied = match task {
+        "nobody" => Some("CannotPullContainerError: "),
+        "helpless" => Some("CannotPullContainerAuthError: "),
+        _ => None,
+    };
     wait_until("the task to run, or not", PATIENCE, || {
         let status = user.get("tasks", task)?["status"].clone();
         let reason = status["stoppedReason"].as_str().unwrap_or_default();
         ensure!(
-            if denied {
-                reason.starts_with("CannotPullContainerError")
-            } else {
-                status["lastStatus"] == "RUNNING"
+            match denied {
+                Some(name) => reason.starts_with(name),
+                None => status["lastStatus"] == "RUNNING",
             },
             "{status}"
         );
         Ok(true)
     })?;
     user.k(&["delete", "tasks.tallyman.dev", task, "--timeout=60s"])?;
-    if !denied {
+    if denied.is_none() {
         host.docker_ok(["rmi", image])?;
     }
     Ok(())
