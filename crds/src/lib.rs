@@ -78,7 +78,7 @@ pub use conditions::{Condition, ConditionStatus};
 pub use container_instance::*;
 pub use host_join::*;
 pub use host_plan::*;
-pub use lifecycle::{DesiredStatus, HealthStatus, LastStatus, StopCode};
+pub use lifecycle::{Connectivity, DesiredStatus, HealthStatus, LastStatus, StopCode};
 pub use run_task::*;
 pub use scheduled_task::*;
 pub use service::*;

@@ -123,6 +123,19 @@ pub enum HealthStatus {
     Unknown,
 }
 
+/// Whether the agent of a task's host is heard of (ECS `connectivity`).
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Connectivity {
+    /// The agent renews its Lease.
+    #[serde(rename = "CONNECTED")]
+    Connected,
+    /// It does not. The task may run on, and its status is as the agent told it last.
+    #[serde(rename = "DISCONNECTED")]
+    Disconnected,
+}
+
 /// Why a task stopped (ECS `stopCode`).
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conditions::Condition;
 use crate::ecs::*;
-use crate::lifecycle::{DesiredStatus, HealthStatus, LastStatus, StopCode};
+use crate::lifecycle::{Connectivity, DesiredStatus, HealthStatus, LastStatus, StopCode};
 use crate::patterns;
 use crate::rules;
 
@@ -174,6 +174,13 @@ pub struct TaskStatus {
     /// When the host's agent first took the task on. Until then the operator may write this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_at: Option<Time>,
+    /// Whether the agent of the task's host is connected. The agent says so when it first tells of the task; from then on it is
+    /// the operator's, which sees whether the host's Lease is renewed. Of a STOPPED task it is what it was at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connectivity: Option<Connectivity>,
+    /// When `connectivity` last became CONNECTED.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connectivity_at: Option<Time>,
     /// Health of the essential containers.
     #[serde(default)]
     pub health_status: HealthStatus,

@@ -135,7 +135,7 @@ impl Outbox {
         {
             return Due::Nothing;
         }
-        let body = body(&record.uid, report);
+        let mut body = body(&record.uid, report);
         let fingerprint = fingerprint(&body);
         if record.acknowledged == Some(fingerprint) {
             self.unsent_since = None;
@@ -159,6 +159,9 @@ impl Outbox {
             return Due::At(at);
         }
         self.in_flight = true;
+        if record.acknowledged.is_none() {
+            introduce(&mut body, report);
+        }
         Due::Now(Box::new(Parcel {
             name: record.name.clone(),
             uid: record.uid.clone(),
@@ -233,6 +236,9 @@ pub fn body(uid: &TaskUid, report: &TaskStatus) -> Value {
         stopped_at,
         removed_at,
         protected_until,
+        // The operator's, but for the first word of it.
+        connectivity: _,
+        connectivity_at: _,
         // The operator's.
         absence: _,
         ports,
@@ -263,6 +269,14 @@ pub fn body(uid: &TaskUid, report: &TaskStatus) -> Value {
             "containers": containers,
         },
     })
+}
+
+/// What the agent says once, with the first of its reports that the API server takes; then it is the operator's.
+fn introduce(body: &mut Value, report: &TaskStatus) {
+    if let Some(status) = body.get_mut("status").and_then(Value::as_object_mut) {
+        status.insert("connectivity".to_owned(), json!(report.connectivity));
+        status.insert("connectivityAt".to_owned(), json!(report.connectivity_at));
+    }
 }
 
 /// Hash of a patch. Objects are sorted by key, so equal statuses have equal hashes in every process.

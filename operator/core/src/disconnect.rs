@@ -26,7 +26,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tallyman_crds::capabilities::STOP_AFTER;
 use tallyman_crds::ecs::ContainerDefinition;
-use tallyman_crds::{Absence, KeepOnReturn, ServiceSpec, TaskSpec};
+use tallyman_crds::{Absence, Connectivity, KeepOnReturn, ServiceSpec, TaskSpec};
 
 use crate::names::{InstanceName, ServiceName};
 use crate::services::{list, time};
@@ -190,6 +190,33 @@ pub(crate) fn counts_again(task: &TaskState, settings: &Settings) -> Option<Time
 /// The task was replaced, and counts for nothing yet.
 pub(crate) fn is_absent(task: &TaskState, settings: &Settings, now: Timestamp) -> bool {
     task.absence.is_some() && counts_again(task, settings).is_none_or(|at| at > now)
+}
+
+// --- whether their hosts are heard of ---
+
+/// The status of a task says that its host is connected. That is taken back once it is not, unless it has ended.
+pub(crate) fn says_connected(world: &World, task: &TaskState) -> bool {
+    let says = task.connectivity == Some(Connectivity::Connected);
+    says && task.holds() && !world.is_in_the_dark(task)
+}
+
+/// What is to be written of `connectivity` of a task. `cut_off`: the host whose tasks are told in this pass that it is.
+///
+/// Nothing of a task that no agent has told of: the first word is the agent's.
+pub(crate) fn connectivity_of(
+    world: &World,
+    task: &TaskState,
+    cut_off: Option<&InstanceName>,
+) -> Option<Connectivity> {
+    let connected = world
+        .host_of(task)
+        .is_some_and(|i| i.connected(&world.settings));
+    let told = cut_off.is_some() && cut_off == task.instance.as_ref();
+    match (task.connectivity?, connected) {
+        (Connectivity::Connected, false) => told.then_some(Connectivity::Disconnected),
+        (Connectivity::Disconnected, true) => Some(Connectivity::Connected),
+        (Connectivity::Connected, true) | (Connectivity::Disconnected, false) => None,
+    }
 }
 
 // --- what is told ---

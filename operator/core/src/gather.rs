@@ -481,6 +481,7 @@ pub(crate) fn task(t: &Arc<Task>, world: &World) -> TaskState {
         failed_health_checks: t.spec.stopped_reason.as_deref() == Some(deployments::UNHEALTHY),
         fenced_after,
         absence: status.absence.clone(),
+        connectivity: status.connectivity,
         demand: demand.unwrap_or_default(),
         sources: sources.unwrap_or_default(),
     }

@@ -24,6 +24,8 @@ const FORCED: &str = "Container instance deregistration forced by user";
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lost {
     hosts: BTreeMap<InstanceName, Extent>,
+    /// A host whose agent is not connected, and whose tasks are told so in this pass.
+    cut_off: Option<InstanceName>,
 }
 
 /// Which tasks of a lost host are given up.
@@ -41,6 +43,11 @@ impl Lost {
     /// The hosts.
     pub fn hosts(&self) -> impl Iterator<Item = &InstanceName> {
         self.hosts.keys()
+    }
+
+    /// The host whose tasks are told that its agent is not connected.
+    pub fn cut_off(&self) -> Option<&InstanceName> {
+        self.cut_off.as_ref()
     }
 
     /// Stopped reason of a task, if it is given up with its host.
@@ -70,7 +77,7 @@ impl Lost {
 }
 
 /// Finds the hosts that are lost. One host with tasks is given up per pass, and none while most hosts look dead: then
-/// it is more likely that we are cut off than they.
+/// it is more likely that we are cut off than they. The same goes for hosts whose tasks are told that they are cut off.
 pub(crate) fn lost(world: &World, now: Timestamp, plan: &mut Plan) -> Lost {
     let mut lost = Lost::default();
     let counts = &world.index.counts;
@@ -94,6 +101,18 @@ pub(crate) fn lost(world: &World, now: Timestamp, plan: &mut Plan) -> Lost {
             }
             lost.hosts.insert(name.clone(), Extent::Due);
         }
+    }
+    if !braked {
+        let mut suspects = world.index.suspects.iter();
+        let told = |host: &InstanceName| {
+            let connected = world
+                .instances
+                .get(host)
+                .map(|i| i.connected(&world.settings));
+            let mut here = world.tasks_on(host);
+            connected == Some(false) && here.any(|(_, t)| disconnect::says_connected(world, t))
+        };
+        lost.cut_off = suspects.find(|host| told(host)).cloned();
     }
     // Tasks whose host does not exist any more.
     for gone in world.index.homeless.iter().filter(|host| holds(host)) {

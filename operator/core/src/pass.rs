@@ -134,8 +134,9 @@ impl<'w> Pass<'w, '_> {
         let mut asked: BTreeMap<&TaskName, _> = BTreeMap::new();
         let awake = self.asked(&world.tasks, Unit::as_task).into_iter();
         asked.extend(awake.map(|(name, t, _)| (name, &**t)));
-        // Which hosts are lost is found out in every pass, and so is what was on them.
-        asked.extend(lost.hosts().flat_map(|host| world.tasks_on(host)));
+        // Which hosts are lost or cut off is found out in every pass, and so is what is on them.
+        let hosts = lost.hosts().chain(lost.cut_off());
+        asked.extend(hosts.flat_map(|host| world.tasks_on(host)));
         let mut remembered = Remembered::default();
         for (name, t) in asked {
             let unit = || Unit::Task(name.clone());

@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
-use tallyman_crds::{Absence, LastStatus, StopCode, conditions, labels};
+use tallyman_crds::{Absence, Connectivity, LastStatus, StopCode, conditions, labels};
 
 use crate::deployments;
 use crate::disconnect;
@@ -65,15 +64,15 @@ fn holding(
     if let Some(reason) = lost.reason(world, t) {
         plan.notes.push(loss(world, name, t, &reason));
         if lost.keeps(world, t) {
-            write_absence(name, t, disconnect::gone(now), plan);
+            write_host(name, t, Some(disconnect::gone(now)), None, now, plan);
         } else {
             end(name, t, StopCode::InfrastructureHealth, reason, now, plan);
         }
         return;
     }
-    if let Some(next) = disconnect::return_of(world, t, now) {
-        write_absence(name, t, next, plan);
-    }
+    let absence = disconnect::return_of(world, t, now);
+    let connectivity = disconnect::connectivity_of(world, t, lost.cut_off());
+    write_host(name, t, absence, connectivity, now, plan);
     if t.leaving() && !t.accepted && !on_a_host(world, name, t) {
         let (code, reason) = t.order_to_stop();
         end(name, t, code, reason, now, plan);
@@ -315,10 +314,27 @@ fn end(
     );
 }
 
-/// Writes down that the task counts for nothing, or that its host is back. All else in its status is its agent's.
-fn write_absence(name: &TaskName, t: &TaskState, absence: Absence, plan: &mut Plan) {
-    let before = json!({ "absence": t.absence });
-    if let Some(patch) = merge_patch(&before, &json!({ "absence": absence })) {
+/// Writes down what is seen of the task's host: that the task counts for nothing, that its agent is not connected, or that
+/// it is back. All else in its status is its agent's.
+fn write_host(
+    name: &TaskName,
+    t: &TaskState,
+    absence: Option<Absence>,
+    connectivity: Option<Connectivity>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    if absence.is_none() && connectivity.is_none() {
+        return;
+    }
+    let before = t.object.status.clone().unwrap_or_default();
+    let mut next = before.clone();
+    next.absence = absence.or(next.absence);
+    next.connectivity = connectivity.or(next.connectivity);
+    if connectivity == Some(Connectivity::Connected) {
+        next.connectivity_at = Some(time(now));
+    }
+    if let Some(patch) = merge_patch(&status::json(&before), &status::json(&next)) {
         plan.actions.push(Action::WriteTaskStatus {
             task: target(name, t),
             patch,

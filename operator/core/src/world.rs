@@ -12,10 +12,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tallyman_crds::sources::{self, Receipt, Source, SourceKind, SourceObject};
 use tallyman_crds::{
-    Absence, Cluster, ContainerInstance, DesiredInstanceStatus, DesiredStatus, HealthStatus,
-    HostPlan, HostPlanSpec, HostReport, KeepOnReturn, LastStatus, RunTask, RunTaskStatus,
-    ScheduledTask, ScheduledTaskStatus, Service, ServiceStatus, StopCode, Task, TaskDefinition,
-    TaskDefinitionRevision, TaskSet, TaskSetStatus, names,
+    Absence, Cluster, Connectivity, ContainerInstance, DesiredInstanceStatus, DesiredStatus,
+    HealthStatus, HostPlan, HostPlanSpec, HostReport, KeepOnReturn, LastStatus, RunTask,
+    RunTaskStatus, ScheduledTask, ScheduledTaskStatus, Service, ServiceStatus, StopCode, Task,
+    TaskDefinition, TaskDefinitionRevision, TaskSet, TaskSetStatus, names,
 };
 
 use crate::definition::{Definition, Demand};
@@ -468,6 +468,8 @@ pub struct TaskState {
     pub fenced_after: Option<Duration>,
     /// It was replaced while its host was silent, and stays if that comes back.
     pub absence: Option<Absence>,
+    /// What its status says of the agent of its host.
+    pub connectivity: Option<Connectivity>,
     /// What it takes from its host until it is STOPPED.
     pub demand: Demand,
     /// What it takes from Secrets and ConfigMaps, while it is wanted.

@@ -7,7 +7,7 @@ use tallyman_agent_engine::Verb;
 use tallyman_crds::conditions::{READY, RECONCILING, STALLED, Statement, merge};
 use tallyman_crds::ecs::TransportProtocol;
 use tallyman_crds::{
-    ConditionStatus, ContainerStatus, HealthStatus, LastStatus, StopCode, TaskStatus,
+    ConditionStatus, Connectivity, ContainerStatus, HealthStatus, LastStatus, StopCode, TaskStatus,
 };
 
 use crate::account::Room;
@@ -62,6 +62,9 @@ pub(super) fn tell(
         last_status: record.last_status,
         container_instance: Some(host.container_instance.clone()),
         accepted_at: time(record.accepted_at),
+        // It is: who tells of the task is connected.
+        connectivity: Some(Connectivity::Connected),
+        connectivity_at: time(record.accepted_at),
         health_status: health,
         stop_code: record.stop.as_ref().and_then(|stop| stop.code),
         stopped_reason: record.stop.as_ref().and_then(|stop| stop.reason.clone()),

@@ -8,7 +8,7 @@ use tallyman_agent_core::{Assignment, Due, Plan, Sighting};
 use tallyman_agent_engine::fake::{Mishap, Program};
 use tallyman_agent_engine::{EngineError, Health, Phase, Verb};
 use tallyman_crds::ecs::HealthCheck;
-use tallyman_crds::{ConditionStatus, HealthStatus, LastStatus, StopCode};
+use tallyman_crds::{ConditionStatus, Connectivity, HealthStatus, LastStatus, StopCode};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -41,6 +41,28 @@ fn a_task_starts_with_four_engine_calls_and_one_patch() {
     assert_eq!(status.conditions[0].type_, "Ready");
     assert_eq!(status.conditions[0].status, ConditionStatus::True);
     assert_eq!(status.conditions[0].observed_generation, Some(3));
+}
+
+/// ECS `connectivity`. The operator takes it from there, so no later report may have it.
+#[test]
+fn the_first_report_says_that_the_host_is_connected_and_no_other_does() {
+    let mut rig = Rig::new(vec![web("app")]);
+    rig.api = false;
+    rig.run(SECOND * 5);
+    rig.api = true;
+    rig.run(SECOND * 60);
+    rig.want_stop(StopCode::UserInitiated, "enough");
+    rig.run(SECOND * 30);
+    let said: Vec<_> = rig.told.iter().map(|told| told.connectivity).collect();
+    assert_eq!(said, [Some(Connectivity::Connected), None]);
+    assert_eq!(rig.told[0].connectivity_at, rig.told[0].accepted_at);
+    let patch = rig.parcels[1].json_patch().to_string();
+    assert!(!patch.contains("connectivity"), "{patch}");
+    // Nor does it after a restart.
+    let record = rig.machine.record().clone();
+    rig.restart(Some(record));
+    rig.run(SECOND * 60);
+    assert_eq!(rig.told.len(), 2);
 }
 
 #[test]

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tallyman_crds::sources::{SourceKind, SourceObject};
 use tallyman_crds::{
-    Cluster, ContainerInstance, DesiredInstanceStatus, HostPlan, ScheduledTask, Service, Task,
-    names,
+    Cluster, Connectivity, ContainerInstance, DesiredInstanceStatus, HostPlan, ScheduledTask,
+    Service, Task, names,
 };
 
 use super::Far;
@@ -297,9 +297,12 @@ impl Kept {
         self.world.put_instance(name, new);
         self.attention.touch(Unit::Host(name.clone()));
         if connected(&self.world) != before {
-            // What was replaced is back with its host, or away again.
+            // What was replaced is back with its host, or away again; what was said to be disconnected is not.
             let here = self.world.tasks_on(name);
-            for (task, _) in here.filter(|(_, t)| t.absence.is_some()) {
+            let told = |t: &TaskState| {
+                t.absence.is_some() || t.connectivity == Some(Connectivity::Disconnected)
+            };
+            for (task, _) in here.filter(|(_, t)| told(t)) {
                 self.attention.touch(Unit::Task(task.clone()));
             }
         }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use crate::common::build::{definition, service};
 use crate::common::moves::holding;
 use crate::common::{Bench, cases};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tallyman_crds::{Absence, StopCode, Task, capabilities, conditions};
-use tallyman_operator_core::Kind;
+use tallyman_crds::{Absence, Connectivity, StopCode, Task, TaskStatus, capabilities, conditions};
 use tallyman_operator_core::disconnect::bound;
+use tallyman_operator_core::{Action, Kind};
 
 /// Three hosts with a task each of a service with this policy.
 fn with_policy(policy: &Value) -> Bench {
@@ -182,6 +182,107 @@ fn a_service_says_which_of_its_tasks_are_out_of_touch() {
                 .starts_with("(service web) has lost what it had on a host. Host host-a was lost")),
         "{notes:?}"
     );
+}
+
+/// The agents said of their tasks that they are connected.
+fn introduced(bench: &mut Bench) {
+    for task in bench.tasks(holding) {
+        bench.edit(Kind::Task, &task, &|v| {
+            v["status"]["connectivity"] = json!("CONNECTED");
+            v["status"]["connectivityAt"] = json!("2026-01-01T00:00:00Z");
+        });
+    }
+}
+
+/// `connectivity` of a task, and since when.
+fn connectivity(bench: &Bench, task: &str) -> (Option<Connectivity>, Option<Timestamp>) {
+    let status = bench.task(task).status.clone().unwrap_or_default();
+    (status.connectivity, status.connectivity_at.map(|at| at.0))
+}
+
+#[test]
+fn tasks_say_whether_the_agent_of_their_host_is_connected() {
+    let mut bench = with_policy(&json!(null));
+    introduced(&mut bench);
+    let task = bench.tasks(on("host-a")).remove(0);
+    let other = bench.tasks(on("host-b")).remove(0);
+    let first: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let connected = Some(Connectivity::Connected);
+    let disconnected = Some(Connectivity::Disconnected);
+    bench.silent("host-a", 49);
+    bench.settle();
+    assert_eq!(connectivity(&bench, &task), (connected, Some(first)));
+    bench.silent("host-a", 50);
+    bench.settle();
+    assert_eq!(connectivity(&bench, &task), (disconnected, Some(first)));
+    assert_eq!(connectivity(&bench, &other), (connected, Some(first)));
+    let before = bench.task(&task).status.clone().unwrap_or_default();
+    bench.pass_time(10);
+    bench.silent("host-a", 0);
+    bench.settle();
+    assert_eq!(connectivity(&bench, &task), (connected, Some(bench.now)));
+    assert_eq!(connectivity(&bench, &other), (connected, Some(first)));
+    // All else is its agent's.
+    let after = bench.task(&task).status.clone().unwrap_or_default();
+    let like_before = TaskStatus {
+        connectivity: before.connectivity,
+        connectivity_at: before.connectivity_at.clone(),
+        ..after
+    };
+    assert_eq!(like_before, before);
+    // What has ended stays as it was at the end.
+    for silent in [60, 300] {
+        bench.silent("host-a", silent);
+        bench.settle();
+        assert_eq!(connectivity(&bench, &task).0, disconnected);
+    }
+    assert!(!holding(bench.task(&task)));
+    bench.silent("host-a", 0);
+    bench.settle();
+    assert_eq!(connectivity(&bench, &task).0, disconnected);
+}
+
+#[test]
+fn nothing_is_said_of_tasks_that_no_agent_has_told_of_nor_while_most_hosts_are_silent() {
+    let mut bench = with_policy(&json!(null));
+    let task = bench.tasks(on("host-a")).remove(0);
+    bench.silent("host-a", 60);
+    bench.settle();
+    assert_eq!(connectivity(&bench, &task), (None, None));
+    introduced(&mut bench);
+    bench.silent("host-b", 60);
+    bench.settle();
+    let connected = Some(Connectivity::Connected);
+    assert_eq!(connectivity(&bench, &task).0, connected);
+    // Once it is not us, it is said.
+    bench.silent("host-b", 0);
+    bench.settle();
+    assert_eq!(
+        connectivity(&bench, &task).0,
+        Some(Connectivity::Disconnected)
+    );
+}
+
+/// A task is told by the host, so that a rack that is cut off is not one flood of writes.
+#[test]
+fn one_host_is_told_of_in_a_pass() {
+    let mut bench = Bench::with_hosts(5);
+    bench.apply_definition("web", definition("web:1"));
+    bench.apply_service("web", service("web", 10, 100, 200));
+    bench.converge(60);
+    introduced(&mut bench);
+    bench.silent("host-a", 60);
+    bench.silent("host-b", 60);
+    for host in ["host-a", "host-b"] {
+        let plan = bench.plan();
+        let told = plan.actions.iter().filter_map(|action| match action {
+            Action::WriteTaskStatus { task, .. } => Some(task.name.clone()),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), bench.tasks(on(host)));
+        bench.apply(&plan);
+    }
+    bench.settle();
 }
 
 fn original() -> Bench {

@@ -94,6 +94,15 @@ fn cut_off(user: &User<'_>, host: &LabHost, kept: &BTreeSet<String>) -> Result<(
     })?;
     // It runs on there, unheard of.
     ensure!(running(user, "kept")?.contains(host.name()));
+    for name in kept {
+        let task = user.get("tasks", name)?;
+        let away = task["spec"]["containerInstance"] == host.name();
+        let wanted = if away { "DISCONNECTED" } else { "CONNECTED" };
+        let status = &task["status"];
+        ensure!(status["connectivity"] == wanted, "{task}");
+        // The agent's first word of it still.
+        ensure!(status["connectivityAt"] == status["acceptedAt"], "{task}");
+    }
     Ok(())
 }
 
@@ -115,5 +124,14 @@ fn come_back(user: &User<'_>, host: &LabHost, kept: &BTreeSet<String>) -> Result
         },
     )?;
     ensure!(running(user, "kept")?.contains(host.name()));
+    for name in kept {
+        let task = user.get("tasks", name)?;
+        let status = &task["status"];
+        ensure!(status["connectivity"] == "CONNECTED", "{task}");
+        // Times of one form are in order as texts.
+        let [at, accepted] = ["connectivityAt", "acceptedAt"].map(|of| status[of].as_str());
+        let back = task["spec"]["containerInstance"] == host.name();
+        ensure!(if back { at > accepted } else { at == accepted }, "{task}");
+    }
     Ok(())
 }
