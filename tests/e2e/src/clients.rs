@@ -82,22 +82,27 @@ impl Clients {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::io::{Read as _, Write as _};
+    use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::TcpListener;
 
     use super::*;
 
     #[test]
     fn a_request_fails_when_no_task_answers_and_not_when_one_does_not() {
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
-        let nobody = nobody.unwrap();
         let somebody = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = somebody.local_addr().unwrap();
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+        let nobody = nobody.unwrap();
         std::thread::spawn(move || {
             for stream in somebody.incoming() {
                 let mut stream = stream.unwrap();
-                let _ = stream.read(&mut [0; 1024]);
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+                // All of the request: what is left of it when a connection is closed takes the answer with it.
+                let asked = BufReader::new(&stream).lines();
+                let headers = asked.take_while(|line| line.as_ref().is_ok_and(|l| !l.is_empty()));
+                assert!(headers.count() > 0);
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+                    .unwrap();
             }
         });
         let asked = |known: Vec<SocketAddr>| {
