@@ -184,16 +184,6 @@ fn a_service_says_which_of_its_tasks_are_out_of_touch() {
     );
 }
 
-/// The agents said of their tasks that they are connected.
-fn introduced(bench: &mut Bench) {
-    for task in bench.tasks(holding) {
-        bench.edit(Kind::Task, &task, &|v| {
-            v["status"]["connectivity"] = json!("CONNECTED");
-            v["status"]["connectivityAt"] = json!("2026-01-01T00:00:00Z");
-        });
-    }
-}
-
 /// `connectivity` of a task, and since when.
 fn connectivity(bench: &Bench, task: &str) -> (Option<Connectivity>, Option<Timestamp>) {
     let status = bench.task(task).status.clone().unwrap_or_default();
@@ -203,10 +193,10 @@ fn connectivity(bench: &Bench, task: &str) -> (Option<Connectivity>, Option<Time
 #[test]
 fn tasks_say_whether_the_agent_of_their_host_is_connected() {
     let mut bench = with_policy(&json!(null));
-    introduced(&mut bench);
     let task = bench.tasks(on("host-a")).remove(0);
     let other = bench.tasks(on("host-b")).remove(0);
-    let first: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let first = connectivity(&bench, &task).1.unwrap();
+    assert!(first < bench.now);
     let connected = Some(Connectivity::Connected);
     let disconnected = Some(Connectivity::Disconnected);
     bench.silent("host-a", 49);
@@ -246,10 +236,16 @@ fn tasks_say_whether_the_agent_of_their_host_is_connected() {
 fn nothing_is_said_of_tasks_that_no_agent_has_told_of_nor_while_most_hosts_are_silent() {
     let mut bench = with_policy(&json!(null));
     let task = bench.tasks(on("host-a")).remove(0);
+    let tell = |bench: &mut Bench, connectivity: Value| {
+        bench.edit(Kind::Task, &task, &|v| {
+            v["status"]["connectivity"] = connectivity.clone();
+        });
+    };
+    tell(&mut bench, Value::Null);
     bench.silent("host-a", 60);
     bench.settle();
-    assert_eq!(connectivity(&bench, &task), (None, None));
-    introduced(&mut bench);
+    assert_eq!(connectivity(&bench, &task).0, None);
+    tell(&mut bench, json!("CONNECTED"));
     bench.silent("host-b", 60);
     bench.settle();
     let connected = Some(Connectivity::Connected);
@@ -270,7 +266,6 @@ fn one_host_is_told_of_in_a_pass() {
     bench.apply_definition("web", definition("web:1"));
     bench.apply_service("web", service("web", 10, 100, 200));
     bench.converge(60);
-    introduced(&mut bench);
     bench.silent("host-a", 60);
     bench.silent("host-b", 60);
     for host in ["host-a", "host-b"] {

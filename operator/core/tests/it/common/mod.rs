@@ -454,6 +454,10 @@ impl Bench {
                 LastStatus::Stopped => patch["stoppedAt"] = json!(now),
                 _ => {}
             }
+            if v["status"]["connectivity"].is_null() {
+                patch["connectivity"] = json!("CONNECTED");
+                patch["connectivityAt"] = json!(now);
+            }
             merge(&mut patch, more);
             merge(&mut v["status"], &patch);
         });
