@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tallyman_lab::command::Tool;
-use tallyman_lab::{http, paths, wait_until};
+use tallyman_lab::{http, wait_until};
 use tallyman_node::{NAMESPACE, RELEASE};
 
 use crate::world::{IMAGE, PATIENCE, TAG, World};
