@@ -292,7 +292,9 @@ fn while_broken(user: &User<'_>, host: &Host) -> Result<()> {
     )?;
     let message = told_in_time(user, host, since, "EngineFails")?;
     ensure!(
-        message.contains("fails to create containers, whichever task asks"),
+        message.contains(
+            "fails to create containers (CannotCreateContainerError), whichever task asks"
+        ),
         "{message}"
     );
     for (name, _) in &broken {
