@@ -31,6 +31,11 @@ pub struct Served {
     pub failed: usize,
 }
 
+/// The task whose port this is answers with its page.
+pub fn answers(address: &SocketAddr) -> bool {
+    http::get(*address, "/", Duration::from_secs(2)).is_ok_and(|r| r.status == 200)
+}
+
 impl Clients {
     /// Tells them where tasks are now.
     pub fn know(&self, addresses: Vec<SocketAddr>) {
@@ -65,9 +70,6 @@ impl Clients {
             if !known.is_empty() {
                 let first = turn % known.len();
                 known.rotate_left(first);
-                let answers = |a: &SocketAddr| {
-                    http::get(*a, "/", Duration::from_secs(2)).is_ok_and(|r| r.status == 200)
-                };
                 self.requests.fetch_add(1, Ordering::Relaxed);
                 if !known.iter().any(answers) {
                     self.failed.fetch_add(1, Ordering::Relaxed);

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
-use tallyman_lab::{Kubectl, Lab, http, wait_until};
+use tallyman_lab::{Kubectl, Lab, wait_until};
 
-use crate::clients::{Clients, Served};
+use crate::clients::{Clients, Served, answers};
 
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -211,10 +211,7 @@ impl<'a> User<'a> {
         let tasks = self.alive(service)?;
         let addresses: Vec<_> = tasks.iter().flat_map(|t| self.addresses(t)).collect();
         tell(addresses.clone());
-        let answers = |a: &&SocketAddr| {
-            http::get(**a, "/", Duration::from_secs(2)).is_ok_and(|r| r.status == 200)
-        };
-        Ok((addresses.iter().filter(answers).count(), tasks.len()))
+        Ok((addresses.iter().filter(|a| answers(a)).count(), tasks.len()))
     }
 
     /// Every container of ours on every host.

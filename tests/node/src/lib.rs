@@ -110,10 +110,10 @@ pub fn package(folder: &Path) -> Result<PathBuf> {
     let program = paths::built_program("tallyman-agent")?;
     let built = program.parent().context("a program is in a folder")?;
     let target = built.parent().context("profiles have folders")?;
-    let profile = match built.file_name().and_then(|name| name.to_str()) {
-        Some("debug") => "dev",
-        Some(profile) => profile,
-        None => "release",
+    let profile = built.file_name().and_then(|name| name.to_str());
+    let profile = match profile.context("a profile has a name")? {
+        "debug" => "dev",
+        profile => profile,
     };
     let said = Tool::new(paths::node_tool("cargo-deb")?)
         .args([
