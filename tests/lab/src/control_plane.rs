@@ -29,7 +29,7 @@ const READY: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How a control plane is made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ControlPlaneOptions {
     /// Address of this machine by which others than this machine reach it: then it listens on all addresses, else on loopback alone.
     pub address: Option<Ipv4Addr>,
@@ -69,14 +69,7 @@ impl ControlPlane {
     /// As [`ControlPlane::start`].
     pub fn standalone() -> Result<Self> {
         let ledger = Ledger::create(None)?;
-        Self::start(
-            &ledger,
-            &ControlPlaneOptions {
-                address: None,
-                audit: false,
-                node: None,
-            },
-        )
+        Self::start(&ledger, &ControlPlaneOptions::default())
     }
 
     /// Starts a control plane and waits until it serves and its controllers work.

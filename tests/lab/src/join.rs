@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tallyman_crds::names;
 use tallyman_join::pin;
 
+use crate::cluster_changes;
 use crate::command::Tool;
 use crate::components::{self, OPERATOR_ACCOUNT, Program, SYSTEM_NAMESPACE};
 use crate::control_plane::ControlPlane;
@@ -27,13 +28,13 @@ pub fn manifests(root: &Path) -> [PathBuf; 2] {
     [root.join("crds/generated"), root.join("deploy")]
 }
 
-/// Applies them. Doing it again changes nothing.
+/// Applies them, and notes what a cluster that was given did not have. Doing it again changes nothing.
 ///
 /// # Errors
 /// When the API server refuses.
-pub fn install(plane: &ControlPlane, root: &Path) -> Result<()> {
+pub fn install(ledger: &Ledger, plane: &ControlPlane, root: &Path) -> Result<()> {
     for folder in manifests(root) {
-        plane.kubectl().apply_path(&folder)?;
+        cluster_changes::apply(ledger, plane, &folder)?;
     }
     Ok(())
 }

@@ -5,10 +5,11 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use crate::audit::AuditLog;
+use crate::cluster_changes::note;
 use crate::command::{Output, Tool};
 use crate::components::{self, AgentFacts, Program, ProgramChoice};
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
@@ -29,6 +30,7 @@ pub struct LabBuilder {
     hosts: Vec<(String, HostOptions)>,
     namespace: String,
     work: Option<PathBuf>,
+    kubeconfig: Option<PathBuf>,
     operator: ProgramChoice,
     agent: ProgramChoice,
     audit: bool,
@@ -42,6 +44,7 @@ impl Default for LabBuilder {
             hosts: Vec::new(),
             namespace: "default".into(),
             work: None,
+            kubeconfig: None,
             operator: ProgramChoice::default(),
             agent: ProgramChoice::default(),
             audit: false,
@@ -76,6 +79,13 @@ impl LabBuilder {
     /// Where everything is kept; a folder of its own below `.lab` by default.
     pub fn work_dir(mut self, work: impl Into<PathBuf>) -> Self {
         self.work = Some(work.into());
+        self
+    }
+
+    /// Uses the cluster of this kubeconfig instead of a control plane of the lab's own, and takes from it later what was added. Its
+    /// API server has to be named by an IPv4 address or `localhost`.
+    pub fn kubeconfig(mut self, kubeconfig: impl Into<PathBuf>) -> Self {
+        self.kubeconfig = Some(kubeconfig.into());
         self
     }
 
@@ -157,28 +167,41 @@ impl LabBuilder {
             // Found missing now rather than after a minute.
             options.generation.programs()?;
         }
+        ensure!(
+            !(self.audit && self.kubeconfig.is_some()),
+            "only a control plane of the lab's own writes an audit log for it"
+        );
         let ledger = Ledger::create(self.work.as_deref())?;
-        let network = Network::start(&ledger)?;
+        let mut network = Network::start(&ledger)?;
+        let given = match &self.kubeconfig {
+            None => None,
+            Some(kubeconfig) => {
+                let plane = ControlPlane::existing(&ledger, kubeconfig)?;
+                network.lead_to(plane.server())?;
+                Some(plane)
+            }
+        };
         let rootfs = match self.images {
             true => Some(image::rootfs()?),
             false => None,
         };
 
-        progress::say(format!(
-            "starting a control plane and {} hosts",
-            self.hosts.len()
-        ));
+        let parts = match &given {
+            Some(plane) => format!("starting hosts for the cluster of {}", plane.server()),
+            None => "starting a control plane and hosts".to_owned(),
+        };
+        progress::say(format!("{parts}: {}", self.hosts.len()));
         let (plane, hosts) = std::thread::scope(|threads| {
-            let plane = threads.spawn(|| {
-                let address = Some(network.gateway());
-                ControlPlane::start(
-                    &ledger,
-                    &ControlPlaneOptions {
-                        address,
+            let plane = threads.spawn(|| match given {
+                Some(plane) => Ok(plane),
+                None => {
+                    let options = ControlPlaneOptions {
+                        address: Some(network.gateway()),
                         audit: self.audit,
                         node: None,
-                    },
-                )
+                    };
+                    ControlPlane::start(&ledger, &options)
+                }
             });
             let hosts: Vec<_> = self
                 .hosts
@@ -196,7 +219,7 @@ impl LabBuilder {
         let plane = plane?;
 
         progress::say("installing Tallyman and starting its operator");
-        join::install(&plane, &root)?;
+        join::install(&ledger, &plane, &root)?;
         let (operator, operator_http) =
             join::operator(&ledger, &plane, &operator_program, "operator")?;
         operator.start()?;
@@ -495,10 +518,11 @@ impl Lab {
 
     fn start_agent(&self, host: Host) -> Result<LabHost> {
         let spec = json!({"containerInstance": host.name(), "accept": "Automatic"});
-        let token = join::permit(&self.plane, &self.namespace, host.name(), &spec)?;
+        let token = self.permit_join(host.name(), &spec)?;
         let state = self.ledger.folder(&format!("join-{}", host.name()))?;
         self.join_command(&host, &token, host.name(), &state)?
             .check()?;
+        self.note("containerinstances.tallyman.dev", host.name())?;
         let kubeconfig = state.join("kubeconfig");
         let data = self.ledger.folder(&format!("agent-{}", host.name()))?;
         let facts = AgentFacts {
@@ -576,7 +600,17 @@ impl Lab {
     /// # Errors
     /// When the API server refuses, or the operator does not answer.
     pub fn permit_join(&self, name: &str, spec: &Value) -> Result<String> {
-        join::permit(&self.plane, &self.namespace, name, spec)
+        let token = join::permit(&self.plane, &self.namespace, name, spec)?;
+        self.note("hostjoins.tallyman.dev", name)?;
+        Ok(token)
+    }
+
+    /// What the lab adds to a cluster that it was given is noted, to be taken away again.
+    fn note(&self, kind: &str, name: &str) -> Result<()> {
+        if !self.plane.is_embedded() {
+            note(&self.ledger, &self.plane, (kind, &self.namespace, name))?;
+        }
+        Ok(())
     }
 }
 

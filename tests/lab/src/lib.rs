@@ -25,6 +25,7 @@ pub mod control_plane;
 mod control_plane_parts;
 pub mod engine;
 pub mod firewall;
+mod given;
 pub mod host;
 pub mod http;
 pub mod image;

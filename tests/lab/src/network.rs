@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use crate::command::Tool;
+use crate::given::Server;
 use crate::state::Ledger;
 use crate::{firewall, interrupt, paths};
 
@@ -26,6 +27,8 @@ pub struct Network {
     ledger: Arc<Ledger>,
     bridge: String,
     subnet: Subnet,
+    /// An API server that is not the lab's.
+    server: Option<Server>,
 }
 
 /// A machine's plug on the bridge.
@@ -88,7 +91,20 @@ impl Network {
             ledger: Arc::clone(ledger),
             bridge,
             subnet,
+            server: None,
         })
+    }
+
+    /// Lets hosts that are made from now on reach the API server of a cluster that was given, by its URL.
+    ///
+    /// # Errors
+    /// When it is not named by an IPv4 address, or there is no way to it.
+    pub fn lead_to(&mut self, url: &str) -> Result<()> {
+        let server = Server::parse(url)?;
+        let _busy = interrupt::busy();
+        server.open(&self.ledger, &self.bridge, self.gateway(), &self.cidr())?;
+        self.server = Some(server);
+        Ok(())
     }
 
     /// The root side's address.
@@ -159,7 +175,11 @@ impl Network {
             "via",
             &self.gateway().to_string(),
         ])?;
-        Ok(Place { namespace, address })
+        let place = Place { namespace, address };
+        if let Some(server) = self.server {
+            server.open_within(&place, self.gateway())?;
+        }
+        Ok(place)
     }
 }
 

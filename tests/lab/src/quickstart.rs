@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 use tallyman_crds::labels;
 
-use crate::cluster_changes::{apply_noting, leave_cluster, note_created, object};
+use crate::cluster_changes::{apply, note};
 use crate::components::{self, AgentFacts, Program, ProgramChoice};
 use crate::control_plane::{ControlPlane, ControlPlaneOptions};
 use crate::engine::Engine;
@@ -104,21 +104,12 @@ impl Quickstart {
             }
             None => {
                 say("starting a control plane: etcd, API server, controllers");
-                ControlPlane::start(
-                    &ledger,
-                    &ControlPlaneOptions {
-                        address: None,
-                        audit: false,
-                        node: None,
-                    },
-                )?
+                ControlPlane::start(&ledger, &ControlPlaneOptions::default())?
             }
         };
 
         say("installing Tallyman's kinds, roles and policies");
-        for folder in join::manifests(&root) {
-            apply_noting(&ledger, &plane, &folder)?;
-        }
+        join::install(&ledger, &plane, &root)?;
         say("starting the operator");
         let (operator, _) = join::operator(&ledger, &plane, &operator_program, "operator")?;
         operator.start()?;
@@ -136,7 +127,7 @@ impl Quickstart {
 
         make_image(&ledger, &engine)?;
         say("applying examples/hello: a task definition and a service of 2 tasks");
-        apply_noting(&ledger, &plane, &root.join("examples/hello"))?;
+        apply(&ledger, &plane, &root.join("examples/hello"))?;
         Ok((ledger, plane))
     }
 
@@ -178,7 +169,7 @@ impl Quickstart {
         plane.run()?;
         if plane.kubectl().get(SERVICES, NAMESPACE, SERVICE)?.is_none() {
             say("applying examples/hello again");
-            apply_noting(
+            apply(
                 ledger,
                 &plane,
                 &paths::source_root()?.join("examples/hello"),
@@ -196,20 +187,8 @@ impl Quickstart {
             say("nothing is up");
             return Ok(());
         };
-        let given = ledger
-            .state()
-            .control_plane
-            .is_some_and(|record| !record.embedded);
-        if given {
-            // Operator and agent have to be there: they let go of what is deleted.
-            if let Err(error) = leave_cluster(&ledger) {
-                say(format!(
-                    "not everything could be deleted from the cluster: {error:#}"
-                ));
-            }
-        }
         say("ending processes and removing containers and data");
-        ledger.clear()?;
+        ledger.down()?;
         say("everything that `make up` had made is gone");
         Ok(())
     }
@@ -256,14 +235,7 @@ fn join_this_machine(
         "adding this machine as ContainerInstance {instance}"
     ));
     join::announce(plane, NAMESPACE, instance)?;
-    let announced = object(
-        &plane
-            .kubectl()
-            .get(kind, NAMESPACE, instance)?
-            .unwrap_or_default(),
-    )?;
-    let uid = announced.uid.clone();
-    note_created(ledger, [announced])?;
+    let uid = note(ledger, plane, (kind, NAMESPACE, instance))?.uid;
     if !engine.started() {
         ledger.update(|state| {
             state.guest = Some(GuestContainers {

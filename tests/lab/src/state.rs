@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::CommandSpec;
 use crate::procfs::ProcessId;
-use crate::{firewall, interrupt, paths, teardown};
+use crate::{cluster_changes, firewall, interrupt, paths, teardown};
 
 const FILE: &str = "state.json";
 
@@ -60,6 +60,8 @@ pub struct State {
     pub control_plane: Option<ControlPlaneRecord>,
     /// Hosts, for people.
     pub hosts: Vec<HostRecord>,
+    /// Objects that were not in the cluster before, in order of creation.
+    pub created: Vec<ObjectRecord>,
     /// What a quickstart did beyond processes.
     pub quickstart: Option<QuickstartRecord>,
 }
@@ -73,6 +75,15 @@ pub struct RecordedProcess {
     pub process: Option<ProcessId>,
     /// How to start it again.
     pub command: CommandSpec,
+}
+
+impl RecordedProcess {
+    /// An operator or an agent.
+    pub fn is_tallyman(&self) -> bool {
+        ["operator", "agent"]
+            .iter()
+            .any(|program| self.name.starts_with(program))
+    }
 }
 
 /// An engine of ours.
@@ -126,7 +137,7 @@ pub struct HostRecord {
     pub socket: PathBuf,
 }
 
-/// What `lab quickstart` made in a cluster.
+/// How far `lab quickstart` came.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct QuickstartRecord {
@@ -134,8 +145,6 @@ pub struct QuickstartRecord {
     pub instance: String,
     /// Everything was brought up once.
     pub complete: bool,
-    /// Cluster objects that were not there before, in order of creation.
-    pub created: Vec<ObjectRecord>,
 }
 
 /// An object in a cluster.
@@ -147,8 +156,21 @@ pub struct ObjectRecord {
     pub namespace: Option<String>,
     /// Name.
     pub name: String,
-    /// Uid: an object of this name that somebody made later is not ours.
+    /// Uid: an object of this name that somebody made later is not ours. Empty while it is made.
     pub uid: String,
+}
+
+impl ObjectRecord {
+    /// Both are the object of this name, now or earlier.
+    pub fn names_same(&self, other: &Self) -> bool {
+        (&self.kind, &self.namespace, &self.name) == (&other.kind, &other.namespace, &other.name)
+    }
+}
+
+impl std::fmt::Display for ObjectRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
 }
 
 /// A run's ledger. The last one to let go of it clears the machine, unless the run is kept.
@@ -288,6 +310,18 @@ impl Ledger {
     /// Logs of what failed are worth more than a clean folder: they outlive the run, and where they are is said.
     pub fn save_logs(&self) {
         save_logs(&self.state());
+    }
+
+    /// [`Ledger::clear`] by a later command than the one that made it all: what has ended in the meantime and has to take part is
+    /// started first.
+    ///
+    /// # Errors
+    /// As [`Ledger::clear`].
+    pub fn down(self: &Arc<Self>) -> Result<()> {
+        if let Err(error) = cluster_changes::wake(self) {
+            eprintln!("{error:#}");
+        }
+        self.clear()
     }
 
     /// Takes away all that is written here. Doing it twice is fine.

@@ -1,4 +1,4 @@
-//! Takes away what a ledger lists: processes, containers, mounts, namespaces, links, rules, cgroups, folders. In that order, because each
+//! Takes away what a ledger lists: objects in a cluster that was given, processes, containers, mounts, namespaces, links, rules, cgroups, folders. In that order, because each
 //! holds the next. Every step runs even if one before it failed, and doing it all twice is fine.
 
 use std::collections::BTreeSet;
@@ -15,9 +15,9 @@ use crate::command::Tool;
 use crate::network::NAMESPACES;
 use crate::process::MARK;
 use crate::procfs::{self, ProcessId};
-use crate::state::{GuestContainers, RecordedEngine, State};
+use crate::state::{GuestContainers, RecordedEngine, RecordedProcess, State};
 use crate::wait::settle;
-use crate::{firewall, mounts, paths, state};
+use crate::{cluster_changes, firewall, mounts, paths, state};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -35,8 +35,11 @@ pub fn clear(state: &State) -> Result<()> {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut failures = Failures::default();
 
+    // While operator and agents are there: they let go of what is deleted.
+    let left = cluster_changes::leave(state);
     // Whoever starts containers goes first, or it would start them anew.
-    failures.note("operator and agents", end(state, is_ours_to_test));
+    let tallyman = |recorded: &RecordedProcess| recorded.is_tallyman();
+    failures.note("operator and agents", end(state, tallyman));
     if let Some(guest) = &state.guest {
         failures.note("containers on the local engine", remove_guests(guest));
     }
@@ -79,6 +82,8 @@ pub fn clear(state: &State) -> Result<()> {
     if failures.0.is_empty() {
         failures.note("state", forget(state));
     }
+    // It is told, but there is no other try: those who would take part in it are gone.
+    failures.note("not everything could be deleted from the cluster", left);
     failures.into_result(&state.id)
 }
 
@@ -104,15 +109,11 @@ impl Failures {
     }
 }
 
-fn is_ours_to_test(name: &str) -> bool {
-    name.starts_with("operator") || name.starts_with("agent")
-}
-
-fn end(state: &State, which: impl Fn(&str) -> bool) -> Result<()> {
+fn end(state: &State, which: impl Fn(&RecordedProcess) -> bool) -> Result<()> {
     let processes: Vec<ProcessId> = state
         .processes
         .iter()
-        .filter(|recorded| which(&recorded.name))
+        .filter(|recorded| which(recorded))
         .filter_map(|recorded| recorded.process)
         .collect();
     procfs::kill_all(&processes, PATIENCE)

@@ -3,7 +3,6 @@
 
 mod traces;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,9 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tallyman_lab::command::Tool;
 use tallyman_lab::control_plane::{ControlPlane, ControlPlaneOptions};
-use tallyman_lab::{Kubectl, Ledger, Process, paths, wait_until};
+use tallyman_lab::{Ledger, Process, paths};
 
-use traces::traces;
+use traces::{inventory, is_again, traces};
 
 /// There is one Docker on this machine, and one firewall.
 static MACHINE: Mutex<()> = Mutex::new(());
@@ -94,45 +93,13 @@ fn a_page_is_served_and_everything_is_taken_away_again() -> Result<()> {
     says(&lab("quickstart-down", &work, &[])?, &["nothing is up"])
 }
 
-/// What a cluster has that an administrator would not want to find changed.
-fn inventory(kubectl: &Kubectl) -> Result<BTreeSet<String>> {
-    let kinds = "customresourcedefinitions,clusterroles,clusterrolebindings,validatingadmissionpolicies,\
-                 validatingadmissionpolicybindings,namespaces";
-    let mut found = BTreeSet::new();
-    for list in [
-        vec!["get", kinds],
-        vec![
-            "get",
-            "serviceaccounts,roles,rolebindings,secrets,configmaps,leases",
-            "-A",
-        ],
-    ] {
-        let list = kubectl.json(list)?;
-        for o in list["items"].as_array().into_iter().flatten() {
-            let meta = &o["metadata"];
-            found.insert(format!(
-                "{} {} {}",
-                o["kind"], meta["namespace"], meta["name"]
-            ));
-        }
-    }
-    Ok(found)
-}
-
 #[test]
 fn a_given_cluster_is_left_as_it_was_found() -> Result<()> {
     let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir()?;
     let work = folder.path().join("up");
     let ledger = Ledger::create(None)?;
-    let plane = ControlPlane::start(
-        &ledger,
-        &ControlPlaneOptions {
-            address: None,
-            audit: false,
-            node: None,
-        },
-    )?;
+    let plane = ControlPlane::start(&ledger, &ControlPlaneOptions::default())?;
     let kubectl = plane.kubectl();
     let before = inventory(kubectl)?;
     let kubeconfig = plane.admin_kubeconfig().display().to_string();
@@ -143,12 +110,7 @@ fn a_given_cluster_is_left_as_it_was_found() -> Result<()> {
     let id = Ledger::open(&work)?.context("it keeps no record")?.id();
 
     lab("quickstart-down", &work, &[])?;
-    wait_until("the cluster to be as it was", SOON, || {
-        let now = inventory(kubectl)?;
-        let differ: Vec<_> = now.symmetric_difference(&before).collect();
-        ensure!(differ.is_empty(), "{differ:?}");
-        Ok(true)
-    })?;
+    is_again(kubectl, &before)?;
     ensure!(traces(&id).is_empty(), "it left {:?}", traces(&id));
     Ok(())
 }

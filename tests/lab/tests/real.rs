@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tallyman_lab::control_plane::{ControlPlane, ControlPlaneOptions};
 use tallyman_lab::{
-    EngineGeneration, Host, HostOptions, Ledger, Network, Signal, image, wait_until,
+    EngineGeneration, Host, HostOptions, Lab, Ledger, Network, Signal, image, paths, wait_until,
 };
 
-use traces::traces;
+use traces::{inventory, is_again, traces};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -152,9 +152,8 @@ fn control_plane_keeps_its_promises() -> Result<()> {
     let plane = ControlPlane::start(
         &ledger,
         &ControlPlaneOptions {
-            address: None,
             audit: true,
-            node: None,
+            ..ControlPlaneOptions::default()
         },
     )?;
     let kubectl = plane.kubectl();
@@ -235,5 +234,41 @@ fn control_plane_keeps_its_promises() -> Result<()> {
     drop(ledger);
     assert_eq!(traces(&id), Vec::<String>::new());
     assert!(!work.exists());
+    Ok(())
+}
+
+#[test]
+fn a_lab_leaves_the_cluster_that_it_was_given_as_it_was() -> Result<()> {
+    let ledger = Ledger::create(None)?;
+    // On loopback, as clusters in containers of this machine are.
+    let plane = ControlPlane::start(&ledger, &ControlPlaneOptions::default())?;
+    let kubectl = plane.kubectl();
+    let before = inventory(kubectl)?;
+    let lab = || {
+        Lab::builder()
+            .hosts(1, EngineGeneration::Debian2010)
+            .kubeconfig(plane.admin_kubeconfig())
+    };
+
+    // One that does not come up, when its operator is there already.
+    let failed = lab().agent_binary("/bin/false").start();
+    let error = failed.err().context("it came up without an agent")?;
+    assert!(format!("{error:#}").contains("/bin/false"), "{error:#}");
+    is_again(kubectl, &before)?;
+
+    let lab = lab().start()?;
+    let id = lab.ledger().id();
+    // Of those who use it, the lab knows nothing.
+    kubectl.apply_path(&paths::source_root()?.join("examples/hello"))?;
+    kubectl.ok([
+        "wait",
+        "--for=condition=Ready",
+        "tsvc/hello",
+        "--timeout=60s",
+    ])?;
+    assert_ne!(inventory(kubectl)?, before);
+    lab.down()?;
+    is_again(kubectl, &before)?;
+    assert_eq!(traces(&id), Vec::<String>::new());
     Ok(())
 }

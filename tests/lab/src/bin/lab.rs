@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use tallyman_lab::quickstart::Quickstart;
 use tallyman_lab::state::State;
-use tallyman_lab::{EngineGeneration, Kubectl, Lab, Ledger, interrupt, paths, progress, with};
+use tallyman_lab::{
+    EngineGeneration, Kubectl, Lab, LabBuilder, Ledger, interrupt, paths, progress, with,
+};
 
 /// A whole Tallyman on one machine: a Kubernetes control plane, Docker hosts (network namespaces with engines of their own), the
 /// operator, and an agent on every host. Everything is real, and everything is gone after `lab down`.
@@ -32,8 +34,11 @@ enum Command {
         #[arg(long, value_enum, default_value = "20.10")]
         engine: EngineGeneration,
         /// Writes an audit log of every API request.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "kubeconfig")]
         audit: bool,
+        /// Uses this cluster instead of a control plane of its own, and takes from it again what was added.
+        #[arg(long)]
+        kubeconfig: Option<PathBuf>,
         #[command(flatten)]
         programs: Programs,
         #[command(flatten)]
@@ -143,9 +148,19 @@ fn run(command: Command) -> Result<()> {
             hosts,
             engine,
             audit,
+            kubeconfig,
             programs,
             place,
-        } => up(hosts, engine, audit, programs, &place.folder()?),
+        } => {
+            let mut builder = Lab::builder()
+                .hosts(usize::from(hosts), engine)
+                .work_dir(place.folder()?)
+                .audit(audit);
+            if let Some(kubeconfig) = kubeconfig {
+                builder = builder.kubeconfig(kubeconfig);
+            }
+            up(builder, programs)
+        }
         Command::Status { place } => status(&place.ledger()?.state()),
         Command::Logs {
             name,
@@ -159,7 +174,7 @@ fn run(command: Command) -> Result<()> {
             let folder = place.folder()?;
             match Ledger::open(&folder)? {
                 Some(ledger) => {
-                    ledger.clear()?;
+                    ledger.down()?;
                     println!("the lab in {} is down", folder.display());
                 }
                 None => println!("no lab is up in {}", folder.display()),
@@ -206,18 +221,8 @@ fn quickstart(
     })
 }
 
-fn up(
-    hosts: u8,
-    engine: EngineGeneration,
-    audit: bool,
-    programs: Programs,
-    work: &Path,
-) -> Result<()> {
+fn up(mut builder: LabBuilder, programs: Programs) -> Result<()> {
     let began = Instant::now();
-    let mut builder = Lab::builder()
-        .hosts(usize::from(hosts), engine)
-        .work_dir(work)
-        .audit(audit);
     if let Some(operator) = programs.operator {
         builder = builder.operator_binary(operator);
     }

@@ -1,7 +1,11 @@
 //! What must not be left.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
 use tallyman_lab::command::Tool;
-use tallyman_lab::{process, procfs};
+use tallyman_lab::{Kubectl, process, procfs, wait_until};
 
 /// What a run leaves on the machine, if it leaves something.
 pub fn traces(id: &str) -> Vec<String> {
@@ -50,4 +54,40 @@ pub fn traces(id: &str) -> Vec<String> {
             .map(str::to_owned),
     );
     found
+}
+
+/// What a cluster has that an administrator would not want to find changed.
+pub fn inventory(kubectl: &Kubectl) -> Result<BTreeSet<String>> {
+    let kinds = "customresourcedefinitions,clusterroles,clusterrolebindings,validatingadmissionpolicies,\
+                 validatingadmissionpolicybindings,namespaces";
+    let mut found = BTreeSet::new();
+    for list in [
+        vec!["get", kinds],
+        vec![
+            "get",
+            "serviceaccounts,roles,rolebindings,secrets,configmaps,leases",
+            "-A",
+        ],
+    ] {
+        let list = kubectl.json(list)?;
+        for o in list["items"].as_array().into_iter().flatten() {
+            let meta = &o["metadata"];
+            found.insert(format!(
+                "{} {} {}",
+                o["kind"], meta["namespace"], meta["name"]
+            ));
+        }
+    }
+    Ok(found)
+}
+
+/// The cluster has again what it had.
+pub fn is_again(kubectl: &Kubectl, before: &BTreeSet<String>) -> Result<()> {
+    let what = "the cluster to be as it was";
+    wait_until(what, Duration::from_secs(60), || {
+        let now = inventory(kubectl)?;
+        let differ: Vec<_> = now.symmetric_difference(before).collect();
+        ensure!(differ.is_empty(), "{differ:?}");
+        Ok(true)
+    })
 }
