@@ -74,6 +74,7 @@ packages() {
   have nsenter || missing+=(util-linux)
   have losetup && have mount || missing+=(mount)
   have mkfs.ext4 || missing+=(e2fsprogs)
+  have strace || missing+=(strace)
   compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
   # Images are made of it alone, so it has to be the one without libraries.
   is_static busybox || missing+=(busybox-static)

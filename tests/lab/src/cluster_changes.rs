@@ -22,7 +22,8 @@ const DELETION: Duration = Duration::from_secs(90);
 /// How long kubectl may take beside that.
 const KUBECTL: Duration = Duration::from_secs(30);
 
-/// Applies manifests, and in a cluster that was given writes down which of their objects were not there before.
+/// Applies manifests, and in a cluster that was given writes down which of their objects were not there before. Their kinds have to be
+/// known to it.
 pub(crate) fn apply(ledger: &Ledger, plane: &ControlPlane, path: &Path) -> Result<()> {
     if plane.is_embedded() {
         return plane.kubectl().apply_path(path).map(drop);
@@ -35,9 +36,8 @@ pub(crate) fn apply(ledger: &Ledger, plane: &ControlPlane, path: &Path) -> Resul
                 .args(["get", "--ignore-not-found", "-o", "json", "-f"]);
         command.arg(path)
     };
-    // Of kinds that the cluster does not know yet there can be none.
-    let before = get().run()?;
-    let before = objects(if before.success { &before.stdout } else { "" })?;
+    // A guess would one day delete what was there before.
+    let before = objects(&get().check()?)?;
     let is_new = |object: &ObjectRecord| !before.iter().any(|known| known.names_same(object));
     // Noted by name before, in case that we are interrupted, and with their uids as soon as they have some.
     let planned = ["create", "--dry-run=client", "-o", "json", "-f"];

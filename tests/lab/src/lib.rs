@@ -44,6 +44,7 @@ pub mod progress;
 pub mod quickstart;
 pub mod state;
 pub mod teardown;
+pub mod trace;
 pub mod wait;
 pub mod with;
 

@@ -187,7 +187,7 @@ impl Quickstart {
             say("nothing is up");
             return Ok(());
         };
-        say("ending processes and removing containers and data");
+        say("taking away objects, processes, containers and data");
         ledger.down()?;
         say("everything that `make up` had made is gone");
         Ok(())

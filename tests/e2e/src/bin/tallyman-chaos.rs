@@ -23,12 +23,23 @@ struct Args {
     /// Times that an agent's files are damaged (row 5).
     #[arg(long, env = "CHAOS_FILES")]
     files: Option<u32>,
+    /// Deeds at which an agent (row 2) or an operator (row 16b) is killed: at most, and spread over all.
+    #[arg(long, env = "CHAOS_DEATHS")]
+    deaths: Option<u32>,
     /// Times that the lead changes, in each of the rows 16, 17a and 17b.
     #[arg(long, env = "CHAOS_FAILOVERS")]
     failovers: Option<u32>,
     /// Times that every other fault is brought about; as many as each row says without.
     #[arg(long, env = "CHAOS_TIMES")]
     times: Option<u32>,
+    /// Seconds that the lead lasts without news of the leader; fail-overs by the hundred want a short one.
+    #[arg(
+        long,
+        env = "CHAOS_LEASE",
+        default_value_t = 15,
+        value_name = "SECONDS"
+    )]
+    lease: u32,
     /// Which engine the hosts have.
     #[arg(long, default_value = "current")]
     engine: EngineGeneration,
@@ -46,11 +57,8 @@ struct Args {
 /// Times are those that users get, but for these: every rollout would last a minute, and the witness of a long run would look at
 /// thousands of STOPPED tasks.
 const OPERATOR_FLAGS: [&str; 2] = ["--healthy-after=3s", "--task-retention=10m"];
-const TIMES: Times = Times {
-    grace: Duration::from_secs(50),
-    replace_after: Duration::from_secs(300),
-    lease: Duration::from_secs(15),
-};
+const GRACE: Duration = Duration::from_secs(50);
+const REPLACE_AFTER: Duration = Duration::from_secs(300);
 const LOAD: Load = Load {
     standing: 40,
     rolling: 6,
@@ -61,6 +69,7 @@ impl Args {
     fn count(&self, row: &Row) -> u32 {
         let said = match row.number {
             "1" => self.kills,
+            "2" | "16b" => self.deaths,
             "5" => self.files,
             "16" | "17a" | "17b" => self.failovers,
             _ => self.times,
@@ -68,13 +77,9 @@ impl Args {
         said.unwrap_or(row.count)
     }
 
-    /// Of all rows, the one that needs what is not there; by its number it says so.
+    /// Of all rows, the one that needs what is not there; asked for by its number, it says so itself.
     fn leaves_out(&self, row: &Row) -> bool {
-        let missing = row.number == UPGRADE && self.other_agent.is_none();
-        if missing && self.rows.is_empty() {
-            println!("row {UPGRADE} is left out: it needs --other-agent FILE");
-        }
-        missing && self.rows.is_empty()
+        row.number == UPGRADE && self.other_agent.is_none() && self.rows.is_empty()
     }
 }
 
@@ -85,6 +90,9 @@ fn main() -> Result<ExitCode> {
         .filter(|row| !args.leaves_out(row))
         .map(|row| (row, args.count(row)))
         .collect();
+    if rows().any(|row| args.leaves_out(row)) {
+        println!("row {UPGRADE} is left out: it needs --other-agent FILE");
+    }
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed}");
     let installed = tempfile::tempdir()?;
@@ -95,12 +103,17 @@ fn main() -> Result<ExitCode> {
     if let Some(versions) = &versions {
         fs::copy(paths::built_program("tallyman-agent")?, &versions.installed)?;
     }
-    let lab = lab(args.engine, versions.as_ref())?;
+    let lab = lab(&args, versions.as_ref())?;
+    let times = Times {
+        grace: GRACE,
+        replace_after: REPLACE_AFTER,
+        lease: Duration::from_secs(args.lease.into()),
+    };
     let mut missed = Vec::new();
     let result = run(
         &lab,
         LOAD,
-        TIMES,
+        times,
         versions,
         seed,
         &chosen,
@@ -126,7 +139,8 @@ fn main() -> Result<ExitCode> {
 }
 
 /// Three hosts whose containers outlive their engine, and one whose do not.
-fn lab(generation: EngineGeneration, versions: Option<&Versions>) -> Result<Lab> {
+fn lab(args: &Args, versions: Option<&Versions>) -> Result<Lab> {
+    let generation = args.engine;
     let brittle = HostOptions {
         live_restore: false,
         ..HostOptions::new(generation)
@@ -134,7 +148,8 @@ fn lab(generation: EngineGeneration, versions: Option<&Versions>) -> Result<Lab>
     let mut lab = Lab::builder()
         .hosts(3, generation)
         .host("host-4", brittle)
-        .operator_args(OPERATOR_FLAGS);
+        .operator_args(OPERATOR_FLAGS)
+        .operator_args([format!("--lease-duration={}s", args.lease)]);
     if let Some(versions) = versions {
         lab = lab.agent_binary(&versions.installed);
     }

@@ -7,6 +7,7 @@
 
 mod agents;
 mod control_plane;
+mod deaths;
 mod engines;
 mod hosts;
 mod leaders;
@@ -97,6 +98,7 @@ impl Outcome {
 pub fn rows() -> impl Iterator<Item = &'static Row> {
     [
         agents::ROWS,
+        deaths::ROWS,
         engines::ROWS,
         links::ROWS,
         leaders::ROWS,
@@ -138,8 +140,9 @@ pub fn run(
                 let failure = result.as_ref().err().or(mended.as_ref().err());
                 let failure = failure.map(|error| format!("{error:#}"));
                 let (violations, looks) = witness.take();
+                let count = stage.times_happened().unwrap_or(*count);
                 let outcome = Outcome {
-                    count: *count,
+                    count,
                     times: result.unwrap_or_default(),
                     violations,
                     failure,

@@ -67,6 +67,7 @@ pub struct Stage<'a> {
     rng: Mutex<fastrand::Rng>,
     revision: AtomicU32,
     serial: AtomicU32,
+    happened: Mutex<Option<u32>>,
 }
 
 /// A container as it must stay: id, process, start.
@@ -99,6 +100,7 @@ impl<'a> Stage<'a> {
             rng: Mutex::new(fastrand::Rng::with_seed(seed)),
             revision: AtomicU32::new(0),
             serial: AtomicU32::new(0),
+            happened: Mutex::default(),
         };
         for host in lab.hosts() {
             let iptables = |args: &[&str]| host.inside("iptables").arg("--wait").args(args).run();
@@ -198,6 +200,16 @@ impl<'a> Stage<'a> {
         self.all_steady()
     }
 
+    /// A row says how often its fault came about, where that is not as often as it was asked to.
+    pub fn happened(&self, times: usize) {
+        *locked(&self.happened) = u32::try_from(times).ok();
+    }
+
+    /// What the last row said of it, once.
+    pub fn times_happened(&self) -> Option<u32> {
+        locked(&self.happened).take()
+    }
+
     // --- what must stay ---
 
     /// What the containers that nothing may touch are.
@@ -292,18 +304,11 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// It does not come true.
     pub fn rolled(&self) -> Result<()> {
-        let newest = format!("{ROLLING}:{}", self.revision.load(Ordering::Relaxed));
+        let newest = self.newest();
         let wanted = self.load.rolling;
         let of_newest = |t: &&Value| t["spec"]["taskDefinition"] == newest.as_str();
         wait_until(format!("{newest} to run alone"), PATIENCE * 2, || {
-            let alive = self.user.alive(ROLLING)?;
-            let right = |t: &&Value| of_newest(t) && t["status"]["lastStatus"] == "RUNNING";
-            let n = alive.iter().filter(right).count();
-            ensure!(
-                n == wanted && alive.len() == wanted,
-                "{n} of {}",
-                alive.len()
-            );
+            self.newest_alone()?;
             Ok(true)
         })?;
         self.steady_rolling()?;
@@ -314,6 +319,29 @@ impl<'a> Stage<'a> {
             self.witness.accuse(what);
         }
         Ok(())
+    }
+
+    /// As many tasks of the newest revision run as are wanted, and no others.
+    ///
+    /// # Errors
+    /// Says what runs instead.
+    pub fn newest_alone(&self) -> Result<()> {
+        let (newest, wanted) = (self.newest(), self.load.rolling);
+        let alive = self.user.alive(ROLLING)?;
+        let right = |t: &&Value| {
+            t["spec"]["taskDefinition"] == newest.as_str() && t["status"]["lastStatus"] == "RUNNING"
+        };
+        let n = alive.iter().filter(right).count();
+        ensure!(
+            n == wanted && alive.len() == wanted,
+            "{n} of {}",
+            alive.len()
+        );
+        Ok(())
+    }
+
+    fn newest(&self) -> String {
+        format!("{ROLLING}:{}", self.revision.load(Ordering::Relaxed))
     }
 
     /// Starts `n` tasks, on `host` or anywhere, that end within `seconds`, each with a code of its own.
@@ -370,6 +398,20 @@ impl<'a> Stage<'a> {
             }
             Ok(true)
         })
+    }
+
+    /// All of them are STOPPED.
+    ///
+    /// # Errors
+    /// The API server does not answer, or one is gone.
+    pub fn ended(&self, exits: &Exits) -> Result<bool> {
+        let tasks = self.eyes.list("tasks")?;
+        let ended = |name: &str| {
+            let task = tasks.iter().find(|t| t["metadata"]["name"] == name);
+            Ok(task.context("a task is gone")?["status"]["lastStatus"] == "STOPPED")
+        };
+        let each = exits.0.iter().map(|(name, _)| ended(name));
+        Ok(each.collect::<Result<Vec<_>>>()?.into_iter().all(|e| e))
     }
 
     /// Waits until all of them are STOPPED, accuses whoever lost or changed a code, and lets them go.
@@ -480,6 +522,24 @@ impl<'a> Stage<'a> {
     pub fn agent_ready(&self, host: &LabHost, since: Instant) -> Result<Duration> {
         answers(host.agent_http(), host.agent())?;
         Ok(since.elapsed())
+    }
+
+    /// Waits until an operator is ready or has ended; whether it is ready.
+    ///
+    /// # Errors
+    /// Neither comes true.
+    pub fn ready_or_dead(&self, operator: &Process) -> Result<bool> {
+        let all = self.operators();
+        let of = |(process, _): &&(&Process, SocketAddr)| process.name() == operator.name();
+        let address = all.iter().find(of).context("it is no operator")?.1;
+        wait_until(format!("{} to be ready", operator.name()), PATIENCE, || {
+            if !operator.is_running() {
+                return Ok(Some(false));
+            }
+            let reply = http::get(address, "/readyz", Duration::from_secs(2))?;
+            ensure!(reply.status == 200, "{}", reply.body);
+            Ok(Some(true))
+        })
     }
 
     /// Waits until both operators have filled their caches and one of them leads; the one that does, and the other.
