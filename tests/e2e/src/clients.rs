@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tallyman_lab::http;
@@ -17,6 +17,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub struct Clients {
     known: Mutex<Vec<SocketAddr>>,
+    /// How often they were told.
+    told: AtomicUsize,
     done: AtomicBool,
     requests: AtomicUsize,
     failed: AtomicUsize,
@@ -37,14 +39,22 @@ pub fn answers(address: &SocketAddr) -> bool {
 }
 
 impl Clients {
-    /// Tells them where tasks are now.
-    pub fn know(&self, addresses: Vec<SocketAddr>) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
-    }
-
-    /// Does `work` while they ask, from the time on when they know somebody.
-    pub fn ask_during<T>(&self, work: impl FnOnce() -> T) -> (T, Served) {
+    /// Does `work` while they ask, from the time on when they know somebody. `find` says where tasks are, and is asked all the time.
+    pub fn ask_during<T>(
+        &self,
+        find: impl Fn() -> Option<Vec<SocketAddr>> + Send,
+        work: impl FnOnce() -> T,
+    ) -> (T, Served) {
         let worked = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while !self.done.load(Ordering::Relaxed) {
+                    if let Some(addresses) = find() {
+                        *self.known() = addresses;
+                        self.told.fetch_add(1, Ordering::Relaxed);
+                    }
+                    std::thread::sleep(PAUSE);
+                }
+            });
             for client in 0..CLIENTS {
                 scope.spawn(move || self.ask(client));
             }
@@ -62,22 +72,39 @@ impl Clients {
     fn ask(&self, client: usize) {
         let mut turn = client;
         while !self.done.load(Ordering::Relaxed) {
-            let mut known = self
-                .known
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            if !known.is_empty() {
-                let first = turn % known.len();
-                known.rotate_left(first);
+            if !self.known().is_empty() {
                 self.requests.fetch_add(1, Ordering::Relaxed);
-                if !known.iter().any(answers) {
+                if !self.is_answered(turn) {
                     self.failed.fetch_add(1, Ordering::Relaxed);
                 }
                 turn = turn.wrapping_add(1);
             }
             std::thread::sleep(PAUSE);
         }
+    }
+
+    /// Somebody answers: of those who are known or, when all of these are gone already, of those who are found from now on.
+    fn is_answered(&self, turn: usize) -> bool {
+        if self.any_answers(turn) {
+            return true;
+        }
+        // The next list may have been asked for before.
+        let enough = self.told.load(Ordering::Relaxed) + 2;
+        while self.told.load(Ordering::Relaxed) < enough && !self.done.load(Ordering::Relaxed) {
+            std::thread::sleep(PAUSE);
+        }
+        self.any_answers(turn)
+    }
+
+    fn any_answers(&self, turn: usize) -> bool {
+        let mut known = self.known().clone();
+        let first = turn % known.len().max(1);
+        known.rotate_left(first);
+        known.iter().any(answers)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,13 +136,12 @@ mod tests {
         });
         let asked = |known: Vec<SocketAddr>| {
             let clients = Clients::default();
-            clients.know(known);
             let enough = || {
                 while clients.requests.load(Ordering::Relaxed) < 2 * CLIENTS {
                     std::thread::yield_now();
                 }
             };
-            clients.ask_during(enough).1
+            clients.ask_during(|| Some(known.clone()), enough).1
         };
         assert_eq!(asked(vec![nobody, address]).failed, 0);
         let served = asked(vec![nobody]);

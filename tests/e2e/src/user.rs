@@ -189,7 +189,7 @@ impl<'a> User<'a> {
         service: &str,
         work: impl FnOnce() -> Result<()>,
     ) -> Result<Vec<(usize, usize)>> {
-        watched(|| self.sample(service, |_| {}), work)
+        watched(|| self.sample(service), work)
     }
 
     /// [`User::sampled`] while clients ask for pages as well, and what became of their requests.
@@ -202,15 +202,18 @@ impl<'a> User<'a> {
         work: impl FnOnce() -> Result<()>,
     ) -> Result<(Vec<(usize, usize)>, Served)> {
         let clients = Clients::default();
-        let look = || self.sample(service, |addresses| clients.know(addresses));
-        let (samples, served) = clients.ask_during(|| watched(look, work));
+        let find = || {
+            let tasks = self.alive(service).ok()?;
+            Some(tasks.iter().flat_map(|t| self.addresses(t)).collect())
+        };
+        let look = || self.sample(service);
+        let (samples, served) = clients.ask_during(find, || watched(look, work));
         Ok((samples?, served))
     }
 
-    fn sample(&self, service: &str, tell: impl Fn(Vec<SocketAddr>)) -> Result<(usize, usize)> {
+    fn sample(&self, service: &str) -> Result<(usize, usize)> {
         let tasks = self.alive(service)?;
         let addresses: Vec<_> = tasks.iter().flat_map(|t| self.addresses(t)).collect();
-        tell(addresses.clone());
         Ok((addresses.iter().filter(|a| answers(a)).count(), tasks.len()))
     }
 

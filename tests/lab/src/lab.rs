@@ -497,7 +497,7 @@ impl Lab {
     /// # Errors
     /// Lists what is left.
     pub fn down(self) -> Result<()> {
-        self.ledger.clear()
+        self.ledger.down()
     }
 
     fn join(&mut self, hosts: Vec<Host>) -> Result<()> {
@@ -520,9 +520,11 @@ impl Lab {
         let spec = json!({"containerInstance": host.name(), "accept": "Automatic"});
         let token = self.permit_join(host.name(), &spec)?;
         let state = self.ledger.folder(&format!("join-{}", host.name()))?;
-        self.join_command(&host, &token, host.name(), &state)?
-            .check()?;
+        let joined = self
+            .join_command(&host, &token, host.name(), &state)?
+            .check();
         self.note("containerinstances.tallyman.dev", host.name())?;
+        joined?;
         let kubeconfig = state.join("kubeconfig");
         let data = self.ledger.folder(&format!("agent-{}", host.name()))?;
         let facts = AgentFacts {
@@ -600,14 +602,15 @@ impl Lab {
     /// # Errors
     /// When the API server refuses, or the operator does not answer.
     pub fn permit_join(&self, name: &str, spec: &Value) -> Result<String> {
-        let token = join::permit(&self.plane, &self.namespace, name, spec)?;
+        let token = join::permit(&self.plane, &self.namespace, name, spec);
         self.note("hostjoins.tallyman.dev", name)?;
-        Ok(token)
+        token
     }
 
-    /// What the lab adds to a cluster that it was given is noted, to be taken away again.
+    /// What was added to a cluster that was given is noted, to be taken away again; also where what was to follow has failed.
     fn note(&self, kind: &str, name: &str) -> Result<()> {
-        if !self.plane.is_embedded() {
+        let added = || self.kubectl().get(kind, &self.namespace, name);
+        if !self.plane.is_embedded() && added()?.is_some() {
             note(&self.ledger, &self.plane, (kind, &self.namespace, name))?;
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Takes away what a ledger lists: objects in a cluster that was given, processes, containers, mounts, namespaces, links, rules, cgroups, folders. In that order, because each
-//! holds the next. Every step runs even if one before it failed, and doing it all twice is fine.
+//! Takes away what a ledger lists: objects in a cluster that was given, processes, containers, mounts, namespaces, links, rules, cgroups,
+//! folders. In that order, because each holds the next. Every step runs even if one before it failed, and doing it all twice is fine.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,7 +1,7 @@
 //! Programs under strace: which system calls they make, and how they die on the way into one.
 //!
-//! Between two calls by which a program tells others something or changes its disk, nobody else can see how far it is. So its deaths
-//! at each of them are all deaths that can matter, and it needs to know nothing of it.
+//! Between two calls by which a program tells others something or changes its disk, others do not see how far it is. So its deaths at
+//! each of them are those that matter most, and it needs no failpoints for them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
