@@ -17,8 +17,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub struct Clients {
     known: Mutex<Vec<SocketAddr>>,
-    /// How often they were told.
-    told: AtomicUsize,
     done: AtomicBool,
     requests: AtomicUsize,
     failed: AtomicUsize,
@@ -50,7 +48,6 @@ impl Clients {
                 while !self.done.load(Ordering::Relaxed) {
                     if let Some(addresses) = find() {
                         *self.known() = addresses;
-                        self.told.fetch_add(1, Ordering::Relaxed);
                     }
                     std::thread::sleep(PAUSE);
                 }
@@ -83,24 +80,23 @@ impl Clients {
         }
     }
 
-    /// Somebody answers: of those who are known or, when all of these are gone already, of those who are found from now on.
+    /// Somebody answers. Who does not is given up after seconds only, so the next to ask is one of those who are known by then.
     fn is_answered(&self, turn: usize) -> bool {
-        if self.any_answers(turn) {
-            return true;
+        let mut asked = Vec::new();
+        while let Some(next) = self.next(turn, &asked) {
+            if answers(&next) {
+                return true;
+            }
+            asked.push(next);
         }
-        // The next list may have been asked for before.
-        let enough = self.told.load(Ordering::Relaxed) + 2;
-        while self.told.load(Ordering::Relaxed) < enough && !self.done.load(Ordering::Relaxed) {
-            std::thread::sleep(PAUSE);
-        }
-        self.any_answers(turn)
+        false
     }
 
-    fn any_answers(&self, turn: usize) -> bool {
-        let mut known = self.known().clone();
-        let first = turn % known.len().max(1);
-        known.rotate_left(first);
-        known.iter().any(answers)
+    fn next(&self, turn: usize, asked: &[SocketAddr]) -> Option<SocketAddr> {
+        let known = self.known();
+        let in_turn = known.iter().cycle().skip(turn % known.len().max(1));
+        let mut in_turn = in_turn.take(known.len());
+        in_turn.find(|address| !asked.contains(address)).copied()
     }
 
     fn known(&self) -> MutexGuard<'_, Vec<SocketAddr>> {

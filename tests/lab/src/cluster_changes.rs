@@ -80,16 +80,15 @@ fn object(value: &Value) -> Result<ObjectRecord> {
     identity().with_context(|| format!("an object without kind or name: {value}"))
 }
 
-/// Writes down an object that was not there before.
+/// Writes down an object that was not there before, if it is there now.
 pub(crate) fn note(
     ledger: &Ledger,
     plane: &ControlPlane,
     (kind, namespace, name): (&str, &str, &str),
-) -> Result<ObjectRecord> {
+) -> Result<Option<ObjectRecord>> {
     let found = plane.kubectl().get(kind, namespace, name)?;
-    let found = found.with_context(|| format!("{kind} {namespace}/{name} is gone already"))?;
-    let record = object(&found)?;
-    note_created(ledger, [record.clone()])?;
+    let record = found.as_ref().map(object).transpose()?;
+    note_created(ledger, record.clone())?;
     Ok(record)
 }
 

@@ -11,7 +11,7 @@ use http::Uri;
 
 use crate::command::Tool;
 use crate::firewall;
-use crate::network::Place;
+use crate::network::{Place, inside};
 use crate::state::Ledger;
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -132,7 +132,7 @@ impl Server {
         let there = format!("{gateway}:{}", self.port);
         let port = self.port.to_string();
         let address = self.address.to_string();
-        let nat = || inside(place).args(["iptables", "--wait", "20", "-t", "nat", "-A"]);
+        let nat = || inside(&place.namespace).args(["iptables", "--wait", "20", "-t", "nat", "-A"]);
         nat()
             .args(["OUTPUT", "-d", &address, "-p", "tcp", "--dport", &port])
             .args(["-j", "DNAT", "--to-destination", &there])
@@ -149,18 +149,12 @@ impl Server {
 fn route_loopback(place: Option<&Place>, link: &str) -> Result<()> {
     let setting = format!("net.ipv4.conf.{link}.route_localnet=1");
     let tool = match place {
-        Some(place) => inside(place).arg("sysctl"),
+        Some(place) => inside(&place.namespace).arg("sysctl"),
         None => Tool::new("sysctl"),
     };
     tool.args(["--quiet", "--write", &setting])
         .check()
         .map(drop)
-}
-
-fn inside(place: &Place) -> Tool {
-    Tool::new("nsenter")
-        .arg(format!("--net=/run/netns/{}", place.namespace))
-        .arg("--")
 }
 
 /// It is an address of this machine.

@@ -13,7 +13,7 @@ use crate::engine::{Engine, EngineGeneration, EngineOptions};
 use crate::network::Network;
 use crate::process::{CommandSpec, Process, Signal};
 use crate::state::{HostRecord, Ledger};
-use crate::{http, image};
+use crate::{http, image, network};
 
 /// How a host is made.
 #[derive(Clone, Debug)]
@@ -215,10 +215,7 @@ impl Host {
 
     /// A command that runs inside the host's network, to its end.
     pub fn inside(&self, program: &str) -> Tool {
-        Tool::new("nsenter")
-            .arg(format!("--net=/run/netns/{}", self.namespace))
-            .arg("--")
-            .arg(program)
+        network::inside(&self.namespace).arg(program)
     }
 
     /// A process of the lab inside the host's network, such as its agent.

@@ -609,8 +609,7 @@ impl Lab {
 
     /// What was added to a cluster that was given is noted, to be taken away again; also where what was to follow has failed.
     fn note(&self, kind: &str, name: &str) -> Result<()> {
-        let added = || self.kubectl().get(kind, &self.namespace, name);
-        if !self.plane.is_embedded() && added()?.is_some() {
+        if !self.plane.is_embedded() {
             note(&self.ledger, &self.plane, (kind, &self.namespace, name))?;
         }
         Ok(())

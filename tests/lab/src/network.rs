@@ -183,6 +183,13 @@ impl Network {
     }
 }
 
+/// A command in a network namespace, to be gone on with the program.
+pub(crate) fn inside(namespace: &str) -> Tool {
+    Tool::new("nsenter")
+        .arg(format!("--net={NAMESPACES}/{namespace}"))
+        .arg("--")
+}
+
 /// The last part of a host's address.
 fn number(index: usize) -> Result<u8> {
     u8::try_from(index)

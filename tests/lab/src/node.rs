@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::command::Tool;
 use crate::control_plane::ControlPlane;
 use crate::control_plane_parts::SERVICE;
-use crate::network::{Network, Place};
+use crate::network::{Network, Place, inside};
 use crate::process::{CommandSpec, Process};
 use crate::state::{Ledger, RecordedEngine};
 use crate::{paths, progress};
@@ -209,9 +209,8 @@ fn lead_to_api_server(place: &Place, gateway: Ipv4Addr, server: &str) -> Result<
     let service = format!("{SERVICE}/32");
     let there = format!("{gateway}:{port}");
     for chain in ["PREROUTING", "OUTPUT"] {
-        Tool::new("nsenter")
-            .arg(format!("--net=/run/netns/{}", place.namespace))
-            .args(["--", "iptables", "--wait", "20", "-t", "nat", "-A", chain])
+        inside(&place.namespace)
+            .args(["iptables", "--wait", "20", "-t", "nat", "-A", chain])
             .args(["-d", &service, "-p", "tcp", "--dport", "443"])
             .args(["-j", "DNAT", "--to-destination", &there])
             .check()?;

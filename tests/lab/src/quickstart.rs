@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tallyman_crds::labels;
 
@@ -235,7 +235,10 @@ fn join_this_machine(
         "adding this machine as ContainerInstance {instance}"
     ));
     join::announce(plane, NAMESPACE, instance)?;
-    let uid = note(ledger, plane, (kind, NAMESPACE, instance))?.uid;
+    let announced = note(ledger, plane, (kind, NAMESPACE, instance))?;
+    let uid = announced
+        .context("its ContainerInstance is gone already")?
+        .uid;
     if !engine.started() {
         ledger.update(|state| {
             state.guest = Some(GuestContainers {

@@ -106,17 +106,7 @@ fn made(deeds: &[&str], log: &Path) -> Result<Vec<Point>> {
 /// Runs a host's agent by this command until it is dead, or has seen tasks of its host begin and end. Then it is dead in any case,
 /// and has its own command again. Whether it died by itself.
 fn a_life(stage: &Stage<'_>, host: &LabHost, command: CommandSpec) -> Result<(Exits, bool)> {
-    let agent = host.agent();
-    let own = agent.command();
-    stage.hold(agent);
-    agent.kill9()?;
-    agent.set_command(command);
-    let lived = live(stage, host);
-    let killed = agent.kill9();
-    agent.set_command(own);
-    stage.release(agent);
-    killed?;
-    lived
+    stage.by_another(host.agent(), command, || live(stage, host))
 }
 
 fn live(stage: &Stage<'_>, host: &LabHost) -> Result<(Exits, bool)> {
@@ -125,7 +115,10 @@ fn live(stage: &Stage<'_>, host: &LabHost) -> Result<(Exits, bool)> {
     stage.roll()?;
     let exits = stage.exits(2, Some(host), 2)?;
     wait_until("an agent to die, or its tasks to end", PATIENCE, || {
-        Ok(!agent.is_running() || stage.ended(&exits)?)
+        if agent.is_running() {
+            stage.are(&exits, &["STOPPED"])?;
+        }
+        Ok(true)
     })?;
     let died = !agent.is_running();
     Ok((exits, died))
@@ -155,16 +148,8 @@ fn a_lead(
     traced: impl FnOnce(&CommandSpec) -> Result<CommandSpec>,
 ) -> Result<Option<Duration>> {
     let (leader, waiting) = stage.leader()?;
-    let own = waiting.command();
-    stage.hold(waiting);
-    waiting.kill9()?;
-    waiting.set_command(traced(&own)?);
-    let led = lead(stage, leader, waiting);
-    let killed = waiting.kill9();
-    waiting.set_command(own);
-    stage.release(waiting);
-    killed?;
-    led
+    let command = traced(&waiting.command())?;
+    stage.by_another(waiting, command, || lead(stage, leader, waiting))
 }
 
 fn lead(stage: &Stage<'_>, leader: &Process, waiting: &Process) -> Result<Option<Duration>> {
@@ -175,7 +160,10 @@ fn lead(stage: &Stage<'_>, leader: &Process, waiting: &Process) -> Result<Option
     stage.roll()?;
     let what = "an operator to die, or its rollout to be done";
     wait_until(what, PATIENCE * 2, || {
-        Ok(!waiting.is_running() || stage.newest_alone().is_ok())
+        if waiting.is_running() {
+            stage.newest_alone()?;
+        }
+        Ok(true)
     })?;
     if waiting.is_running() {
         return Ok(None);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
-use tallyman_lab::{Host, Lab, LabHost, Process, Signal, http, wait_until};
+use tallyman_lab::{CommandSpec, Host, Lab, LabHost, Process, Signal, http, wait_until};
 
 use crate::chaos::Versions;
 use crate::chaos::witness::{Eyes, Witness};
@@ -387,31 +387,26 @@ impl<'a> Stage<'a> {
     /// They are not in time.
     pub fn reach(&self, exits: &Exits, wanted: &[&str]) -> Result<()> {
         wait_until(format!("tasks to be {wanted:?}"), PATIENCE, || {
-            let tasks = self.eyes.list("tasks")?;
-            for (name, _) in &exits.0 {
-                let task = tasks
-                    .iter()
-                    .find(|t| t["metadata"]["name"] == name.as_str());
-                let status = task.context("a task is gone")?["status"]["lastStatus"].clone();
-                let status = status.as_str().unwrap_or_default();
-                ensure!(wanted.contains(&status), "{name} is {status}");
-            }
+            self.are(exits, wanted)?;
             Ok(true)
         })
     }
 
-    /// All of them are STOPPED.
+    /// Each of them is in one of these statuses.
     ///
     /// # Errors
-    /// The API server does not answer, or one is gone.
-    pub fn ended(&self, exits: &Exits) -> Result<bool> {
+    /// Names one that is not.
+    pub fn are(&self, exits: &Exits, wanted: &[&str]) -> Result<()> {
         let tasks = self.eyes.list("tasks")?;
-        let ended = |name: &str| {
-            let task = tasks.iter().find(|t| t["metadata"]["name"] == name);
-            Ok(task.context("a task is gone")?["status"]["lastStatus"] == "STOPPED")
-        };
-        let each = exits.0.iter().map(|(name, _)| ended(name));
-        Ok(each.collect::<Result<Vec<_>>>()?.into_iter().all(|e| e))
+        for (name, _) in &exits.0 {
+            let task = tasks
+                .iter()
+                .find(|t| t["metadata"]["name"] == name.as_str());
+            let status = task.context("a task is gone")?["status"]["lastStatus"].clone();
+            let status = status.as_str().unwrap_or_default();
+            ensure!(wanted.contains(&status), "{name} is {status}");
+        }
+        Ok(())
     }
 
     /// Waits until all of them are STOPPED, accuses whoever lost or changed a code, and lets them go.
@@ -497,6 +492,28 @@ impl<'a> Stage<'a> {
     /// From now on this process stays ended when it ended, until it is released or the row is over.
     pub fn hold(&self, process: &Process) {
         locked(&self.held).insert(process.name().to_owned());
+    }
+
+    /// Has a process that was killed run by another command, if `live` starts it. Afterwards it is dead, and has its own command again.
+    ///
+    /// # Errors
+    /// What `live` says, or it survives.
+    pub fn by_another<T>(
+        &self,
+        process: &Process,
+        command: CommandSpec,
+        live: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let own = process.command();
+        self.hold(process);
+        process.kill9()?;
+        process.set_command(command);
+        let lived = live();
+        let killed = process.kill9();
+        process.set_command(own);
+        self.release(process);
+        killed?;
+        lived
     }
 
     /// SIGKILL. That it is kept must wait, or the next one is taken for the killed.
