@@ -1,6 +1,7 @@
 //! The last things that happened, for the report of a failure.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use jiff::Timestamp;
 
@@ -9,9 +10,24 @@ const KEPT: usize = 40;
 /// The last lines of a history.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
-    lines: VecDeque<String>,
+    lines: VecDeque<Line>,
     /// Print every line as it comes (`TALLYMAN_SIM_TRACE=1`).
     pub loud: bool,
+}
+
+/// Put into words only when somebody reads it: most histories hold.
+#[derive(Clone, Debug)]
+struct Line {
+    at: Timestamp,
+    who: String,
+    what: String,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.at.strftime("%H:%M:%S%.3f");
+        write!(f, "{at} {:<10} {}", self.who, self.what)
+    }
 }
 
 impl Trace {
@@ -24,8 +40,12 @@ impl Trace {
     }
 
     /// Notes what `who` did.
-    pub fn note(&mut self, now: Timestamp, who: &str, what: &str) {
-        let line = format!("{} {who:<10} {what}", now.strftime("%H:%M:%S%.3f"));
+    pub fn note(&mut self, at: Timestamp, who: &str, what: &str) {
+        let line = Line {
+            at,
+            who: who.to_owned(),
+            what: what.to_owned(),
+        };
         if self.loud {
             println!("{line}");
         }
@@ -37,10 +57,7 @@ impl Trace {
 
     /// The lines, oldest first.
     pub fn text(&self) -> String {
-        self.lines
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join("\n  ")
+        let lines: Vec<String> = self.lines.iter().map(Line::to_string).collect();
+        lines.join("\n  ")
     }
 }

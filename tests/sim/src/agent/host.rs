@@ -2,6 +2,20 @@
 
 use super::*;
 
+/// What a host says of itself, and what that is of: it is asked for in every round, has some fifty attributes, and seldom others.
+pub(super) struct Said {
+    host: HostFacts,
+    engine: EngineFacts,
+    applied: Fence,
+    report: HostReport,
+}
+
+impl Said {
+    fn is_of(&self, host: &HostFacts, engine: &EngineFacts, applied: Fence) -> bool {
+        self.applied == applied && self.engine == *engine && self.host == *host
+    }
+}
+
 impl Agent {
     pub(super) fn describe(&mut self, p: &mut Process) -> Result<(), Dead> {
         if !p.facts.heard || p.facts.trouble.is_some() {
@@ -34,26 +48,40 @@ impl Agent {
             rival: None,
             clock: None,
         };
-        let Ok(report) = register::report(&self.settings, &facts, &p.facts, p.host.applied())
-        else {
+        if p.said
+            .as_ref()
+            .is_none_or(|said| !said.is_of(&facts, &p.facts, p.host.applied()))
+        {
+            let applied = p.host.applied();
+            let Ok(report) = register::report(&self.settings, &facts, &p.facts, applied) else {
+                return;
+            };
+            p.news |= !p.holdings.account.registered(&report).is_empty();
+            p.said = Some(Said {
+                host: facts,
+                engine: p.facts.clone(),
+                applied,
+                report,
+            });
+        }
+        let Some(Said { report, .. }) = &p.said else {
             return;
         };
-        p.news |= !p.holdings.account.registered(&report).is_empty();
-        let at = p.outbox.due(&report, shared.now);
+        let at = p.outbox.due(report, shared.now);
         p.report_at = at.max(shared.now + SignedDuration::from_millis(100));
         if at > shared.now {
             return;
         }
         let reachable = self.reachable(shared);
         let must = Preconditions::default();
-        let body = json!({ "host": host(&report) });
+        let body = json!({ "host": host(report) });
         if reachable
             && shared
                 .server
                 .patch_status(Kind::ContainerInstance, &self.name, &body, &must)
                 .is_ok()
         {
-            p.outbox.sent(report, shared.now);
+            p.outbox.sent(report.clone(), shared.now);
         } else {
             p.outbox.failed(7, shared.now);
         }

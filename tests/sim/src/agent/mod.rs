@@ -20,9 +20,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tallyman_agent_core::register::{self, EngineFacts, HostFacts, HostOutbox};
 use tallyman_agent_core::{
-    Action, AssignedTask, Assignment, Contacts, Delivery, Due, Enforcement, FirelensSettings,
-    GpuInfo, Gpus, Holdings, Host, HostContext, Outcome, Parcel, Plan, Premises, Settings,
-    Silences, TaskMachine, TaskRecord, TaskUid,
+    Action, AssignedTask, Assignment, Contacts, Delivery, Due, Enforcement, Fence,
+    FirelensSettings, GpuInfo, Gpus, Holdings, Host, HostContext, Outcome, Parcel, Plan, Premises,
+    Settings, Silences, TaskMachine, TaskRecord, TaskUid,
     assignment::Door,
     metadata::{Injection, Roles},
     perform,
@@ -40,6 +40,7 @@ use crate::api::{Cache, Gap, Object, Preconditions, Refusal};
 use crate::operator::CrashPoint;
 use crate::sim::Shared;
 
+use host::Said;
 use plan::{begin_waiting, of_task};
 use ports::Ports;
 use routers::Routers;
@@ -149,6 +150,7 @@ struct Process {
     /// Up to which silence it has looked at containers that no task answers for.
     silences_heard: u64,
     facts: EngineFacts,
+    said: Option<Said>,
     outbox: HostOutbox,
     in_flight: Vec<InFlight>,
     sending: Vec<(TaskUid, Box<Parcel>, Timestamp)>,
@@ -413,6 +415,7 @@ impl Agent {
                 description: self.disk.engine.clone(),
                 ..EngineFacts::default()
             },
+            said: None,
             outbox: HostOutbox::default(),
             in_flight: Vec::new(),
             sending: Vec::new(),
