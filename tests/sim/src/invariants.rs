@@ -30,6 +30,7 @@
 //! | S25 | what an API server that went back to an older state forgot goes on until somebody decides    | every stop |
 //! | S26 | no task is placed on a host that the operator calls disconnected, before the host is heard again | every create |
 //! | S27 | a STOPPED task says its stopCode, reason and time, and, if it ran, an exit code of each container or why there is none | every step |
+//! | S28 | a task is called DISCONNECTED when nobody has heard of its host (or the last leader said so), and says at rest what its host does | every pass, the end |
 //!
 //! What is promised, and who holds it:
 //!
@@ -45,6 +46,7 @@
 //! | singleton tasks never overlap                                         | S24 |
 //! | each field has one writer                                             | S11, the admission policy of `deploy/` |
 //! | a STOPPED task says why                                               | S27 |
+//! | a task says whether its host is heard of                              | S28 |
 //! | nothing is destroyed on a view that is not verified                   | S4, S10, S14, S22, S25 |
 //! | no value of a Secret is in a log, event or status                     | `tests/it/secrets.rs`, end to end |
 //! | wanted leads to so it is, and stays (ESR)                             | S8, S9 |
@@ -55,15 +57,16 @@
 mod task_sets;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tallyman_agent_core::{Action, TaskMachine, TaskUid};
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{Health, Moment, Phase, Verb};
 use tallyman_crds::ecs::SchedulingStrategy;
 use tallyman_crds::order::Until;
-use tallyman_crds::{LastStatus, StopCode, Task, labels, names};
+use tallyman_crds::{Connectivity, LastStatus, StopCode, Task, labels, names};
 use tallyman_operator_core::deployments::Bounds;
 use tallyman_operator_core::{Kind, Settings, World, invariants};
 
@@ -270,6 +273,30 @@ impl Monitor {
             let name = task.metadata.name.as_deref().unwrap_or_default();
             let message = format!("{name} was placed on {host}, of which nobody has heard");
             self.broken("S26", message);
+        }
+    }
+
+    /// S28, of what a pass decided.
+    pub(crate) fn called_disconnected(
+        &mut self,
+        server: &Server,
+        task: &str,
+        grace: Duration,
+        now: Timestamp,
+    ) {
+        self.hear(server, now);
+        let host = server.get(Kind::Task, task).and_then(host_of);
+        // A new leader takes what the last one said of a host for true until it is heard.
+        let said = host.and_then(|host| server.get(Kind::ContainerInstance, host));
+        if said.is_some_and(|i| i["status"]["agentConnected"] == false) {
+            return;
+        }
+        let heard = host.and_then(|host| self.leases.get(host));
+        let silent = heard.map(|(_, since)| now.duration_since(*since).unsigned_abs());
+        if let Some(silent) = silent.filter(|silent| *silent < grace) {
+            let message =
+                format!("{task} is called DISCONNECTED {silent:?} after its host was heard");
+            self.broken("S28", message);
         }
     }
 
@@ -692,6 +719,34 @@ fn unexplained(status: &Value) -> Option<String> {
     let mut ran = containers.filter(|c| ran && said(c, "runtimeId"));
     let silent = ran.find(|c| !said(c, "exitCode") && !said(c, "reason"))?;
     Some(format!("exitCode or reason of {}", silent["name"]))
+}
+
+/// Where a task is: as whoever made it said, or, of a task of a user, as the operator chose.
+fn host_of(task: &Value) -> Option<&str> {
+    let said = |part: &str| task[part]["containerInstance"].as_str();
+    said("spec").or_else(|| said("status"))
+}
+
+/// S28, at rest: tasks that say of their host's agent what it does not.
+pub(crate) fn mistaken_for_connected(server: &Server) -> Vec<String> {
+    let says = |t: &Value| {
+        let host = host_of(t).and_then(|host| server.get(Kind::ContainerInstance, host));
+        let connected = host.map(|i| i["status"]["agentConnected"].clone());
+        (t["status"]["connectivity"].clone(), connected)
+    };
+    let alive = server
+        .all(Kind::Task)
+        .filter(|(_, t)| t["status"]["lastStatus"] != "STOPPED");
+    let wrong = alive.filter_map(|(name, t)| {
+        let (said, connected) = says(t);
+        let is = match connected == Some(json!(true)) {
+            true => Connectivity::Connected,
+            false => Connectivity::Disconnected,
+        };
+        (!said.is_null() && said != json!(is))
+            .then(|| format!("{name}: {said}, and its host {connected:?}"))
+    });
+    wrong.collect()
 }
 
 fn wanted_by_anyone(server: &Server, task: &TaskUid) -> bool {

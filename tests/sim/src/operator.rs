@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tallyman_crds::{HostPlan, labels, names, sources};
+use tallyman_crds::{Connectivity, HostPlan, labels, names, sources};
 use tallyman_operator_core::leadership::Hearing;
 use tallyman_operator_core::liveness::LeaseObserver;
 use tallyman_operator_core::pacing::{Outcome, Pace, Turn};
@@ -246,6 +246,16 @@ impl Operator {
             for broken in invariants::check_plan(world, plan, shared.now) {
                 let message = format!("{}: {}", self.name, broken.message);
                 shared.monitor.broken(broken.id, message);
+            }
+        }
+        for action in plans.iter().flat_map(|plan| &plan.actions) {
+            if let Action::WriteTaskStatus { task, patch } = action
+                && patch["connectivity"] == json!(Connectivity::Disconnected)
+                && !shared.server.down
+            {
+                let grace = self.settings.agent_grace;
+                let monitor = &mut shared.monitor;
+                monitor.called_disconnected(&shared.server, &task.name, grace, shared.now);
             }
         }
         plans
