@@ -54,19 +54,19 @@
 //! | a Lease that expires leads to a replacement, or to a stated brake     | S9 |
 //! | queues run empty                                                      | S8 |
 
+mod silence;
 mod task_sets;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tallyman_agent_core::{Action, TaskMachine, TaskUid};
 use tallyman_agent_engine::fake::FakeEngine;
 use tallyman_agent_engine::{Health, Moment, Phase, Verb};
 use tallyman_crds::ecs::SchedulingStrategy;
 use tallyman_crds::order::Until;
-use tallyman_crds::{Connectivity, LastStatus, StopCode, Task, labels, names};
+use tallyman_crds::{LastStatus, StopCode, Task, labels, names};
 use tallyman_operator_core::deployments::Bounds;
 use tallyman_operator_core::{Kind, Settings, World, invariants};
 
@@ -74,6 +74,8 @@ use crate::agent::Agent;
 use crate::api::{Cache, Object, Server};
 use crate::gpus::Gpus;
 use crate::operator::NAMESPACE;
+
+pub(crate) use silence::mistaken;
 
 /// ECS's time after which a task without health check counts.
 const HEALTHY_AFTER: SignedDuration = SignedDuration::from_secs(40);
@@ -247,69 +249,6 @@ impl Monitor {
             );
         }
         self.distinct(server, &service, task);
-    }
-
-    /// S26. Whoever has not seen it called so, or saw it renew its Lease lately, may take it for connected.
-    fn on_a_host_that_is_heard(
-        &mut self,
-        cache: &Cache,
-        task: &Task,
-        settings: &Settings,
-        now: Timestamp,
-    ) {
-        let Some(host) = task.spec.container_instance.as_deref() else {
-            return;
-        };
-        let Some(Object::Instance(seen)) = cache.get(Kind::ContainerInstance, host) else {
-            return;
-        };
-        let status = seen.status.as_ref();
-        let called = status.is_some_and(|s| s.registered_at.is_some() && !s.agent_connected);
-        let silent = self
-            .leases
-            .get(host)
-            .map(|(_, since)| now.duration_since(*since).unsigned_abs());
-        if called && silent.is_some_and(|silent| silent >= settings.agent_grace) {
-            let name = task.metadata.name.as_deref().unwrap_or_default();
-            let message = format!("{name} was placed on {host}, of which nobody has heard");
-            self.broken("S26", message);
-        }
-    }
-
-    /// S28, of what a pass decided.
-    pub(crate) fn called_disconnected(
-        &mut self,
-        server: &Server,
-        task: &str,
-        grace: Duration,
-        now: Timestamp,
-    ) {
-        self.hear(server, now);
-        let host = server.get(Kind::Task, task).and_then(host_of);
-        // A new leader takes what the last one said of a host for true until it is heard.
-        let said = host.and_then(|host| server.get(Kind::ContainerInstance, host));
-        if said.is_some_and(|i| i["status"]["agentConnected"] == false) {
-            return;
-        }
-        let heard = host.and_then(|host| self.leases.get(host));
-        let silent = heard.map(|(_, since)| now.duration_since(*since).unsigned_abs());
-        if let Some(silent) = silent.filter(|silent| *silent < grace) {
-            let message =
-                format!("{task} is called DISCONNECTED {silent:?} after its host was heard");
-            self.broken("S28", message);
-        }
-    }
-
-    fn hear(&mut self, server: &Server, now: Timestamp) {
-        for (host, lease) in server.leases() {
-            if self
-                .leases
-                .get(host)
-                .is_none_or(|(known, _)| known != lease)
-            {
-                self.leases.insert(host.clone(), (*lease, now));
-            }
-        }
     }
 
     /// S17. Two leaders may both find a host free.
@@ -719,34 +658,6 @@ fn unexplained(status: &Value) -> Option<String> {
     let mut ran = containers.filter(|c| ran && said(c, "runtimeId"));
     let silent = ran.find(|c| !said(c, "exitCode") && !said(c, "reason"))?;
     Some(format!("exitCode or reason of {}", silent["name"]))
-}
-
-/// Where a task is: as whoever made it said, or, of a task of a user, as the operator chose.
-fn host_of(task: &Value) -> Option<&str> {
-    let said = |part: &str| task[part]["containerInstance"].as_str();
-    said("spec").or_else(|| said("status"))
-}
-
-/// S28, at rest: tasks that say of their host's agent what it does not.
-pub(crate) fn mistaken_for_connected(server: &Server) -> Vec<String> {
-    let says = |t: &Value| {
-        let host = host_of(t).and_then(|host| server.get(Kind::ContainerInstance, host));
-        let connected = host.map(|i| i["status"]["agentConnected"].clone());
-        (t["status"]["connectivity"].clone(), connected)
-    };
-    let alive = server
-        .all(Kind::Task)
-        .filter(|(_, t)| t["status"]["lastStatus"] != "STOPPED");
-    let wrong = alive.filter_map(|(name, t)| {
-        let (said, connected) = says(t);
-        let is = match connected == Some(json!(true)) {
-            true => Connectivity::Connected,
-            false => Connectivity::Disconnected,
-        };
-        (!said.is_null() && said != json!(is))
-            .then(|| format!("{name}: {said}, and its host {connected:?}"))
-    });
-    wrong.collect()
 }
 
 fn wanted_by_anyone(server: &Server, task: &TaskUid) -> bool {

@@ -253,9 +253,8 @@ impl Operator {
                 && patch["connectivity"] == json!(Connectivity::Disconnected)
                 && !shared.server.down
             {
-                let grace = self.settings.agent_grace;
                 let monitor = &mut shared.monitor;
-                monitor.called_disconnected(&shared.server, &task.name, grace, shared.now);
+                monitor.called_disconnected(&shared.server, &task.name, &self.settings, shared.now);
             }
         }
         plans

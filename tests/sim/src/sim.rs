@@ -10,7 +10,7 @@ use tallyman_operator_core::{Kind, Settings, World, families, plan};
 
 use crate::agent::Agent;
 use crate::api::{self, Gap, Object, Server};
-use crate::invariants::{Monitor, mistaken_for_connected};
+use crate::invariants::{self, Monitor};
 use crate::operator::{CrashPoint, NAMESPACE, Operator};
 use crate::perturbation::Fate;
 use crate::rng::Rng;
@@ -397,10 +397,10 @@ impl Sim {
                 "S23: agents believe otherwise of the services of {misled:?} than their status says"
             ));
         }
-        let mistaken = mistaken_for_connected(&self.shared.server);
+        let mistaken = invariants::mistaken(&self.shared.server);
         if !mistaken.is_empty() {
             self.fail(&format!(
-                "S28: at rest {mistaken:?} do not say whether their hosts are heard of"
+                "S28: at rest {mistaken:?} say otherwise than their hosts whether these are connected"
             ));
         }
         let mut running: Vec<String> = self.tasks(|t| {

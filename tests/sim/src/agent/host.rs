@@ -48,11 +48,9 @@ impl Agent {
             rival: None,
             clock: None,
         };
-        if p.said
-            .as_ref()
-            .is_none_or(|said| !said.is_of(&facts, &p.facts, p.host.applied()))
-        {
-            let applied = p.host.applied();
+        let applied = p.host.applied();
+        let said = p.said.as_ref();
+        if said.is_none_or(|said| !said.is_of(&facts, &p.facts, applied)) {
             let Ok(report) = register::report(&self.settings, &facts, &p.facts, applied) else {
                 return;
             };
