@@ -99,7 +99,9 @@ fn act(action: &Action, objects: &mut Objects, now: Timestamp) -> bool {
             starts_well(&mut task, now);
             add(&mut objects.tasks, task)
         }
-        Action::StopTask { task, code, reason } => change(&mut objects.tasks, &task.name, |t| {
+        Action::StopTask {
+            task, code, reason, ..
+        } => change(&mut objects.tasks, &task.name, |t| {
             t.spec.desired_status = DesiredStatus::Stopped;
             t.spec.stop_code = Some(*code);
             t.spec.stopped_reason = Some(reason.clone());

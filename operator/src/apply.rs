@@ -90,9 +90,19 @@ impl Applier<'_> {
             }
             Action::CreateTask(object) => self.create::<Task>(Kind::Task, &object).await,
             Action::CreateRunTask(object) => self.create::<RunTask>(Kind::RunTask, &object).await,
-            Action::StopTask { task, code, reason } => {
+            Action::StopTask {
+                task,
+                code,
+                reason,
+                made_by_us,
+            } => {
                 let spec = json!({ "desiredStatus": "STOPPED", "stopCode": code, "stoppedReason": reason });
-                let body = json!({ "metadata": preconditions(&task), "spec": spec });
+                let mut metadata = preconditions(&task);
+                if made_by_us {
+                    // How Kubernetes has it taken away; no entry at all would leave it as it is.
+                    metadata["managedFields"] = json!([{}]);
+                }
+                let body = json!({ "metadata": metadata, "spec": spec });
                 self.patch(&task, body).await
             }
             Action::WriteTaskStatus { task, patch } => {

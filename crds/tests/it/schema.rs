@@ -218,7 +218,12 @@ fn every_rule_stands_in_a_definition() {
         .map(|crd| crd.json.to_string())
         .collect();
     for rule in rules::all() {
+        // Quoted when it stands for itself, in brackets among others.
         let text = serde_json::to_string(&rule.expression).expect("JSON");
+        let text = match rule.frozen {
+            true => format!("({})", text.trim_matches('"')),
+            false => text,
+        };
         assert!(
             all.iter().any(|crd| crd.contains(&text)),
             "{} is attached to nothing",

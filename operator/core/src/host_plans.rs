@@ -18,6 +18,9 @@ use crate::world::{InstanceState, Revision, TaskState, World};
 /// How long the tasks of services wait for the daemons of a host on which nothing of them runs yet.
 const HEAD_START: SignedDuration = SignedDuration::from_secs(30);
 
+/// Entries of tasks that are over may linger for this long, however many they are: those of one scale-in go in one write.
+const LINGER: SignedDuration = SignedDuration::from_secs(5);
+
 /// Makes the mailbox of a host if it is missing, and writes its plan if it is not what the tasks say.
 pub(crate) fn plan_one(
     world: &World,
@@ -55,13 +58,18 @@ pub(crate) fn plan_one(
         plan.actions.push(Action::Delete(target()));
     } else {
         let wanted = derive(world, name, instance, daemons_until.is_some());
-        let same = says(&current.spec, &wanted)
+        let (live, over) = live_and_over(&current.spec, &wanted);
+        let goes_at = goes_at(world, name, live.len(), &over, now);
+        let same = says(&current.spec, &live, &over, &wanted)
+            && goes_at.is_none_or(|at| now < at)
             && current.spec.cluster == world.cluster
             && current.spec.container_instance_tags == tags::by_key(&instance.object.spec.tags)
             && current.spec.task_policy.as_ref() == policy(world)
             && current.spec.stop_forgotten == stops_forgotten(instance)
             && reaches(&current.spec, host, world.leader_epoch);
-        if !same {
+        if same {
+            goes_at.into_iter().for_each(|at| plan.wake(at));
+        } else {
             let generation = current.spec.generation.max(held).saturating_add(1);
             let next = spec(world, instance, generation, wanted);
             let patch = merge_patch(&json(&current.spec), &json(&next)).unwrap_or_default();
@@ -133,15 +141,48 @@ fn policy(world: &World) -> Option<&TaskPolicy> {
     world.cluster_object.as_ref()?.spec.task_policy.as_ref()
 }
 
-/// True when `current` says what `wanted` says. Entries of tasks that are over may linger in it: they ask for nothing,
-/// and go with the next write, or as soon as they are as many as the others. So fifty tasks that stop one by one cost a few
-/// writes and not fifty.
-fn says(current: &HostPlanSpec, wanted: &Wanted<'_>) -> bool {
+/// Entries that are wanted, and those of tasks that are over.
+fn live_and_over<'c>(
+    current: &'c HostPlanSpec,
+    wanted: &Wanted<'_>,
+) -> (Vec<&'c PlannedTask>, Vec<&'c PlannedTask>) {
     let uids: BTreeSet<&str> = wanted.tasks.iter().map(|t| t.uid.as_str()).collect();
-    let (live, over): (Vec<_>, Vec<_>) = current
-        .tasks
-        .iter()
-        .partition(|t| uids.contains(t.uid.as_str()));
+    let entries = current.tasks.iter();
+    entries.partition(|t| uids.contains(t.uid.as_str()))
+}
+
+/// When what is `over` goes at the latest; nothing while that may wait for the next write of the plan. Entries of tasks that are
+/// over ask for nothing. They linger while they are fewer than the others, and while all of them are fresh ([`LINGER`]): so
+/// fifty tasks that stop one by one cost a few writes and not fifty.
+fn goes_at(
+    world: &World,
+    host: &InstanceName,
+    live: usize,
+    over: &[&PlannedTask],
+    now: Timestamp,
+) -> Option<Timestamp> {
+    if over.is_empty() || over.len() < live {
+        return None;
+    }
+    let over: BTreeSet<&str> = over.iter().map(|entry| entry.uid.as_str()).collect();
+    let here = world.tasks_on(host).map(|(_, t)| t);
+    let stopped: Vec<Timestamp> = here
+        .filter(|t| over.contains(t.identity.uid.as_str()))
+        .filter_map(|t| t.stopped_at)
+        .collect();
+    // Of a task that is gone nothing tells how long it is over, and no clock says that one will stop.
+    let known = stopped.len() == over.len();
+    let first = stopped.into_iter().min().filter(|at| known && *at <= now);
+    Some(first.map_or(now, |at| at.checked_add(LINGER).unwrap_or(now)))
+}
+
+/// True when `current`, whose entries these are, says what `wanted` says; what is `over` may linger if it asks for nothing.
+fn says(
+    current: &HostPlanSpec,
+    live: &[&PlannedTask],
+    over: &[&PlannedTask],
+    wanted: &Wanted<'_>,
+) -> bool {
     let asks_for_nothing = over
         .iter()
         .all(|t| t.desired_status == DesiredStatus::Stopped);
@@ -152,10 +193,7 @@ fn says(current: &HostPlanSpec, wanted: &Wanted<'_>) -> bool {
                 && d.definition == revision.object.spec.definition
         })
     });
-    (over.is_empty() || over.len() < live.len())
-        && asks_for_nothing
-        && definitions
-        && live.into_iter().eq(&wanted.tasks)
+    asks_for_nothing && definitions && live.iter().copied().eq(&wanted.tasks)
 }
 
 /// True for a task that its host must know of: it is not STOPPED, or its containers are still to be removed.

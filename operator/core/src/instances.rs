@@ -160,14 +160,11 @@ pub(crate) fn plan_one(
                 Some(_) => StopCode::TerminationNotice,
                 None => StopCode::UserInitiated,
             };
-            plan.actions.push(Action::StopTask {
-                task: Target::new(Kind::Task, task, &t.identity),
-                code,
-                reason: match i.forced {
-                    true => FORCED.to_owned(),
-                    false => format!("Container instance {name} was deregistered"),
-                },
-            });
+            let why = match i.forced {
+                true => FORCED.to_owned(),
+                false => format!("Container instance {name} was deregistered"),
+            };
+            plan.stop(task, t, code, why);
         }
         // What ran there is not left to lie about; but an agent that is away is not waited for.
         let clears_up = reachable(world, i) && host_plans::left_behind(world, name) > 0;

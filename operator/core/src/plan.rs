@@ -9,8 +9,9 @@ use tallyman_crds::conditions::UNOBSERVED;
 use tallyman_crds::sources::Source;
 use tallyman_crds::{Cluster, HostPlanSpec, RunTask, StopCode, Task, TaskDefinitionRevision};
 
+use crate::names::TaskName;
 use crate::status::json;
-use crate::world::Identity;
+use crate::world::{Identity, TaskState};
 
 /// Kinds that a plan acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,6 +142,10 @@ pub enum Action {
         code: StopCode,
         /// Why, in words.
         reason: String,
+        /// The operator made it. Then the write takes away the record of who set which field (`metadata.managedFields`), which
+        /// is two fifths of a Task and has its share in what each write of it costs: nobody applies the Task again, and whose
+        /// decision its stop was is in `code` and `reason`. On a Task that a user applied it stays.
+        made_by_us: bool,
     },
     /// Merge `patch` into the status of a task that its agent does not write: it was never accepted, or its host is lost.
     WriteTaskStatus {
@@ -265,6 +270,22 @@ impl Plan {
     /// Asks to be woken at `at`, or earlier.
     pub fn wake(&mut self, at: Timestamp) {
         self.wake_at = Some(self.wake_at.map_or(at, |w| w.min(at)));
+    }
+
+    /// Stops the task.
+    pub(crate) fn stop(
+        &mut self,
+        name: &TaskName,
+        task: &TaskState,
+        code: StopCode,
+        reason: String,
+    ) {
+        self.actions.push(Action::StopTask {
+            task: Target::new(Kind::Task, name, &task.identity),
+            code,
+            reason,
+            made_by_us: task.is_made_by_us(),
+        });
     }
 
     /// Publishes `next` for `target` where it differs from `previous`.

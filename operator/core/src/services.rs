@@ -136,11 +136,8 @@ fn drain(
 ) {
     let mine = || world.tasks_of(name);
     for (task_name, t) in mine().filter(|(_, t)| t.holds() && !t.leaving()) {
-        plan.actions.push(Action::StopTask {
-            task: Target::new(Kind::Task, task_name, &t.identity),
-            code: StopCode::ServiceSchedulerInitiated,
-            reason: format!("Service {name} was deleted"),
-        });
+        let why = format!("Service {name} was deleted");
+        plan.stop(task_name, t, StopCode::ServiceSchedulerInitiated, why);
     }
     let left = mine().filter(|(_, t)| t.holds()).count();
     let sets_left = task_sets::delete_all(world, name, plan);

@@ -80,20 +80,14 @@ fn holding(
     }
     match &t.service {
         Some(service) if !world.services.contains_key(service) && !t.leaving() => {
-            plan.actions.push(Action::StopTask {
-                task: target(name, t),
-                code: StopCode::ServiceSchedulerInitiated,
-                reason: format!("Service {service} was deleted"),
-            });
+            let why = format!("Service {service} was deleted");
+            plan.stop(name, t, StopCode::ServiceSchedulerInitiated, why);
         }
         Some(_) => {}
         None => match &t.run {
             Some(run) if world.run_of(t).is_none() && !t.leaving() => {
-                plan.actions.push(Action::StopTask {
-                    task: target(name, t),
-                    code: StopCode::UserInitiated,
-                    reason: format!("RunTask {run} was deleted"),
-                });
+                let why = format!("RunTask {run} was deleted");
+                plan.stop(name, t, StopCode::UserInitiated, why);
             }
             Some(_) => {}
             None => admit(world, ledger, name, t, now, plan),

@@ -420,7 +420,9 @@ impl Operator {
                 made
             }
             Action::CreateRunTask(o) => create(shared, Kind::RunTask, json!(o)),
-            Action::StopTask { task, code, reason } => {
+            Action::StopTask {
+                task, code, reason, ..
+            } => {
                 let (uid, version) = exact(&task);
                 let must = Preconditions {
                     uid: Some(&uid),

@@ -1,6 +1,6 @@
 //! What the agent sees of a task's containers, and what each kind of news does to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tallyman_agent_engine::{ContainerState, ContainerSummary, Hint, Phase, PhaseKind, Verb};
 
@@ -52,7 +52,16 @@ pub struct TaskObservation {
     /// Whether the host has room for it.
     pub room: Room,
     /// Containers of which there was news while a verb was in flight: look again when it settles.
-    pub(crate) look_again: BTreeSet<String>,
+    pub(crate) look_again: BTreeMap<String, News>,
+}
+
+/// What was told of a container while a verb was in flight for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// That it died, and nothing else: no news to a look that found it exited.
+    Death,
+    /// Something else, too.
+    More,
 }
 
 impl TaskObservation {
@@ -188,7 +197,12 @@ impl TaskObservation {
             return;
         }
         if busy {
-            self.look_again.insert(container.to_owned());
+            let death = matches!(hint, Hint::Died(_));
+            let news = self.look_again.entry(container.to_owned());
+            let news = news.or_insert(News::Death);
+            if !death {
+                *news = News::More;
+            }
         } else {
             self.containers
                 .insert(container.to_owned(), Sighting::Stale);

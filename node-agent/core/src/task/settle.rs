@@ -15,7 +15,7 @@ use crate::backoff::Backoff;
 use crate::perform::Outcome;
 use crate::task::learn::{exit, trim};
 use crate::task::names::error_name;
-use crate::task::observe::{Sighting, TaskObservation};
+use crate::task::observe::{News, Sighting, TaskObservation};
 use crate::task::record::{End, Failure, Retrying, TaskRecord};
 use crate::task::volumes;
 
@@ -199,10 +199,18 @@ pub fn settle(
             }
         }
     }
-    let after = if news && !matches!(verb, Verb::Prepare | Verb::Remove) {
-        Sighting::Stale
-    } else {
+    // Its death is told while the look that its stop ends with is under way, more often than not.
+    let known_already = match news {
+        Some(News::Death) => {
+            matches!(&after, Sighting::Present(state) if state.phase.kind() == PhaseKind::Exited)
+        }
+        Some(News::More) => false,
+        None => true,
+    };
+    let after = if known_already || matches!(verb, Verb::Prepare | Verb::Remove) {
         after
+    } else {
+        Sighting::Stale
     };
     seen.containers.insert(container.to_owned(), after);
 }

@@ -3,9 +3,10 @@
 use crate::rig;
 use std::time::Duration;
 
-use crate::rig::{Rig, container};
+use crate::rig::{Rig, block, container};
+use tallyman_agent_core::perform::perform;
 use tallyman_agent_engine::fake::{Mishap, Program};
-use tallyman_agent_engine::{Phase, PullBehavior, Verb};
+use tallyman_agent_engine::{Hint, Phase, PullBehavior, Verb};
 use tallyman_crds::{LastStatus, StopCode};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -16,8 +17,7 @@ fn the_end_of_an_essential_container_ends_the_task_and_stops_the_others() {
     rig.settle_down();
     let name = rig.name("app");
     rig.engine.exit(&name, 9);
-    rig.machine
-        .hinted(&name, &tallyman_agent_engine::Hint::Died(name.clone()));
+    rig.machine.hinted(&name, &Hint::Died(name.clone()));
     rig.settle_down();
     let status = rig.status().clone();
     assert_eq!(status.last_status, LastStatus::Stopped);
@@ -33,6 +33,47 @@ fn the_end_of_an_essential_container_ends_the_task_and_stops_the_others() {
     let starts = rig.starts();
     rig.run(SECOND * 60);
     assert_eq!(rig.starts(), starts, "nothing is ever restarted");
+}
+
+#[test]
+fn a_death_that_is_told_during_the_look_that_saw_it_is_no_reason_for_another() {
+    // News that came while the engine was asked how the container is, and whether it is asked once more.
+    let asked_again = |news: fn(String) -> Hint| {
+        let mut rig = Rig::new(vec![container("app", true)]);
+        rig.settle_down();
+        let name = rig.name("app");
+        rig.engine.exit(&name, 0);
+        rig.machine.hinted(&name, &Hint::Died(name.clone()));
+        let now = rig.now();
+        let look = rig.machine.step(&rig.host, now).actions.remove(0);
+        assert_eq!(look.verb(), Verb::Inspect);
+        rig.machine.started(&look);
+        rig.machine.hinted(&name, &news(name.clone()));
+        let outcome = block(perform(&rig.engine, rig.premises(), &look));
+        rig.machine.settle("app", outcome, now);
+        let step = rig.machine.step(&rig.host, now);
+        step.actions.iter().any(|a| a.verb() == Verb::Inspect)
+    };
+    assert!(!asked_again(Hint::Died));
+    assert!(asked_again(Hint::Destroyed));
+}
+
+#[test]
+fn a_death_that_is_told_during_a_look_that_was_too_early_is_looked_at() {
+    let mut rig = Rig::new(vec![container("app", true)]);
+    rig.settle_down();
+    let name = rig.name("app");
+    rig.machine
+        .hinted(&name, &Hint::HealthChanged(name.clone()));
+    let now = rig.now();
+    let look = rig.machine.step(&rig.host, now).actions.remove(0);
+    rig.machine.started(&look);
+    let outcome = block(perform(&rig.engine, rig.premises(), &look));
+    rig.engine.exit(&name, 0);
+    rig.machine.hinted(&name, &Hint::Died(name.clone()));
+    rig.machine.settle("app", outcome, now);
+    let step = rig.machine.step(&rig.host, now);
+    assert_eq!(step.actions[0].verb(), Verb::Inspect);
 }
 
 #[test]

@@ -137,11 +137,7 @@ fn stop<'w>(
     plan: &mut Plan,
 ) {
     for (task, t) in tasks.filter(|(_, t)| !t.leaving()) {
-        plan.actions.push(Action::StopTask {
-            task: Target::new(Kind::Task, task, &t.identity),
-            code,
-            reason: reason.to_owned(),
-        });
+        plan.stop(task, t, code, reason.to_owned());
     }
 }
 

@@ -10,7 +10,7 @@ use crate::deployments::{self, Bounds, Bucket, Member, Step};
 use crate::disconnect;
 use crate::names::{DeploymentId, Group, RevisionName, ServiceName, TaskName};
 use crate::placement::{Ledger, Request, Unplaceable};
-use crate::plan::{Action, Kind, Plan, Target};
+use crate::plan::{Plan, Target};
 use crate::service_events::Said;
 use crate::throttle;
 use crate::world::{Revision, ServiceState, TaskState, World};
@@ -222,11 +222,7 @@ impl<'w> Part<'w> {
                 | Bucket::Stopping
                 | Bucket::Stopped => scaling(&self.id),
             };
-            plan.actions.push(Action::StopTask {
-                task: Target::new(Kind::Task, m.name, &m.task.identity),
-                code: StopCode::ServiceSchedulerInitiated,
-                reason,
-            });
+            plan.stop(m.name, m.task, StopCode::ServiceSchedulerInitiated, reason);
         }
         let why = leaves.map(|zone| format!(" in {zone} due to AZ rebalancing"));
         let told = stopped.iter().map(|m| (m.name, m.task));

@@ -263,11 +263,7 @@ fn drain<'w>(
 }
 
 fn stop(name: &TaskName, task: &TaskState, reason: String, plan: &mut Plan) -> TaskName {
-    plan.actions.push(Action::StopTask {
-        task: Target::new(Kind::Task, name, &task.identity),
-        code: StopCode::ServiceSchedulerInitiated,
-        reason,
-    });
+    plan.stop(name, task, StopCode::ServiceSchedulerInitiated, reason);
     name.clone()
 }
 

@@ -1,11 +1,13 @@
 //! A user's own tasks: StartTask and StopTask.
 
+use std::collections::BTreeMap;
+
 use crate::common;
 use crate::common::Bench;
 use crate::common::build::definition;
 use serde_json::json;
 use tallyman_crds::StopCode;
-use tallyman_operator_core::Kind;
+use tallyman_operator_core::{Action, Kind};
 
 #[test]
 fn start_task_says_what_ecs_says() {
@@ -73,4 +75,24 @@ fn stop_task_has_a_code_and_a_sentence_of_its_own() {
         assert_eq!(entry.stop_code, Some(StopCode::UserInitiated));
         assert_eq!(entry.stopped_reason.as_deref(), Some(reason));
     }
+}
+
+#[test]
+fn who_wrote_a_task_is_forgotten_of_those_that_the_operator_made_and_stops() {
+    let mut bench = Bench::with_service(1, 1, 0, 200);
+    bench.apply_task("mine", json!({ "taskDefinition": "web:1" }));
+    bench.converge(60);
+    bench.edit(Kind::ContainerInstance, "host-a", &|v| {
+        v["metadata"]["annotations"] = json!({ "tallyman.dev/forceDeregistration": "true" })
+    });
+    bench.delete(Kind::ContainerInstance, "host-a");
+    let stops = bench.settle().into_iter().filter_map(|a| match a {
+        Action::StopTask {
+            task, made_by_us, ..
+        } => Some((task.name, made_by_us)),
+        _ => None,
+    });
+    let stops: BTreeMap<String, bool> = stops.collect();
+    let expected = [("mine".to_owned(), false), ("web-000001".to_owned(), true)];
+    assert_eq!(stops, BTreeMap::from(expected));
 }

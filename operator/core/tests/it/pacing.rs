@@ -30,6 +30,7 @@ fn stop(name: &str) -> Action {
         task: target(Kind::Task, name),
         code: StopCode::UserInitiated,
         reason: "because".to_owned(),
+        made_by_us: true,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use serde_json::json;
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 use tallyman_lab::{http, wait_until};
 
 use crate::suite::Scenario;
@@ -147,6 +147,31 @@ fn scale(user: &User<'_>) -> Result<()> {
         .map(|t| t["status"]["containerInstance"].to_string())
         .collect();
     ensure!(hosts.len() == 2, "2 tasks are left on {hosts:?}");
+    // Who wrote which field is kept of what runs, and no longer of what a service stopped.
+    let all = user.k(&[
+        "get",
+        "tasks.tallyman.dev",
+        "--show-managed-fields",
+        "-ojson",
+    ])?;
+    let all: Value = serde_json::from_str(&all)?;
+    let all = all["items"].as_array().context("no tasks")?;
+    let of_scaled = all
+        .iter()
+        .filter(|t| t["spec"]["group"] == "service:scaled");
+    let (stopped, running): (Vec<&Value>, Vec<&Value>) =
+        of_scaled.partition(|t| t["spec"]["desiredStatus"] == "STOPPED");
+    let kept = |tasks: &[&Value]| {
+        let writers = tasks
+            .iter()
+            .map(|t| t["metadata"]["managedFields"].as_array());
+        writers.filter(|w| w.is_some_and(|w| !w.is_empty())).count()
+    };
+    let counts = (running.len(), kept(&running), stopped.len(), kept(&stopped));
+    ensure!(
+        counts == (2, 2, 4, 0),
+        "running, with writers, stopped, with writers: {counts:?}"
+    );
     user.delete(&["scaled"])
 }
 

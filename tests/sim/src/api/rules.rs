@@ -10,7 +10,7 @@ use tallyman_operator_core::Kind;
 static FROZEN: LazyLock<[Vec<String>; 2]> = LazyLock::new(|| {
     ["TaskSpec", "TaskSetSpec"].map(|on| {
         let all = rules::all().into_iter();
-        all.filter(|rule| rule.on == on && rule.id.ends_with("-immutable"))
+        all.filter(|rule| rule.on == on && rule.frozen)
             .map(|rule| rule.field.trim_start_matches('.').to_owned())
             .collect()
     })

@@ -175,7 +175,9 @@ impl Bench {
             Action::CreateRevision(r) => self.create(Kind::TaskDefinitionRevision, *r),
             Action::CreateTask(t) => self.create(Kind::Task, *t),
             Action::CreateRunTask(r) => self.create(Kind::RunTask, *r),
-            Action::StopTask { task, code, reason } => self.edit(Kind::Task, &task.name, &|v| {
+            Action::StopTask {
+                task, code, reason, ..
+            } => self.edit(Kind::Task, &task.name, &|v| {
                 v["spec"]["desiredStatus"] = json!("STOPPED");
                 v["spec"]["stopCode"] = json!(code);
                 v["spec"]["stoppedReason"] = json!(reason);
