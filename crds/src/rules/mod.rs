@@ -26,7 +26,8 @@ pub struct Rule {
     pub expression: String,
     /// What is wrong, and what would be right.
     pub message: String,
-    /// Field that the refusal is filed under, relative to the type, such as `.memory`; empty for `metadata.name`.
+    /// Field that the refusal is filed under, relative to the type, such as `.memory`; empty for `metadata.name`. Refusals of
+    /// frozen fields are filed under the type, and name the field in their sentence.
     pub field: String,
     /// It says of one field of many that it never changes; those of a place are asked together ([`unchanged`]).
     pub frozen: bool,
