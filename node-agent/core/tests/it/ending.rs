@@ -35,45 +35,32 @@ fn the_end_of_an_essential_container_ends_the_task_and_stops_the_others() {
     assert_eq!(rig.starts(), starts, "nothing is ever restarted");
 }
 
-#[test]
-fn a_death_that_is_told_during_the_look_that_saw_it_is_no_reason_for_another() {
-    // News that came while the engine was asked how the container is, and whether it is asked once more.
-    let asked_again = |news: fn(String) -> Hint| {
-        let mut rig = Rig::new(vec![container("app", true)]);
-        rig.settle_down();
-        let name = rig.name("app");
-        rig.engine.exit(&name, 0);
-        rig.machine.hinted(&name, &Hint::Died(name.clone()));
-        let now = rig.now();
-        let look = rig.machine.step(&rig.host, now).actions.remove(0);
-        assert_eq!(look.verb(), Verb::Inspect);
-        rig.machine.started(&look);
-        rig.machine.hinted(&name, &news(name.clone()));
-        let outcome = block(perform(&rig.engine, rig.premises(), &look));
-        rig.machine.settle("app", outcome, now);
-        let step = rig.machine.step(&rig.host, now);
-        step.actions.iter().any(|a| a.verb() == Verb::Inspect)
-    };
-    assert!(!asked_again(Hint::Died));
-    assert!(asked_again(Hint::Destroyed));
+/// Whether the engine is asked once more about a container of which `during` was told while it was looked at. It died before
+/// that look, or after it and before its answer.
+fn is_asked_again(dies_first: bool, during: fn(String) -> Hint) -> bool {
+    let mut rig = Rig::new(vec![container("app", true)]);
+    rig.settle_down();
+    let (name, now) = (rig.name("app"), rig.now());
+    rig.machine
+        .hinted(&name, &Hint::HealthChanged(name.clone()));
+    let look = rig.machine.step(&rig.host, now).actions.remove(0);
+    assert_eq!(look.verb(), Verb::Inspect);
+    rig.machine.started(&look);
+    let answer = |rig: &Rig| block(perform(&rig.engine, rig.premises(), &look));
+    let too_early = answer(&rig);
+    rig.engine.exit(&name, 0);
+    let answer = if dies_first { answer(&rig) } else { too_early };
+    rig.machine.hinted(&name, &during(name.clone()));
+    rig.machine.settle("app", answer, now);
+    let step = rig.machine.step(&rig.host, now);
+    step.actions.iter().any(|a| a.verb() == Verb::Inspect)
 }
 
 #[test]
-fn a_death_that_is_told_during_a_look_that_was_too_early_is_looked_at() {
-    let mut rig = Rig::new(vec![container("app", true)]);
-    rig.settle_down();
-    let name = rig.name("app");
-    rig.machine
-        .hinted(&name, &Hint::HealthChanged(name.clone()));
-    let now = rig.now();
-    let look = rig.machine.step(&rig.host, now).actions.remove(0);
-    rig.machine.started(&look);
-    let outcome = block(perform(&rig.engine, rig.premises(), &look));
-    rig.engine.exit(&name, 0);
-    rig.machine.hinted(&name, &Hint::Died(name.clone()));
-    rig.machine.settle("app", outcome, now);
-    let step = rig.machine.step(&rig.host, now);
-    assert_eq!(step.actions[0].verb(), Verb::Inspect);
+fn a_death_that_is_told_during_the_look_that_saw_it_is_no_reason_for_another() {
+    assert!(!is_asked_again(true, Hint::Died));
+    assert!(is_asked_again(true, Hint::Destroyed));
+    assert!(is_asked_again(false, Hint::Died), "that look was too early");
 }
 
 #[test]

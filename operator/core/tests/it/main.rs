@@ -16,6 +16,7 @@ mod figures;
 mod fixpoint;
 mod gpus;
 mod guards;
+mod host_plans;
 mod hosts;
 mod joins;
 mod leadership;
